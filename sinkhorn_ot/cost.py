@@ -1,0 +1,241 @@
+"""Ground costs: what it costs to move one unit from point i to point j, read in row blocks."""
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from . import _check
+
+
+METRICS = ("sqeuclidean", "euclidean", "dot", "cosine")
+
+
+class Cost(Protocol):
+    """A cost matrix, or a batch of them, that need not be stored. Batches are flat: (B, n, m)."""
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Leading dimensions, () for one matrix."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of source and target points."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Storage type of the numbers the caller gave."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the numbers live."""
+        ...
+
+    def flat(self, batch: torch.Size) -> "Cost":
+        """Return the costs of a batch with one batch dimension: 1 if all share one, else its size."""
+        ...
+
+    def select(self, index: Tensor) -> "Cost":
+        """Return the problems at `index` of a flat batch."""
+        ...
+
+    def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        """Return rows start:stop of a flat cost, (B, stop - start, m), as `dtype`."""
+        ...
+
+    def validate(self) -> tuple[float, float]:
+        """Raise on NaN or -inf; return a lower and an upper bound on the entries."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A stored cost matrix.
+
+    Args:
+        C: Costs, shape (..., n, m). An entry of inf forbids the pair.
+    """
+
+    C: Tensor
+
+    def __post_init__(self) -> None:
+        C = _check.tensor("cost", self.C)
+        object.__setattr__(self, "C", _check.at_least_dims("cost", C, 2, "(..., n, m)"))
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Leading dimensions."""
+        return self.C.shape[:-2]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of source and target points."""
+        return self.C.shape[-2], self.C.shape[-1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Storage type of the entries."""
+        return self.C.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the entries live."""
+        return self.C.device
+
+    def flat(self, batch: torch.Size) -> "Dense":
+        """Return the costs of a batch with one batch dimension."""
+        return Dense(_flat(self.C, batch, self.batch_shape.numel() == 1))
+
+    def select(self, index: Tensor) -> "Dense":
+        """Return the problems at `index` of a flat batch."""
+        return Dense(self.C[index])
+
+    def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        """Return rows start:stop as `dtype`."""
+        return self.C[:, start:stop].to(dtype)
+
+    def validate(self) -> tuple[float, float]:
+        """Raise on NaN or -inf; return the extreme entries."""
+        return _check.cost_entries("cost", self.C)
+
+
+@dataclass(frozen=True, eq=False)
+class PointCloud:
+    """The cost between two clouds of points, computed in blocks and never stored: O(n + m) memory.
+
+    Args:
+        x: Source points, shape (..., n, d).
+        y: Target points, shape (..., m, d).
+        metric: "sqeuclidean" |x - y|^2, "euclidean" |x - y|, "dot" -<x, y>, or
+            "cosine" 1 - <x, y> / (|x| |y|).
+
+    Raises:
+        ValueError: If shapes, dtypes, devices or the metric do not fit.
+    """
+
+    x: Tensor
+    y: Tensor
+    metric: str = "sqeuclidean"
+
+    def __post_init__(self) -> None:
+        x = _check.at_least_dims("x", _check.tensor("x", self.x), 2, "(..., n, d)")
+        y = _check.at_least_dims("y", _check.tensor("y", self.y), 2, "(..., m, d)")
+        _check.one_of("metric", self.metric, METRICS)
+        if x.shape[-1] != y.shape[-1]:
+            raise ValueError(
+                f"x and y must have points of one dimension, got {x.shape[-1]} and {y.shape[-1]}"
+            )
+        if x.dtype != y.dtype:
+            raise ValueError(f"x and y must share a dtype, got {x.dtype} and {y.dtype}")
+        _check.same_device("y", y, x.device, "x")
+        object.__setattr__(self, "x", x)
+        object.__setattr__(self, "y", y)
+        _ = self.batch_shape
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Leading dimensions, broadcast."""
+        return broadcast("x", self.x.shape[:-2], "y", self.y.shape[:-2])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of source and target points."""
+        return self.x.shape[-2], self.y.shape[-2]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Storage type of the points."""
+        return self.x.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the points live."""
+        return self.x.device
+
+    def flat(self, batch: torch.Size) -> "PointCloud":
+        """Return the costs of a batch with one batch dimension."""
+        one = self.batch_shape.numel() == 1
+        return PointCloud(_flat(self.x, batch, one), _flat(self.y, batch, one), self.metric)
+
+    def select(self, index: Tensor) -> "PointCloud":
+        """Return the problems at `index` of a flat batch."""
+        return PointCloud(self.x[index], self.y[index], self.metric)
+
+    def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+        """Return the costs of rows start:stop, computed in float64."""
+        left, right = self._factors
+        C = torch.matmul(left[:, start:stop], right.mT)
+        if self.metric in ("sqeuclidean", "euclidean"):
+            C.clamp_(min=0)
+        if self.metric == "euclidean":
+            C.sqrt_()
+        return C.to(dtype)
+
+    def validate(self) -> tuple[float, float]:
+        """Raise unless every coordinate is finite; return bounds on the entries."""
+        _check.finite("x", self.x)
+        _check.finite("y", self.y)
+        x, y = self._placed
+        long_x, long_y = x.norm(dim=-1).amax(-1), y.norm(dim=-1).amax(-1)
+        reach, span = float((long_x + long_y).amax()), float((long_x * long_y).amax())
+        bounds = {
+            "sqeuclidean": (0.0, reach**2),
+            "euclidean": (0.0, reach),
+            "dot": (-span, span),
+            "cosine": (0.0, 2.0),
+        }[self.metric]
+        if not math.isfinite(bounds[1]):
+            raise ValueError(f"x and y must have finite costs, got points {reach:.3g} apart")
+        return bounds
+
+    @functools.cached_property
+    def _placed(self) -> tuple[Tensor, Tensor]:
+        """The clouds in float64, centred or normalised where the metric allows it."""
+        x, y = self.x.double(), self.y.double()
+        if self.metric in ("sqeuclidean", "euclidean"):
+            # distances do not see the origin, rounding does
+            centre = (x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True)) / 2
+            return x - centre, y - centre
+        if self.metric == "cosine":
+            return torch.nn.functional.normalize(x, dim=-1), torch.nn.functional.normalize(y, dim=-1)
+        return x, y
+
+    @functools.cached_property
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        """Two factors whose product is the cost, before the root: one matrix product a block."""
+        x, y = self._placed
+        one_x, one_y = torch.ones_like(x[..., :1]), torch.ones_like(y[..., :1])
+        if self.metric == "dot":
+            return -x, y
+        if self.metric == "cosine":
+            return torch.cat([-x, one_x], -1), torch.cat([y, one_y], -1)
+        x2, y2 = x.square().sum(-1, keepdim=True), y.square().sum(-1, keepdim=True)
+        return torch.cat([-2 * x, x2, one_x], -1), torch.cat([y, one_y, y2], -1)
+
+
+def broadcast(name: str, shape: torch.Size, other: str, other_shape: torch.Size) -> torch.Size:
+    """Return the common shape of two batches, or say which two do not fit."""
+    try:
+        return torch.broadcast_shapes(shape, other_shape)
+    except RuntimeError:
+        raise ValueError(
+            f"{name} and {other} must have leading dimensions that broadcast, "
+            f"got {tuple(shape)} and {tuple(other_shape)}"
+        ) from None
+
+
+def _flat(t: Tensor, batch: torch.Size, one: bool) -> Tensor:
+    """Return (..., n, k) as (1 or B, n, k); only a partly shared batch is copied."""
+    matrix = t.shape[-2:]
+    return t.reshape(1, *matrix) if one else t.expand(*batch, *matrix).reshape(-1, *matrix)
+
+
+def as_cost(cost: Any) -> Cost:
+    """Return a cost object: a tensor or an array becomes `Dense`."""
+    return cost if isinstance(cost, (Dense, PointCloud)) else Dense(cost)

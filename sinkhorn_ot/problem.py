@@ -1,0 +1,200 @@
+"""The transport problem: validated once, flat, frozen, and without any choice of solver."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import _check
+from .cost import Cost, as_cost, broadcast
+
+
+# how far two masses may differ by rounding alone, per dtype of the weights
+_MASS_RTOL = {
+    torch.float64: 1e-8,
+    torch.float32: 1e-5,
+    torch.float16: 1e-2,
+    torch.bfloat16: 5e-2,
+}
+
+Relax = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Move the weights `a` onto the weights `b` at the least total cost, smoothed by `reg`.
+
+    The batch is flat: B problems, whose cost may be one (shared by all) or B.
+
+    Attributes:
+        cost: Flat cost, batch (1,) or (B,).
+        a: Source weights in the working dtype, shape (B, n).
+        b: Target weights in the working dtype, shape (B, m).
+        reg: Entropic regularisation in units of the cost, shape (B,); 0 means exact transport.
+        relax: KL penalty on each marginal; inf keeps it exact, 0 leaves it free.
+        batch_shape: Leading dimensions of the caller.
+        dtype: What the caller is given back: float64 or float32.
+        bounds: A lower and an upper bound on the cost's entries.
+    """
+
+    cost: Cost
+    a: Tensor
+    b: Tensor
+    reg: Tensor
+    relax: Relax
+    batch_shape: torch.Size
+    dtype: torch.dtype
+    bounds: tuple[float, float]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of problems, of source points and of target points."""
+        return self.a.shape[0], *self.cost.shape
+
+    @property
+    def shared(self) -> bool:
+        """Whether several problems share one cost."""
+        return self.cost.batch_shape[0] < self.a.shape[0]
+
+    @property
+    def work(self) -> torch.dtype:
+        """Dtype of weights and potentials inside."""
+        return self.a.dtype
+
+    def select(self, index: Tensor) -> "Problem":
+        """Return the problems at `index` of the flat batch."""
+        cost = self.cost if self.shared else self.cost.select(index)
+        return replace(self, cost=cost, a=self.a[index], b=self.b[index], reg=self.reg[index])
+
+    def at(self, reg: Tensor) -> "Problem":
+        """Return the same problem at another regularisation."""
+        return replace(self, reg=reg)
+
+
+def make(
+    cost: Any,
+    a: Any = None,
+    b: Any = None,
+    reg: Any = None,
+    unbalanced: Any = None,
+    *,
+    values: bool = True,
+) -> Problem:
+    """Check every argument and return the flat problem.
+
+    Args:
+        cost: Tensor or array (..., n, m), or a cost object.
+        a: Source weights (..., n); None means 1/n each.
+        b: Target weights (..., m); None means 1/m each.
+        reg: A number above zero or one per problem; None for exact transport.
+        unbalanced: None, one KL penalty for both marginals, or one for each.
+        values: Whether to look at the numbers too, which on CUDA waits for the device.
+
+    Raises:
+        ValueError: If an argument breaks a rule; the message names it.
+    """
+    cost = as_cost(cost)
+    n, m = cost.shape
+    relax = relaxation(unbalanced)
+    a, b = _weights("a", a, n, cost, values), _weights("b", b, m, cost, values)
+    batch = broadcast("cost", cost.batch_shape, "a", a.shape[:-1])
+    batch = broadcast("cost and a", batch, "b", b.shape[:-1])
+    dtype = torch.float64 if cost.dtype == torch.float64 else torch.float32
+    work = torch.float64 if cost.device.type == "cpu" else dtype
+    rtol = max(_MASS_RTOL[a.dtype], _MASS_RTOL[b.dtype])
+    a = a.to(work).expand(*batch, n).reshape(-1, n)
+    b = b.to(work).expand(*batch, m).reshape(-1, m)
+    if relax == (math.inf, math.inf):
+        b = _equal_mass(a, b, rtol if values else math.inf)
+    bounds = cost.validate() if values else (-math.inf, math.inf)
+    reg = _regularisation(reg, batch, cost.device, values).reshape(-1).to(work)
+    p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtype, bounds)
+    if values and math.isinf(p.bounds[1]):
+        _reachable(p)
+    return p
+
+
+def relaxation(unbalanced: Any) -> Relax:
+    """Return the KL penalty of each marginal; inf is an exact one."""
+    pair = unbalanced if isinstance(unbalanced, (tuple, list)) else (unbalanced, unbalanced)
+    if len(pair) != 2:
+        raise ValueError(f"unbalanced must be one penalty or two, got {unbalanced!r}")
+    first, second = (
+        math.inf if rho is None else _check.number("unbalanced", rho) for rho in pair
+    )
+    for rho in (first, second):
+        if not rho >= 0:
+            raise ValueError(f"unbalanced must be at least zero, or None for exact, got {rho!r}")
+    return first, second
+
+
+def _weights(name: str, w: Any, size: int, cost: Cost, values: bool) -> Tensor:
+    if w is None:
+        return torch.full((size,), 1.0 / size, dtype=torch.float64, device=cost.device)
+    t = _check.at_least_dims(name, _check.tensor(name, w), 1, f"(..., {size})")
+    _check.same_device(name, t, cost.device, "cost")
+    if t.shape[-1] != size:
+        raise ValueError(
+            f"{name} must have shape (..., {size}) to fit a cost of {tuple(cost.shape)}, "
+            f"got {tuple(t.shape)}"
+        )
+    return _check.weights(name, t) if values else t
+
+
+def _regularisation(reg: Any, batch: torch.Size, device: torch.device, values: bool) -> Tensor:
+    if reg is None:
+        return torch.zeros(batch, dtype=torch.float64, device=device)
+    if not isinstance(reg, (Tensor, np.ndarray, list, tuple)) or getattr(reg, "ndim", 1) == 0:
+        reg = _check.positive("reg", reg)
+        return torch.full(batch, reg, dtype=torch.float64, device=device)
+    t = _check.tensor("reg", reg).to(device, torch.float64)
+    if values and not bool(((t > 0) & (t < math.inf)).all()):
+        _check.refuse("reg", "be finite and above zero", t, ~((t > 0) & (t < math.inf)))
+    try:
+        return t.expand(batch)
+    except RuntimeError:
+        raise ValueError(
+            f"reg must be one number or one per problem, shape {tuple(batch)}, got {tuple(t.shape)}"
+        ) from None
+
+
+def _equal_mass(a: Tensor, b: Tensor, rtol: float) -> Tensor:
+    """Require one total mass; return `b` scaled to match to the last digit."""
+    mass_a, mass_b = a.sum(-1), b.sum(-1)
+    off = (mass_a - mass_b).abs() > rtol * torch.maximum(mass_a, mass_b)
+    if rtol < math.inf and bool(off.any()):
+        k = _check.first_index(off)
+        where = f" in problem {k[0]}" if a.shape[0] > 1 else ""
+        raise ValueError(
+            f"a and b must have the same total mass, got {float(mass_a[k]):.9g} and "
+            f"{float(mass_b[k]):.9g}{where}: normalise them, or relax a marginal (unbalanced=)"
+        )
+    return b * (mass_a / mass_b)[:, None]
+
+
+def _reachable(p: Problem) -> None:
+    """Raise if a point with weight has only forbidden partners."""
+    _, n, m = p.shape
+    column_open = torch.zeros_like(p.b, dtype=torch.bool)
+    for start in range(0, n, step := max(1, (1 << 20) // m)):
+        allowed = p.cost.rows(start, start + step, p.work) < math.inf
+        row = (allowed & (p.b > 0)[:, None, :]).any(-1) | (p.a[:, start : start + step] <= 0)
+        if p.relax[0] == math.inf and not bool(row.all()):
+            k, i = _check.first_index(~row)
+            _stranded("row", "a", k, start + i, p)
+        column_open |= (allowed & (p.a[:, start : start + step] > 0)[:, :, None]).any(-2)
+    column_open |= p.b <= 0
+    if p.relax[1] == math.inf and not bool(column_open.all()):
+        k, j = _check.first_index(~column_open)
+        _stranded("column", "b", k, j, p)
+
+
+def _stranded(kind: str, weight: str, k: int, i: int, p: Problem) -> None:
+    where = f" of problem {k}" if p.shape[0] > 1 else ""
+    raise ValueError(
+        f"cost must leave every point with weight a partner: {kind} {i}{where} has positive "
+        f"{weight} but only infinite costs, so no plan exists"
+    )
