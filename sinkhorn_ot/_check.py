@@ -125,10 +125,18 @@ def weights(name: str, x: Tensor) -> Tensor:
     return x
 
 
-def cost_entries(name: str, x: Tensor) -> tuple[float, float]:
-    """Require entries above -inf and no NaN; return the smallest and the largest entry."""
+def cost_entries(name: str, x: Tensor) -> tuple[float, float, bool]:
+    """Require entries above -inf and no NaN.
+
+    Returns:
+        The smallest entry, the largest finite one, and whether inf forbids some pair.
+    """
     low, high = (float(t) for t in torch.aminmax(x))
     if math.isnan(low) or low == -math.inf:
         bad = torch.isnan(x) | (x == -math.inf)
         refuse(name, "be a number above -inf", x, bad)
-    return low, high
+    if high < math.inf:
+        return low, high, False
+    if low == math.inf:
+        raise ValueError(f"{name} must allow some pair, got inf everywhere")
+    return low, float(x.masked_fill(x == math.inf, low).amax()), True

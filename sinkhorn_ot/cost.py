@@ -2,8 +2,9 @@
 
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +12,23 @@ from torch import Tensor
 from . import _check
 
 
+# entries of one row block: small enough for cache, large enough to hide the call
+_BLOCK = 1 << 16
 METRICS = ("sqeuclidean", "euclidean", "dot", "cosine")
+
+
+class Bounds(NamedTuple):
+    """Where the entries of a cost lie.
+
+    Attributes:
+        low: No entry is smaller.
+        high: No finite entry is larger.
+        forbids: Whether some entry is inf.
+    """
+
+    low: float
+    high: float
+    forbids: bool = False
 
 
 class Cost(Protocol):
@@ -49,8 +66,8 @@ class Cost(Protocol):
         """Return rows start:stop of a flat cost, (B, stop - start, m), as `dtype`."""
         ...
 
-    def validate(self) -> tuple[float, float]:
-        """Raise on NaN or -inf; return a lower and an upper bound on the entries."""
+    def validate(self) -> Bounds:
+        """Raise on NaN or -inf; return bounds on the entries."""
         ...
 
 
@@ -100,9 +117,9 @@ class Dense:
         """Return rows start:stop as `dtype`."""
         return self.C[:, start:stop].to(dtype)
 
-    def validate(self) -> tuple[float, float]:
+    def validate(self) -> Bounds:
         """Raise on NaN or -inf; return the extreme entries."""
-        return _check.cost_entries("cost", self.C)
+        return Bounds(*_check.cost_entries("cost", self.C))
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,22 +194,22 @@ class PointCloud:
             C.sqrt_()
         return C.to(dtype)
 
-    def validate(self) -> tuple[float, float]:
+    def validate(self) -> Bounds:
         """Raise unless every coordinate is finite; return bounds on the entries."""
         _check.finite("x", self.x)
         _check.finite("y", self.y)
         x, y = self._placed
         long_x, long_y = x.norm(dim=-1).amax(-1), y.norm(dim=-1).amax(-1)
         reach, span = float((long_x + long_y).amax()), float((long_x * long_y).amax())
-        bounds = {
+        low, high = {
             "sqeuclidean": (0.0, reach**2),
             "euclidean": (0.0, reach),
             "dot": (-span, span),
             "cosine": (0.0, 2.0),
         }[self.metric]
-        if not math.isfinite(bounds[1]):
+        if not math.isfinite(high):
             raise ValueError(f"x and y must have finite costs, got points {reach:.3g} apart")
-        return bounds
+        return Bounds(low, high)
 
     @functools.cached_property
     def _placed(self) -> tuple[Tensor, Tensor]:
@@ -239,3 +256,18 @@ def _flat(t: Tensor, batch: torch.Size, one: bool) -> Tensor:
 def as_cost(cost: Any) -> Cost:
     """Return a cost object: a tensor or an array becomes `Dense`."""
     return cost if isinstance(cost, (Dense, PointCloud)) else Dense(cost)
+
+
+def blocks(cost: Cost, batch: int, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+    """Yield (rows, C) over the row blocks of a flat cost, each of a bounded size.
+
+    Args:
+        cost: A flat cost.
+        batch: Problems that the caller holds beside each block.
+        dtype: Dtype of the blocks.
+    """
+    n, m = cost.shape
+    step = max(1, _BLOCK // (m * batch))
+    for start in range(0, n, step):
+        rows = slice(start, min(n, start + step))
+        yield rows, cost.rows(rows.start, rows.stop, dtype)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import _check
-from .cost import Cost, as_cost, broadcast
+from .cost import Bounds, Cost, as_cost, broadcast
 
 
 # how far two masses may differ by rounding alone, per dtype of the weights
@@ -37,7 +37,7 @@ class Problem:
         relax: KL penalty on each marginal; inf keeps it exact, 0 leaves it free.
         batch_shape: Leading dimensions of the caller.
         dtype: What the caller is given back: float64 or float32.
-        bounds: A lower and an upper bound on the cost's entries.
+        bounds: Where the entries of the cost lie; unknown bounds are infinite.
     """
 
     cost: Cost
@@ -47,7 +47,7 @@ class Problem:
     relax: Relax
     batch_shape: torch.Size
     dtype: torch.dtype
-    bounds: tuple[float, float]
+    bounds: Bounds
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -109,10 +109,10 @@ def make(
     b = b.to(work).expand(*batch, m).reshape(-1, m)
     if relax == (math.inf, math.inf):
         b = _equal_mass(a, b, rtol if values else math.inf)
-    bounds = cost.validate() if values else (-math.inf, math.inf)
+    bounds = cost.validate() if values else Bounds(-math.inf, math.inf)
     reg = _regularisation(reg, batch, cost.device, values).reshape(-1).to(work)
     p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtype, bounds)
-    if values and math.isinf(p.bounds[1]):
+    if bounds.forbids:
         _reachable(p)
     return p
 

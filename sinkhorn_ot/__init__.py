@@ -1,0 +1,30 @@
+"""Entropic optimal transport on PyTorch: fast, certified, and ready for training loops."""
+
+from .acceleration import Anderson, Nesterov, Plain
+from .anneal import Anneal
+from .certificate import Certificate
+from .cost import Dense, PointCloud
+from .result import Transport
+from .sinkhorn import Progress, Sinkhorn
+from .solve import solve
+from .status import ConvergenceError, ConvergenceWarning, Status
+
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Anderson",
+    "Anneal",
+    "Certificate",
+    "ConvergenceError",
+    "ConvergenceWarning",
+    "Dense",
+    "Nesterov",
+    "Plain",
+    "PointCloud",
+    "Progress",
+    "Sinkhorn",
+    "Status",
+    "Transport",
+    "solve",
+]

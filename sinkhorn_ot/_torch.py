@@ -1,0 +1,255 @@
+"""The portable implementation: kernels exponentiated once and swept as matrix-vector products.
+
+Three ways to hold the kernel, one file each would repeat their common ground:
+
+- `Absorbed` stores `exp(u0 + v0 - C / reg)` per problem and sweeps by two products over row blocks
+  that fit in cache, so that the kernel is read once. When a potential drifts away from `u0, v0` it
+  is built again, in log domain, with a row maximum.
+- `Shared` stores `exp(-(C - min C) / reg)` once for a batch with one cost; a sweep is two matrix
+  products.
+- `Streamed` stores nothing: row blocks of the cost are exponentiated again at every sweep.
+
+Exponents are formed in float64; only the stored kernel may be float32.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .problem import Problem
+from .sweep import Sweep, move_rows
+
+
+# entries of one block: small enough for cache, large enough to hide the call
+_TILE = 1 << 16
+# sums below this have lost digits to underflow and are taken again from their maximum
+_TINY = 1e-30
+
+
+class _Blocks:
+    """What the three have in common: log-domain passes over row blocks."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.log_a = problem.a.log()
+        self._scale = -1.0 / problem.reg
+
+    def _tiles(self) -> Iterator[slice]:
+        batch, n, m = self.problem.shape
+        step = max(1, _TILE // (m * batch))
+        for start in range(0, n, step):
+            yield slice(start, min(n, start + step))
+
+    def _exponent(self, rows: slice, u: Tensor | None, v: Tensor | None) -> Tensor:
+        """Return u_i + v_j - C_ij / reg for a block of rows, (B, rows, m)."""
+        p = self.problem
+        s = p.cost.rows(rows.start, rows.stop, p.work) * self._scale[:, None, None]
+        if v is not None:
+            s = s.add_(v[:, None, :]) if s.shape[0] == v.shape[0] else s + v[:, None, :]
+        return s if u is None else s.add_(u[:, rows, None])
+
+    def log_sum_rows(self, v: Tensor) -> Tensor:
+        """Return log sum_j exp(v_j - C_ij / reg)."""
+        return torch.cat(
+            [torch.logsumexp(self._exponent(rows, None, v), -1) for rows in self._tiles()], -1
+        )
+
+    def log_sum_columns(self, u: Tensor) -> Tensor:
+        """Return log sum_i exp(u_i - C_ij / reg), one running maximum per column."""
+        peak = torch.full_like(self.problem.b, -math.inf)
+        total = torch.zeros_like(peak)
+        for rows in self._tiles():
+            s = self._exponent(rows, u, torch.zeros_like(peak))
+            higher = torch.maximum(peak, s.amax(-2))
+            shift = higher.masked_fill(higher == -math.inf, 0.0)
+            total = total * (peak - shift).exp() + (s - shift[:, None, :]).exp_().sum(-2)
+            peak = higher
+        return torch.where(total > 0, peak + total.log(), -math.inf)
+
+    def apply(self, u: Tensor, v: Tensor, x: Tensor, transpose: bool = False) -> Tensor:
+        """Return P @ x or P^T @ x."""
+        if transpose:
+            out = x.new_zeros(x.shape[0], v.shape[-1], x.shape[-1])
+            for rows in self._tiles():
+                out += self._exponent(rows, u, v).exp_().mT @ x[:, rows]
+            return out
+        return torch.cat([self._exponent(rows, u, v).exp_() @ x for rows in self._tiles()], -2)
+
+    def linear(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return <P, C>; a forbidden pair carries nothing."""
+        total = torch.zeros_like(self.problem.reg)
+        for rows in self._tiles():
+            C = self.problem.cost.rows(rows.start, rows.stop, self.problem.work)
+            P = self._exponent(rows, u, v).exp_()
+            total += torch.where(P > 0, P * C, 0.0).sum((-2, -1))
+        return total
+
+    def _rescued(self, u: Tensor, v: Tensor, s: Tensor) -> Tensor:
+        """Return log column sums, taking those that underflowed again from their maximum."""
+        low = (s < _TINY) & (v > -math.inf)
+        if not bool(low.any()):
+            return s.log()
+        return torch.where(low, self.log_sum_columns(u) + v, s.log())
+
+
+class Streamed(_Blocks):
+    """Nothing stored: one exponential per entry and sweep, O(n + m) memory."""
+
+    def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the rows, then sum the columns, block by block."""
+        new, s = torch.empty_like(self.problem.a), torch.zeros_like(self.problem.b)
+        for rows in self._tiles():
+            block = self._exponent(rows, None, v)
+            peak = block.amax(-1)
+            peak.masked_fill_(peak == -math.inf, 0.0)
+            block.sub_(peak[..., None]).exp_()
+            new[:, rows] = self._moved(rows, block.sum(-1).log() + peak)
+            weight = (new[:, rows] + peak).exp()
+            s += torch.matmul(weight[:, None, :], block)[:, 0]
+        return new, self._rescued(new, v, s)
+
+    def _moved(self, rows: slice, log_sum: Tensor) -> Tensor:
+        return move_rows(self.problem, self.log_a[:, rows], log_sum)
+
+    def at(self, reg: Tensor) -> Sweep:
+        """Return the same problems at another `reg`."""
+        return Streamed(self.problem.at(reg))
+
+    def select(self, index: Tensor) -> Sweep:
+        """Return the problems at `index`."""
+        return Streamed(self.problem.select(index))
+
+
+class Absorbed(_Blocks):
+    """The kernel of every problem, stored around the potentials of its last building."""
+
+    # per storage: exponents below `cut` of their row's maximum are zero, and potentials may move by
+    # `drift` before the kernel is built again; no product of the two leaves the format's range
+    _LIMITS = {torch.float64: (-650.0, 250.0), torch.float32: (-60.0, 20.0)}
+
+    def __init__(self, problem: Problem, store: torch.dtype, kernel: Tensor | None = None) -> None:
+        super().__init__(problem)
+        self._store, self._spare = store, kernel
+        self._cut, self._drift = self._LIMITS[store]
+        self._kernel: Tensor | None = None
+        self._live = problem.a > 0
+        self._exact = math.isinf(problem.relax[0])
+
+    def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the rows, then sum the columns."""
+        if self._kernel is None:
+            return self._build(v)
+        moved = (v - self._v0).nan_to_num_(neginf=0.0, nan=0.0)
+        if float(moved.abs().amax()) > self._drift:
+            return self._build(v)
+        beta = torch.where(v > -math.inf, moved.exp_(), 0.0)
+        product = self._product_exact if self._exact and v.shape[0] == 1 else self._product
+        answer = product(self._kernel, beta)
+        if answer is None:
+            return self._build(v)
+        u, s = answer
+        return u, self._rescued(u, v, s * beta)
+
+    def _product_exact(self, kernel: Tensor, beta: Tensor) -> tuple[Tensor, Tensor] | None:
+        """One problem with exact rows: both products over a block while it is in cache."""
+        kernel, x = kernel[0], beta[0].to(self._store)
+        r, s = torch.empty_like(self.problem.a[0]), torch.zeros_like(beta[0])
+        step = max(1, (1 << 20) // (kernel.shape[1] * kernel.element_size()))
+        a = self.problem.a[0]
+        for start in range(0, kernel.shape[0], step):
+            block = kernel[start : start + step]
+            sums = r[start : start + step].copy_(torch.mv(block, x)).clamp_(min=1e-300)
+            weight = (a[start : start + step] / sums).to(self._store)
+            s += torch.mv(block.t(), weight)
+        if bool(((r < _TINY) & self._live[0]).any()):
+            return None
+        return self._u0 + (self.problem.a / r).log(), s[None]
+
+    def _product(self, kernel: Tensor, beta: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Any batch and any rule of the rows: two batched products."""
+        r = torch.bmm(kernel, beta[:, :, None].to(self._store))[:, :, 0].to(beta.dtype)
+        if bool(((r < _TINY) & self._live).any()):
+            return None
+        u = move_rows(self.problem, self.log_a, r.log() - self._u0)
+        weight = (u - self._u0).exp_()
+        return u, torch.bmm(weight[:, None, :].to(self._store), kernel)[:, 0].to(beta.dtype)
+
+    def _build(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Sweep in log domain with a row maximum, keeping what was exponentiated."""
+        p = self.problem
+        kernel = self._spare if self._spare is not None else v.new_empty(p.shape, dtype=self._store)
+        u, s = torch.empty_like(p.a), torch.zeros_like(p.b)
+        for rows in self._tiles():
+            block = self._exponent(rows, None, v)
+            peak = block.amax(-1)
+            peak.masked_fill_(peak == -math.inf, 0.0)
+            block.sub_(peak[..., None])
+            torch.threshold_(block, self._cut, -math.inf)
+            part = kernel[:, rows]
+            if self._store == block.dtype:
+                torch.exp(block, out=part)
+            else:
+                part.copy_(block).exp_()
+            log_sum = part.sum(-1, dtype=p.work).log() + peak
+            u[:, rows] = move_rows(p, self.log_a[:, rows], log_sum)
+            part.mul_((u[:, rows] + peak).exp_()[..., None].to(self._store))
+            s += part.sum(-2, dtype=p.work)
+        self._kernel = self._spare = kernel
+        # a point without weight has an empty row or column; keep its base finite
+        self._u0 = u.masked_fill(u == -math.inf, 0.0)
+        self._v0 = v.masked_fill(v == -math.inf, 0.0)
+        return u, self._rescued(u, v, s)
+
+    def at(self, reg: Tensor) -> Sweep:
+        """Return the same problems at another `reg`, in the same storage."""
+        return Absorbed(self.problem.at(reg), self._store, self._spare)
+
+    def select(self, index: Tensor) -> Sweep:
+        """Return the problems at `index`, moved to the front of the same storage."""
+        kept = Absorbed(self.problem.select(index), self._store)
+        if self._kernel is not None:
+            step = max(1, (1 << 22) // self._kernel[0].numel())
+            for start in range(0, len(index), step):
+                # indices rise, so what is overwritten has been read
+                part = index[start : start + step]
+                self._kernel[start : start + len(part)] = self._kernel[part]
+            kept._kernel = kept._spare = self._kernel[: len(index)]
+            kept._u0, kept._v0 = self._u0[index], self._v0[index]
+        return kept
+
+
+class Shared(_Blocks):
+    """One kernel for a whole batch whose spread / reg its format can hold."""
+
+    # exponents a stored kernel may span, per format
+    SPAN = {torch.float64: 300.0, torch.float32: 40.0}
+
+    def __init__(self, problem: Problem, store: torch.dtype, kernel: Tensor | None = None) -> None:
+        super().__init__(problem)
+        self._low = problem.bounds.low / float(problem.reg[0])
+        if kernel is None:
+            n = problem.shape[1]
+            kernel = torch.empty(problem.cost.shape, dtype=store, device=problem.a.device)
+            for start in range(0, n, step := max(1, _TILE // kernel.shape[1])):
+                C = problem.cost.rows(start, start + step, problem.work)[0]
+                kernel[start : start + step] = (self._low - C / problem.reg[0]).exp_()
+        self._kernel, self._store = kernel, store
+
+    def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the rows, then sum the columns: two matrix products."""
+        top = v.amax(-1, keepdim=True)
+        r = (v - top).exp_().to(self._store) @ self._kernel.t()
+        u = move_rows(self.problem, self.log_a, r.to(v.dtype).log_() + (top - self._low))
+        top = u.amax(-1, keepdim=True)
+        s = (u - top).exp_().to(self._store) @ self._kernel
+        return u, s.to(v.dtype).log_().add_(v).add_(top - self._low)
+
+    def at(self, reg: Tensor) -> Sweep:
+        """Return the same problems at another `reg`."""
+        return Shared(self.problem.at(reg), self._store)
+
+    def select(self, index: Tensor) -> Sweep:
+        """Return the problems at `index`, sharing the kernel."""
+        return Shared(self.problem.select(index), self._store, self._kernel)

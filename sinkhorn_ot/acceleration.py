@@ -1,0 +1,166 @@
+"""How the column potentials move, given what a plain Sinkhorn step would do to them.
+
+An acceleration is a small frozen description; `start` gives the state of one run over a flat batch.
+Every state is a function of (psi, residual, error) and mends itself: a step that made the error grow
+is followed by a plain one.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Steps(Protocol):
+    """The state of one accelerated run over B problems."""
+
+    def __call__(self, psi: Tensor, residual: Tensor, error: Tensor) -> Tensor:
+        """Return the next potentials.
+
+        Args:
+            psi: Column potentials g / reg, shape (B, m).
+            residual: What a plain step would add to them, shape (B, m).
+            error: Marginal error at `psi`, shape (B,).
+        """
+        ...
+
+    def select(self, index: Tensor) -> "Steps":
+        """Keep the problems at `index`."""
+        ...
+
+
+class Acceleration(Protocol):
+    """A way to accelerate a fixed-point iteration."""
+
+    def start(self, weight: Tensor) -> Steps:
+        """Return the state of a run whose columns weigh `weight`, shape (B, m)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plain:
+    """No acceleration: Sinkhorn's own step."""
+
+    def start(self, weight: Tensor) -> Steps:
+        """Return a state without memory."""
+        return _PlainSteps()
+
+
+class _PlainSteps:
+    def __call__(self, psi: Tensor, residual: Tensor, error: Tensor) -> Tensor:
+        return psi + residual
+
+    def select(self, index: Tensor) -> Steps:
+        return self
+
+
+@dataclass(frozen=True)
+class Anderson:
+    """Anderson acceleration: extrapolate to where the last residuals, combined, are smallest.
+
+    Source: D. G. Anderson, Iterative procedures for nonlinear integral equations, J. ACM 1965.
+
+    Args:
+        memory: Differences of past steps kept.
+        growth: An error this many times the best so far discards them.
+    """
+
+    memory: int = 15
+    growth: float = 2.0
+
+    def start(self, weight: Tensor) -> Steps:
+        """Return a state without history."""
+        return _AndersonSteps(self, weight / weight.sum(-1, keepdim=True))
+
+
+class _AndersonSteps:
+    def __init__(self, options: Anderson, weight: Tensor) -> None:
+        self._options, self._weight = options, weight
+        batch, m = weight.shape
+        # differences of past potentials and of past residuals, oldest overwritten first
+        self._dx = weight.new_zeros(batch, options.memory, m)
+        self._dr = torch.zeros_like(self._dx)
+        self._last: tuple[Tensor, Tensor] | None = None
+        self._count = 0
+        self._best = weight.new_full((batch,), math.inf)
+
+    def __call__(self, psi: Tensor, residual: Tensor, error: Tensor) -> Tensor:
+        worse = error > self._options.growth * self._best
+        self._best = torch.where(worse, error, torch.minimum(self._best, error))
+        if self._last is None:
+            self._last = psi, residual
+            return psi + residual
+        slot = self._count % self._options.memory
+        self._dx[:, slot] = psi - self._last[0]
+        self._dr[:, slot] = residual - self._last[1]
+        # a difference of zeros has no say in the combination: that is how history is dropped
+        keep = (~worse).to(psi.dtype)[:, None, None]
+        self._dx.mul_(keep)
+        self._dr.mul_(keep)
+        self._count += 1
+        self._last = psi, residual
+        used = min(self._count, self._options.memory)
+        dx, dr = self._dx[:, :used], self._dr[:, :used]
+        mix = self._combination(dr, residual)
+        return psi + residual - torch.matmul(mix[:, None, :], dx + dr)[:, 0]
+
+    def _combination(self, dr: Tensor, residual: Tensor) -> Tensor:
+        """Return the least-squares weights, (B, used), from scaled normal equations."""
+        weighted = dr * self._weight[:, None, :]
+        gram = torch.matmul(weighted, dr.mT)
+        scale = gram.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300).rsqrt()
+        gram = gram * scale[:, :, None] * scale[:, None, :]
+        gram.diagonal(dim1=-2, dim2=-1).fill_(1.0 + 1e-10)
+        right = torch.matmul(weighted, residual[:, :, None]) * scale[:, :, None]
+        mix, info = torch.linalg.solve_ex(gram, right)
+        good = torch.isfinite(mix).all(1, keepdim=True) & (info == 0)[:, None, None]
+        return torch.where(good, mix, 0.0)[:, :, 0] * scale
+
+    def select(self, index: Tensor) -> Steps:
+        kept = _AndersonSteps.__new__(_AndersonSteps)
+        kept._options, kept._count = self._options, self._count
+        kept._weight, kept._best = self._weight[index], self._best[index]
+        kept._dx, kept._dr = self._dx[index], self._dr[index]
+        last = self._last
+        kept._last = None if last is None else (last[0][index], last[1][index])
+        return kept
+
+
+@dataclass(frozen=True)
+class Nesterov:
+    """Nesterov's momentum, restarted where it points against the last step.
+
+    Source: B. O'Donoghue, E. Candes, Adaptive restart for accelerated gradient schemes, 2015.
+    """
+
+    def start(self, weight: Tensor) -> Steps:
+        """Return a state without momentum."""
+        return _NesterovSteps(weight)
+
+
+class _NesterovSteps:
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight
+        self._last: Tensor | None = None
+        self._t = torch.ones_like(weight[:, :1])
+
+    def __call__(self, psi: Tensor, residual: Tensor, error: Tensor) -> Tensor:
+        plain = psi + residual
+        if self._last is None:
+            self._last = plain
+            return plain
+        step = plain - self._last
+        against = (residual * step * self._weight).sum(-1, keepdim=True) < 0
+        longer = (1 + (1 + 4 * self._t.square()).sqrt()) / 2
+        momentum = torch.where(against, 0.0, (self._t - 1) / longer)
+        self._t = torch.where(against, 1.0, longer)
+        self._last = plain
+        return plain + momentum * step
+
+    def select(self, index: Tensor) -> Steps:
+        kept = _NesterovSteps(self._weight[index])
+        kept._t = self._t[index]
+        kept._last = None if self._last is None else self._last[index]
+        return kept

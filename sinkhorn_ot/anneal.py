@@ -1,0 +1,29 @@
+"""Regularisation schedules as data: the factors by which `reg` is larger, from first to last."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Anneal:
+    """Solve at larger `reg` first, dividing it until the wanted one is reached.
+
+    Args:
+        start: First `reg` as a fraction of the cost's spread.
+        factor: What `reg` is divided by between stages.
+        tol: Marginal error at which a stage before the last one ends.
+        max_iter: Sweeps at which a stage before the last one ends.
+    """
+
+    start: float = 0.05
+    factor: float = 4.0
+    tol: float = 0.1
+    max_iter: int = 40
+
+    def stages(self, spread: float, reg: float) -> list[float]:
+        """Return the factors on `reg`, ending in 1."""
+        first = self.start * spread / reg
+        if not math.isfinite(first) or first <= 1:
+            return [1.0]
+        steps = math.ceil(math.log(first, self.factor) - 1e-9)
+        return [self.factor**k for k in range(steps, -1, -1)]

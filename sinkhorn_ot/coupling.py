@@ -1,0 +1,145 @@
+"""A plan and its potentials, however it is held: as potentials alone, or as a matrix."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .cost import blocks
+from .problem import Problem
+from .sweep import Sweep, elasticity
+
+
+class Coupling(Protocol):
+    """A plan of a flat problem. All tensors are in the problem's working dtype."""
+
+    problem: Problem
+
+    @property
+    def potentials(self) -> tuple[Tensor, Tensor]:
+        """Potentials f (B, n) and g (B, m) in the units of the cost, finite everywhere."""
+        ...
+
+    def block(self, rows: slice, C: Tensor) -> Tensor:
+        """Return the plan's rows, (B, rows, m), given the cost of those rows."""
+        ...
+
+    def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
+        """Return P @ x for x (B, m, k), or P^T @ x for x (B, n, k)."""
+        ...
+
+    def conditional(self, y: Tensor) -> Tensor:
+        """Return the mean of y (B, m, k) under each row of the plan, (B, n, k)."""
+        ...
+
+    def linear(self) -> Tensor:
+        """Return <P, C>, (B,)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Entropic:
+    """A plan given by its scaled potentials: P_ij = exp(u_i + v_j - C_ij / reg)."""
+
+    sweep: Sweep
+    u: Tensor
+    v: Tensor
+
+    @property
+    def problem(self) -> Problem:
+        """The problem that the plan answers."""
+        return self.sweep.problem
+
+    @cached_property
+    def potentials(self) -> tuple[Tensor, Tensor]:
+        """Potentials; a point without weight gets the transform of the other side's."""
+        p = self.problem
+        kappa_a, kappa_b = elasticity(p)
+        phi, psi = self.u - p.a.log(), self.v - p.b.log()
+        if bool((p.a == 0).any()):
+            answer = -kappa_a[:, None] * self.sweep.log_sum_rows(self.v)
+            phi = torch.where(p.a > 0, phi, answer)
+        if bool((p.b == 0).any()):
+            answer = -kappa_b[:, None] * self.sweep.log_sum_columns(self.u)
+            psi = torch.where(p.b > 0, psi, answer)
+        # a point that no pair allows has no answer and carries nothing: any number will do
+        f, g = (t.masked_fill(t.isinf(), 0.0) * p.reg[:, None] for t in (phi, psi))
+        return f, g
+
+    def block(self, rows: slice, C: Tensor) -> Tensor:
+        """Return exp(u + v - C / reg) for those rows."""
+        s = C / self.problem.reg[:, None, None]
+        return (self.u[:, rows, None] + self.v[:, None, :] - s).exp_()
+
+    def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
+        """Return P @ x or P^T @ x without the plan."""
+        return self.sweep.apply(self.u, self.v, x, transpose)
+
+    def conditional(self, y: Tensor) -> Tensor:
+        """Return the mean of y under each row, rows without weight included."""
+        return self.sweep.apply(-self.sweep.log_sum_rows(self.v), self.v, y)
+
+    def linear(self) -> Tensor:
+        """Return <P, C>."""
+        return self.sweep.linear(self.u, self.v)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A plan held as a matrix, with potentials found by other means."""
+
+    problem: Problem
+    P: Tensor
+    f: Tensor
+    g: Tensor
+
+    @property
+    def potentials(self) -> tuple[Tensor, Tensor]:
+        """Potentials f and g."""
+        return self.f, self.g
+
+    def block(self, rows: slice, C: Tensor) -> Tensor:
+        """Return those rows of the matrix."""
+        return self.P[:, rows]
+
+    def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
+        """Return P @ x or P^T @ x."""
+        return (self.P.mT if transpose else self.P) @ x
+
+    def conditional(self, y: Tensor) -> Tensor:
+        """Return the mean of y under each row; a row without mass has none and gets zero."""
+        mass = self.P.sum(-1, keepdim=True)
+        return torch.where(mass > 0, (self.P @ y) / mass.clamp(min=torch.finfo(y.dtype).tiny), 0.0)
+
+    def linear(self) -> Tensor:
+        """Return <P, C>."""
+        return inner(self.problem, self.block)
+
+
+def plan(coupling: Coupling) -> Tensor:
+    """Return the plan of a coupling, (B, n, m), filled row block by row block."""
+    p = coupling.problem
+    P = p.a.new_empty(p.shape)
+    for rows, C in blocks(p.cost, p.shape[0], p.work):
+        P[:, rows] = coupling.block(rows, C)
+    return P
+
+
+def inner(problem: Problem, block: Callable[[slice, Tensor], Tensor]) -> Tensor:
+    """Return <P, C>, (B,), for a plan given by row blocks; a pair without mass costs nothing."""
+    total = torch.zeros_like(problem.reg)
+    for rows, C in blocks(problem.cost, problem.shape[0], problem.work):
+        P = block(rows, C)
+        total += torch.where(P > 0, P * C, 0.0).sum((-2, -1))
+    return total
+
+
+def mass_optimality(problem: Problem, rho: float, weight: Tensor, potential: Tensor) -> Tensor:
+    """Return what a marginal must be: the weight, or weight * exp(-potential / rho) if relaxed."""
+    if math.isinf(rho):
+        return weight
+    return weight * (-potential / rho).exp()

@@ -1,0 +1,40 @@
+"""A progress bar over the error of a solve, beside the caller's own callback."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm.auto import tqdm
+
+from .sinkhorn import Callback, Progress
+
+
+@contextmanager
+def watch(
+    show: bool, callback: Callback | None, tol: float, max_iter: int
+) -> Iterator[Callback | None]:
+    """Yield the callback that the solver calls: the caller's, a bar, both or none.
+
+    The bar counts digits: from a marginal error of one down to `tol`.
+    """
+    if not show:
+        yield callback
+        return
+    digits = max(1.0, -math.log10(tol))
+    with tqdm(total=round(digits, 1), bar_format=_FORMAT, desc="sinkhorn") as bar:
+
+        def told(progress: Progress) -> bool:
+            if progress.reg_factor == 1 and progress.marginal_error > 0:
+                bar.n = round(min(digits, max(bar.n, -math.log10(progress.marginal_error))), 1)
+            bar.set_postfix(
+                error=f"{progress.marginal_error:.1e}",
+                sweep=f"{progress.n_iter}/{max_iter}",
+                running=progress.running,
+                reg=f"x{progress.reg_factor:g}",
+            )
+            return bool(callback and callback(progress))
+
+        yield told
+
+
+_FORMAT = "{desc}: {n_fmt}/{total_fmt} digits |{bar}| {elapsed}{postfix}"

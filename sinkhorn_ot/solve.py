@@ -1,0 +1,127 @@
+"""solve(): turn arguments into a problem, choose, run, report."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _check
+from .backends import choose, passes
+from .coupling import Entropic
+from .problem import Problem, make
+from .progress import watch
+from .result import Transport
+from .sinkhorn import Callback, Sinkhorn, Solution, fixed
+from .status import ConvergenceWarning, Status
+from .sweep import Sweep
+
+
+METHODS: dict[str, Callable[[], Sinkhorn]] = {"auto": Sinkhorn, "sinkhorn": Sinkhorn}
+ON_FAIL = ("warn", "raise", "ignore")
+
+
+@torch.no_grad()
+def solve(
+    cost: Any,
+    a: Any = None,
+    b: Any = None,
+    reg: Any = None,
+    *,
+    unbalanced: Any = None,
+    method: str | Sinkhorn = "auto",
+    tol: float | None = None,
+    max_iter: int = 10_000,
+    n_iter: int | None = None,
+    init: Any = None,
+    on_fail: str = "warn",
+    progress: bool = False,
+    callback: Callback | None = None,
+) -> Transport:
+    """Solve entropic optimal transport, for one problem or a batch of them.
+
+    Finds min over P >= 0 with P 1 = a, P^T 1 = b of <P, C> + reg * KL(P | a b^T).
+
+    Args:
+        cost: Tensor or array (..., n, m), or `PointCloud(x, y)`. inf forbids a pair.
+        a: Source weights (..., n); None means 1/n each. Leading dimensions broadcast, and a cost
+            shared by a whole batch is not copied.
+        b: Target weights (..., m), of the same total as a; None means 1/m each.
+        reg: Regularisation in units of the cost, above zero; one number or one per problem.
+        unbalanced: KL penalty on the marginals, one number or (on a, on b), instead of exact ones:
+            None is exact, 0 leaves a marginal free.
+        method: "auto", "sinkhorn", or a configured solver such as `Sinkhorn(Nesterov())`.
+        tol: Relative L1 marginal error to reach; None means 1e-9 in float64, 1e-6 otherwise.
+        max_iter: Sweeps allowed, annealing included.
+        n_iter: Run exactly this many plain sweeps at reg instead, without any check; on a GPU
+            without waiting for the device.
+        init: Warm start: an earlier result, or potentials (f, g); g alone is used.
+        on_fail: What to do where tol is not reached: "warn", "raise" `ConvergenceError`, "ignore".
+        progress: Show a progress bar.
+        callback: Called with a `Progress` after every sweep; returning True stops.
+
+    Returns:
+        A `Transport`: plan, potentials, values, bounds, and how far to trust them.
+
+    Raises:
+        ValueError: If an argument breaks a rule, or a point with weight has only forbidden pairs.
+        ConvergenceError: With on_fail="raise".
+    """
+    _check.one_of("on_fail", on_fail, ON_FAIL)
+    if reg is None:
+        raise ValueError("reg must be given: a number above zero, or use solve_exact for none")
+    solver = method if isinstance(method, Sinkhorn) else None
+    if solver is None:
+        solver = METHODS[_check.one_of("method", method, tuple(METHODS))]()
+    looks = n_iter is None
+    problem = make(cost, a, b, reg, unbalanced, values=looks or _on_cpu(cost))
+    tol = _tolerance(tol, problem)
+    sweep = choose(problem, tol)
+    psi = None if init is None else _warm(problem, init)
+    if n_iter is not None:
+        return _report(fixed(sweep, _check.count("n_iter", n_iter), psi), sweep, "sinkhorn")
+    max_iter = _check.count("max_iter", max_iter)
+    with watch(progress, callback, tol, max_iter) as told:
+        solution = solver(sweep, tol=tol, max_iter=max_iter, psi=psi, callback=told)
+    result = _report(solution, sweep, "sinkhorn")
+    if on_fail == "raise":
+        return result.check()
+    if on_fail == "warn" and any(s not in (Status.CONVERGED,) for s in result.statuses):
+        warnings.warn(result.message, ConvergenceWarning, stacklevel=2)
+    return result
+
+
+def _report(solution: Solution, sweep: Sweep, method: str) -> Transport:
+    coupling = Entropic(passes(sweep.problem), solution.u, solution.v)
+    s = solution
+    return Transport(sweep.problem, coupling, method, s.status, s.n_iter, s.error)
+
+
+def _on_cpu(cost: Any) -> bool:
+    device = getattr(cost, "device", None)
+    return device is None or torch.device(device).type == "cpu"
+
+
+def _tolerance(tol: float | None, problem: Problem) -> float:
+    if tol is None:
+        return 1e-9 if problem.dtype == torch.float64 else 1e-6
+    return _check.positive("tol", tol)
+
+
+def _warm(problem: Problem, init: Any) -> Tensor:
+    """Return psi = g / reg of an earlier result or of a pair (f, g)."""
+    if isinstance(init, Transport):
+        g = init.g
+    elif isinstance(init, tuple) and len(init) == 2:
+        g = _check.tensor("init", init[1])
+    else:
+        raise ValueError(f"init must be a result or a pair (f, g), got {type(init).__name__}")
+    batch, _, m = problem.shape
+    if g.shape[-1] != m:
+        raise ValueError(f"init must hold {m} target potentials, got {tuple(g.shape)}")
+    _check.same_device("init", g, problem.b.device, "cost")
+    _check.finite("init", g)
+    g = g.to(problem.work).expand(*problem.batch_shape, m).reshape(batch, m)
+    return g / problem.reg[:, None]
+

@@ -1,0 +1,30 @@
+"""How a solve ended; the value of a status is the message shown to the user."""
+
+import enum
+
+
+class Status(enum.Enum):
+    """How a solve ended. Ordered from best to worst."""
+
+    OPTIMAL = "An exact plan, proved optimal by its dual potentials."
+    CONVERGED = "The marginals match to within tol."
+    FIXED = "Ran the n_iter sweeps asked for; read marginal_error to learn how far they went."
+    STOPPED = "The callback stopped the solve before tol was reached."
+    MAX_ITER = "Ran out of iterations: raise max_iter or reg, or accept marginal_error."
+    STALLED = (
+        "The error stopped falling above tol: this is what the precision or the problem allows. "
+        "Use float64, raise reg, or check that a plan exists at all."
+    )
+    NOT_FINITE = "The potentials are not finite: check the cost for its scale against reg."
+
+
+class ConvergenceWarning(UserWarning):
+    """A solve ended above its tolerance; the message says how far and why."""
+
+
+class ConvergenceError(RuntimeError):
+    """A solve ended above its tolerance and `on_fail` was "raise"; `.result` holds what it reached."""
+
+    def __init__(self, message: str, result: object) -> None:
+        super().__init__(message)
+        self.result = result
