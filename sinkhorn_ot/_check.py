@@ -13,7 +13,7 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def tensor(name: str, x: Any) -> Tensor:
-    """Return `x` as a floating-point strided tensor; NumPy arrays and lists of numbers are converted."""
+    """Return `x` as a floating-point strided tensor; arrays and lists are converted."""
     if isinstance(x, Tensor):
         t = x
     else:
@@ -26,7 +26,9 @@ def tensor(name: str, x: Any) -> Tensor:
         native = array.dtype.newbyteorder("=")
         t = torch.from_numpy(np.array(array, dtype=native, order="C"))
     if t.dtype not in FLOATS:
-        raise ValueError(f"{name} must be floating point, got {_dtype(t)}: convert it, e.g. .float()")
+        raise ValueError(
+            f"{name} must be floating point, got {_dtype(t)}: convert it, e.g. .float()"
+        )
     if t.layout is not torch.strided:
         raise ValueError(f"{name} must be a strided tensor, got layout {t.layout}")
     if t.requires_grad and torch.is_grad_enabled():
@@ -54,9 +56,10 @@ def number(name: str, value: Any) -> float:
     try:
         if isinstance(value, (str, bytes)):
             raise TypeError
-        return float(value)
+        result: float = float(value)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{name} must be one number, got {value!r}") from None
+    return result
 
 
 def count(name: str, value: Any, at_least: int = 1) -> int:

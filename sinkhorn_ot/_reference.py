@@ -1,5 +1,7 @@
-"""The meaning of the primitive: eager, dense, in log domain. Every other implementation is tested
-against this one, so it is written to be read and not to be quick."""
+"""The meaning of the primitive: eager, dense, in log domain.
+
+Every other implementation is tested against this one, so it is written to be read, not to be quick.
+"""
 
 import math
 

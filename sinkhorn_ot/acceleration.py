@@ -1,8 +1,8 @@
 """How the column potentials move, given what a plain Sinkhorn step would do to them.
 
 An acceleration is a small frozen description; `start` gives the state of one run over a flat batch.
-Every state is a function of (psi, residual, error) and mends itself: a step that made the error grow
-is followed by a plain one.
+Every state is a function of (psi, residual, error) and mends itself: a step that made the error
+grow is followed by a plain one.
 """
 
 import math

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,7 +56,7 @@ class Cost(Protocol):
         ...
 
     def flat(self, batch: torch.Size) -> "Cost":
-        """Return the costs of a batch with one batch dimension: 1 if all share one, else its size."""
+        """Return one batch dimension: of size 1 if the whole `batch` shares a cost, else full."""
         ...
 
     def select(self, index: Tensor) -> "Cost":
@@ -220,7 +221,8 @@ class PointCloud:
             centre = (x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True)) / 2
             return x - centre, y - centre
         if self.metric == "cosine":
-            return torch.nn.functional.normalize(x, dim=-1), torch.nn.functional.normalize(y, dim=-1)
+            normalize = torch.nn.functional.normalize
+            return normalize(x, dim=-1), normalize(y, dim=-1)
         return x, y
 
     @functools.cached_property
@@ -239,8 +241,8 @@ class PointCloud:
 def broadcast(name: str, shape: torch.Size, other: str, other_shape: torch.Size) -> torch.Size:
     """Return the common shape of two batches, or say which two do not fit."""
     try:
-        return torch.broadcast_shapes(shape, other_shape)
-    except RuntimeError:
+        return torch.Size(np.broadcast_shapes(shape, other_shape))
+    except ValueError:
         raise ValueError(
             f"{name} and {other} must have leading dimensions that broadcast, "
             f"got {tuple(shape)} and {tuple(other_shape)}"

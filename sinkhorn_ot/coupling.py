@@ -17,7 +17,10 @@ from .sweep import Sweep, elasticity
 class Coupling(Protocol):
     """A plan of a flat problem. All tensors are in the problem's working dtype."""
 
-    problem: Problem
+    @property
+    def problem(self) -> Problem:
+        """The problem that the plan answers."""
+        ...
 
     @property
     def potentials(self) -> tuple[Tensor, Tensor]:

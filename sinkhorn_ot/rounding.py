@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .coupling import Coupling, inner
 from .cost import blocks
+from .coupling import Coupling, inner
 
 
 @dataclass(frozen=True, eq=False)

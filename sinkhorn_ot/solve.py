@@ -23,7 +23,7 @@ ON_FAIL = ("warn", "raise", "ignore")
 
 
 @torch.no_grad()
-def solve(
+def solve(  # noqa: PLR0913
     cost: Any,
     a: Any = None,
     b: Any = None,

@@ -23,7 +23,7 @@ class ConvergenceWarning(UserWarning):
 
 
 class ConvergenceError(RuntimeError):
-    """A solve ended above its tolerance and `on_fail` was "raise"; `.result` holds what it reached."""
+    """A solve ended above its tolerance and was told to raise; `.result` holds what it reached."""
 
     def __init__(self, message: str, result: object) -> None:
         super().__init__(message)

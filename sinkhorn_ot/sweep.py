@@ -1,10 +1,10 @@
 """The one primitive: a sweep moves both scaled potentials once around a problem.
 
-With `u = f / reg + log a` and `v = g / reg + log b` the plan is `P_ij = exp(u_i + v_j - C_ij / reg)`.
-Given `v`, a sweep finds the row sums of the kernel, moves `u` by the rule of the row marginal and
-returns the column sums of the plan at the new `u`. The reduction over rows is a plain sum, whatever
-a block of rows is: a tile on chip, a chunk of a file, a rank. Every solver is written on this page's
-protocol and on nothing else.
+With `u = f / reg + log a` and `v = g / reg + log b` the plan is
+`P_ij = exp(u_i + v_j - C_ij / reg)`. Given `v`, a sweep finds the row sums of the kernel, moves `u`
+by the rule of the row marginal and returns the column sums of the plan at the new `u`. The
+reduction over rows is a plain sum, whatever a block of rows is: a tile on chip, a chunk of a file,
+a rank. Every solver is written on this page's protocol and on nothing else.
 """
 
 import math
@@ -61,7 +61,7 @@ class Sweep(Protocol):
 
 
 def elasticity(problem: Problem) -> tuple[Tensor, Tensor]:
-    """Return rho / (rho + reg) per problem and side, (B,): 1 for exact marginals, 0 for free ones."""
+    """Return rho / (rho + reg) per problem and side, (B,): 1 if exact, 0 if free."""
     one = torch.ones_like(problem.reg)
     a, b = (one if math.isinf(rho) else rho / (rho + problem.reg) for rho in problem.relax)
     return a, b
