@@ -45,10 +45,10 @@ def _dtype(t: Tensor) -> str:
 
 def positive(name: str, value: Any) -> float:
     """Require a finite number above zero."""
-    value = number(name, value)
-    if not (math.isfinite(value) and value > 0):
+    result = number(name, value)
+    if not (math.isfinite(result) and result > 0):
         raise ValueError(f"{name} must be a finite number above zero, got {value!r}")
-    return value
+    return result
 
 
 def number(name: str, value: Any) -> float:

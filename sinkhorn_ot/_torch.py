@@ -31,9 +31,9 @@ _TINY = 1e-30
 class _Blocks:
     """What the three have in common: log-domain passes over row blocks."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, log_a: Tensor | None = None) -> None:
         self.problem = problem
-        self.log_a = problem.a.log()
+        self.log_a = problem.a.log() if log_a is None else log_a
         self._scale = -1.0 / problem.reg
 
     def _tiles(self) -> Iterator[slice]:

@@ -80,8 +80,8 @@ class _AndersonSteps:
         self._options, self._weight = options, weight
         batch, m = weight.shape
         # differences of past potentials and of past residuals, oldest overwritten first
-        self._dx = weight.new_zeros(batch, options.memory, m)
-        self._dr = torch.zeros_like(self._dx)
+        self._dx = weight.new_empty(options.memory, batch, m)
+        self._dr = torch.empty_like(self._dx)
         self._last: tuple[Tensor, Tensor] | None = None
         self._count = 0
         self._best = weight.new_full((batch,), math.inf)
@@ -93,18 +93,19 @@ class _AndersonSteps:
             self._last = psi, residual
             return psi + residual
         slot = self._count % self._options.memory
-        self._dx[:, slot] = psi - self._last[0]
-        self._dr[:, slot] = residual - self._last[1]
-        # a difference of zeros has no say in the combination: that is how history is dropped
-        keep = (~worse).to(psi.dtype)[:, None, None]
-        self._dx.mul_(keep)
-        self._dr.mul_(keep)
+        torch.sub(psi, self._last[0], out=self._dx[slot])
+        torch.sub(residual, self._last[1], out=self._dr[slot])
         self._count += 1
         self._last = psi, residual
         used = min(self._count, self._options.memory)
-        dx, dr = self._dx[:, :used], self._dr[:, :used]
-        mix = self._combination(dr, residual)
-        return psi + residual - torch.matmul(mix[:, None, :], dx + dr)[:, 0]
+        dx, dr = self._dx[:used], self._dr[:used]
+        # a difference of zeros has no say in the combination: that is how history is dropped
+        dx.masked_fill_(worse[:, None], 0.0)
+        dr.masked_fill_(worse[:, None], 0.0)
+        mix = self._combination(dr.transpose(0, 1), residual)
+        back = torch.matmul(mix[:, None, :], dx.transpose(0, 1))
+        back += torch.matmul(mix[:, None, :], dr.transpose(0, 1))
+        return psi + residual - back[:, 0]
 
     def _combination(self, dr: Tensor, residual: Tensor) -> Tensor:
         """Return the least-squares weights, (B, used), from scaled normal equations."""
@@ -122,7 +123,7 @@ class _AndersonSteps:
         kept = _AndersonSteps.__new__(_AndersonSteps)
         kept._options, kept._count = self._options, self._count
         kept._weight, kept._best = self._weight[index], self._best[index]
-        kept._dx, kept._dr = self._dx[index], self._dr[index]
+        kept._dx, kept._dr = self._dx[:, index], self._dr[:, index]
         last = self._last
         kept._last = None if last is None else (last[0][index], last[1][index])
         return kept
