@@ -1,0 +1,33 @@
+# Every target stands alone: from nothing, it makes .venv, installs what it needs and runs.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check bench docs clean
+
+demo: .venv/ready
+	$(BIN)/python -m sinkhorn_ot.demo
+
+test: .venv/ready
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/test_layout.py
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: .venv/ready
+	$(BIN)/python bench/crosscheck.py
+
+docs: .venv/ready
+	$(BIN)/mkdocs serve
+
+.venv/ready: setup.py pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
