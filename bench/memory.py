@@ -1,4 +1,4 @@
-"""Prints peak memory of a dense float32 solve and of a point-cloud solve, each in its own process."""
+"""Prints peak memory of a dense float32 and of a point-cloud solve, each in its own process."""
 
 import json
 import subprocess

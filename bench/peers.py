@@ -1,12 +1,11 @@
-"""Other solvers behind one signature: (C, a, b, reg) -> a function that solves to a stated error."""
+"""Other solvers behind one signature: a case and its reg give a function that solves it."""
 
 from collections.abc import Callable
 
 import numpy as np
 import ot
-from measure import marginal_error
-
 from cases import Case
+from measure import marginal_error
 
 
 def pot_to(case: Case, reg: float, error: float) -> tuple[Callable[[], np.ndarray], float]:

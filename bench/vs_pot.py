@@ -10,11 +10,11 @@ import warnings
 from typing import Any
 
 import torch
+from cases import DENSE, digit_histograms
 from measure import in_turn, marginal_error, save
 from peers import pot_loop, pot_to
 
 import sinkhorn_ot as so
-from cases import DENSE, digit_histograms
 
 
 ERROR = 1e-6

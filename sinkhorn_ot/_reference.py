@@ -22,7 +22,7 @@ class Reference:
     def _exponent(self, u: Tensor | float, v: Tensor | float) -> Tensor:
         """Return u_i + v_j - C_ij / reg, shape (B, n, m)."""
         _, n, _ = self.problem.shape
-        C = self.problem.cost.rows(0, n, self.problem.work)
+        C = self.problem.cost.rows(0, n).to(self.problem.work)
         rows = u[:, :, None] if isinstance(u, Tensor) else u
         columns = v[:, None, :] if isinstance(v, Tensor) else v
         return rows + columns - C / self.problem.reg[:, None, None]
@@ -47,7 +47,7 @@ class Reference:
 
     def linear(self, u: Tensor, v: Tensor) -> Tensor:
         """Return <P, C>; a forbidden pair carries nothing."""
-        C = self.problem.cost.rows(0, self.problem.shape[1], self.problem.work)
+        C = self.problem.cost.rows(0, self.problem.shape[1]).to(self.problem.work)
         P = self._exponent(u, v).exp()
         return torch.where(P > 0, P * C, 0.0).nan_to_num(posinf=math.inf).sum((-2, -1))
 

@@ -34,7 +34,9 @@ class _Blocks:
     def __init__(self, problem: Problem, log_a: Tensor | None = None) -> None:
         self.problem = problem
         self.log_a = problem.a.log() if log_a is None else log_a
-        self._scale = -1.0 / problem.reg
+        self._scale = (-1.0 / problem.reg)[:, None, None]
+        single = problem.shape[0] == 1 and problem.a.device.type == "cpu"
+        self._alpha = 1.0 / float(problem.reg[0]) if single else None
 
     def _tiles(self) -> Iterator[slice]:
         batch, n, m = self.problem.shape
@@ -42,12 +44,13 @@ class _Blocks:
         for start in range(0, n, step):
             yield slice(start, min(n, start + step))
 
-    def _exponent(self, rows: slice, u: Tensor | None, v: Tensor | None) -> Tensor:
+    def _exponent(self, rows: slice, u: Tensor | None, v: Tensor) -> Tensor:
         """Return u_i + v_j - C_ij / reg for a block of rows, (B, rows, m)."""
-        p = self.problem
-        s = p.cost.rows(rows.start, rows.stop, p.work) * self._scale[:, None, None]
-        if v is not None:
-            s = s.add_(v[:, None, :]) if s.shape[0] == v.shape[0] else s + v[:, None, :]
+        C = self.problem.cost.rows(rows.start, rows.stop)
+        if self._alpha is not None:
+            s = torch.sub(v[:, None, :], C, alpha=self._alpha)
+        else:
+            s = torch.addcmul(v[:, None, :], C.to(v.dtype), self._scale)
         return s if u is None else s.add_(u[:, rows, None])
 
     def log_sum_rows(self, v: Tensor) -> Tensor:
@@ -81,7 +84,7 @@ class _Blocks:
         """Return <P, C>; a forbidden pair carries nothing."""
         total = torch.zeros_like(self.problem.reg)
         for rows in self._tiles():
-            C = self.problem.cost.rows(rows.start, rows.stop, self.problem.work)
+            C = self.problem.cost.rows(rows.start, rows.stop).to(self.problem.work)
             P = self._exponent(rows, u, v).exp_()
             total += torch.where(P > 0, P * C, 0.0).sum((-2, -1))
         return total
@@ -101,17 +104,29 @@ class Streamed(_Blocks):
         """Move the rows, then sum the columns, block by block."""
         new, s = torch.empty_like(self.problem.a), torch.zeros_like(self.problem.b)
         for rows in self._tiles():
-            block = self._exponent(rows, None, v)
-            peak = block.amax(-1)
-            peak.masked_fill_(peak == -math.inf, 0.0)
-            block.sub_(peak[..., None]).exp_()
-            new[:, rows] = self._moved(rows, block.sum(-1).log() + peak)
-            weight = (new[:, rows] + peak).exp()
+            base, block, sums = self._summed(rows, u, v)
+            new[:, rows] = move_rows(self.problem, self.log_a[:, rows], sums.log() - base)
+            weight = (new[:, rows] - base).exp_()
             s += torch.matmul(weight[:, None, :], block)[:, 0]
         return new, self._rescued(new, v, s)
 
-    def _moved(self, rows: slice, log_sum: Tensor) -> Tensor:
-        return move_rows(self.problem, self.log_a[:, rows], log_sum)
+    def _summed(self, rows: slice, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a base per row, exp(base + v - C / reg), and its row sums.
+
+        The last potential is the base while it keeps the sums in range, else minus the maximum.
+        """
+        if u is not None:
+            base = u[:, rows].masked_fill(self.log_a[:, rows] == -math.inf, -math.inf)
+            block = self._exponent(rows, base, v).exp_()
+            sums = block.sum(-1)
+            good = (sums > _TINY) & (sums < math.inf) | (base == -math.inf)
+            if bool(good.all()):
+                return base.masked_fill(base == -math.inf, 0.0), block, sums
+        block = self._exponent(rows, None, v)
+        base = -block.amax(-1)
+        base.masked_fill_(base == math.inf, 0.0)
+        block.add_(base[..., None]).exp_()
+        return base, block, block.sum(-1)
 
     def at(self, reg: Tensor) -> Sweep:
         """Return the same problems at another `reg`."""
@@ -134,53 +149,49 @@ class Absorbed(_Blocks):
         self._store, self._spare = store, kernel
         self._cut, self._drift = self._LIMITS[store]
         self._kernel: Tensor | None = None
-        self._live = problem.a > 0
-        self._exact = math.isinf(problem.relax[0])
+        self._fused = problem.shape[0] == 1 and math.isinf(problem.relax[0])
 
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move the rows, then sum the columns."""
         if self._kernel is None:
             return self._build(v)
-        moved = (v - self._v0).nan_to_num_(neginf=0.0, nan=0.0)
+        moved = torch.where(v > -math.inf, v - self._v0, 0.0)
         if float(moved.abs().amax()) > self._drift:
             return self._build(v)
-        beta = torch.where(v > -math.inf, moved.exp_(), 0.0)
-        product = self._product_exact if self._exact and v.shape[0] == 1 else self._product
-        answer = product(self._kernel, beta)
-        if answer is None:
+        beta = moved.exp_().mul_(v > -math.inf)
+        r, u, s = self._product(beta)
+        if bool(((r < _TINY) & self._live).any()):
             return self._build(v)
-        u, s = answer
         return u, self._rescued(u, v, s * beta)
 
-    def _product_exact(self, kernel: Tensor, beta: Tensor) -> tuple[Tensor, Tensor] | None:
+    def _product(self, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return row sums, new row potentials, and column sums before their factor `beta`."""
+        kernel, x = self._kernel, beta.to(self._store)
+        assert kernel is not None
+        if self._fused:
+            return self._product_fused(kernel[0], x[0])
+        r = torch.bmm(kernel, x[:, :, None])[:, :, 0].to(beta.dtype)
+        u = move_rows(self.problem, self.log_a, r.log() - self._u0)
+        weight = (u - self._u0).exp_().to(self._store)
+        return r, u, torch.bmm(weight[:, None, :], kernel)[:, 0].to(beta.dtype)
+
+    def _product_fused(self, kernel: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One problem with exact rows: both products over a block while it is in cache."""
-        kernel, x = kernel[0], beta[0].to(self._store)
-        r, s = torch.empty_like(self.problem.a[0]), torch.zeros_like(beta[0])
-        step = max(1, (1 << 20) // (kernel.shape[1] * kernel.element_size()))
         a = self.problem.a[0]
+        r, s = torch.empty_like(a), torch.zeros(x.shape, dtype=a.dtype, device=a.device)
+        step = max(1, (1 << 20) // (kernel.shape[1] * kernel.element_size()))
         for start in range(0, kernel.shape[0], step):
             block = kernel[start : start + step]
             sums = r[start : start + step].copy_(torch.mv(block, x)).clamp_(min=1e-300)
             weight = (a[start : start + step] / sums).to(self._store)
             s += torch.mv(block.t(), weight)
-        if bool(((r < _TINY) & self._live[0]).any()):
-            return None
-        return self._u0 + (self.problem.a / r).log(), s[None]
-
-    def _product(self, kernel: Tensor, beta: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Any batch and any rule of the rows: two batched products."""
-        r = torch.bmm(kernel, beta[:, :, None].to(self._store))[:, :, 0].to(beta.dtype)
-        if bool(((r < _TINY) & self._live).any()):
-            return None
-        u = move_rows(self.problem, self.log_a, r.log() - self._u0)
-        weight = (u - self._u0).exp_()
-        return u, torch.bmm(weight[:, None, :].to(self._store), kernel)[:, 0].to(beta.dtype)
+        return r[None], self._u0 + (a / r).log(), s[None]
 
     def _build(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Sweep in log domain with a row maximum, keeping what was exponentiated."""
+        """Exponentiate around minus the row maxima, then sweep."""
         p = self.problem
         kernel = self._spare if self._spare is not None else v.new_empty(p.shape, dtype=self._store)
-        u, s = torch.empty_like(p.a), torch.zeros_like(p.b)
+        base = torch.empty_like(p.a)
         for rows in self._tiles():
             block = self._exponent(rows, None, v)
             peak = block.amax(-1)
@@ -192,14 +203,13 @@ class Absorbed(_Blocks):
                 torch.exp(block, out=part)
             else:
                 part.copy_(block).exp_()
-            log_sum = part.sum(-1, dtype=p.work).log() + peak
-            u[:, rows] = move_rows(p, self.log_a[:, rows], log_sum)
-            part.mul_((u[:, rows] + peak).exp_()[..., None].to(self._store))
-            s += part.sum(-2, dtype=p.work)
+            base[:, rows] = -peak
         self._kernel = self._spare = kernel
-        # a point without weight has an empty row or column; keep its base finite
-        self._u0 = u.masked_fill(u == -math.inf, 0.0)
-        self._v0 = v.masked_fill(v == -math.inf, 0.0)
+        # a point without weight has an empty column; keep its base finite
+        self._u0, self._v0 = base, v.masked_fill(v == -math.inf, 0.0)
+        r, u, s = self._product((v > -math.inf).to(v.dtype))
+        # a row whose every pair is forbidden stays empty, whatever is built
+        self._live = (p.a > 0) & (r > 0)
         return u, self._rescued(u, v, s)
 
     def at(self, reg: Tensor) -> Sweep:
@@ -217,6 +227,7 @@ class Absorbed(_Blocks):
                 self._kernel[start : start + len(part)] = self._kernel[part]
             kept._kernel = kept._spare = self._kernel[: len(index)]
             kept._u0, kept._v0 = self._u0[index], self._v0[index]
+            kept._live = self._live[index]
         return kept
 
 
@@ -233,7 +244,7 @@ class Shared(_Blocks):
             n = problem.shape[1]
             kernel = torch.empty(problem.cost.shape, dtype=store, device=problem.a.device)
             for start in range(0, n, step := max(1, _TILE // kernel.shape[1])):
-                C = problem.cost.rows(start, start + step, problem.work)[0]
+                C = problem.cost.rows(start, start + step)[0].to(problem.work)
                 kernel[start : start + step] = (self._low - C / problem.reg[0]).exp_()
         self._kernel, self._store = kernel, store
 

@@ -5,6 +5,7 @@ Every state is a function of (psi, residual, error) and mends itself: a step tha
 grow is followed by a plain one.
 """
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Protocol
@@ -60,15 +61,23 @@ class _PlainSteps:
 class Anderson:
     """Anderson acceleration: extrapolate to where the last residuals, combined, are smallest.
 
+    Sound only near the solution, so that it is guarded: an error that grew beyond `growth` times
+    the best sends the problem back to its best potentials, from where it takes `wait` steps of
+    `fallback` before it extrapolates again, twice as many after each further failure.
+
     Source: D. G. Anderson, Iterative procedures for nonlinear integral equations, J. ACM 1965.
 
     Args:
         memory: Differences of past steps kept.
-        growth: An error this many times the best so far discards them.
+        growth: An error this many times the best so far is a failure.
+        wait: Steps of the fallback after the first failure.
+        begin: Marginal error below which extrapolation begins.
     """
 
     memory: int = 15
     growth: float = 2.0
+    wait: int = 4
+    begin: float = 0.1
 
     def start(self, weight: Tensor) -> Steps:
         """Return a state without history."""
@@ -82,16 +91,29 @@ class _AndersonSteps:
         # differences of past potentials and of past residuals, oldest overwritten first
         self._dx = weight.new_empty(options.memory, batch, m)
         self._dr = torch.empty_like(self._dx)
-        self._last: tuple[Tensor, Tensor] | None = None
         self._count = 0
+        self._last: tuple[Tensor, Tensor] | None = None
+        self._fallback = Nesterov().start(weight)
         self._best = weight.new_full((batch,), math.inf)
+        self._best_psi = torch.zeros_like(weight)
+        self._best_residual = torch.zeros_like(weight)
+        self._waiting = torch.zeros_like(self._best)
+        self._penalty = torch.full_like(self._best, options.wait)
 
     def __call__(self, psi: Tensor, residual: Tensor, error: Tensor) -> Tensor:
-        worse = error > self._options.growth * self._best
-        self._best = torch.where(worse, error, torch.minimum(self._best, error))
+        failed = ~(error <= self._options.growth * self._best) & (self._waiting <= 0)
+        better = error < self._best
+        self._best = torch.where(better, error, self._best)
+        self._best_psi = torch.where(better[:, None], psi, self._best_psi)
+        self._best_residual = torch.where(better[:, None], residual, self._best_residual)
+        psi = torch.where(failed[:, None], self._best_psi, psi)
+        residual = torch.where(failed[:, None], self._best_residual, residual)
+        self._waiting = torch.where(failed, self._penalty, self._waiting - 1)
+        self._penalty = torch.where(failed, 2 * self._penalty, self._penalty)
+        plain = self._fallback(psi, residual, error)
         if self._last is None:
             self._last = psi, residual
-            return psi + residual
+            return plain
         slot = self._count % self._options.memory
         torch.sub(psi, self._last[0], out=self._dx[slot])
         torch.sub(residual, self._last[1], out=self._dr[slot])
@@ -100,12 +122,13 @@ class _AndersonSteps:
         used = min(self._count, self._options.memory)
         dx, dr = self._dx[:used], self._dr[:used]
         # a difference of zeros has no say in the combination: that is how history is dropped
-        dx.masked_fill_(worse[:, None], 0.0)
-        dr.masked_fill_(worse[:, None], 0.0)
+        dx.masked_fill_(failed[:, None], 0.0)
+        dr.masked_fill_(failed[:, None], 0.0)
+        patient = (self._waiting > 0) | (error > self._options.begin)
         mix = self._combination(dr.transpose(0, 1), residual)
         back = torch.matmul(mix[:, None, :], dx.transpose(0, 1))
         back += torch.matmul(mix[:, None, :], dr.transpose(0, 1))
-        return psi + residual - back[:, 0]
+        return torch.where(patient[:, None], plain, psi + residual - back[:, 0])
 
     def _combination(self, dr: Tensor, residual: Tensor) -> Tensor:
         """Return the least-squares weights, (B, used), from scaled normal equations."""
@@ -120,12 +143,13 @@ class _AndersonSteps:
         return torch.where(good, mix, 0.0)[:, :, 0] * scale
 
     def select(self, index: Tensor) -> Steps:
-        kept = _AndersonSteps.__new__(_AndersonSteps)
-        kept._options, kept._count = self._options, self._count
-        kept._weight, kept._best = self._weight[index], self._best[index]
+        kept = copy.copy(self)
+        kept._weight, kept._fallback = self._weight[index], self._fallback.select(index)
         kept._dx, kept._dr = self._dx[:, index], self._dr[:, index]
-        last = self._last
-        kept._last = None if last is None else (last[0][index], last[1][index])
+        kept._last = None if self._last is None else (self._last[0][index], self._last[1][index])
+        kept._best, kept._best_psi = self._best[index], self._best_psi[index]
+        kept._best_residual = self._best_residual[index]
+        kept._waiting, kept._penalty = self._waiting[index], self._penalty[index]
         return kept
 
 

@@ -9,13 +9,13 @@ class Anneal:
     """Solve at larger `reg` first, dividing it until the wanted one is reached.
 
     Args:
-        start: First `reg` as a fraction of the cost's spread.
+        start: First `reg`, about, as a fraction of the cost's spread; none larger is worth a stage.
         factor: What `reg` is divided by between stages.
         tol: Marginal error at which a stage before the last one ends.
         max_iter: Sweeps at which a stage before the last one ends.
     """
 
-    start: float = 0.05
+    start: float = 0.005
     factor: float = 4.0
     tol: float = 0.1
     max_iter: int = 40
@@ -25,5 +25,5 @@ class Anneal:
         first = self.start * spread / reg
         if not math.isfinite(first) or first <= 1:
             return [1.0]
-        steps = math.ceil(math.log(first, self.factor) - 1e-9)
+        steps = round(math.log(first, self.factor))
         return [self.factor**k for k in range(steps, -1, -1)]

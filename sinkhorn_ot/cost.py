@@ -63,8 +63,8 @@ class Cost(Protocol):
         """Return the problems at `index` of a flat batch."""
         ...
 
-    def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
-        """Return rows start:stop of a flat cost, (B, stop - start, m), as `dtype`."""
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Return rows start:stop of a flat cost, (B, stop - start, m), as they are stored."""
         ...
 
     def validate(self) -> Bounds:
@@ -114,9 +114,9 @@ class Dense:
         """Return the problems at `index` of a flat batch."""
         return Dense(self.C[index])
 
-    def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
-        """Return rows start:stop as `dtype`."""
-        return self.C[:, start:stop].to(dtype)
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Return rows start:stop."""
+        return self.C[:, start:stop]
 
     def validate(self) -> Bounds:
         """Raise on NaN or -inf; return the extreme entries."""
@@ -185,7 +185,7 @@ class PointCloud:
         """Return the problems at `index` of a flat batch."""
         return PointCloud(self.x[index], self.y[index], self.metric)
 
-    def rows(self, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+    def rows(self, start: int, stop: int) -> Tensor:
         """Return the costs of rows start:stop, computed in float64."""
         left, right = self._factors
         C = torch.matmul(left[:, start:stop], right.mT)
@@ -193,7 +193,7 @@ class PointCloud:
             C.clamp_(min=0)
         if self.metric == "euclidean":
             C.sqrt_()
-        return C.to(dtype)
+        return C
 
     def validate(self) -> Bounds:
         """Raise unless every coordinate is finite; return bounds on the entries."""
@@ -272,4 +272,4 @@ def blocks(cost: Cost, batch: int, dtype: torch.dtype) -> Iterator[tuple[slice, 
     step = max(1, _BLOCK // (m * batch))
     for start in range(0, n, step):
         rows = slice(start, min(n, start + step))
-        yield rows, cost.rows(rows.start, rows.stop, dtype)
+        yield rows, cost.rows(rows.start, rows.stop).to(dtype)

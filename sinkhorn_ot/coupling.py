@@ -75,8 +75,9 @@ class Entropic:
 
     def block(self, rows: slice, C: Tensor) -> Tensor:
         """Return exp(u + v - C / reg) for those rows."""
-        s = C / self.problem.reg[:, None, None]
-        return (self.u[:, rows, None] + self.v[:, None, :] - s).exp_()
+        scale = (-1.0 / self.problem.reg)[:, None, None]
+        s = torch.addcmul(self.v[:, None, :], C, scale)
+        return s.add_(self.u[:, rows, None]).exp_()
 
     def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
         """Return P @ x or P^T @ x without the plan."""

@@ -180,7 +180,7 @@ def _reachable(p: Problem) -> None:
     _, n, m = p.shape
     column_open = torch.zeros_like(p.b, dtype=torch.bool)
     for start in range(0, n, step := max(1, (1 << 20) // m)):
-        allowed = p.cost.rows(start, start + step, p.work) < math.inf
+        allowed = p.cost.rows(start, start + step) < math.inf
         row = (allowed & (p.b > 0)[:, None, :]).any(-1) | (p.a[:, start : start + step] <= 0)
         if p.relax[0] == math.inf and not bool(row.all()):
             k, i = _check.first_index(~row)

@@ -70,7 +70,7 @@ class Sinkhorn:
 
     acceleration: Acceleration = field(default_factory=Anderson)
     anneal: Anneal | None = field(default_factory=Anneal)
-    patience: int = 500
+    patience: int = 1000
 
     def __call__(
         self,
@@ -211,7 +211,7 @@ class _Run:
 
     def _stalled(self, error: Tensor) -> bool:
         total = float(error.sum())
-        if total < 0.99 * self._best:
+        if total < 0.999 * self._best:
             self._best, self._since = total, self.n_iter
         return self.n_iter - self._since >= self._options.patience
 
