@@ -66,11 +66,14 @@ class Sinkhorn:
         acceleration: `Anderson()`, `Nesterov()` or `Plain()`.
         anneal: Schedule of larger `reg` to pass through, or None for none.
         patience: Sweeps without progress after which a problem counts as stalled.
+        check_every: Sweeps between two looks at the error; None means every sweep on a CPU and
+            every tenth on an accelerator, where the host reads each look one look late.
     """
 
     acceleration: Acceleration = field(default_factory=Anderson)
     anneal: Anneal | None = field(default_factory=Anneal)
     patience: int = 1000
+    check_every: int | None = None
 
     def __call__(
         self,
@@ -151,6 +154,37 @@ def column_error(p: Problem, psi: Tensor, log_s: Tensor) -> Tensor:
     return (log_s.exp() - target).abs().sum(-1) / target.sum(-1)
 
 
+class Look:
+    """Reads the largest error of a batch now and then, without making an accelerator wait.
+
+    There a look starts a copy to the host and returns what the look before it copied.
+    """
+
+    def __init__(self, every: int | None, device: torch.device) -> None:
+        self._late = device.type != "cpu"
+        self._every = every or (10 if self._late else 1)
+        self._sweeps = 0
+        self._copied: tuple[Tensor, torch.Event] | None = None
+
+    def __call__(self, error: Tensor, now: bool) -> float | None:
+        """Return the largest error, an earlier one on an accelerator unless `now`, or None."""
+        self._sweeps += 1
+        if now or (not self._late and self._sweeps % self._every == 0):
+            return float(error.amax())
+        if self._sweeps % self._every:
+            return None
+        before = self._copied
+        here = torch.empty((), dtype=error.dtype, pin_memory=True)
+        here.copy_(error.amax(), non_blocking=True)
+        event = torch.Event(error.device)
+        event.record()
+        self._copied = here, event
+        if before is None:
+            return None
+        before[1].synchronize()
+        return float(before[0])
+
+
 class _Run:
     """One stage: a batch that shrinks as its problems finish."""
 
@@ -168,7 +202,9 @@ class _Run:
         self._options, self._callback, self._factor = options, callback, factor
         self._sweep, self._steps = sweep, options.acceleration.start(p.b)
         self._at, self._log_b = torch.arange(p.shape[0], device=psi.device), p.b.log()
-        self._psi, self._u = psi, None if n_iter == 0 else torch.zeros_like(p.a)
+        self._psi = psi
+        self._u: Tensor | None = None
+        self._look = Look(options.check_every, psi.device)
         # what every problem reached, at its last look
         self.psi, self.u = psi.clone(), torch.full_like(p.a, -math.inf)
         self._error = torch.full_like(p.reg, math.inf)
@@ -183,12 +219,13 @@ class _Run:
             self._u, log_s = self._sweep.sweep(self._u, self._psi + self._log_b)
             self.n_iter += 1
             error = column_error(p, self._psi, log_s)
-            worst = float(error.amax())
-            if self._over(worst, error, tol, max_iter):
+            worst = self._look(error, now=self.n_iter >= max_iter)
+            if worst is not None and self._over(worst, error, tol, max_iter):
                 break
             psi, residual = self._psi, move_columns(p, self._psi, log_s, self._log_b) - self._psi
             self._psi = self._steps(psi, residual, error)
-            self._retire(psi, error, tol)
+            if worst is not None:
+                self._retire(psi, error, tol)
         return self
 
     def _over(self, worst: float, error: Tensor, tol: float, max_iter: int) -> bool:
@@ -196,7 +233,7 @@ class _Run:
         if self._callback is not None:
             told = Progress(self.n_iter, worst, len(self._at), self._factor)
             self.stopped = bool(self._callback(told))
-        if worst <= tol:
+        if worst <= tol and bool((error <= tol).all()):
             self._record(slice(None), self._psi, error, Status.CONVERGED, tol)
             return True
         if not math.isfinite(worst):
