@@ -15,6 +15,8 @@ Index = npt.NDArray[np.intp]
 _PIVOTS = 10_000
 # the least that HiGHS takes
 _TOL = 1e-10
+# the largest weight that it sees: fourteen digits above that
+_LARGEST = 1e4
 
 
 class Flow(NamedTuple):
@@ -52,16 +54,17 @@ def highs(C: Array, a: Array, b: Array, max_iter: int | None) -> Flow:
     i, j = np.nonzero(np.isfinite(C))
     pair = np.arange(len(i))
     entries = (np.ones(2 * len(i)), (np.r_[i, n + j], np.r_[pair, pair]))
-    # the masses agree, so one equation says nothing; tolerances are absolute, so weights are near 1
+    # one equation follows from the others; tolerances are absolute, so weights are made large
     A = coo_array(entries, shape=(n + m, len(i))).tocsr()[:-1]
-    weights = np.r_[a, b][:-1] * (n + m)
+    size = _LARGEST / max(a.max(), b.max())
     options: dict[str, Any] = {f"{side}_feasibility_tolerance": _TOL for side in ("primal", "dual")}
     if max_iter is not None:
         options["maxiter"] = max_iter
+    weights = np.r_[a, b][:-1] * size
     answer = linprog(C[i, j], A_eq=A, b_eq=weights, method="highs-ds", options=options)
     P, duals = np.zeros((n, m)), np.zeros(n + m)
     if answer.x is not None:
-        P[i, j] = np.maximum(answer.x, 0) / (n + m)
+        P[i, j] = np.maximum(answer.x, 0) / size
         duals[:-1] = answer.eqlin.marginals
     return Flow(P, duals[:n], duals[n:], int(answer.nit), answer.status == 0)
 

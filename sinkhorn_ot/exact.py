@@ -20,14 +20,14 @@ from .rounding import feasible
 from .status import ConvergenceWarning, Status
 
 
-# what rounding may do to a gap, relative to the terms that are summed, and to a marginal
-_GAP = 1e-12
+# what rounding may leave of <P, C - f - g>, relative to its terms, and of a marginal
+_SLACK = 1e-12
 _MARGINAL = 1e-13
 # mass, relative to all, that forbidden pairs may strand before there is no plan: rounded weights do
-_STRANDED = 1e-6
+_STRANDED = {torch.float64: 1e-8, torch.float32: 1e-5}
 # weights this close are equal
 _EQUAL = 1e-14
-# a round solves for what the duals of the last one left open, on the scale of its gap
+# rounds of one engine, and the largest cost it then sees, in units of what is left to gain
 _ROUNDS = 4
 _CAP = 1e4
 
@@ -53,8 +53,7 @@ def solve_exact(
         ValueError: If an argument breaks a rule, or the forbidden pairs leave no plan.
     """
     _check.one_of("engine", engine, ("auto", *ENGINES))
-    if max_iter is not None:
-        _check.count("max_iter", max_iter)
+    max_iter = None if max_iter is None else _check.count("max_iter", max_iter)
     given = make(cost, a, b)
     p = _in_float64(given)
     order = ("network simplex", "highs") if engine == "auto" else (engine,)
@@ -77,56 +76,59 @@ class _Answer:
     """What is known of one problem: a plan and feasible potentials, with batch dimension 1.
 
     Attributes:
-        scale: Size of the terms whose difference is the gap: what rounding is relative to.
+        slack: <P, C - f - g>, never negative: how far the plan is from optimal for its marginals.
+        scale: Size of the terms of the slack: what rounding is relative to.
+        gap: <P, C> - <f, a> - <g, b>: the slack, and what the marginals miss.
     """
 
     P: Tensor
     f: Tensor
     g: Tensor
-    gap: float
-    scale: float
-    marginal_error: float
+    slack: float = math.inf
+    scale: float = 0.0
+    gap: float = math.inf
+    marginal_error: float = math.inf
     engine: str = ""
     n_iter: int = 0
-    finished: bool = True
+    finished: bool = False
 
     @property
     def status(self) -> Status:
-        if abs(self.gap) <= _GAP * self.scale and self.marginal_error <= _STRANDED:
+        if self.slack <= _SLACK * self.scale and self.marginal_error <= _MARGINAL:
             return Status.OPTIMAL
         return Status.STALLED if self.finished else Status.MAX_ITER
 
 
 def _in_float64(p: Problem) -> Problem:
     """Return the problem in float64 on the CPU, with its costs stored and its masses equal."""
-    C = p.cost.rows(0, p.shape[1], torch.float64)
+    cost = Dense(p.cost.rows(0, p.shape[1], torch.float64))
     a, b, reg = p.a.double(), p.b.double(), p.reg.double()
     b = b * (a.sum(-1) / b.sum(-1))[:, None]
-    return _moved(replace(p, cost=Dense(C), a=a, b=b, reg=reg), torch.device("cpu"))
+    return _moved(replace(p, cost=cost, a=a, b=b, reg=reg), torch.device("cpu"))
 
 
 def _moved(p: Problem, device: torch.device) -> Problem:
-    C = p.cost.rows(0, p.shape[1], p.work).to(device)
-    return replace(p, cost=Dense(C), a=p.a.to(device), b=p.b.to(device), reg=p.reg.to(device))
+    a, b, reg = (t.to(device) for t in (p.a, p.b, p.reg))
+    return replace(p, cost=Dense(_costs(p).to(device)), a=a, b=b, reg=reg)
 
 
 def _solve(batch: Problem, k: int, order: tuple[str, ...], max_iter: int | None) -> _Answer:
     """Solve problem `k` by the engines in turn until one proves its answer.
 
-    A round solves for the reduced costs C - f - g that the last one left, on the scale of its gap:
-    an engine's absolute tolerance, or a huge cost that no plan uses, then costs no digits.
+    A round solves for the reduced costs C - f - g that the last one left, in units of what is left
+    to gain: an engine's absolute tolerance, or a huge cost that no plan uses, then costs no digits.
     """
     p = batch.select(torch.tensor([k]))
     where = f" of problem {k}" if batch.shape[0] > 1 else ""
     if "assignment" in order:
         _matchable(p, where)
-    a, b = _routable(p, where)
-    f, g = feasible_duals(p, torch.zeros_like(a), torch.zeros_like(b))
-    best = _Answer(p.a.new_zeros(p.shape), f, g, gap=math.inf, scale=0.0, marginal_error=math.inf)
+    weights = _routable(p, where)
+    zero_a, zero_b = torch.zeros_like(p.a), torch.zeros_like(p.b)
+    best = _Answer(p.a.new_zeros(p.shape), *feasible_duals(p, zero_a, zero_b))
     for engine in order:
         for _ in range(_ROUNDS):
-            answer = _round(p, a, b, best, engine, max_iter)
-            better = best.engine == "" or abs(answer.gap) < abs(best.gap)
+            answer = _round(p, weights, best, engine, max_iter)
+            better = best.engine == "" or answer.slack < best.slack
             best = answer if better else best
             if not (better and answer.finished and answer.status is not Status.OPTIMAL):
                 break
@@ -136,37 +138,40 @@ def _solve(batch: Problem, k: int, order: tuple[str, ...], max_iter: int | None)
 
 
 def _round(
-    p: Problem, a: Tensor, b: Tensor, last: _Answer, engine: str, max_iter: int | None
+    p: Problem, weights: tuple[Tensor, Tensor], last: _Answer, engine: str, max_iter: int | None
 ) -> _Answer:
-    """Let an engine close the gap that `last` left."""
-    rows, columns = a[0].nonzero()[:, 0], b[0].nonzero()[:, 0]
-    mass = float(a.sum())
-    C = p.cost.rows(0, p.shape[1], p.work)
-    reduced = (C - last.f[:, :, None] - last.g[:, None, :])[0][rows][:, columns].numpy()
-    allowed = reduced < math.inf
-    unit = min(reduced[allowed].max(), last.gap / mass * (len(rows) + len(columns))) or 1.0
+    """Let an engine gain what `last` left; it sees no point without weight."""
+    a, b = (w[0] / weights[0].sum() for w in weights)
+    rows, columns = a.nonzero()[:, 0], b.nonzero()[:, 0]
+    reduced = (_costs(p) - last.f[:, :, None] - last.g[:, None, :])[0][rows][:, columns].numpy()
+    allowed = np.isfinite(reduced)
+    mass = float(weights[0].sum())
+    unit = min(reduced[allowed].max(), last.slack / mass * sum(reduced.shape)) or 1.0
     reduced = np.where(allowed, np.minimum(reduced / unit, _CAP), math.inf)
-    flow = ENGINES[engine](
-        reduced, a[0, rows].numpy() / mass, b[0, columns].numpy() / mass, max_iter
-    )
-    P, f, g = torch.zeros(p.shape, dtype=p.work), last.f.clone(), last.g.clone()
+    flow = ENGINES[engine](reduced, a[rows].numpy(), b[columns].numpy(), max_iter)
+    P, f, g = torch.zeros_like(last.P), last.f.clone(), last.g.clone()
     P[0, rows[:, None], columns] = torch.from_numpy(np.where(allowed, flow.P * mass, 0.0))
     f[0, rows] += unit * torch.from_numpy(flow.f)
     g[0, columns] += unit * torch.from_numpy(flow.g)
-    n_iter = last.n_iter + flow.n_iter
-    return replace(_judge(p, P, f, g), engine=engine, n_iter=n_iter, finished=flow.finished)
+    answer = _judged(p, P, *feasible_duals(p, f, g))
+    return replace(answer, engine=engine, n_iter=last.n_iter + flow.n_iter, finished=flow.finished)
 
 
-def _judge(p: Problem, P: Tensor, f: Tensor, g: Tensor) -> _Answer:
-    """Make plan and potentials feasible and measure what is between them."""
-    f, g = feasible_duals(p, f, g)
+def _judged(p: Problem, P: Tensor, f: Tensor, g: Tensor) -> _Answer:
+    """Complete a plan that misses its marginals, and measure what is between it and the dual."""
+    C = _costs(p)
     if _marginal_error(p, P) > _MARGINAL:
-        P = feasible(Stored(p, P, f, g)).plan()
-        P.masked_fill_(p.cost.rows(0, p.shape[1], p.work) == math.inf, 0.0)
-    size = replace(p, cost=Dense(p.cost.rows(0, p.shape[1], p.work).abs()))
-    scale = Stored(size, P, f, g).linear() + dual_value(p, f.abs(), g.abs())
-    gap = Stored(p, P, f, g).linear() - dual_value(p, f, g)
-    return _Answer(P, f, g, float(gap), float(scale), _marginal_error(p, P))
+        P = feasible(Stored(p, P, f, g)).plan().masked_fill_(C.isinf(), 0.0)
+    reduced = C - f[:, :, None] - g[:, None, :]
+    upper, terms, slack = (
+        float(torch.where(P > 0, P * t, 0.0).sum()) for t in (C, C.abs(), reduced)
+    )
+    lower, bulk = (float(dual_value(p, *duals)) for duals in ((f, g), (f.abs(), g.abs())))
+    return _Answer(P, f, g, slack, terms + bulk, upper - lower, _marginal_error(p, P))
+
+
+def _costs(p: Problem) -> Tensor:
+    return p.cost.rows(0, p.shape[1], p.work)
 
 
 def _marginal_error(p: Problem, P: Tensor) -> float:
@@ -192,14 +197,15 @@ def _routable(p: Problem, where: str) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: If more than rounding is stranded; by Hall's theorem some rows then prove it.
     """
-    forbidden = (p.cost.rows(0, p.shape[1], p.work)[0] == math.inf).numpy()
+    forbidden = _costs(p)[0].isinf().numpy()
     if not forbidden.any():
         return p.a, p.b
     a, b = p.a[0].numpy(), p.b[0].numpy()
     P = network_simplex(forbidden.astype(float), a / a.sum(), b / a.sum(), None).P * a.sum()
     stranded = np.where(forbidden, P, 0.0).sum(1)
-    if stranded.sum() > _STRANDED * a.sum():
-        rows, columns = _too_narrow(forbidden, P, stranded > _STRANDED * a.sum() / len(a))
+    excuse = _STRANDED[p.dtype] * a.sum()
+    if stranded.sum() > excuse:
+        rows, columns = _too_narrow(forbidden, P, stranded > excuse / len(a))
         raise ValueError(
             f"cost must leave a plan: rows {_some(rows)}{where} hold {a[rows].sum():.6g}, but the "
             f"columns they may use take only {b[columns].sum():.6g}, so no plan exists"
