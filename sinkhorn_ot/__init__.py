@@ -4,6 +4,7 @@ from .acceleration import Anderson, Nesterov, Plain
 from .anneal import Anneal
 from .certificate import Certificate
 from .cost import Dense, PointCloud
+from .exact import solve_exact
 from .result import Transport
 from .sinkhorn import Progress, Sinkhorn
 from .solve import solve
@@ -27,4 +28,5 @@ __all__ = [
     "Status",
     "Transport",
     "solve",
+    "solve_exact",
 ]

@@ -41,7 +41,7 @@ def transform_rows(p: Problem, g: Tensor) -> Tensor:
     """Return min_j C_ij - g_j, (B, n); a row that no pair allows gets zero."""
     f = torch.empty_like(p.a)
     for rows, C in blocks(p.cost, p.shape[0], p.work):
-        f[:, rows] = (C - g[:, None, :]).amin(-1)
+        f[:, rows] = _below(C, g[:, None, :]).amin(-1)
     return f.masked_fill(f == math.inf, 0.0)
 
 
@@ -49,8 +49,17 @@ def transform_columns(p: Problem, f: Tensor) -> Tensor:
     """Return min_i C_ij - f_i, (B, m); a column that no pair allows gets zero."""
     g = torch.full_like(p.b, math.inf)
     for rows, C in blocks(p.cost, p.shape[0], p.work):
-        g = torch.minimum(g, (C - f[:, rows, None]).amin(-2))
+        g = torch.minimum(g, _below(C, f[:, rows, None]).amin(-2))
     return g.masked_fill(g == math.inf, 0.0)
+
+
+def _below(C: Tensor, t: Tensor) -> Tensor:
+    """Return C - t rounded down, so that t plus the difference never exceeds C by a digit."""
+    d = C - t
+    # what rounding took from the difference, exactly (Knuth, two-sum)
+    part = d - C
+    error = (C - (d - part)) - (t + part)
+    return torch.where(error < 0, torch.nextafter(d, torch.full_like(d, -math.inf)), d)
 
 
 def dual_value(p: Problem, f: Tensor, g: Tensor) -> Tensor:
