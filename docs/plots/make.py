@@ -26,6 +26,7 @@ FIGURES = (
     "codes",
     "rooms",
     "errors",
+    "measured",
 )
 
 

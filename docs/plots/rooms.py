@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from style import Theme
+from style import Theme, table
 
 
 PACKAGE = Path(__file__).resolve().parents[2] / "sinkhorn_ot"
@@ -196,3 +196,15 @@ def _kind(name: str) -> int:
         {"coupling", "rounding", "certificate", "result", "status"},
     )
     return next((k for k, names in enumerate(kinds) if name in names), 3)
+
+
+def tables() -> None:
+    """Write what each room is for, from the first line of its source."""
+    order = sorted(levels().items(), key=lambda item: (item[1], item[0]))
+    rows = []
+    for name, _ in order:
+        path = PACKAGE / f"{name}.py"
+        path = path if path.exists() else PACKAGE / name / "__init__.py"
+        first = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[0]
+        rows.append([f"`{name}`", first])
+    table("rooms", ["room", "what it is for"], rows)
