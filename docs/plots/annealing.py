@@ -2,13 +2,13 @@
 
 from functools import cache
 
+import data
 import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
-
-import data
-import sinkhorn_ot as so
 from style import Theme, table
+
+import sinkhorn_ot as so
 
 
 REG = 2e-4

@@ -2,13 +2,13 @@
 
 from functools import cache
 
-import torch
-from matplotlib.figure import Figure
-
 import data
-import sinkhorn_ot as so
+import torch
 from exact_cost import optimum
+from matplotlib.figure import Figure
 from style import DASHES, MARKS, Theme, table
+
+import sinkhorn_ot as so
 
 
 def regs() -> torch.Tensor:

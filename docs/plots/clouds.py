@@ -1,13 +1,13 @@
 """Two point clouds: where the mass goes, and what a relaxed marginal leaves behind."""
 
+import data
 import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-
-import data
-import sinkhorn_ot as so
 from style import Theme
+
+import sinkhorn_ot as so
 
 
 CASES = (

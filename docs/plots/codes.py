@@ -2,12 +2,12 @@
 
 from functools import cache
 
+import data
 import torch
 from matplotlib.figure import Figure
-
-import data
-import sinkhorn_ot as so
 from style import DASHES, Theme, table
+
+import sinkhorn_ot as so
 
 
 EPS = 0.05

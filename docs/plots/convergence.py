@@ -2,11 +2,11 @@
 
 from functools import cache
 
-from matplotlib.figure import Figure
-
 import data
-import sinkhorn_ot as so
+from matplotlib.figure import Figure
 from style import DASHES, Theme, table
+
+import sinkhorn_ot as so
 
 
 REGS = (1e-1, 1e-2, 1e-3)

@@ -2,12 +2,12 @@
 
 from functools import cache
 
+import data
 import torch
 from matplotlib.figure import Figure
-
-import data
-import sinkhorn_ot as so
 from style import DASHES, MARKS, Theme
+
+import sinkhorn_ot as so
 
 
 SWEEPS = 100

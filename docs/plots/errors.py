@@ -5,9 +5,9 @@ import warnings
 
 import numpy as np
 import torch
+from style import table
 
 import sinkhorn_ot as so
-from style import table
 
 
 C = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0]], dtype=torch.float64)

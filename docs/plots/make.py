@@ -10,9 +10,8 @@ import importlib
 import time
 from pathlib import Path
 
-import torch
-
 import style
+import torch
 
 
 FIGURES = (

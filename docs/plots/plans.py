@@ -1,12 +1,12 @@
 """Entropic plans between two histograms as reg falls."""
 
+import data
 import torch
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
-
-import data
-import sinkhorn_ot as so
 from style import Theme
+
+import sinkhorn_ot as so
 
 
 REGS = (1.0, 0.1, 0.01, 0.001)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-
 from style import Theme, table
 
 

@@ -1,13 +1,13 @@
 """One sweep, drawn: a block of rows is exponentiated once, summed along and then down."""
 
+import data
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-
-import data
-import sinkhorn_ot as so
 from style import Theme
+
+import sinkhorn_ot as so
 
 
 ROWS, BLOCK = 24, slice(9, 14)
