@@ -1,4 +1,4 @@
-"""The documentation keeps its word: every name has an entry, every block runs, no file is missing."""
+"""The documentation keeps its word: names have entries, blocks run, no file is missing."""
 
 import importlib
 import re
