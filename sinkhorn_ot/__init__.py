@@ -5,6 +5,7 @@ from .anneal import Anneal
 from .certificate import Certificate
 from .cost import Dense, PointCloud
 from .exact import solve_exact
+from .newton import Newton
 from .result import Transport
 from .sinkhorn import Progress, Sinkhorn
 from .solve import solve
@@ -21,6 +22,7 @@ __all__ = [
     "ConvergenceWarning",
     "Dense",
     "Nesterov",
+    "Newton",
     "Plain",
     "PointCloud",
     "Progress",

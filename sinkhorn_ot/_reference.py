@@ -45,6 +45,13 @@ class Reference:
         P = self._exponent(u, v).exp()
         return (P.mT if transpose else P) @ x
 
+    def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
+        """Return P^T diag(1 / P 1) P, or its product with x."""
+        P = self._exponent(u, v).exp()
+        mass = P.sum(-1, keepdim=True)
+        W = P.mT @ torch.where(mass > 0, P / mass, 0.0)
+        return W if x is None else W @ x
+
     def linear(self, u: Tensor, v: Tensor) -> Tensor:
         """Return <P, C>; a forbidden pair carries nothing."""
         C = self.problem.cost.rows(0, self.problem.shape[1]).to(self.problem.work)

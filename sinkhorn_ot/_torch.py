@@ -80,6 +80,16 @@ class _Blocks:
             return out
         return torch.cat([self._exponent(rows, u, v).exp_() @ x for rows in self._tiles()], -2)
 
+    def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
+        """Return P^T diag(1 / P 1) P, or its product with x."""
+        out = torch.zeros_like(x) if x is not None else _square(v)
+        for rows in self._tiles():
+            P = self._exponent(rows, u, v).exp_()
+            mass = P.sum(-1, keepdim=True)
+            y = P if x is None else P @ x
+            out += P.mT @ torch.where(mass > 0, y / mass, 0.0)
+        return out
+
     def linear(self, u: Tensor, v: Tensor) -> Tensor:
         """Return <P, C>; a forbidden pair carries nothing."""
         total = torch.zeros_like(self.problem.reg)
@@ -187,6 +197,29 @@ class Absorbed(_Blocks):
             s += torch.mv(block.t(), weight)
         return r[None], self._u0 + (a / r).log(), s[None]
 
+    def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
+        """Return P^T diag(1 / P 1) P, or its product with x, by products with the kernel."""
+        kernel = self._kernel
+        if kernel is None:
+            return super().curve(u, v, x)
+        beta = torch.where(v > -math.inf, (v - self._v0).exp_(), 0.0)[:, :, None]
+        single = beta.to(self._store)
+        scaled = None if x is None else (beta * x).to(self._store)
+        out = torch.zeros_like(x) if x is not None else _square(v)
+        _, n, m = self.problem.shape
+        step = max(1, (1 << 20) // (len(v) * m * kernel.element_size()))
+        for start in range(0, n, step):
+            rows = slice(start, start + step)
+            block = kernel[:, rows]
+            mass = torch.matmul(block, single)
+            # P / (P 1) has no row factor, P has exp(u - u0)
+            weight = (u[:, rows] - self._u0[:, rows]).exp_()[:, :, None].to(self._store) / mass
+            weight = torch.where(mass > 0, weight, 0.0)
+            y = block * weight if scaled is None else torch.matmul(block, scaled) * weight
+            out += torch.matmul(block.mT, y)
+        out *= beta
+        return out if x is not None else out.mul_(beta.mT)
+
     def _build(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Exponentiate around minus the row maxima, then sweep."""
         p = self.problem
@@ -264,3 +297,7 @@ class Shared(_Blocks):
     def select(self, index: Tensor) -> Sweep:
         """Return the problems at `index`, sharing the kernel."""
         return Shared(self.problem.select(index), self._store, self._kernel)
+
+
+def _square(v: Tensor) -> Tensor:
+    return v.new_zeros(v.shape[0], v.shape[1], v.shape[1])

@@ -1,30 +1,44 @@
 """How the column potentials move, given what a plain Sinkhorn step would do to them.
 
 An acceleration is a small frozen description; `start` gives the state of one run over a flat batch.
-Every state is a function of (psi, residual, error) and mends itself: a step that made the error
-grow is followed by a plain one.
+Every state is a function of the iterate and mends itself: a step that made the error grow is taken
+back.
 """
 
 import copy
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from .sweep import Sweep
+
+
+class Iterate(NamedTuple):
+    """Where a run stands after a sweep.
+
+    Attributes:
+        psi: Column potentials g / reg, shape (B, m).
+        residual: What a plain step would add to them, shape (B, m).
+        error: Marginal error at `psi`, shape (B,).
+        u: Row potentials that answer `psi`, shape (B, n).
+        sweep: What made the sweep; a step may ask it for more than the residual.
+    """
+
+    psi: Tensor
+    residual: Tensor
+    error: Tensor
+    u: Tensor
+    sweep: Sweep
 
 
 class Steps(Protocol):
     """The state of one accelerated run over B problems."""
 
-    def __call__(self, psi: Tensor, residual: Tensor, error: Tensor) -> Tensor:
-        """Return the next potentials.
-
-        Args:
-            psi: Column potentials g / reg, shape (B, m).
-            residual: What a plain step would add to them, shape (B, m).
-            error: Marginal error at `psi`, shape (B,).
-        """
+    def __call__(self, at: Iterate) -> Tensor:
+        """Return the next column potentials, (B, m)."""
         ...
 
     def select(self, index: Tensor) -> "Steps":
@@ -50,8 +64,8 @@ class Plain:
 
 
 class _PlainSteps:
-    def __call__(self, psi: Tensor, residual: Tensor, error: Tensor) -> Tensor:
-        return psi + residual
+    def __call__(self, at: Iterate) -> Tensor:
+        return at.psi + at.residual
 
     def select(self, index: Tensor) -> Steps:
         return self
@@ -100,7 +114,8 @@ class _AndersonSteps:
         self._waiting = torch.zeros_like(self._best)
         self._penalty = torch.full_like(self._best, options.wait)
 
-    def __call__(self, psi: Tensor, residual: Tensor, error: Tensor) -> Tensor:
+    def __call__(self, at: Iterate) -> Tensor:
+        psi, residual, error = at.psi, at.residual, at.error
         failed = ~(error <= self._options.growth * self._best) & (self._waiting <= 0)
         better = error < self._best
         self._best = torch.where(better, error, self._best)
@@ -110,7 +125,7 @@ class _AndersonSteps:
         residual = torch.where(failed[:, None], self._best_residual, residual)
         self._waiting = torch.where(failed, self._penalty, self._waiting - 1)
         self._penalty = torch.where(failed, 2 * self._penalty, self._penalty)
-        plain = self._fallback(psi, residual, error)
+        plain = self._fallback(at._replace(psi=psi, residual=residual))
         if self._last is None:
             self._last = psi, residual
             return plain
@@ -171,13 +186,13 @@ class _NesterovSteps:
         self._last: Tensor | None = None
         self._t = torch.ones_like(weight[:, :1])
 
-    def __call__(self, psi: Tensor, residual: Tensor, error: Tensor) -> Tensor:
-        plain = psi + residual
+    def __call__(self, at: Iterate) -> Tensor:
+        plain = at.psi + at.residual
         if self._last is None:
             self._last = plain
             return plain
         step = plain - self._last
-        against = (residual * step * self._weight).sum(-1, keepdim=True) < 0
+        against = (at.residual * step * self._weight).sum(-1, keepdim=True) < 0
         longer = (1 + (1 + 4 * self._t.square()).sqrt()) / 2
         momentum = torch.where(against, 0.0, (self._t - 1) / longer)
         self._t = torch.where(against, 1.0, longer)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .acceleration import Acceleration, Anderson
+from .acceleration import Acceleration, Anderson, Iterate
 from .anneal import Anneal
 from .problem import Problem
 from .status import Status
@@ -74,6 +74,11 @@ class Sinkhorn:
     anneal: Anneal | None = field(default_factory=Anneal)
     patience: int = 1000
     check_every: int | None = None
+
+    @property
+    def name(self) -> str:
+        """How the method is called in a result."""
+        return type(self.acceleration).__name__.lower()
 
     def __call__(
         self,
@@ -223,7 +228,7 @@ class _Run:
             if worst is not None and self._over(worst, error, tol, max_iter):
                 break
             psi, residual = self._psi, move_columns(p, self._psi, log_s, self._log_b) - self._psi
-            self._psi = self._steps(psi, residual, error)
+            self._psi = self._steps(Iterate(psi, residual, error, self._u, self._sweep))
             if worst is not None:
                 self._retire(psi, error, tol)
         return self

@@ -1,13 +1,13 @@
 """solve(): turn arguments into a problem, choose, run, report."""
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import _check
+from .automatic import METHODS, automatic
 from .backends import choose, passes
 from .coupling import Entropic
 from .problem import Problem, make
@@ -18,7 +18,6 @@ from .status import ConvergenceWarning, Status
 from .sweep import Sweep
 
 
-METHODS: dict[str, Callable[[], Sinkhorn]] = {"auto": Sinkhorn, "sinkhorn": Sinkhorn}
 ON_FAIL = ("warn", "raise", "ignore")
 
 
@@ -51,7 +50,8 @@ def solve(  # noqa: PLR0913
         reg: Regularisation in units of the cost, above zero; one number or one per problem.
         unbalanced: KL penalty on the marginals, one number or (on a, on b), instead of exact ones:
             None is exact, 0 leaves a marginal free.
-        method: "auto", "sinkhorn", or a configured solver such as `Sinkhorn(Nesterov())`.
+        method: "auto", "sinkhorn", "newton", or a configured solver such as
+            `Sinkhorn(Nesterov())`. What ran is told by the result's `method`.
         tol: Relative L1 marginal error to reach; None means 1e-9 in float64, 1e-6 otherwise.
         max_iter: Sweeps allowed, annealing included.
         n_iter: Run exactly this many plain sweeps at reg instead, without any check; on a GPU
@@ -71,20 +71,20 @@ def solve(  # noqa: PLR0913
     _check.one_of("on_fail", on_fail, ON_FAIL)
     if reg is None:
         raise ValueError("reg must be given: a number above zero, or use solve_exact for none")
-    solver = method if isinstance(method, Sinkhorn) else None
-    if solver is None:
-        solver = METHODS[_check.one_of("method", method, tuple(METHODS))]()
+    if not isinstance(method, Sinkhorn):
+        _check.one_of("method", method, tuple(METHODS))
     looks = n_iter is None
     problem = make(cost, a, b, reg, unbalanced, values=looks or _on_cpu(cost))
     tol = _tolerance(tol, problem)
     sweep = choose(problem, tol)
     psi = None if init is None else _warm(problem, init)
     if n_iter is not None:
-        return _report(fixed(sweep, _check.count("n_iter", n_iter), psi), sweep, "sinkhorn")
+        return _report(fixed(sweep, _check.count("n_iter", n_iter), psi), sweep, "plain")
+    solver = method if isinstance(method, Sinkhorn) else METHODS[method] or automatic(problem)
     max_iter = _check.count("max_iter", max_iter)
     with watch(progress, callback, tol, max_iter) as told:
         solution = solver(sweep, tol=tol, max_iter=max_iter, psi=psi, callback=told)
-    result = _report(solution, sweep, "sinkhorn")
+    result = _report(solution, sweep, solver.name)
     if on_fail == "raise":
         return result.check()
     if on_fail == "warn" and any(s not in (Status.CONVERGED,) for s in result.statuses):

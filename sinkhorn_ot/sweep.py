@@ -47,6 +47,13 @@ class Sweep(Protocol):
         """Return P @ x for x (B, m, k), or P^T @ x for x (B, n, k), without the plan."""
         ...
 
+    def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
+        """Return P^T diag(1 / P 1) P, (B, m, m), or its product with x (B, m, k).
+
+        With exact rows the Hessian of the semi-dual is diag(P^T 1) minus this.
+        """
+        ...
+
     def linear(self, u: Tensor, v: Tensor) -> Tensor:
         """Return <P, C>, shape (B,)."""
         ...

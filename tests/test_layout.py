@@ -15,7 +15,8 @@ REPOSITORY = ROOT.parent
 # a room may import only what stands above it
 ORDER = """
     kernels _check cost problem sweep _reference _torch _triton backends coupling certificate
-    rounding status result anneal acceleration sinkhorn exact progress solve adapters compat
+    rounding status result anneal acceleration sinkhorn newton
+    automatic engines exact progress solve adapters compat
     testing demo
 """.split()
 # not rglob, which does not follow the link to kernels/

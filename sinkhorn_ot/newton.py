@@ -1,0 +1,171 @@
+"""Newton's steps on the semi-dual, for accuracy and for small reg.
+
+With the rows exact, the column potentials minimise the convex F(psi) = sum_i a_i L_i - <b, psi>,
+L_i = log sum_j exp(psi_j + log b_j - C_ij / reg), whose gradient is the column sums minus b and
+whose Hessian is the graph Laplacian of W = P^T diag(1 / a) P. Small problems factorise it; larger
+ones solve with it by conjugate gradients, one sweep's work a product.
+
+A Laplacian is used because its diagonal, sum_k W_jk over k != j, loses no digits, where
+diag(P^T 1) - W cancels as the plan nears a permutation.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .acceleration import Iterate, Steps
+
+
+@dataclass(frozen=True)
+class Newton:
+    """Guarded Newton's method on the semi-dual. Needs exact marginals.
+
+    Source: the semi-dual as in M. Cuturi, G. Peyre, Semidual regularized optimal transport, SIAM
+    Review 2018; the truncated Newton method as in S. Nash, A survey of truncated-Newton methods,
+    2000.
+
+    Args:
+        direct: Largest number of columns whose Hessian is factorised; above it, conjugate gradients.
+        cap: Largest change of a scaled potential in one step, doubled while such steps go well.
+        cg_iter: Products at most in one step's conjugate gradients.
+    """
+
+    direct: int = 512
+    cap: float = 6.0
+    cg_iter: int = 200
+
+    def start(self, weight: Tensor) -> Steps:
+        """Return a state that has made no step."""
+        return _NewtonSteps(self, weight)
+
+
+class _NewtonSteps:
+    """Newton steps, each judged at the next call: one that raised F is taken back and shortened."""
+
+    def __init__(self, options: Newton, b: Tensor) -> None:
+        self._options, self._b = options, b
+        one = b.new_zeros(b.shape[0])
+        # where the last Newton step began and what it was; none has been made
+        self._psi, self._residual, self._step = (torch.zeros_like(b) for _ in range(3))
+        self._length, self._value, self._slope, self._error = (one.clone() for _ in range(4))
+        self._cap = torch.full_like(one, options.cap)
+        self._stepped = one > 0
+
+    def __call__(self, at: Iterate) -> Tensor:
+        value = semidual(at)
+        slack = 1e-4 * self._length * self._slope + 1e-13 * value.abs()
+        fine = (value <= self._value + slack) | (at.error <= 0.9 * self._error)
+        failed = self._stepped & ~fine
+        # a capped step that went well may be longer next time: prices far apart take many
+        grown = torch.where(self._length < 1, 2 * self._cap, self._cap)
+        shrunk = (0.3 * self._cap).clamp(min=self._options.cap)
+        self._cap = torch.where(failed, shrunk, torch.where(self._stepped, grown, self._cap))
+        self._length = torch.where(failed, 0.3 * self._length, self._length)
+        given_up = failed & (self._length * self._step.abs().amax(-1) < 1e-3)
+        # far from the solution a plain step follows every Newton step: it is the globaliser
+        plain = self._stepped & ~failed & (at.error > 0.1)
+        fresh = ~failed & ~plain
+        if bool(fresh.any()):
+            self._begin(at, value, fresh)
+        origin = torch.where((plain | fresh)[:, None], at.psi, self._psi)
+        move = torch.where(plain[:, None], at.residual, self._length[:, None] * self._step)
+        move = torch.where(given_up[:, None], self._residual, move)
+        self._stepped = ~plain & ~given_up
+        return origin + move
+
+    def _begin(self, at: Iterate, value: Tensor, fresh: Tensor) -> None:
+        """Take a new direction where `fresh`."""
+        gradient = self._b * torch.expm1(-at.residual)
+        step = self._direction(at, gradient)
+        slope = (gradient * step).sum(-1)
+        # rounding may leave no descent: a plain step always descends
+        step = torch.where((slope < 0)[:, None] & torch.isfinite(step), step, at.residual)
+        length = (self._cap / step.abs().amax(-1).clamp(min=1e-300)).clamp(max=1.0)
+        new = (at.psi, at.residual, step, length, value, (gradient * step).sum(-1), at.error)
+        names = ("_psi", "_residual", "_step", "_length", "_value", "_slope", "_error")
+        for name, tensor in zip(names, new, strict=True):
+            mask = fresh if tensor.ndim == 1 else fresh[:, None]
+            setattr(self, name, torch.where(mask, tensor, getattr(self, name)))
+
+    def _direction(self, at: Iterate, gradient: Tensor) -> Tensor:
+        """Return the solution x of Hessian x = -gradient, (B, m)."""
+        v = at.psi + self._b.log()
+        if self._b.shape[1] <= self._options.direct:
+            W = at.sweep.curve(at.u, v)
+            return -solve_laplacian(W, gradient)
+        mass = self._b + gradient
+
+        def product(x: Tensor) -> Tensor:
+            return mass * x - at.sweep.curve(at.u, v, x[:, :, None])[:, :, 0]
+
+        target = at.error.sqrt().clamp(max=0.3)
+        return -conjugate_gradients(product, mass, gradient, target, self._options.cg_iter)
+
+    def select(self, index: Tensor) -> Steps:
+        kept = copy.copy(self)
+        for name, tensor in vars(self).items():
+            if isinstance(tensor, Tensor):
+                setattr(kept, name, tensor[index])
+        return kept
+
+
+def semidual(at: Iterate) -> Tensor:
+    """Return F(psi) = sum_i a_i L_i - <b, psi>, (B,); L_i = log a_i - u_i where rows are exact."""
+    p = at.sweep.problem
+    rows = torch.where(p.a > 0, p.a * (p.a.log() - at.u), 0.0).sum(-1)
+    return rows - (p.b * at.psi).sum(-1)
+
+
+def solve_laplacian(W: Tensor, right: Tensor) -> Tensor:
+    """Return x with (diag(W 1) - W) x = right, for right that sums to zero, (B, m).
+
+    The diagonal of W is not read. A point without links gets zero.
+    """
+    W = W.clone()
+    W.diagonal(dim1=-2, dim2=-1).zero_()
+    degree = W.sum(-1)
+    scale = torch.where(degree > 0, degree.clamp(min=1e-300).rsqrt(), 0.0)
+    q = degree.sqrt()
+    q = q / q.norm(dim=-1, keepdim=True).clamp(min=1e-300)
+    # the constant is the null space: a rank one lifts it and leaves the rest alone
+    S = q[:, :, None] * q[:, None, :] - scale[:, :, None] * W * scale[:, None, :]
+    S.diagonal(dim1=-2, dim2=-1).copy_(1.0 + 1e-14 + q.square())
+    factor, info = torch.linalg.cholesky_ex(S)
+    x = scale * torch.cholesky_solve((scale * right)[:, :, None], factor)[:, :, 0]
+    return x.masked_fill((info != 0)[:, None], math.nan)
+
+
+def conjugate_gradients(
+    product: Callable[[Tensor], Tensor],
+    diagonal: Tensor,
+    right: Tensor,
+    target: Tensor,
+    most: int,
+) -> Tensor:
+    """Return x with product(x) about right, by conjugate gradients preconditioned by a diagonal.
+
+    Each problem of the batch stops by itself, once its preconditioned residual has fallen to
+    `target` of what it was.
+    """
+    inverse = torch.where(diagonal > 0, 1 / diagonal.clamp(min=1e-300), 0.0)
+    x, residual = torch.zeros_like(right), right
+    z = inverse * residual
+    direction, rho = z, (residual * z).sum(-1)
+    goal, running = target.square() * rho, rho > 0
+    for _ in range(most):
+        if not bool(running.any()):
+            break
+        image = product(direction)
+        curvature = (direction * image).sum(-1)
+        running = running & (curvature > 0)
+        length = torch.where(running, rho / curvature, 0.0)[:, None]
+        x, residual = x + length * direction, residual - length * image
+        z = inverse * residual
+        after = (residual * z).sum(-1)
+        direction = z + (after / rho.clamp(min=1e-300))[:, None] * direction
+        running, rho = running & (after > goal), after
+    return x
