@@ -29,7 +29,7 @@ class Newton:
     2000.
 
     Args:
-        direct: Largest number of columns whose Hessian is factorised; above it, conjugate gradients.
+        direct: Most columns whose Hessian is factorised; above it, conjugate gradients.
         cap: Largest change of a scaled potential in one step, doubled while such steps go well.
         cg_iter: Products at most in one step's conjugate gradients.
     """
