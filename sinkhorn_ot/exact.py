@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import _check
-from .certificate import dual_value, feasible_duals
+from .certificate import below, dual_value, feasible_duals, transform_columns, transform_rows
 from .cost import Dense
 from .coupling import Stored
 from .engines import ENGINES, Array, Index, Mask, network_simplex
@@ -123,8 +123,8 @@ def _solve(batch: Problem, k: int, order: tuple[str, ...], max_iter: int | None)
     if "assignment" in order:
         _matchable(p, where)
     weights = _routable(p, where)
-    zero_a, zero_b = torch.zeros_like(p.a), torch.zeros_like(p.b)
-    best = _Answer(p.a.new_zeros(p.shape), *feasible_duals(p, zero_a, zero_b))
+    f = transform_rows(p, torch.zeros_like(p.b))
+    best = _Answer(p.a.new_zeros(p.shape), f, transform_columns(p, f, below))
     for engine in order:
         for _ in range(_ROUNDS):
             answer = _round(p, weights, best, engine, max_iter)
@@ -162,10 +162,9 @@ def _judged(p: Problem, P: Tensor, f: Tensor, g: Tensor) -> _Answer:
     C = _costs(p)
     if _marginal_error(p, P) > _MARGINAL:
         P = feasible(Stored(p, P, f, g)).plan().masked_fill_(C.isinf(), 0.0)
-    reduced = C - f[:, :, None] - g[:, None, :]
-    upper, terms, slack = (
-        float(torch.where(P > 0, P * t, 0.0).sum()) for t in (C, C.abs(), reduced)
-    )
+    used = P.nonzero(as_tuple=True)
+    mass, cost, f_used, g_used = P[used], C[used], f[used[:2]], g[used[::2]]
+    slack, upper, terms = (float(mass @ t) for t in (cost - f_used - g_used, cost, cost.abs()))
     lower, bulk = (float(dual_value(p, *duals)) for duals in ((f, g), (f.abs(), g.abs())))
     return _Answer(P, f, g, slack, terms + bulk, upper - lower, _marginal_error(p, P))
 
