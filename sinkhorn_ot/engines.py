@@ -1,5 +1,6 @@
 """Linear programming engines for exact transport: one small function each, one table for all."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -40,7 +41,10 @@ def network_simplex(C: Array, a: Array, b: Array, max_iter: int | None) -> Flow:
 
     n, m = C.shape
     limit = 1_000_000 + _PIVOTS * (n + m) if max_iter is None else max_iter
-    P, log = ot.emd(a, b, _priced(C), numItermax=limit, log=True, check_marginals=False)
+    with warnings.catch_warnings():
+        # how it ended is in the flow
+        warnings.simplefilter("ignore")
+        P, log = ot.emd(a, b, _priced(C), numItermax=limit, log=True, check_marginals=False)
     f, g = _sharpened(C, P, log["u"], log["v"])
     return Flow(P, f, g, 0, log["result_code"] == 1)
 

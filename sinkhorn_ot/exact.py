@@ -66,8 +66,8 @@ def solve_exact(
         coupling=Stored(home, P, f, g),
         method="exact: " + " and ".join(sorted({x.engine for x in answers})),
         statuses=[x.status for x in answers],
-        sweeps=torch.tensor([x.n_iter for x in answers]).to(home.a.device),
-        measured=torch.tensor([x.marginal_error for x in answers]).to(home.a),
+        sweeps=torch.tensor([x.n_iter for x in answers], device=home.a.device),
+        measured=home.a.new_tensor([x.marginal_error for x in answers]),
     )
 
 
@@ -206,8 +206,8 @@ def _routable(p: Problem, where: str) -> tuple[Tensor, Tensor]:
     if stranded.sum() > excuse:
         rows, columns = _too_narrow(forbidden, P, stranded > excuse / len(a))
         raise ValueError(
-            f"cost must leave a plan: rows {_some(rows)}{where} hold {a[rows].sum():.6g}, but the "
-            f"columns they may use take only {b[columns].sum():.6g}, so no plan exists"
+            f"cost must leave a plan: rows {_some(rows)}{where} hold {a[rows].sum():.9g}, but the "
+            f"columns they may use take only {b[columns].sum():.9g}, so no plan exists"
         )
     P = torch.from_numpy(np.where(forbidden, 0.0, P))[None]
     return P.sum(-1), P.sum(-2)
@@ -233,10 +233,11 @@ def _warn(answers: list[_Answer]) -> None:
     bad = [x for x in answers if x.status is not Status.OPTIMAL]
     if bad:
         worst = max(bad, key=lambda x: x.gap)
+        hint = ": raise max_iter" if worst.status is Status.MAX_ITER else ""
         warnings.warn(
-            f"solve_exact: {len(bad)} of {len(answers)} problems are not proved optimal: "
-            f"gap {worst.gap:.3g} between plan and dual and marginal_error "
-            f"{worst.marginal_error:.3g} by {worst.engine}. {worst.status.value}",
+            f"solve_exact: {len(bad)} of {len(answers)} problems are not proved optimal, "
+            f"at worst a gap of {worst.gap:.3g} and a marginal_error of {worst.marginal_error:.3g} "
+            f"by {worst.engine}{hint}",
             ConvergenceWarning,
             stacklevel=3,
         )
