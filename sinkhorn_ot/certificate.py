@@ -6,6 +6,7 @@ others by a c-transform, f_i = min_j C_ij - g_j.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -37,23 +38,26 @@ class Certificate:
         return self.upper - self.lower
 
 
-def transform_rows(p: Problem, g: Tensor) -> Tensor:
+Difference = Callable[[Tensor, Tensor], Tensor]
+
+
+def transform_rows(p: Problem, g: Tensor, minus: Difference = torch.sub) -> Tensor:
     """Return min_j C_ij - g_j, (B, n); a row that no pair allows gets zero."""
     f = torch.empty_like(p.a)
     for rows, C in blocks(p.cost, p.shape[0], p.work):
-        f[:, rows] = _below(C, g[:, None, :]).amin(-1)
+        f[:, rows] = minus(C, g[:, None, :]).amin(-1)
     return f.masked_fill(f == math.inf, 0.0)
 
 
-def transform_columns(p: Problem, f: Tensor) -> Tensor:
+def transform_columns(p: Problem, f: Tensor, minus: Difference = torch.sub) -> Tensor:
     """Return min_i C_ij - f_i, (B, m); a column that no pair allows gets zero."""
     g = torch.full_like(p.b, math.inf)
     for rows, C in blocks(p.cost, p.shape[0], p.work):
-        g = torch.minimum(g, _below(C, f[:, rows, None]).amin(-2))
+        g = torch.minimum(g, minus(C, f[:, rows, None]).amin(-2))
     return g.masked_fill(g == math.inf, 0.0)
 
 
-def _below(C: Tensor, t: Tensor) -> Tensor:
+def below(C: Tensor, t: Tensor) -> Tensor:
     """Return C - t rounded down, so that t plus the difference never exceeds C by a digit."""
     d = C - t
     # what rounding took from the difference, exactly (Knuth, two-sum)
@@ -81,7 +85,7 @@ def feasible_duals(p: Problem, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
 def _polish(p: Problem, f: Tensor | None = None, g: Tensor | None = None) -> tuple[Tensor, Tensor]:
     if g is not None:
         f = transform_rows(p, g)
-        return f, transform_columns(p, f)
+        return f, transform_columns(p, f, below)
     assert f is not None
     g = transform_columns(p, f)
-    return transform_rows(p, g), g
+    return transform_rows(p, g, below), g

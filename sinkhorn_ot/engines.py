@@ -1,5 +1,6 @@
 """Linear programming engines for exact transport: one small function each, one table for all."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -40,7 +41,10 @@ def network_simplex(C: Array, a: Array, b: Array, max_iter: int | None) -> Flow:
 
     n, m = C.shape
     limit = 1_000_000 + _PIVOTS * (n + m) if max_iter is None else max_iter
-    P, log = ot.emd(a, b, _priced(C), numItermax=limit, log=True, check_marginals=False)
+    with warnings.catch_warnings():
+        # how it ended is in the flow
+        warnings.simplefilter("ignore")
+        P, log = ot.emd(a, b, _priced(C), numItermax=limit, log=True, check_marginals=False)
     f, g = _sharpened(C, P, log["u"], log["v"])
     return Flow(P, f, g, 0, log["result_code"] == 1)
 
@@ -76,12 +80,12 @@ def assignment(C: Array, a: Array, b: Array, max_iter: int | None) -> Flow:
     rows, match = linear_sum_assignment(C)
     P = np.zeros_like(C)
     P[rows, match] = a
-    g = _shortest_paths(C, match)
+    g = _shortest_paths(C, match, np.zeros(len(b)))
     return Flow(P, C[rows, match] - g[match], g, 0, True)
 
 
-def _shortest_paths(C: Array, match: Index) -> Array:
-    """Return target potentials that prove a matching optimal.
+def _shortest_paths(C: Array, match: Index, distance: Array) -> Array:
+    """Return target potentials, no larger than given, that prove a matching optimal.
 
     They are distances in its residual graph, where the step from target match[i] to target j
     costs C[i, j] - C[i, match[i]]: Bellman-Ford, only from the targets that came closer.
@@ -89,7 +93,7 @@ def _shortest_paths(C: Array, match: Index) -> Array:
     n = len(match)
     row_of = np.argsort(match)
     matched = C[row_of, np.arange(n)]
-    distance, moved = np.zeros(n), np.arange(n)
+    moved = np.arange(n)
     for _ in range(n):
         row = row_of[moved]
         closer = (C[row] + (distance[moved] - matched[moved])[:, None]).min(0)
@@ -108,28 +112,33 @@ def _priced(C: Array) -> Array:
 
 
 def _sharpened(C: Array, P: Array, f: Array, g: Array) -> tuple[Array, Array]:
-    """Return potentials with f_i + g_j = C_ij along the tree of pairs that the plan uses.
+    """Return potentials with f_i + g_j = C_ij on the pairs that the plan uses: a forest.
 
     The simplex carries its potentials through artificial arcs of a price far above the costs, which
     takes their last digits.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import breadth_first_order, connected_components
-
     n, m = C.shape
     i, j = np.nonzero((P > 0) & np.isfinite(C))
-    _, part = connected_components(coo_array((np.ones(len(i)), (i, n + j)), shape=(n + m, n + m)))
-    _, first = np.unique(part, return_index=True)
-    # one more node above the first of each part makes a tree of the forest
-    tail, head = np.r_[i, np.full(len(first), n + m)], np.r_[n + j, first]
-    graph = coo_array((np.ones(len(tail)), (tail, head)), shape=(n + m + 1, n + m + 1)).tocsr()
-    order, parent = breadth_first_order(graph, n + m, directed=False)
-    potential = np.r_[f, g]
-    for node in order[1:]:
-        above = parent[node]
-        if above < n + m:
-            potential[node] = C[min(node, above), max(node, above) - n] - potential[above]
-    return potential[:n], potential[n:]
+    if len(i) == n == m:
+        g = _shortest_paths(C, j, g)
+        return C[i, j] - g[j], g
+    potential = np.r_[f, g].tolist()
+    partners: list[list[tuple[int, float]]] = [[] for _ in potential]
+    for source, target, c in zip(i.tolist(), (n + j).tolist(), C[i, j].tolist(), strict=True):
+        partners[source].append((target, c))
+        partners[target].append((source, c))
+    reached = [False] * (n + m)
+    for root in range(n):
+        to_do = [] if reached[root] else [root]
+        reached[root] = True
+        while to_do:
+            node = to_do.pop()
+            for other, c in partners[node]:
+                if not reached[other]:
+                    reached[other] = True
+                    potential[other] = c - potential[node]
+                    to_do.append(other)
+    return np.array(potential[:n]), np.array(potential[n:])
 
 
 ENGINES: dict[str, Engine] = {

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import _check
-from .certificate import dual_value, feasible_duals
+from .certificate import below, dual_value, feasible_duals, transform_columns, transform_rows
 from .cost import Dense
 from .coupling import Stored
 from .engines import ENGINES, Array, Index, Mask, network_simplex
@@ -66,8 +66,8 @@ def solve_exact(
         coupling=Stored(home, P, f, g),
         method="exact: " + " and ".join(sorted({x.engine for x in answers})),
         statuses=[x.status for x in answers],
-        sweeps=torch.tensor([x.n_iter for x in answers]).to(home.a.device),
-        measured=torch.tensor([x.marginal_error for x in answers]).to(home.a),
+        sweeps=torch.tensor([x.n_iter for x in answers], device=home.a.device),
+        measured=home.a.new_tensor([x.marginal_error for x in answers]),
     )
 
 
@@ -123,8 +123,8 @@ def _solve(batch: Problem, k: int, order: tuple[str, ...], max_iter: int | None)
     if "assignment" in order:
         _matchable(p, where)
     weights = _routable(p, where)
-    zero_a, zero_b = torch.zeros_like(p.a), torch.zeros_like(p.b)
-    best = _Answer(p.a.new_zeros(p.shape), *feasible_duals(p, zero_a, zero_b))
+    f = transform_rows(p, torch.zeros_like(p.b))
+    best = _Answer(p.a.new_zeros(p.shape), f, transform_columns(p, f, below))
     for engine in order:
         for _ in range(_ROUNDS):
             answer = _round(p, weights, best, engine, max_iter)
@@ -162,10 +162,9 @@ def _judged(p: Problem, P: Tensor, f: Tensor, g: Tensor) -> _Answer:
     C = _costs(p)
     if _marginal_error(p, P) > _MARGINAL:
         P = feasible(Stored(p, P, f, g)).plan().masked_fill_(C.isinf(), 0.0)
-    reduced = C - f[:, :, None] - g[:, None, :]
-    upper, terms, slack = (
-        float(torch.where(P > 0, P * t, 0.0).sum()) for t in (C, C.abs(), reduced)
-    )
+    used = P.nonzero(as_tuple=True)
+    mass, cost, f_used, g_used = P[used], C[used], f[used[:2]], g[used[::2]]
+    slack, upper, terms = (float(mass @ t) for t in (cost - f_used - g_used, cost, cost.abs()))
     lower, bulk = (float(dual_value(p, *duals)) for duals in ((f, g), (f.abs(), g.abs())))
     return _Answer(P, f, g, slack, terms + bulk, upper - lower, _marginal_error(p, P))
 
@@ -207,8 +206,8 @@ def _routable(p: Problem, where: str) -> tuple[Tensor, Tensor]:
     if stranded.sum() > excuse:
         rows, columns = _too_narrow(forbidden, P, stranded > excuse / len(a))
         raise ValueError(
-            f"cost must leave a plan: rows {_some(rows)}{where} hold {a[rows].sum():.6g}, but the "
-            f"columns they may use take only {b[columns].sum():.6g}, so no plan exists"
+            f"cost must leave a plan: rows {_some(rows)}{where} hold {a[rows].sum():.9g}, but the "
+            f"columns they may use take only {b[columns].sum():.9g}, so no plan exists"
         )
     P = torch.from_numpy(np.where(forbidden, 0.0, P))[None]
     return P.sum(-1), P.sum(-2)
@@ -234,10 +233,11 @@ def _warn(answers: list[_Answer]) -> None:
     bad = [x for x in answers if x.status is not Status.OPTIMAL]
     if bad:
         worst = max(bad, key=lambda x: x.gap)
+        hint = ": raise max_iter" if worst.status is Status.MAX_ITER else ""
         warnings.warn(
-            f"solve_exact: {len(bad)} of {len(answers)} problems are not proved optimal: "
-            f"gap {worst.gap:.3g} between plan and dual and marginal_error "
-            f"{worst.marginal_error:.3g} by {worst.engine}. {worst.status.value}",
+            f"solve_exact: {len(bad)} of {len(answers)} problems are not proved optimal, "
+            f"at worst a gap of {worst.gap:.3g} and a marginal_error of {worst.marginal_error:.3g} "
+            f"by {worst.engine}{hint}",
             ConvergenceWarning,
             stacklevel=3,
         )
