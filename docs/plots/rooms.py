@@ -191,7 +191,7 @@ def _kind(name: str) -> int:
     """Return the colour of a room: arithmetic, loop, result, or surface."""
     kinds = (
         {"_check", "cost", "problem", "sweep", "_reference", "_torch", "backends", "kernels"},
-        {"acceleration", "anneal", "sinkhorn", "progress"},
+        {"acceleration", "anneal", "sinkhorn", "progress", "engines", "exact"},
         {"coupling", "rounding", "certificate", "result", "status"},
     )
     return next((k for k, names in enumerate(kinds) if name in names), 3)
