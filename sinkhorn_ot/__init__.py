@@ -1,6 +1,7 @@
 """Entropic optimal transport on PyTorch: fast, certified, and ready for training loops."""
 
 from .acceleration import Anderson, Nesterov, Plain
+from .adapters import swav_codes
 from .anneal import Anneal
 from .certificate import Certificate
 from .cost import Dense, PointCloud
@@ -31,4 +32,5 @@ __all__ = [
     "Transport",
     "solve",
     "solve_exact",
+    "swav_codes",
 ]
