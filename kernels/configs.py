@@ -75,3 +75,69 @@ def multiprocessors(device: torch.device) -> int:
 def power_of_two(size: int, least: int = 16) -> int:
     """Return the least power of two that holds `size`."""
     return max(least, 1 << (size - 1).bit_length())
+
+
+class RowTile(NamedTuple):
+    """Whole rows on chip: BM of them, in CHUNKS chunks of W columns."""
+
+    BM: int
+    W: int
+    CHUNKS: int
+    PREFETCH: bool
+    num_warps: int
+
+
+# entries that one warp holds with the next row ahead: 48 a thread, in at most 255 registers
+WARP_ENTRIES = 48 * 32
+
+
+def row_tile(m: int, axis: int) -> RowTile | None:
+    """Return how rows of m entries are held on chip, or None if they do not fit.
+
+    Few fat threads: what is done once a row, such as its division, is done by every thread that
+    holds a part of it, so it costs least where each holds 48 entries. Chunks keep the waste of a
+    power of two below a sixth. Where rows are not contiguous, eight are taken together, which
+    makes each read 32 bytes.
+    """
+    least = 1 if axis == 1 else 8
+    warps = power_of_two(-(-least * m // WARP_ENTRIES), 1)
+    if warps > 8:
+        # 64 entries a thread leave no room for the next row
+        W = 2048 // least
+        return RowTile(least, W, -(-m // W), False, 8) if m <= 8 * W else None
+    W = power_of_two(-(-m // 6))
+    chunks = -(-m // W)
+    BM = 256 * warps // W * (4 if chunks == 1 else 2 if chunks < 4 else 1)
+    return RowTile(BM, W, chunks, True, warps)
+
+
+def row_programs(n: int, itemsize: int, blocks: int, warps: int, problems: int, sms: int) -> int:
+    """Return how many programs share a problem's row blocks.
+
+    Each writes a vector of column sums that is read again, so there are only as many as keep these
+    below an eighth of the cost's own bytes, but at least one for each multiprocessor.
+    """
+    resident = max(1, 8 // warps) * sms
+    enough = max(sms, n * itemsize // 64)
+    return max(1, min(blocks, -(-min(resident, enough) // problems)))
+
+
+class LogSumTile(NamedTuple):
+    """BM rows by BN columns, folded along the columns."""
+
+    BM: int
+    BN: int
+    num_warps: int
+
+
+def log_sum_tile(axis: int, n: int, m: int) -> LogSumTile:
+    """Return the tile of a running maximum and sum along rows of m entries.
+
+    One warp alone needs no barrier, and with 2048 entries its few steps per row are cheap. Where
+    columns are contiguous a thread holds whole rows of the tile, and meets no other.
+    """
+    if axis == 0:
+        BM = min(256, power_of_two(n))
+        return LogSumTile(BM, 2048 // BM, 1)
+    BN = min(512, power_of_two(m))
+    return LogSumTile(2048 // BN, BN, 1)

@@ -1,7 +1,8 @@
 """One sweep over a stored cost: rows moved and columns summed, one read and one exponential an entry.
 
-Bound per entry: one read of C (4 or 2 bytes), one exp2, one fused multiply-add into the exponent,
-two adds and a multiply; the memory is the limit.
+Per entry: one read of C (4 or 2 bytes), one exp2, two fused multiply-adds and two adds: seven
+instructions in all, so the memory is the limit. Rows stay in registers between their sum and the
+columns' sums. Rows too long for that are swept in two reads, by `log_sums`.
 """
 
 import torch
@@ -9,67 +10,226 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .configs import OPTIONS, Bound, Layout, layout, multiprocessors, power_of_two
+from .configs import OPTIONS, Bound, RowTile, layout, multiprocessors, row_programs, row_tile
+from .log_sums import move_rows, sum_columns
 from .tiles import HUGE, LN2, LOG2E, TINY, finite, offsets
 
 
-@triton.jit(do_not_specialize=["n", "m"])
-def _sweep_rows(
-    C, u, v, a, inv_reg, kappa, done, new_u, part, n, m, strides,
-    AXIS: tl.constexpr, DIV: tl.constexpr, FIRST: tl.constexpr, RELAXED: tl.constexpr,
-    DONE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, STAGES: tl.constexpr,
+@triton.jit
+def _load_rows(
+    C, i, n, m, strides,
+    AXIS: tl.constexpr, DIV: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
-    """Take every P-th block of BM whole rows and add their columns into a vector of one's own."""
-    problem = tl.program_id(1).to(tl.int64)
-    first_block, step = tl.program_id(0), tl.num_programs(0)
-    if DONE and tl.load(done + problem) != 0:
-        return
-    # one of the sizes comes divided, see configs.Layout
+    """Return the rows `i` in chunks of W columns; a mask only where a chunk may stick out."""
+    xs = ()
+    for c in tl.static_range(CHUNKS):
+        j = c * W + tl.arange(0, W)
+        at = C + offsets(i, j, strides, AXIS, DIV)
+        if c == CHUNKS - 1:
+            x = tl.load(at, mask=(i < n)[:, None] & (j < m)[None, :], other=0.0)
+        elif i.shape[0] > 1:
+            x = tl.load(at, mask=(i < n)[:, None], other=0.0)
+        else:
+            x = tl.load(at)
+        xs = xs + (x,)
+    return xs
+
+
+@triton.jit
+def _peaks(xs, vs, slope, CHUNKS: tl.constexpr):
+    """Return the largest exponent of each row."""
+    lanes = xs[0].to(tl.float32) * slope + vs[0][None, :]
+    for c in tl.static_range(1, CHUNKS):
+        lanes = tl.maximum(lanes, xs[c].to(tl.float32) * slope + vs[c][None, :])
+    return finite(tl.max(lanes, 1))
+
+
+@triton.jit
+def _exponentials(xs, vs, slope, shift, CHUNKS: tl.constexpr):
+    """Return 2^(v - C / reg + shift) and its row sums."""
+    es = ()
+    lanes = tl.zeros(xs[0].shape, tl.float32)
+    for c in tl.static_range(CHUNKS):
+        e = tl.exp2(xs[c].to(tl.float32) * slope + (vs[c][None, :] + shift[:, None]))
+        lanes += e
+        es = es + (e,)
+    return es, tl.sum(lanes, 1)
+
+
+@triton.jit
+def _moved(base, shift, total, weight, kappa, RELAXED: tl.constexpr):
+    """Return (base, move) of the new row potential `base + log(move)`, and the rows' rescaling.
+
+    The logarithm is left to `_finish`: here every thread of a row would take it.
+    """
+    if RELAXED:
+        # a free row keeps its weight, whatever its sum
+        lost = tl.where(kappa > 0, kappa * (tl.log2(total) - shift), 0.0)
+        new = tl.log2(weight) - lost
+        scale = tl.where((weight > 0) & (total > 0), tl.exp2(new - shift), 0.0)
+        return tl.where(weight > 0, new * LN2, 0.0), tl.where(weight > 0, 1.0, 0.0), scale
+    move = tl.where(weight > 0, weight / total, 0.0)
+    return base, move, tl.where(total > 0, move, 0.0)
+
+
+@triton.jit(do_not_specialize=["n", "m", "programs"])
+def _sweep_rows(
+    C, u, v, a, inv_reg, kappa, done, bases, moves, part, n, m, programs, strides,
+    AXIS: tl.constexpr, DIV: tl.constexpr, FIRST: tl.constexpr, RELAXED: tl.constexpr,
+    DONE: tl.constexpr, BM: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr,
+    PREFETCH: tl.constexpr,
+):  # fmt: skip
+    """Take every P-th block of BM whole rows and sum their columns into a vector of one's own."""
+    program = tl.program_id(0) % programs
+    problem = (tl.program_id(0) // programs).to(tl.int64)
+    if DONE:
+        if tl.load(done + problem) != 0:
+            return
+    # the contiguous size comes divided, see configs.Layout
     n = n * DIV if AXIS == 0 else n
     m = m * DIV if AXIS == 1 else m
     C += problem * strides[0] * DIV
-    j = tl.arange(0, BN)
     slope = -LOG2E * tl.load(inv_reg + problem)
-    v_j = tl.load(v + problem * m + j, mask=j < m, other=-float("inf")) * LOG2E
-    columns = tl.zeros([BM, BN], tl.float32)
-    for block in tl.range(first_block, tl.cdiv(n, BM), step, num_stages=STAGES):
-        i = block * BM + tl.arange(0, BM)
+    if RELAXED:
+        elasticity = tl.load(kappa + problem)
+    else:
+        elasticity = 1.0
+    vs = ()
+    sums = ()
+    for c in tl.static_range(CHUNKS):
+        j = c * W + tl.arange(0, W)
+        vs = vs + (tl.load(v + problem * m + j, mask=j < m, other=-float("inf")) * LOG2E,)
+        sums = sums + (tl.zeros([BM, W], tl.float32),)
+    rows = tl.arange(0, BM)
+    blocks = tl.cdiv(n, BM)
+    if PREFETCH:
+        ahead = _load_rows(C, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS)
+    for block in range(program, blocks, programs):
+        i = block * BM + rows
         here = problem * n + i
-        mine = C + offsets(i, j, strides, AXIS, DIV)
-        inside = (i < n)[:, None] & (j < m)[None, :]
-        z = tl.load(mine, mask=inside, other=0.0).to(tl.float32) * slope + v_j[None, :]
+        if PREFETCH:
+            xs = ahead
+            after = tl.minimum(block + programs, blocks - 1) * BM + rows
+            ahead = _load_rows(C, after, n, m, strides, AXIS, DIV, W, CHUNKS)
+        else:
+            xs = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
         weight = tl.load(a + here, mask=i < n, other=0.0)
         if FIRST:
-            shift = -finite(tl.max(z, 1))
+            shift = -_peaks(xs, vs, slope, CHUNKS)
             base = shift * LN2
         else:
             base = tl.load(u + here, mask=i < n, other=0.0)
             shift = base * LOG2E
-        e = tl.exp2(z + shift[:, None])
-        total = tl.sum(e, 1)
+        es, total = _exponentials(xs, vs, slope, shift, CHUNKS)
         if not FIRST:
+            # nan is lost too
             lost = (weight > 0) & ~((total > TINY) & (total < HUGE))
             if tl.max(lost.to(tl.int32), 0) > 0:
-                z = tl.load(mine, mask=inside, other=0.0).to(tl.float32) * slope + v_j[None, :]
-                shift = -finite(tl.max(z, 1))
+                # read again rather than kept: the entries' registers hold the exponentials now
+                again = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+                shift = -_peaks(again, vs, slope, CHUNKS)
                 base = shift * LN2
-                e = tl.exp2(z + shift[:, None])
-                total = tl.sum(e, 1)
-        move = tl.log2(weight / total)
-        w = tl.where((weight > 0) & (total > 0), weight / total, 0.0)
-        tl.store(new_u + here, tl.where(weight > 0, base + move * LN2, -float("inf")), mask=i < n)
-        columns += e * w[:, None]
-    out = (problem * step + first_block) * m
-    tl.store(part + out + j, tl.sum(columns, 0), mask=j < m)
+                es, total = _exponentials(again, vs, slope, shift, CHUNKS)
+        base, move, scale = _moved(base, shift, total, weight, elasticity, RELAXED)
+        tl.store(bases + here, base, mask=i < n)
+        tl.store(moves + here, move, mask=i < n)
+        more = ()
+        for c in tl.static_range(CHUNKS):
+            more = more + (sums[c] + es[c] * scale[:, None],)
+        sums = more
+    mine = part + tl.program_id(0).to(tl.int64) * m
+    for c in tl.static_range(CHUNKS):
+        j = c * W + tl.arange(0, W)
+        tl.store(mine + j, tl.sum(sums[c], 0), mask=j < m)
 
 
-def sweep(C, u, v, a, inv_reg, *, first=False, BM, BN, warps, stages, per=2):
-    B, n, m = len(v), *C.shape[1:]
+@triton.jit(do_not_specialize=["n", "m", "programs", "blocks"])
+def _finish(
+    u, s, bases, moves, part, done, n, m, programs, blocks,
+    DIV: tl.constexpr, DONE: tl.constexpr, BP: tl.constexpr, BN: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Sum the programs' vectors into s, or take the logarithm of the rows' moves, block by block."""
+    block = tl.program_id(0) % blocks
+    problem = (tl.program_id(0) // blocks).to(tl.int64)
+    if DONE:
+        if tl.load(done + problem) != 0:
+            return
+    m = m * DIV
+    column_blocks = tl.cdiv(m, BN)
+    if block < column_blocks:
+        j = block * BN + tl.arange(0, BN)
+        lanes = tl.zeros([BP, BN], tl.float32)
+        for p0 in range(0, programs, BP):
+            p = p0 + tl.arange(0, BP)
+            at = part + (problem * programs + p)[:, None] * m + j[None, :]
+            lanes += tl.load(at, mask=(p < programs)[:, None] & (j < m)[None, :], other=0.0)
+        tl.store(s + problem * m + j, tl.sum(lanes, 0), mask=j < m)
+    else:
+        i = (block - column_blocks) * ROWS + tl.arange(0, ROWS)
+        here = problem * n + i
+        base = tl.load(bases + here, mask=i < n, other=0.0)
+        move = tl.load(moves + here, mask=i < n, other=1.0)
+        tl.store(u + here, base + tl.log2(move) * LN2, mask=i < n)
+
+
+def sweep(
+    C: Tensor, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor, *,
+    kappa: Tensor | None = None, first: bool = False, done: Tensor | None = None,
+    out: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Move the row potential to its marginal and sum the columns of the plan at the new one.
+
+    Args:
+        C: Cost (B, n, m) or (1, n, m) for all problems, any strides, float32, float16 or bfloat16.
+        u: Row potential (B, n), float32, that keeps the exponentials in range; None with `first`.
+        v: Column potential (B, m), float32; -inf where the weight is zero.
+        a: Row weights (B, n), float32.
+        inv_reg: 1 / reg of each problem (B,), float32; minus that, for scores instead of costs.
+        kappa: Elasticity of relaxed rows (B,); None for exact marginals, 0 for a free one.
+        first: Take the maximum of every row; for a first sweep, or after a change of reg.
+        done: Problems to be left out (B,), int32; `out` keeps what it holds for them.
+        out: Where to write the result; its first tensor may be `u` itself.
+
+    Returns:
+        The new row potential (B, n) and the plan's column sums (B, m).
+    """
+    assert done is None or out is not None, "a problem left out needs an out that holds its values"
+    B, n, m = v.shape[0], *C.shape[1:]
+    new_u, s = out or (_empty(v, B, n), _empty(v, B, m))
+    tile = row_tile(m, layout(C).axis)
+    if tile is None:
+        move_rows(C, v, a, inv_reg, kappa, done, out=new_u)
+        sum_columns(C, new_u, v, inv_reg, done, out=s)
+    else:
+        _sweep_on_chip(tile, C, new_u if u is None else u, v, a, inv_reg, kappa, first or u is None, done, new_u, s)
+    return new_u, s
+
+
+def _sweep_on_chip(
+    tile: RowTile, C: Tensor, u: Tensor, v: Tensor, a: Tensor, inv_reg: Tensor,
+    kappa: Tensor | None, first: bool, done: Tensor | None, new_u: Tensor, s: Tensor,
+) -> None:  # fmt: skip
+    B, n, m = v.shape[0], *C.shape[1:]
     axis, div, strides = layout(C)
-    P = min(triton.cdiv(n, BM), per * multiprocessors(C.device))
-    new_u = torch.empty_like(u)
-    part = torch.empty(B, P, m, device=C.device)
-    _sweep_rows[P, B](C, u, v, a, inv_reg, inv_reg, inv_reg, new_u, part,
-        n // div if axis == 0 else n, m // div if axis == 1 else m, strides,
-        AXIS=axis, DIV=div, FIRST=first, RELAXED=False, DONE=False, BM=BM, BN=BN, STAGES=stages, num_warps=warps, **OPTIONS)
-    return new_u, part
+    blocks, sms = triton.cdiv(n, tile.BM), multiprocessors(C.device)
+    programs = row_programs(n, C.itemsize, blocks, tile.num_warps, B, sms)
+    part, moves = _empty(v, B, programs, m), _empty(v, B, n)
+    # a pointer that a constant switch leaves unread still has to be one
+    _sweep_rows[(B * programs,)](
+        C, u.contiguous(), v.contiguous(), a.contiguous(), inv_reg,
+        inv_reg if kappa is None else kappa, inv_reg if done is None else done,
+        new_u, moves, part,
+        n // div if axis == 0 else n, m // div if axis == 1 else m, programs, strides,
+        AXIS=axis, DIV=div, FIRST=first, RELAXED=kappa is not None, DONE=done is not None,
+        **tile._asdict(), **OPTIONS,
+    )  # fmt: skip
+    div = layout(part).div
+    blocks = triton.cdiv(m, 64) + triton.cdiv(n, 512)
+    _finish[(B * blocks,)](
+        new_u, s, new_u, moves, part, inv_reg if done is None else done, n, m // div, programs, blocks,
+        DIV=div, DONE=done is not None, BP=32, BN=64, ROWS=512, num_warps=4, **OPTIONS,
+    )  # fmt: skip
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, device=like.device, dtype=torch.float32)

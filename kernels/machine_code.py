@@ -119,47 +119,53 @@ def hot_loop(
 ) -> tuple[int, int]:
     """Return instructions and special functions on the shortest way round the hottest loop.
 
-    The shortest way leaves out what a forward jump can skip, such as the rescue of a row. Of all
-    loops the hottest has the most special functions on that way, then the most instructions per
-    trip; code without a loop counts from its start to its end.
+    The shortest way leaves out what a jump can skip, such as the rescue of a row. Of all loops the
+    hottest has the most special functions on that way, then the most instructions; code without a
+    loop counts from its start to its end.
     """
-    loops = []
-    for end, instruction in enumerate(code):
-        start = labels.get(instruction.jumps_to or "", len(code))
-        if start < end:
-            loops.append(_shortest(code, labels, start, end, special))
-    loops = [found for found in loops if found]
-    if not loops:
-        ends = [k for k, i in enumerate(code) if i.name in ("EXIT", "s_endpgm")]
-        loops = [found for k in ends[-1:] if (found := _shortest(code, labels, 0, k, special))]
-    return max(loops, key=lambda found: (found[1], found[0]), default=(len(code), 0))
+    ways = [_ways(code, labels, k) for k in range(len(code))]
+    loops = [
+        _shortest(ways, head, end)
+        for end, instruction in enumerate(code)
+        if (head := labels.get(instruction.jumps_to or "", len(code))) < end
+        # the head of a loop lies on every way to its end; a block moved out of line does not
+        and end not in _reached(ways, 0, without=head)
+    ]
+    if not any(loops):
+        last = max(k for k, i in enumerate(code) if i.name in ("EXIT", "s_endpgm"))
+        loops = [_shortest(ways, 0, last)]
+    counts = [(sum(special(code[k].name) for k in path), len(path)) for path in loops]
+    mufu, length = max(counts)
+    return length, mufu
 
 
-def _shortest(
-    code: list[Instruction],
-    labels: dict[str, int],
-    start: int,
-    end: int,
-    special: Callable[[str], bool],
-) -> tuple[int, int] | None:
-    """Return (instructions, special functions) on the shortest forward path from start to end."""
-    best: dict[int, tuple[int, int]] = {start: (0, 0)}
-    for k in range(start, end + 1):
-        if k not in best:
-            continue
-        here = (best[k][0] + 1, best[k][1] + special(code[k].name))
-        if k == end:
-            return here
-        ways = []
-        if code[k].jumps_to in labels:
-            ways.append(labels[code[k].jumps_to])  # type: ignore[index]
-        if not (ways and code[k].always):
-            ways.append(k + 1)
-        for to in ways:
-            # a jump back is another loop, a jump beyond the end leaves this one
-            if k < to <= end and (to not in best or here < best[to]):
-                best[to] = here
-    return None
+def _ways(code: list[Instruction], labels: dict[str, int], k: int) -> list[int]:
+    """Return where control may go after instruction `k`."""
+    to = labels.get(code[k].jumps_to or "")
+    ends = code[k].name in ("EXIT", "s_endpgm") and code[k].always
+    onwards = [] if ends or (to is not None and code[k].always) else [k + 1]
+    return [w for w in (*onwards, to) if w is not None and w < len(code)]
+
+
+def _reached(ways: list[list[int]], start: int, without: int = -1) -> dict[int, int]:
+    """Return the instructions reached from `start`, each with the one before it, nearest first."""
+    before = {start: -1} if start != without else {}
+    queue = list(before)
+    for k in queue:
+        for to in ways[k]:
+            if to != without and to not in before:
+                before[to] = k
+                queue.append(to)
+    return before
+
+
+def _shortest(ways: list[list[int]], start: int, end: int) -> list[int]:
+    """Return the instructions on the shortest way from `start` to `end`, or none."""
+    before = _reached(ways, start)
+    path = [end] if end in before else []
+    while path and path[-1] != start:
+        path.append(before[path[-1]])
+    return path
 
 
 def _count(code: list[Instruction], pattern: str) -> int:
