@@ -141,3 +141,19 @@ def log_sum_tile(axis: int, n: int, m: int) -> LogSumTile:
         return LogSumTile(BM, 2048 // BM, 1)
     BN = min(512, power_of_two(m))
     return LogSumTile(2048 // BN, BN, 1)
+
+
+class SmallTile(NamedTuple):
+    """PB whole problems of at most BM by BN entries."""
+
+    PB: int
+    BM: int
+    BN: int
+    num_warps: int
+
+
+def small_tile(n: int, m: int) -> SmallTile:
+    """Return how small problems are held on chip: 32 entries a thread, 64 for the largest."""
+    BM, BN = power_of_two(n, 4), power_of_two(m, 4)
+    PB = max(1, 1024 // (BM * BN))
+    return SmallTile(PB, BM, BN, min(8, max(1, PB * BM * BN // 1024)))

@@ -89,7 +89,7 @@ def _sweep_rows(
     n = n * DIV if AXIS == 0 else n
     m = m * DIV if AXIS == 1 else m
     C += problem * strides[0] * DIV
-    slope = -LOG2E * tl.load(inv_reg + problem)
+    slope = tl.load(inv_reg + problem) * -LOG2E
     if RELAXED:
         elasticity = tl.load(kappa + problem)
     else:
@@ -145,8 +145,9 @@ def _sweep_rows(
 
 @triton.jit(do_not_specialize=["n", "m", "programs", "blocks"])
 def _finish(
-    u, s, bases, moves, part, done, n, m, programs, blocks,
-    DIV: tl.constexpr, DONE: tl.constexpr, BP: tl.constexpr, BN: tl.constexpr, ROWS: tl.constexpr,
+    u, s, bases, moves, part, v, b, new_v, done, n, m, programs, blocks,
+    DIV: tl.constexpr, MOVE: tl.constexpr, DONE: tl.constexpr,
+    BP: tl.constexpr, BN: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Sum the programs' vectors into s, or take the logarithm of the rows' moves, block by block."""
     block = tl.program_id(0) % blocks
@@ -163,7 +164,13 @@ def _finish(
             p = p0 + tl.arange(0, BP)
             at = part + (problem * programs + p)[:, None] * m + j[None, :]
             lanes += tl.load(at, mask=(p < programs)[:, None] & (j < m)[None, :], other=0.0)
-        tl.store(s + problem * m + j, tl.sum(lanes, 0), mask=j < m)
+        total = tl.sum(lanes, 0)
+        tl.store(s + problem * m + j, total, mask=j < m)
+        if MOVE:
+            weight = tl.load(b + problem * m + j, mask=j < m, other=0.0)
+            moved = tl.load(v + problem * m + j, mask=j < m, other=0.0) + tl.log2(weight / total) * LN2
+            moved = tl.where(weight > 0, moved, -float("inf"))
+            tl.store(new_v + problem * m + j, moved, mask=j < m)
     else:
         i = (block - column_blocks) * ROWS + tl.arange(0, ROWS)
         here = problem * n + i
@@ -175,7 +182,7 @@ def _finish(
 def sweep(
     C: Tensor, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor, *,
     kappa: Tensor | None = None, first: bool = False, done: Tensor | None = None,
-    out: tuple[Tensor, Tensor] | None = None,
+    out: tuple[Tensor, Tensor] | None = None, move: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Move the row potential to its marginal and sum the columns of the plan at the new one.
 
@@ -189,6 +196,8 @@ def sweep(
         first: Take the maximum of every row; for a first sweep, or after a change of reg.
         done: Problems to be left out (B,), int32; `out` keeps what it holds for them.
         out: Where to write the result; its first tensor may be `u` itself.
+        move: Column weights b (B, m), and where to write the column potential v + log b - log s
+            that answers them; this may be `v` itself.
 
     Returns:
         The new row potential (B, n) and the plan's column sums (B, m).
@@ -199,15 +208,17 @@ def sweep(
     tile = row_tile(m, layout(C).axis)
     if tile is None:
         move_rows(C, v, a, inv_reg, kappa, done, out=new_u)
-        sum_columns(C, new_u, v, inv_reg, done, out=s)
+        sum_columns(C, new_u, v, inv_reg, done, out=s, move=move)
     else:
-        _sweep_on_chip(tile, C, new_u if u is None else u, v, a, inv_reg, kappa, first or u is None, done, new_u, s)
+        held, first = (new_u, True) if u is None else (u, first)
+        _sweep_on_chip(tile, C, held, v, a, inv_reg, kappa, first, done, new_u, s, move)
     return new_u, s
 
 
 def _sweep_on_chip(
     tile: RowTile, C: Tensor, u: Tensor, v: Tensor, a: Tensor, inv_reg: Tensor,
     kappa: Tensor | None, first: bool, done: Tensor | None, new_u: Tensor, s: Tensor,
+    move: tuple[Tensor, Tensor] | None,
 ) -> None:  # fmt: skip
     B, n, m = v.shape[0], *C.shape[1:]
     axis, div, strides = layout(C)
@@ -215,9 +226,12 @@ def _sweep_on_chip(
     programs = row_programs(n, C.itemsize, blocks, tile.num_warps, B, sms)
     part, moves = _empty(v, B, programs, m), _empty(v, B, n)
     # a pointer that a constant switch leaves unread still has to be one
+    left_out = inv_reg if done is None else done
+    b, new_v = (v, v) if move is None else move
+    v = v.contiguous()
     _sweep_rows[(B * programs,)](
-        C, u.contiguous(), v.contiguous(), a.contiguous(), inv_reg,
-        inv_reg if kappa is None else kappa, inv_reg if done is None else done,
+        C, u.contiguous(), v, a.contiguous(), inv_reg,
+        inv_reg if kappa is None else kappa, left_out,
         new_u, moves, part,
         n // div if axis == 0 else n, m // div if axis == 1 else m, programs, strides,
         AXIS=axis, DIV=div, FIRST=first, RELAXED=kappa is not None, DONE=done is not None,
@@ -226,8 +240,9 @@ def _sweep_on_chip(
     div = layout(part).div
     blocks = triton.cdiv(m, 64) + triton.cdiv(n, 512)
     _finish[(B * blocks,)](
-        new_u, s, new_u, moves, part, inv_reg if done is None else done, n, m // div, programs, blocks,
-        DIV=div, DONE=done is not None, BP=32, BN=64, ROWS=512, num_warps=4, **OPTIONS,
+        new_u, s, new_u, moves, part, v, b.contiguous(), new_v, left_out,
+        n, m // div, programs, blocks,
+        DIV=div, MOVE=move is not None, DONE=done is not None, BP=32, BN=64, ROWS=512, num_warps=4, **OPTIONS,
     )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def _log_sum(
         if tl.max(tl.load(only + problem * n + i, mask=i < n, other=0).to(tl.int32), 0) == 0:
             return
     C += problem * strides[0] * DIV
-    slope = -LOG2E * tl.load(inv_reg + problem)
+    slope = tl.load(inv_reg + problem) * -LOG2E
     peak = tl.full([BM], -float("inf"), tl.float32)
     total = tl.zeros([BM], tl.float32)
     for tile in range(split * span, tl.minimum(tl.cdiv(m, BN), (split + 1) * span)):
@@ -54,8 +54,9 @@ def _log_sum(
 
 @triton.jit(do_not_specialize=["n", "blocks", "splits"])
 def _merge(
-    peaks, totals, weight, kappa, only, done, out, n, blocks, splits,
-    MAKE: tl.constexpr, RELAXED: tl.constexpr, ONLY: tl.constexpr, DONE: tl.constexpr,
+    peaks, totals, weight, kappa, b, new_v, only, done, out, n, blocks, splits,
+    MAKE: tl.constexpr, RELAXED: tl.constexpr, MOVE: tl.constexpr, ONLY: tl.constexpr,
+    DONE: tl.constexpr,
     BS: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """Merge the pairs of all splits, and make of their logarithm what is wanted."""
@@ -93,6 +94,10 @@ def _merge(
         made = tl.where(a > 0, (tl.log2(a) - log_sum) * LN2, -float("inf"))
     else:
         made = tl.exp2(log_sum + tl.load(weight + here, mask=i < n, other=0.0) * LOG2E)
+        if MOVE:
+            target = tl.load(b + here, mask=i < n, other=1.0)
+            moved = tl.where(target > 0, (tl.log2(target) - log_sum) * LN2, -float("inf"))
+            tl.store(new_v + here, moved, mask=i < n)
     tl.store(out + here, made, mask=i < n)
 
 
@@ -122,18 +127,19 @@ def log_sum_columns(
 
 
 def move_rows(
-    C: Tensor, v: Tensor, a: Tensor, inv_reg: Tensor, kappa: Tensor | None, done: Tensor | None,
-    out: Tensor,
+    C: Tensor, v: Tensor, a: Tensor, inv_reg: Tensor, kappa: Tensor | None = None,
+    done: Tensor | None = None, out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """Write the row potential log a - kappa * log_sum_rows, -inf where the weight is zero."""
+    """Return the row potential log a - kappa * log_sum_rows, -inf where the weight is zero."""
     return _reduce(ROWS, C, v, inv_reg, weight=a, kappa=kappa, done=done, out=out)
 
 
 def sum_columns(
-    C: Tensor, u: Tensor, v: Tensor, inv_reg: Tensor, done: Tensor | None, out: Tensor
-) -> Tensor:
-    """Write the plan's column sums exp(v + log_sum_columns)."""
-    return _reduce(COLUMNS, C.mT, u, inv_reg, weight=v, done=done, out=out)
+    C: Tensor, u: Tensor, v: Tensor, inv_reg: Tensor, done: Tensor | None, out: Tensor,
+    move: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:  # fmt: skip
+    """Write the plan's column sums exp(v + log_sum_columns); see `dense_sweep.sweep` for `move`."""
+    return _reduce(COLUMNS, C.mT, u, inv_reg, weight=v, done=done, out=out, move=move)
 
 
 def peaks_and_totals(
@@ -162,18 +168,20 @@ def peaks_and_totals(
 def _reduce(
     make: tl.constexpr, C: Tensor, w: Tensor, inv_reg: Tensor, *, weight: Tensor | None = None,
     kappa: Tensor | None = None, only: Tensor | None = None, done: Tensor | None = None,
-    out: Tensor | None = None,
+    out: Tensor | None = None, move: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:  # fmt: skip
     peaks, totals = peaks_and_totals(C, w, inv_reg, only, done)
     B, splits, n = peaks.shape
     if out is None:
         out = torch.empty(B, n, device=C.device, dtype=torch.float32)
+    unread = inv_reg
+    b, new_v = move or (unread, unread)
     blocks = triton.cdiv(n, 128)
     _merge[(B * blocks,)](
-        peaks, totals, inv_reg if weight is None else weight.contiguous(),
-        inv_reg if kappa is None else kappa, inv_reg if only is None else only,
-        inv_reg if done is None else done, out, n, blocks, splits,
-        MAKE=make, RELAXED=kappa is not None, ONLY=only is not None, DONE=done is not None,
-        BS=8, BN=128, num_warps=4, **OPTIONS,
+        peaks, totals, unread if weight is None else weight.contiguous(),
+        unread if kappa is None else kappa, b.contiguous(), new_v,
+        unread if only is None else only, unread if done is None else done, out, n, blocks, splits,
+        MAKE=make, RELAXED=kappa is not None, MOVE=move is not None, ONLY=only is not None,
+        DONE=done is not None, BS=8, BN=128, num_warps=4, **OPTIONS,
     )  # fmt: skip
     return out

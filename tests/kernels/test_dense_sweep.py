@@ -146,7 +146,7 @@ def test_in_place(dense, within_budget):
     within_budget(s, eager[1], truth[1], "s")
 
 
-@pytest.mark.parametrize("shape", [(17, 16385), (1, 40000), (200, 20000)], ids=str)
+@pytest.mark.parametrize("shape", [(17, 16385), (1, 40000), (9, 20000)], ids=str)
 def test_rows_too_long_for_the_chip(dense, within_budget, shape):
     p = dense(*shape)
     verify(p, run(p), within_budget)
