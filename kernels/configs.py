@@ -1,0 +1,159 @@
+"""Block sizes, strides and grids: what a launcher decides before it launches."""
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+# given at every launch: the default changes between releases of triton
+OPTIONS = {"enable_fp_fusion": True}
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What the machine code of one kernel may cost at most, checked by `inspect`.
+
+    Attributes:
+        tile: Names of the constexpr arguments whose product is the entries of one trip round the
+            hot loop.
+        instructions: Instructions per entry of the hot loop, on NVIDIA.
+        mufu: Special-function instructions (exp2, reciprocal, log2) per entry, on NVIDIA.
+        wide: Whether global memory must be read by 128-bit loads.
+    """
+
+    tile: tuple[str, ...]
+    instructions: float
+    mufu: float
+    wide: bool = True
+
+
+class Layout(NamedTuple):
+    """How the entries of a cost (B, n, m) lie in memory.
+
+    An integer argument is only known to be divisible when 16 divides it, which loses every wide
+    load at m = 3000. So sizes and strides go to the kernel divided by the constant `div`, and the
+    kernel multiplies.
+
+    Attributes:
+        axis: 1 if rows are contiguous, 0 if columns are, -1 if neither.
+        div: Power of two that divides the contiguous extent and every other stride.
+        strides: Batch, row and column stride, divided by `div` unless they are the unit one.
+    """
+
+    axis: int
+    div: int
+    strides: tuple[int, int, int]
+
+
+def layout(C: Tensor) -> Layout:
+    """Return the layout of a cost (Bc, n, m); one cost shared by a batch gets a batch stride of 0."""
+    _, n, m = C.shape
+    batch, row, column = C.stride()
+    batch = 0 if C.shape[0] == 1 else batch
+    if column == 1 or m == 1:
+        div = math.gcd(16, m, row, batch)
+        return Layout(1, div, (batch // div, row // div, 1))
+    if row == 1 or n == 1:
+        div = math.gcd(16, n, column, batch)
+        return Layout(0, div, (batch // div, 1, column // div))
+    return Layout(-1, 1, (batch, row, column))
+
+
+@functools.cache
+def multiprocessors(device: torch.device) -> int:
+    """Return how many multiprocessors the device has; a persistent grid is a multiple of it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).multi_processor_count
+    # a compile-only run on meta tensors poses as an H200; the interpreter wants few programs
+    return 132 if device.type == "meta" else 3
+
+
+def power_of_two(size: int, least: int = 16) -> int:
+    """Return the least power of two that holds `size`."""
+    return max(least, 1 << (size - 1).bit_length())
+
+
+class RowTile(NamedTuple):
+    """Whole rows on chip: BM of them, in CHUNKS chunks of W columns."""
+
+    BM: int
+    W: int
+    CHUNKS: int
+    PREFETCH: bool
+    num_warps: int
+
+
+# entries that one warp holds with the next row ahead: 48 a thread, in at most 255 registers
+WARP_ENTRIES = 48 * 32
+
+
+def row_tile(m: int, axis: int) -> RowTile | None:
+    """Return how rows of m entries are held on chip, or None if they do not fit.
+
+    Few fat threads: what is done once a row, such as its division, is done by every thread that
+    holds a part of it, so it costs least where each holds 48 entries. Chunks keep the waste of a
+    power of two below a sixth. Where rows are not contiguous, eight are taken together, which
+    makes each read 32 bytes.
+    """
+    least = 1 if axis == 1 else 8
+    warps = power_of_two(-(-least * m // WARP_ENTRIES), 1)
+    if warps > 8:
+        # 64 entries a thread leave no room for the next row
+        W = 2048 // least
+        return RowTile(least, W, -(-m // W), False, 8) if m <= 8 * W else None
+    W = power_of_two(-(-m // 6))
+    chunks = -(-m // W)
+    BM = 256 * warps // W * (4 if chunks == 1 else 2 if chunks < 4 else 1)
+    return RowTile(BM, W, chunks, True, warps)
+
+
+def row_programs(n: int, itemsize: int, blocks: int, warps: int, problems: int, sms: int) -> int:
+    """Return how many programs share a problem's row blocks.
+
+    Each writes a vector of column sums that is read again, so there are only as many as keep these
+    below an eighth of the cost's own bytes, but at least one for each multiprocessor.
+    """
+    resident = max(1, 8 // warps) * sms
+    enough = max(sms, n * itemsize // 64)
+    return max(1, min(blocks, -(-min(resident, enough) // problems)))
+
+
+class LogSumTile(NamedTuple):
+    """BM rows by BN columns, folded along the columns."""
+
+    BM: int
+    BN: int
+    num_warps: int
+
+
+def log_sum_tile(axis: int, n: int, m: int) -> LogSumTile:
+    """Return the tile of a running maximum and sum along rows of m entries.
+
+    One warp alone needs no barrier, and with 2048 entries its few steps per row are cheap. Where
+    columns are contiguous a thread holds whole rows of the tile, and meets no other.
+    """
+    if axis == 0:
+        BM = min(256, power_of_two(n))
+        return LogSumTile(BM, 2048 // BM, 1)
+    BN = min(512, power_of_two(m))
+    return LogSumTile(2048 // BN, BN, 1)
+
+
+class SmallTile(NamedTuple):
+    """PB whole problems of at most BM by BN entries."""
+
+    PB: int
+    BM: int
+    BN: int
+    num_warps: int
+
+
+def small_tile(n: int, m: int) -> SmallTile:
+    """Return how small problems are held on chip: 32 entries a thread, 64 for the largest."""
+    BM, BN = power_of_two(n, 4), power_of_two(m, 4)
+    PB = max(1, 1024 // (BM * BN))
+    return SmallTile(PB, BM, BN, min(8, max(1, PB * BM * BN // 1024)))

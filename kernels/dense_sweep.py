@@ -1,0 +1,250 @@
+"""One sweep over a stored cost: rows moved and columns summed, one read and one exponential an entry.
+
+Per entry: one read of C (4 or 2 bytes), one exp2, two fused multiply-adds and two adds: seven
+instructions in all, so the memory is the limit. Rows stay in registers between their sum and the
+columns' sums. Rows too long for that are swept in two reads, by `log_sums`.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .configs import OPTIONS, Bound, RowTile, layout, multiprocessors, row_programs, row_tile
+from .log_sums import move_rows, sum_columns
+from .tiles import HUGE, LN2, LOG2E, TINY, finite, offsets
+
+
+@triton.jit
+def _load_rows(
+    C, i, n, m, strides,
+    AXIS: tl.constexpr, DIV: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr,
+):  # fmt: skip
+    """Return the rows `i` in chunks of W columns; a mask only where a chunk may stick out."""
+    xs = ()
+    for c in tl.static_range(CHUNKS):
+        j = c * W + tl.arange(0, W)
+        at = C + offsets(i, j, strides, AXIS, DIV)
+        if c == CHUNKS - 1:
+            x = tl.load(at, mask=(i < n)[:, None] & (j < m)[None, :], other=0.0)
+        elif i.shape[0] > 1:
+            x = tl.load(at, mask=(i < n)[:, None], other=0.0)
+        else:
+            x = tl.load(at)
+        xs = xs + (x,)
+    return xs
+
+
+@triton.jit
+def _peaks(xs, vs, slope, CHUNKS: tl.constexpr):
+    """Return the largest exponent of each row."""
+    lanes = xs[0].to(tl.float32) * slope + vs[0][None, :]
+    for c in tl.static_range(1, CHUNKS):
+        lanes = tl.maximum(lanes, xs[c].to(tl.float32) * slope + vs[c][None, :])
+    return finite(tl.max(lanes, 1))
+
+
+@triton.jit
+def _exponentials(xs, vs, slope, shift, CHUNKS: tl.constexpr):
+    """Return 2^(v - C / reg + shift) and its row sums."""
+    es = ()
+    lanes = tl.zeros(xs[0].shape, tl.float32)
+    for c in tl.static_range(CHUNKS):
+        e = tl.exp2(xs[c].to(tl.float32) * slope + (vs[c][None, :] + shift[:, None]))
+        lanes += e
+        es = es + (e,)
+    return es, tl.sum(lanes, 1)
+
+
+@triton.jit
+def _moved(base, shift, total, weight, kappa, RELAXED: tl.constexpr):
+    """Return (base, move) of the new row potential `base + log(move)`, and the rows' rescaling.
+
+    The logarithm is left to `_finish`: here every thread of a row would take it.
+    """
+    if RELAXED:
+        # a free row keeps its weight, whatever its sum
+        lost = tl.where(kappa > 0, kappa * (tl.log2(total) - shift), 0.0)
+        new = tl.log2(weight) - lost
+        scale = tl.where((weight > 0) & (total > 0), tl.exp2(new - shift), 0.0)
+        return tl.where(weight > 0, new * LN2, 0.0), tl.where(weight > 0, 1.0, 0.0), scale
+    move = tl.where(weight > 0, weight / total, 0.0)
+    return base, move, tl.where(total > 0, move, 0.0)
+
+
+@triton.jit(do_not_specialize=["n", "m", "programs"])
+def _sweep_rows(
+    C, u, v, a, inv_reg, kappa, done, bases, moves, part, n, m, programs, strides,
+    AXIS: tl.constexpr, DIV: tl.constexpr, FIRST: tl.constexpr, RELAXED: tl.constexpr,
+    DONE: tl.constexpr, BM: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr,
+    PREFETCH: tl.constexpr,
+):  # fmt: skip
+    """Take every P-th block of BM whole rows and sum their columns into a vector of one's own."""
+    program = tl.program_id(0) % programs
+    problem = (tl.program_id(0) // programs).to(tl.int64)
+    if DONE:
+        if tl.load(done + problem) != 0:
+            return
+    # the contiguous size comes divided, see configs.Layout
+    n = n * DIV if AXIS == 0 else n
+    m = m * DIV if AXIS == 1 else m
+    C += problem * strides[0] * DIV
+    slope = tl.load(inv_reg + problem) * -LOG2E
+    if RELAXED:
+        elasticity = tl.load(kappa + problem)
+    else:
+        elasticity = 1.0
+    vs = ()
+    sums = ()
+    for c in tl.static_range(CHUNKS):
+        j = c * W + tl.arange(0, W)
+        vs = vs + (tl.load(v + problem * m + j, mask=j < m, other=-float("inf")) * LOG2E,)
+        sums = sums + (tl.zeros([BM, W], tl.float32),)
+    rows = tl.arange(0, BM)
+    blocks = tl.cdiv(n, BM)
+    if PREFETCH:
+        ahead = _load_rows(C, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS)
+    for block in range(program, blocks, programs):
+        i = block * BM + rows
+        here = problem * n + i
+        if PREFETCH:
+            xs = ahead
+            after = tl.minimum(block + programs, blocks - 1) * BM + rows
+            ahead = _load_rows(C, after, n, m, strides, AXIS, DIV, W, CHUNKS)
+        else:
+            xs = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+        weight = tl.load(a + here, mask=i < n, other=0.0)
+        if FIRST:
+            shift = -_peaks(xs, vs, slope, CHUNKS)
+            base = shift * LN2
+        else:
+            base = tl.load(u + here, mask=i < n, other=0.0)
+            shift = base * LOG2E
+        es, total = _exponentials(xs, vs, slope, shift, CHUNKS)
+        if not FIRST:
+            # nan is lost too
+            lost = (weight > 0) & ~((total > TINY) & (total < HUGE))
+            if tl.max(lost.to(tl.int32), 0) > 0:
+                # read again rather than kept: the entries' registers hold the exponentials now
+                again = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+                shift = -_peaks(again, vs, slope, CHUNKS)
+                base = shift * LN2
+                es, total = _exponentials(again, vs, slope, shift, CHUNKS)
+        base, move, scale = _moved(base, shift, total, weight, elasticity, RELAXED)
+        tl.store(bases + here, base, mask=i < n)
+        tl.store(moves + here, move, mask=i < n)
+        more = ()
+        for c in tl.static_range(CHUNKS):
+            more = more + (sums[c] + es[c] * scale[:, None],)
+        sums = more
+    mine = part + tl.program_id(0).to(tl.int64) * m
+    for c in tl.static_range(CHUNKS):
+        j = c * W + tl.arange(0, W)
+        tl.store(mine + j, tl.sum(sums[c], 0), mask=j < m)
+
+
+@triton.jit(do_not_specialize=["n", "m", "programs", "blocks"])
+def _finish(
+    u, s, bases, moves, part, v, b, new_v, done, n, m, programs, blocks,
+    DIV: tl.constexpr, MOVE: tl.constexpr, DONE: tl.constexpr,
+    BP: tl.constexpr, BN: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Sum the programs' vectors into s, or take the logarithm of the rows' moves, block by block."""
+    block = tl.program_id(0) % blocks
+    problem = (tl.program_id(0) // blocks).to(tl.int64)
+    if DONE:
+        if tl.load(done + problem) != 0:
+            return
+    m = m * DIV
+    column_blocks = tl.cdiv(m, BN)
+    if block < column_blocks:
+        j = block * BN + tl.arange(0, BN)
+        lanes = tl.zeros([BP, BN], tl.float32)
+        for p0 in range(0, programs, BP):
+            p = p0 + tl.arange(0, BP)
+            at = part + (problem * programs + p)[:, None] * m + j[None, :]
+            lanes += tl.load(at, mask=(p < programs)[:, None] & (j < m)[None, :], other=0.0)
+        total = tl.sum(lanes, 0)
+        tl.store(s + problem * m + j, total, mask=j < m)
+        if MOVE:
+            weight = tl.load(b + problem * m + j, mask=j < m, other=0.0)
+            moved = tl.load(v + problem * m + j, mask=j < m, other=0.0) + tl.log2(weight / total) * LN2
+            moved = tl.where(weight > 0, moved, -float("inf"))
+            tl.store(new_v + problem * m + j, moved, mask=j < m)
+    else:
+        i = (block - column_blocks) * ROWS + tl.arange(0, ROWS)
+        here = problem * n + i
+        base = tl.load(bases + here, mask=i < n, other=0.0)
+        move = tl.load(moves + here, mask=i < n, other=1.0)
+        tl.store(u + here, base + tl.log2(move) * LN2, mask=i < n)
+
+
+def sweep(
+    C: Tensor, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor, *,
+    kappa: Tensor | None = None, first: bool = False, done: Tensor | None = None,
+    out: tuple[Tensor, Tensor] | None = None, move: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Move the row potential to its marginal and sum the columns of the plan at the new one.
+
+    Args:
+        C: Cost (B, n, m) or (1, n, m) for all problems, any strides, float32, float16 or bfloat16.
+        u: Row potential (B, n), float32, that keeps the exponentials in range; None with `first`.
+        v: Column potential (B, m), float32; -inf where the weight is zero.
+        a: Row weights (B, n), float32.
+        inv_reg: 1 / reg of each problem (B,), float32; minus that, for scores instead of costs.
+        kappa: Elasticity of relaxed rows (B,); None for exact marginals, 0 for a free one.
+        first: Take the maximum of every row; for a first sweep, or after a change of reg.
+        done: Problems to be left out (B,), int32; `out` keeps what it holds for them.
+        out: Where to write the result; its first tensor may be `u` itself.
+        move: Column weights b (B, m), and where to write the column potential v + log b - log s
+            that answers them; this may be `v` itself.
+
+    Returns:
+        The new row potential (B, n) and the plan's column sums (B, m).
+    """
+    assert done is None or out is not None, "a problem left out needs an out that holds its values"
+    B, n, m = v.shape[0], *C.shape[1:]
+    new_u, s = out or (_empty(v, B, n), _empty(v, B, m))
+    tile = row_tile(m, layout(C).axis)
+    if tile is None:
+        move_rows(C, v, a, inv_reg, kappa, done, out=new_u)
+        sum_columns(C, new_u, v, inv_reg, done, out=s, move=move)
+    else:
+        held, first = (new_u, True) if u is None else (u, first)
+        _sweep_on_chip(tile, C, held, v, a, inv_reg, kappa, first, done, new_u, s, move)
+    return new_u, s
+
+
+def _sweep_on_chip(
+    tile: RowTile, C: Tensor, u: Tensor, v: Tensor, a: Tensor, inv_reg: Tensor,
+    kappa: Tensor | None, first: bool, done: Tensor | None, new_u: Tensor, s: Tensor,
+    move: tuple[Tensor, Tensor] | None,
+) -> None:  # fmt: skip
+    B, n, m = v.shape[0], *C.shape[1:]
+    axis, div, strides = layout(C)
+    blocks, sms = triton.cdiv(n, tile.BM), multiprocessors(C.device)
+    programs = row_programs(n, C.itemsize, blocks, tile.num_warps, B, sms)
+    part, moves = _empty(v, B, programs, m), _empty(v, B, n)
+    # a pointer that a constant switch leaves unread still has to be one
+    left_out = inv_reg if done is None else done
+    b, new_v = (v, v) if move is None else move
+    v = v.contiguous()
+    _sweep_rows[(B * programs,)](
+        C, u.contiguous(), v, a.contiguous(), inv_reg,
+        inv_reg if kappa is None else kappa, left_out,
+        new_u, moves, part,
+        n // div if axis == 0 else n, m // div if axis == 1 else m, programs, strides,
+        AXIS=axis, DIV=div, FIRST=first, RELAXED=kappa is not None, DONE=done is not None,
+        **tile._asdict(), **OPTIONS,
+    )  # fmt: skip
+    div = layout(part).div
+    blocks = triton.cdiv(m, 64) + triton.cdiv(n, 512)
+    _finish[(B * blocks,)](
+        new_u, s, new_u, moves, part, v, b.contiguous(), new_v, left_out,
+        n, m // div, programs, blocks,
+        DIV=div, MOVE=move is not None, DONE=done is not None, BP=32, BN=64, ROWS=512, num_warps=4, **OPTIONS,
+    )  # fmt: skip
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, device=like.device, dtype=torch.float32)

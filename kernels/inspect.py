@@ -1,0 +1,207 @@
+"""Compile every kernel for GPUs that are not here, read the machine code, and hold it to bounds.
+
+`python -m sinkhorn_ot.kernels.inspect [targets]` prints the table. A module of this package takes
+part by two tables: `CASES`, from a label to a function that launches on tensors made by its
+argument, and `BOUNDS`, from the name of a jit function to its `configs.Bound`.
+"""
+
+import functools
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.jit import JITFunction
+
+from . import machine_code
+from .configs import Bound
+
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+# bytes of shared memory that one program may have
+SHARED = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10}
+
+new = functools.partial(torch.empty, device="meta")
+
+
+class CompileOnly:
+    """A driver without a device: inside it a launch compiles for `target` and does not run.
+
+    The kernels go through the specialisation of a real launch, so what is compiled is what a user
+    with these tensors would run.
+    """
+
+    def __init__(self, target: GPUTarget) -> None:
+        self.target = target
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> int:
+        # compiled kernels are kept per device, so each target is one
+        return hash(self.target) & 0xFFFF
+
+    def set_current_device(self, device: int) -> None:
+        pass
+
+    def get_current_stream(self, device: int | None = None) -> int:
+        return 0
+
+    def get_benchmarker(self) -> Callable[..., tuple[float, float, float]]:
+        def run_once(launch: Callable[[], object], quantiles: object) -> tuple[float, float, float]:
+            launch()
+            return 1.0, 1.0, 1.0
+
+        return run_once
+
+    def __enter__(self) -> list[Any]:
+        built: list[Any] = []
+        self._run = run = JITFunction.run
+        triton.runtime.driver.set_active(self)
+
+        def compile_only(fn: Any, *args: Any, grid: Any, warmup: bool = False, **options: Any) -> Any:
+            kernel = run(fn, *args, grid=grid, warmup=True, **options)
+            named = zip(fn.arg_names, args, strict=False)
+            built.append((fn.__name__, kernel, dict(named) | options))
+            return kernel
+
+        JITFunction.run = compile_only
+        return built
+
+    def __exit__(self, *error: object) -> None:
+        JITFunction.run = self._run
+        triton.runtime.driver._active = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel in one configuration on one target; loads and instructions are per entry."""
+
+    kernel: str
+    case: str
+    target: str
+    config: str
+    code: machine_code.Code
+    entries: float
+
+    @property
+    def instructions(self) -> float:
+        """Instructions per entry on the shortest way round the hot loop."""
+        return self.code.loop / self.entries
+
+    @property
+    def mufu(self) -> float:
+        """Special-function instructions per entry on that way."""
+        return self.code.loop_mufu / self.entries
+
+    def violations(self, bound: Bound) -> Iterator[str]:
+        """Yield what this kernel breaks."""
+        where = f"{self.kernel} [{self.case}, {self.config}] on {self.target}"
+        if self.code.spills:
+            yield f"{where}: {self.code.spills} spills"
+        if self.code.shared > SHARED[self.target]:
+            yield f"{where}: {self.code.shared} bytes of shared memory"
+        if bound.wide and not self.code.wide_loads:
+            yield f"{where}: no 128-bit load"
+        # the figures are counted for NVIDIA's instruction set
+        if self.target.startswith("sm"):
+            if self.instructions > bound.instructions:
+                yield f"{where}: {self.instructions:.2f} instructions per entry > {bound.instructions}"
+            if self.mufu > bound.mufu:
+                yield f"{where}: {self.mufu:.2f} special functions per entry > {bound.mufu}"
+
+
+def inspect(
+    cases: dict[str, Callable[..., object]], bounds: dict[str, Bound], targets: Iterable[str] = TARGETS
+) -> Iterator[tuple[Row, Bound]]:
+    """Compile the cases for each target and yield each different kernel once, with its bound."""
+    for target in targets:
+        seen = set()
+        for case, launch in cases.items():
+            with CompileOnly(TARGETS[target]) as built:
+                launch(new)
+            for name, kernel, args in built:
+                if kernel.hash not in seen:
+                    seen.add(kernel.hash)
+                    yield _row(name, case, target, kernel, args, bounds[name]), bounds[name]
+
+
+def _row(name: str, case: str, target: str, kernel: Any, args: dict[str, Any], bound: Bound) -> Row:
+    code = machine_code.read(kernel)
+    lanes = TARGETS[target].warp_size * kernel.metadata.num_warps
+    tile = 1
+    for constant in bound.tile:
+        tile *= args[constant]
+    sizes = "x".join(str(args[constant]) for constant in bound.tile)
+    return Row(name, case, target, f"{sizes} w{kernel.metadata.num_warps}", code, tile / lanes)
+
+
+def modules() -> Iterator[Any]:
+    """Yield the modules of this package that bring cases."""
+    package = importlib.import_module(__package__ or "")
+    for found in pkgutil.iter_modules(package.__path__):
+        if found.name not in ("inspect", "__main__"):
+            module = importlib.import_module(f"{__package__}.{found.name}")
+            if hasattr(module, "CASES"):
+                yield module
+
+
+def rows(targets: Iterable[str] = TARGETS) -> Iterator[tuple[Row, Bound]]:
+    """Compile everything in this package."""
+    for module in modules():
+        yield from inspect(module.CASES, module.BOUNDS, targets)
+
+
+def check(targets: Iterable[str] = TARGETS) -> list[str]:
+    """Return every violation of a recorded bound; empty when all is well."""
+    return [broken for row, bound in rows(targets) for broken in row.violations(bound)]
+
+
+HEADER = ("kernel", "case", "target", "tile", "regs", "spills", "shared", "wide", "mufu/e", "instr/e")
+
+
+def line(row: Row) -> str:
+    """Return one line of the table."""
+    c = row.code
+    cells = (row.kernel, row.case, row.target, row.config, c.registers, c.spills, c.shared)
+    return layout_line(*cells, c.wide_loads, f"{row.mufu:.2f}", f"{row.instructions:.2f}")
+
+
+def layout_line(*cells: object) -> str:
+    """Return the cells in columns."""
+    widths = (24, 30, 7, 14, 5, 7, 7, 5, 7, 8)
+    return " ".join(f"{cell!s:{w}}" for cell, w in zip(cells, widths, strict=True)).rstrip()
+
+
+def main(targets: list[str]) -> int:
+    """Print the table, then what breaks a bound."""
+    if "TRITON_INTERPRET" in os.environ:
+        sys.exit("unset TRITON_INTERPRET: the interpreter compiles nothing")
+    write = sys.stdout.write
+    write(layout_line(*HEADER) + "\n")
+    broken: list[str] = []
+    for row, bound in rows(targets or TARGETS):
+        write(line(row) + "\n")
+        sys.stdout.flush()
+        broken += row.violations(bound)
+    write("\n".join(broken) + "\n" if broken else "every kernel within its bounds\n")
+    return bool(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,163 @@
+import pytest
+import torch
+
+from sinkhorn_ot.kernels import codes
+
+
+def scores(B, N, K, dtype=torch.float32, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.nn.functional.normalize(torch.randn(B, N, 16, generator=g), dim=-1)
+    y = torch.nn.functional.normalize(torch.randn(K, 16, generator=g), dim=-1)
+    return (x @ y.T).to(dtype)
+
+
+def formulas(S, eps, n_iter, r=None, keep=None):
+    """The iterations as they are written down, in the dtype of S."""
+    B, N, K = S.shape
+    r = torch.full((B, K), 1 / K, dtype=S.dtype) if r is None else r.to(S.dtype)
+    keep = torch.ones(B, N, dtype=torch.bool) if keep is None else keep
+    off = torch.where(keep, 0.0, -torch.inf).to(S.dtype)
+    g = torch.zeros(B, N, dtype=S.dtype)
+    for _ in range(n_iter):
+        f = r.log() - torch.logsumexp(S / eps + (g + off)[:, :, None], 1)
+        g = -torch.logsumexp(S / eps + f[:, None, :], 2)
+    Q = (S / eps + f[:, None, :] + g[:, :, None]).exp()
+    return torch.where(keep[:, :, None], Q, 0.0)
+
+
+def run(S, eps=0.05, n_iter=3, rows=None, r=None, keep=None, **options):
+    B, N, K = S.shape
+    r = torch.full((B, K), 1 / K) if r is None else r
+    inv_eps = torch.full((B,), 1 / eps)
+    f = codes.solve(S, r, inv_eps, n_iter, keep)
+    last = slice(N - (rows or N), N)
+    kept = None if keep is None else keep[:, last]
+    return codes.write(S[:, last], f, inv_eps, keep=kept, **options)
+
+
+def variation(p, q):
+    """Total variation per code."""
+    return (p.double() - q.double()).abs().sum(-1).max().item() / 2
+
+
+def close(got, S, eps, n_iter, rows=None, **options):
+    truth = formulas(S.double(), eps, n_iter, **options)
+    eager = formulas(S.float(), eps, n_iter, **options)
+    if rows:
+        truth, eager = truth[:, -rows:], eager[:, -rows:]
+    assert variation(got, truth) <= max(1e-6, 2 * variation(eager, truth))
+
+
+@pytest.mark.parametrize("n_iter", [1, 3, 6])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 17), (1, 40, 30), (3, 17, 65), (1, 20, 3000)], ids=str)
+def test_codes_are_the_formulas(shape, n_iter):
+    S = scores(*shape)
+    soft, hard = run(S, n_iter=n_iter)
+    close(soft, S, 0.05, n_iter)
+    torch.testing.assert_close(soft.sum(-1), torch.ones(shape[:2]))
+    assert hard is None
+
+
+@pytest.mark.parametrize("K", [100, 16500])
+def test_only_the_last_rows_are_written(K):
+    S = scores(1, 30, K)
+    soft, hard = run(S, rows=7, hard=True)
+    assert soft.shape == (1, 7, K)
+    close(soft, S, 0.05, 3, rows=7)
+    assert torch.equal(hard, soft.argmax(-1))
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 16500), (2, 3, 17001)], ids=str)
+@pytest.mark.parametrize("keep", [False, True])
+def test_more_prototypes_than_fit_on_chip(shape, keep):
+    S = scores(*shape)
+    keep = torch.arange(shape[1]).expand(shape[:2]) != 1 if keep else None
+    soft, hard = run(S, hard=True, keep=keep)
+    close(soft, S, 0.05, 3, keep=keep)
+    where = slice(None) if keep is None else keep
+    assert torch.equal(hard[where], soft.argmax(-1)[where])
+
+
+def test_more_prototypes_and_more_samples_than_fit():
+    S = scores(1, 2100, 12400)[:, :, :12300]
+    assert codes.row_tile(2100, 0) is None
+    S = S[:, :, :64].mT.contiguous().mT
+    soft, _ = run(S, n_iter=2)
+    close(soft, S, 0.05, 2)
+
+
+def test_a_sample_with_next_to_no_mass():
+    S = scores(1, 6, 16500)
+    S[0, 2] -= 5
+    S[0, 3] += 5
+    soft, _ = run(S, eps=0.02)
+    close(soft, S, 0.02, 3)
+
+
+@pytest.mark.parametrize("eps", [0.01, 0.04])
+def test_large_logits(eps):
+    S = 30 * scores(1, 50, 70)
+    soft, _ = run(S, eps=eps)
+    close(soft, S, eps, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_scores_and_codes_in_16_bits(dtype):
+    S = scores(1, 40, 90, dtype)
+    soft, _ = run(S)
+    close(soft, S, 0.05, 3)
+    assert variation(run(S, soft=dtype)[0], soft) < (1e-2 if dtype == torch.bfloat16 else 1e-3)
+
+
+def test_padding_does_not_count():
+    S = scores(2, 40, 50)
+    keep = torch.rand(2, 40, generator=torch.Generator().manual_seed(1)) < 0.6
+    poisoned = torch.where(keep[:, :, None], S, 1e4)
+    soft, hard = run(poisoned, keep=keep, hard=True)
+    for b in range(2):
+        alone, labels = run(S[b : b + 1, keep[b]], hard=True)
+        torch.testing.assert_close(soft[b, keep[b]], alone[0])
+        assert torch.equal(hard[b, keep[b]], labels[0])
+    assert (soft[~keep] == 0).all()
+    assert (hard[~keep] == -1).all()
+
+
+def test_prototype_weights():
+    S = scores(1, 60, 20)
+    r = torch.rand(1, 20, generator=torch.Generator().manual_seed(2)) + 0.2
+    r = r / r.sum()
+    soft, _ = run(S, n_iter=40, r=r)
+    close(soft, S, 0.05, 40, r=r)
+    torch.testing.assert_close(soft.mean(1), r, rtol=0.2, atol=0.01)
+
+
+def test_scores_are_not_changed_and_strides_do_not_matter():
+    S = scores(1, 40, 50)
+    copy = S.clone()
+    soft, hard = run(S, hard=True)
+    other, same = run(S.mT.contiguous().mT, hard=True)
+    assert torch.equal(S, copy)
+    assert variation(soft, other) < 1e-6
+    assert torch.equal(hard, same)
+
+
+def test_the_first_of_equal_scores_is_the_label():
+    S = torch.zeros(1, 4, 100)
+    _, hard = run(S, hard=True, soft=None)
+    assert (hard == 0).all()
+
+
+def test_steps_on_parts_of_the_samples_make_the_whole():
+    """What an all-reduce has to join: log-sums once, then plain sums."""
+    S, r, inv_eps = scores(1, 40, 30), torch.full((1, 30), 1 / 30), torch.tensor([20.0])
+    parts = S[:, :15], S[:, 15:]
+    ones = [codes.weights(p, None) for p in parts]
+    log_sums = [codes.log_sum_columns(p, codes.start(p, None), -inv_eps) for p in parts]
+    f = r.log() - torch.logaddexp(*log_sums)
+    g = [None, None]
+    for _ in range(2):
+        swept = [codes.sweep(p, g_p, f, a, -inv_eps) for p, g_p, a in zip(parts, g, ones, strict=True)]
+        g = [g_p for g_p, _ in swept]
+        f = f + (r / sum(s for _, s in swept)).log()
+    soft = torch.cat([codes.write(p, f, inv_eps)[0] for p in parts], 1)
+    close(soft, S, 0.05, 3)

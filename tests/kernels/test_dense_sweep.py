@@ -1,0 +1,161 @@
+import pytest
+import torch
+
+from sinkhorn_ot.kernels.dense_sweep import sweep
+
+
+SHAPES = [(1, 1), (1, 17), (17, 1), (17, 65), (130, 257), (5, 1100), (7, 3000), (300, 6)]
+
+
+def run(p, **options):
+    u = None if options.get("first") else p.u
+    return sweep(p.C, u, p.v, p.a, p.inv_reg, **options)
+
+
+def verify(p, got, within_budget, kappa=None):
+    truth = p.to(torch.float64).sweep(None if kappa is None else kappa.double())
+    eager = p.to(torch.float32).sweep(kappa)
+    for name, g, e, t in zip(("u", "s"), got, eager, truth, strict=True):
+        within_budget(g, e, t, name)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_sweep_is_the_reference(dense, within_budget, shape, first):
+    p = dense(*shape)
+    verify(p, run(p, first=first), within_budget)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_storage_in_16_bits(dense, within_budget, dtype):
+    p = dense(19, 600, dtype=dtype)
+    verify(p, run(p), within_budget)
+
+
+@pytest.mark.parametrize("shape", [(37, 45), (130, 257), (11, 1000)], ids=str)
+@pytest.mark.parametrize("how", ["transposed", "sliced", "padded", "neither"])
+def test_any_strides(dense, within_budget, shape, how):
+    p = dense(*shape, B=2, shared=False)
+    n, m = shape
+    C = p.C
+    if how == "transposed":
+        p.C = C.mT.contiguous().mT
+    elif how == "sliced":
+        p.C = torch.rand(2, n, m + 3)[:, :, 2:-1].copy_(C)
+    elif how == "padded":
+        p.C = torch.rand(2, n + 1, 4 * m)[:, 1:, :m].copy_(C)
+    else:
+        p.C = torch.rand(2, n, 3 * m)[:, :, ::3].copy_(C)
+    assert torch.equal(p.C, C)
+    verify(p, run(p), within_budget)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_batch(dense, within_budget, shared):
+    p = dense(33, 70, B=3, shared=shared)
+    p.inv_reg = torch.tensor([3.0, 10.0, 30.0])
+    verify(p, run(p, first=True), within_budget)
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.3, 0.999])
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("shape", [(40, 50), (3, 17000)], ids=str)
+def test_relaxed_rows(dense, within_budget, kappa, first, shape):
+    p = dense(*shape)
+    p.a[0, 1] = 0
+    kappa = torch.tensor([kappa])
+    verify(p, run(p, first=first, kappa=kappa), within_budget, kappa)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("shape", [(40, 50), (5, 17000), (9, 3000)], ids=str)
+def test_zero_weights_and_forbidden_pairs(dense, within_budget, first, shape):
+    p = dense(*shape)
+    p.a[0, ::3] = 0
+    p.v[0, 1::4] = -torch.inf
+    p.C[0, 1, : shape[1] // 2] = torch.inf
+    p.u[p.a == 0] = -torch.inf
+    u, s = run(p, first=first)
+    verify(p, (u, s), within_budget)
+    assert (u[p.a == 0] == -torch.inf).all()
+    assert (s[0, 1::4] == 0).all()
+
+
+def test_all_rows_equal(dense, within_budget):
+    p = dense(33, 100)
+    p.C = p.C[:, :1].expand(1, 33, 100)
+    p.a = torch.full((1, 33), 1 / 33)
+    p.u[:] = p.u[0, 0]
+    u, s = run(p)
+    verify(p, (u, s), within_budget)
+    assert (u == u[0, 0]).all()
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (9, 1600)], ids=str)
+@pytest.mark.parametrize("off", [-300.0, 150.0, torch.inf, torch.nan])
+def test_a_stale_potential_is_rescued(dense, within_budget, shape, off):
+    p = dense(*shape)
+    p.u[0, ::2] += off
+    p.u[0, 1] = -torch.inf
+    verify(p, run(p), within_budget)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_extreme_ranges(dense, within_budget, first):
+    p = dense(40, 60, reg=1e-4)
+    p.C *= 10
+    verify(p, run(p, first=first), within_budget)
+
+
+def test_a_row_without_a_partner_carries_nothing(dense):
+    p = dense(20, 30)
+    p.C[0, 4] = torch.inf
+    for first in (False, True):
+        u, s = run(p, first=first)
+        assert u[0, 4] == torch.inf
+        assert s.isfinite().all()
+        torch.testing.assert_close(s.sum(), p.a.sum() - p.a[0, 4])
+
+
+@pytest.mark.parametrize("shape", [(130, 65), (8, 17000)], ids=str)
+def test_two_runs_agree_to_the_bit(dense, shape):
+    p = dense(*shape)
+    for x, y in zip(run(p), run(p), strict=True):
+        assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("m", [60, 17000])
+def test_a_problem_that_is_done_is_left_alone(dense, within_budget, m):
+    p = dense(9, m, B=2)
+    out = (torch.full((2, 9), 7.0), torch.full((2, m), 7.0))
+    got = run(p, done=torch.tensor([1, 0], dtype=torch.int32), out=out)
+    assert got[0] is out[0]
+    assert (out[0][0] == 7).all()
+    assert (out[1][0] == 7).all()
+    p.C, p.u, p.v, p.a, p.inv_reg = p.C, p.u[1:], p.v[1:], p.a[1:], p.inv_reg[1:]
+    verify(p, (out[0][1:], out[1][1:]), within_budget)
+
+
+def test_in_place(dense, within_budget):
+    p = dense(50, 60)
+    truth = p.to(torch.float64).sweep()
+    eager = p.sweep()
+    s = torch.empty(1, 60)
+    run(p, out=(p.u, s))
+    within_budget(p.u, eager[0], truth[0], "u")
+    within_budget(s, eager[1], truth[1], "s")
+
+
+@pytest.mark.parametrize("shape", [(17, 16385), (1, 40000), (9, 20000)], ids=str)
+def test_rows_too_long_for_the_chip(dense, within_budget, shape):
+    p = dense(*shape)
+    verify(p, run(p), within_budget)
+
+
+def test_nan_is_not_hidden(dense):
+    p = dense(20, 30)
+    p.C[0, 3, 5] = torch.nan
+    u, s = run(p)
+    assert u[0, 3].isnan()
+    assert u.isnan().sum() == 1
+    assert s.isnan().any()
