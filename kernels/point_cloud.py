@@ -1,0 +1,309 @@
+"""Sums of exponentials over clouds of points: the cost is made on chip and never stored.
+
+One kernel keeps a block of points and streams the other side past it. A sweep runs it twice, rows
+then columns, with the two clouds changing places. Two products and two exponentials per entry and
+iteration are the price of exactness in O(n + m) memory: an entry may enter a column sum only after
+its row potential has moved, which needs the whole row, and by then the row's first entries are gone
+unless n m of them are stored.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .clouds import Clouds, hold, own_cost, pairs, place, slope
+from .configs import OPTIONS, Bound, multiprocessors, power_of_two
+from .tiles import HUGE, LN2, LOG2E, TINY, finite, fold, merge
+
+
+@triton.jit
+def _stream(
+    rows, columns, v, batch, i, start, stop, c, lift,
+    ONLINE: tl.constexpr, KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr,
+    PRECISION: tl.constexpr, BN: tl.constexpr,
+):  # fmt: skip
+    """Sum 2^(exponent - lift) over the columns start:stop; `ONLINE` finds the lift as it goes."""
+    BM: tl.constexpr = i.shape[0]
+    # the axis that is summed: see `pairs`
+    AXIS: tl.constexpr = 1 if KIND == "matrix" else 0
+    held = hold(rows, batch, i, KIND, D, CHUNK)
+    factor = slope(rows, columns, batch, c, KIND)
+    total = tl.zeros([BM], tl.float32)
+    if ONLINE:
+        lift = tl.full([BM], -float("inf"), tl.float32)
+    for j0 in tl.range(start, stop, BN, num_stages=2):
+        j = j0 + tl.arange(0, BN)
+        w = tl.load(v + batch * columns.size + j, mask=j < stop, other=-float("inf")) * LOG2E
+        w = tl.expand_dims(w - own_cost(columns, batch, j, c), 1 - AXIS)
+        z = pairs(rows, columns, batch, i, j, held, KIND, D, CHUNK, PRECISION) * factor
+        if ONLINE:
+            lift, total = fold(lift, total, z + w, AXIS)
+        elif KIND == "matrix":
+            total += tl.sum(tl.exp2(z + (w - lift[:, None])), 1)
+        else:
+            total += tl.sum(tl.exp2(z + (w - lift[None, :])), 0)
+    return lift, total
+
+
+@triton.jit
+def _guess(own, weight, at, inside, MODE: tl.constexpr):
+    """Return what log2 of a sum should be, from the last iteration, and which sums matter.
+
+    A row that has its marginal obeys u = log a - L, so its guess is log a - u. A column's is -v,
+    which makes its sum the mass that it receives.
+    """
+    if MODE == "log":
+        return tl.load(own + at, mask=inside, other=0.0) * LOG2E, inside
+    u = tl.load(own + at, mask=inside, other=-float("inf"))
+    wanted = inside & (u > -float("inf"))
+    guess = -u * LOG2E
+    if MODE == "row":
+        a = tl.load(weight + at, mask=inside, other=0.0)
+        wanted = inside & (a > 0)
+        guess += tl.log2(tl.where(a > 0, a, 1.0))
+    return tl.where(wanted, guess, 0.0), wanted
+
+
+@triton.jit
+def _answer(own, weight, kappa, batch, at, inside, log_sum, MODE: tl.constexpr):
+    """Return the logarithm of a sum, the potential that answers it, or the mass of a column."""
+    if MODE == "row":
+        a = tl.load(weight + at, mask=inside, other=0.0)
+        if kappa is not None:
+            elastic = tl.load(kappa + batch)
+            # a free row keeps its weight, whatever its sum
+            log_sum = tl.where(elastic > 0, elastic * log_sum, 0.0)
+        moved = tl.log2(tl.where(a > 0, a, 1.0)) - log_sum
+        log_sum = tl.where(a > 0, moved, -float("inf"))
+    if MODE == "mass" or MODE == "log mass":
+        v = tl.load(own + at, mask=inside, other=-float("inf"))
+        log_sum = tl.where(v > -float("inf"), v * LOG2E + log_sum, -float("inf"))
+    return tl.exp2(log_sum) if MODE == "mass" else log_sum * LN2
+
+
+@triton.jit
+def _log_sums(
+    rows, columns, v, own, weight, kappa, inv_reg, done, out, lifts, totals, blocks, spans, span,
+    MODE: tl.constexpr, ONLINE: tl.constexpr, STEP: tl.constexpr, SPANS: tl.constexpr,
+    KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr,
+):  # fmt: skip
+    """Sum a block of rows over all columns ("whole"), over one span ("span"), or join the spans."""
+    program = tl.program_id(0)
+    batch = (program // blocks).to(tl.int64)
+    if done is not None and tl.load(done + batch) != 0:
+        return
+    i = program % blocks * BM + tl.arange(0, BM)
+    at, inside = batch * rows.size + i, i < rows.size
+    c = tl.load(inv_reg + batch) * LOG2E
+    own_i = own_cost(rows, batch, i, c)
+    # a sum taken from its running maximum cannot be lost
+    lift, wanted = own_i, i < 0
+    if not ONLINE:
+        lift, wanted = _guess(own, weight, at, inside, MODE)
+        lift += own_i
+
+    if STEP == "join":
+        s = tl.arange(0, SPANS)
+        part = (s.to(tl.int64) * tl.num_programs(0) + program)[:, None] * BM
+        part += tl.arange(0, BM)[None, :]
+        total = tl.load(totals + part, mask=(s < spans)[:, None], other=0.0)
+        if ONLINE:
+            peak = tl.load(lifts + part, mask=(s < spans)[:, None], other=-float("inf"))
+            lift, total = merge(peak, total, 0)
+        else:
+            total = tl.sum(total, 0)
+    else:
+        start = tl.program_id(1) * span
+        lift, total = _stream(
+            rows, columns, v, batch, i, start, tl.minimum(start + span, columns.size), c, lift,
+            ONLINE, KIND, D, CHUNK, PRECISION, BN,
+        )  # fmt: skip
+
+    if STEP == "span":
+        part = (tl.program_id(1).to(tl.int64) * tl.num_programs(0) + program) * BM
+        tl.store(totals + part + tl.arange(0, BM), total)
+        if ONLINE:
+            tl.store(lifts + part + tl.arange(0, BM), lift)
+    else:
+        if not ONLINE:
+            lost = wanted & ~((total > TINY) & (total < HUGE))
+            if tl.max(lost.to(tl.int32), 0) > 0:
+                peak, again = _stream(
+                    rows, columns, v, batch, i, 0, columns.size, c, lift,
+                    True, KIND, D, CHUNK, PRECISION, BN,
+                )  # fmt: skip
+                lift, total = tl.where(lost, peak, lift), tl.where(lost, again, total)
+        log_sum = finite(lift) + tl.log2(total) - own_i
+        answer = _answer(own, weight, kappa, batch, at, inside, log_sum, MODE)
+        tl.store(out + at, answer, mask=inside)
+
+
+class Tiles(NamedTuple):
+    """Block sizes of one launch.
+
+    Attributes:
+        BM: Resident points of a program.
+        BN: Points that stream past at a time.
+        CHUNK: Coordinates on chip at a time; a width beyond it makes a loop over chunks.
+        warps: Warps of a program.
+        slots: Programs that a multiprocessor is expected to hold.
+    """
+
+    BM: int
+    BN: int
+    CHUNK: int
+    warps: int
+    slots: int
+
+
+# by compute capability: widths up to 64, up to 128, beyond; other devices take the first line
+_TILES = {
+    0: (Tiles(64, 64, 64, 4, 2), Tiles(128, 64, 32, 8, 1), Tiles(128, 64, 32, 8, 1)),
+    9: (Tiles(256, 64, 64, 8, 2), Tiles(128, 64, 128, 8, 1), Tiles(128, 128, 64, 8, 1)),
+    10: (Tiles(128, 64, 64, 4, 2), Tiles(128, 64, 64, 8, 1), Tiles(128, 64, 64, 8, 1)),
+}
+
+
+def tiles(clouds: Clouds, device: torch.device) -> Tiles:
+    """Return block sizes that fit on chip without spills."""
+    if clouds.kind != "matrix":
+        return Tiles(256, 16, clouds.width, 4, 4)
+    table = _TILES.get(capability(device), _TILES[0])
+    tile = table[(clouds.width > 64) + (clouds.width > 128)]
+    return tile._replace(CHUNK=min(tile.CHUNK, clouds.width))
+
+
+def capability(device: torch.device) -> int:
+    """Return the major compute capability that a launch on this device compiles for, 0 if none."""
+    if device.type == "cpu":
+        return 0
+    target = triton.runtime.driver.active.get_current_target()
+    return int(target.arch) // 10 if target.backend == "cuda" else 0
+
+
+def spans_for(programs: int, columns: int, slots: int) -> int:
+    """Return in how many spans to cut the columns so that no multiprocessor waits for the last.
+
+    Args:
+        programs: Blocks of rows, over the whole batch.
+        columns: Blocks of columns that one of them walks along.
+        slots: Programs that run at the same time.
+    """
+    # below four blocks a program's start costs more than its turn
+    most = max(1, min(64, columns // 4))
+    return min(range(1, most + 1), key=lambda s: (-(-programs * s // slots) / s + 0.02 * s, s))
+
+
+def _launch(
+    clouds: Clouds, v: Tensor, inv_reg: Tensor, *, mode: str, online: bool, own: Tensor | None,
+    weight: Tensor | None = None, kappa: Tensor | None = None, done: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Return one number per row point, (B, n)."""
+    batch, n, m = v.shape[0], clouds.rows.size, clouds.columns.size
+    BM, BN, CHUNK, warps, slots = tiles(clouds, v.device)
+    blocks = triton.cdiv(n, BM)
+    programs = batch * blocks
+    spans = spans_for(programs, triton.cdiv(m, BN), slots * multiprocessors(v.device))
+    span = triton.cdiv(triton.cdiv(m, spans), BN) * BN
+    spans = triton.cdiv(m, span)
+    out = _empty(v, batch, n) if out is None else out
+    totals = None if spans == 1 else _empty(v, spans, programs, BM)
+    lifts = None if totals is None or not online else torch.empty_like(totals)
+    for step, parts in (("whole", 1),) if spans == 1 else (("span", spans), ("join", 1)):
+        _log_sums[programs, parts](
+            clouds.rows, clouds.columns, v.contiguous(), own if own is None else own.contiguous(),
+            weight if weight is None else weight.contiguous(), kappa, inv_reg, done, out, lifts,
+            totals, blocks, spans, span,
+            MODE=mode, ONLINE=online, STEP=step, SPANS=power_of_two(spans, 1),
+            KIND=clouds.kind, D=clouds.width, CHUNK=CHUNK, PRECISION=clouds.precision,
+            BM=BM, BN=BN, num_warps=warps, **OPTIONS,
+        )  # fmt: skip
+    return out
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, device=like.device, dtype=torch.float32)
+
+
+def log_sum_rows(
+    clouds: Clouds, v: Tensor, inv_reg: Tensor, *, guess: Tensor | None = None
+) -> Tensor:
+    """Return log sum_j exp(v_j - C_ij / reg), shape (B, n).
+
+    Args:
+        clouds: What `place` returned; `clouds.swapped()` sums over rows instead.
+        v: Column potential (B, m), float32; -inf where the weight is zero.
+        inv_reg: 1 / reg of each problem (B,), float32.
+        guess: Roughly the result (B, n), such as that of the last iteration. It saves the running
+            maximum; rows that it would take out of range are summed again with one.
+    """
+    return _launch(clouds, v, inv_reg, mode="log", own=guess, online=guess is None)
+
+
+def sweep(
+    clouds: Clouds, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor, *,
+    kappa: Tensor | None = None, first: bool = False, done: Tensor | None = None,
+    out: tuple[Tensor, Tensor] | None = None, log: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Move the row potential to its marginal and sum the columns of the plan at the new one.
+
+    Args:
+        clouds: What `place` returned.
+        u: Row potential (B, n), float32, that keeps the exponentials in range; None with `first`.
+        v: Column potential (B, m), float32; -inf where the weight is zero.
+        a: Row weights (B, n), float32.
+        inv_reg: 1 / reg of each problem (B,), float32.
+        kappa: Elasticity of relaxed rows (B,); None for exact marginals, 0 for a free one.
+        first: Take the maximum of every sum; for a first sweep, or after a change of reg.
+        done: Problems to be left out (B,), int32; `out` keeps what it holds for them.
+        out: Where to write the result; its first tensor may be `u` itself.
+        log: Return the logarithm of the column sums, which cannot underflow.
+
+    Returns:
+        The new row potential (B, n), -inf where the weight is zero, and the plan's column sums
+        (B, m).
+    """
+    assert done is None or out is not None, "a problem left out needs an out that holds its values"
+    online = first or u is None
+    new_u, s = out or (None, None)
+    new_u = _launch(
+        clouds, v, inv_reg, mode="row", online=online, own=u, weight=a, kappa=kappa, done=done,
+        out=new_u,
+    )  # fmt: skip
+    mode = "log mass" if log else "mass"
+    s = _launch(clouds.swapped(), new_u, inv_reg, mode=mode, online=online, own=v, done=done, out=s)
+    return new_u, s
+
+
+def _case(
+    n: int, m: int, d: int, *, B: int = 1, first: bool = False, metric: str = "sqeuclidean",
+    precision: str = "fp16x3",
+) -> Callable[..., object]:  # fmt: skip
+    def launch(new: Callable[..., Tensor]) -> object:
+        clouds = place(new(B, n, d), new(B, m, d), metric=metric, precision=precision)
+        return sweep(clouds, new(B, n), new(B, m), new(B, n), new(B), first=first)
+
+    return launch
+
+
+CASES = {
+    "4096x64 d=64": _case(4096, 64, 64),
+    "50000x50000 d=2": _case(50000, 50000, 2),
+    "50000x50000 d=8 first": _case(50000, 50000, 8, first=True),
+    "50000x50000 d=64": _case(50000, 50000, 64),
+    "50000x50000 d=64 first": _case(50000, 50000, 64, first=True),
+    "50000x50000 d=64 tf32": _case(50000, 50000, 64, precision="tf32"),
+    "50000x50000 d=128 cosine": _case(50000, 50000, 128, metric="cosine"),
+    "50000x50000 d=784": _case(50000, 50000, 784),
+    "50000x50000 d=2048": _case(50000, 50000, 2048),
+    "128x30000x30000 d=3": _case(30000, 30000, 3, B=128),
+}
+BOUNDS = {
+    "_log_sums": Bound(tile=("BM", "BN"), instructions=25.0, mufu=1.1, wide=False),
+}
