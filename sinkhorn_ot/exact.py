@@ -101,7 +101,7 @@ class _Answer:
 
 def _in_float64(p: Problem) -> Problem:
     """Return the problem in float64 on the CPU, with its costs stored and its masses equal."""
-    cost = Dense(p.cost.rows(0, p.shape[1], torch.float64))
+    cost = Dense(p.cost.rows(0, p.shape[1]).double())
     a, b, reg = p.a.double(), p.b.double(), p.reg.double()
     b = b * (a.sum(-1) / b.sum(-1))[:, None]
     return _moved(replace(p, cost=cost, a=a, b=b, reg=reg), torch.device("cpu"))
@@ -170,7 +170,7 @@ def _judged(p: Problem, P: Tensor, f: Tensor, g: Tensor) -> _Answer:
 
 
 def _costs(p: Problem) -> Tensor:
-    return p.cost.rows(0, p.shape[1], p.work)
+    return p.cost.rows(0, p.shape[1]).to(p.work)
 
 
 def _marginal_error(p: Problem, P: Tensor) -> float:
