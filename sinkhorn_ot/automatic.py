@@ -24,6 +24,7 @@ def automatic(problem: Problem) -> Sinkhorn:
     batch, _, m = problem.shape
     sharp = (problem.bounds.high - problem.bounds.low) / float(problem.reg.min())
     exact = problem.relax == (math.inf, math.inf)
-    if exact and m <= 128 and sharp > (300 if batch > 1 and problem.shared else 50):
+    on_cpu = problem.a.device.type == "cpu"
+    if on_cpu and exact and m <= 128 and sharp > (300 if batch > 1 and problem.shared else 50):
         return NEWTON
     return ANDERSON

@@ -1,5 +1,7 @@
 """Which implementation of the sweep serves which cost, batch and device."""
 
+import importlib.util
+
 import torch
 
 from ._torch import Absorbed, Shared, Streamed
@@ -13,7 +15,13 @@ _BUDGET = 1 << 24
 
 
 def choose(problem: Problem, tol: float) -> Sweep:
-    """Return the implementation for `problem`, whose kernel is good to `tol`."""
+    """Return the implementation for `problem`, whose kernel is good to `tol`.
+
+    On a GPU the Triton kernels serve float32 and half precision; float64, Euclidean clouds and
+    machines without triton are served by the portable code, as everything on a CPU is.
+    """
+    if (kernels := _kernels(problem)) is not None:
+        return kernels
     single = problem.dtype == torch.float32 and tol >= 1e-7
     store = torch.float32 if single else torch.float64
     batch, n, m = problem.shape
@@ -29,7 +37,16 @@ def choose(problem: Problem, tol: float) -> Sweep:
 
 def passes(problem: Problem) -> Sweep:
     """Return an implementation that holds no storage, for the few passes a result may need."""
-    return Streamed(problem)
+    return _kernels(problem) or Streamed(problem)
+
+
+def _kernels(problem: Problem) -> Sweep | None:
+    if problem.a.device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return None
+    # imported here: a CPU never pays for triton
+    from . import _triton
+
+    return _triton.kernels(problem) if _triton.serves(problem) else None
 
 
 def _one_reg(problem: Problem) -> bool:

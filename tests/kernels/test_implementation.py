@@ -1,0 +1,88 @@
+"""The kernels behind the primitive's protocol, in the interpreter where there is no GPU."""
+
+import math
+
+import pytest
+import torch
+
+from sinkhorn_ot._reference import Reference
+from sinkhorn_ot.cost import PointCloud
+from sinkhorn_ot.problem import Problem, make
+from sinkhorn_ot.sinkhorn import Sinkhorn
+from sinkhorn_ot.sweep import Sweep
+
+
+_triton = pytest.importorskip("sinkhorn_ot._triton", reason="triton is not installed")
+
+
+def single(p: Problem) -> Problem:
+    """The problem as a GPU would see it: float32 weights and potentials."""
+    from dataclasses import replace
+
+    return replace(p, a=p.a.float(), b=p.b.float(), reg=p.reg.float())
+
+
+def problems(unbalanced: object = None) -> dict[str, Problem]:
+    torch.manual_seed(0)
+    a, b = torch.rand(2, 17).softmax(-1), torch.rand(2, 33).softmax(-1)
+    a[0, 3], b[1, 5] = 0, 0
+    a, b = a / a.sum(-1, keepdim=True), b / b.sum(-1, keepdim=True)
+    x, y = torch.randn(2, 17, 3), torch.randn(2, 33, 3)
+    costs = {"own": torch.rand(2, 17, 33), "shared": torch.rand(17, 33), "cloud": PointCloud(x, y)}
+    return {k: make(c, a, b, 0.3, unbalanced) for k, c in costs.items()}
+
+
+@pytest.mark.parametrize("unbalanced", [None, (0.5, 0.7), (None, 0)])
+@pytest.mark.parametrize("name", ["own", "shared", "cloud"])
+def test_sweep_means_what_the_reference_means(name: str, unbalanced: object) -> None:
+    p = problems(unbalanced)[name]
+    truth, ours = Reference(p), _triton.kernels(single(p))
+    v = p.b.log() + 0.1 * torch.randn(p.b.shape, dtype=torch.float64)
+    u, log_s = truth.sweep(None, v)
+    got_u, got_s = ours.sweep(None, v.float())
+    again_u, again_s = ours.sweep(got_u, v.float())
+    for got, want in ((got_u, u), (got_s, log_s), (again_u, u), (again_s, log_s)):
+        assert torch.equal(got.isinf(), want.isinf())
+        torch.testing.assert_close(got.double(), want, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["own", "shared", "cloud"])
+def test_passes_mean_what_the_reference_means(name: str) -> None:
+    p = problems()[name]
+    truth, ours = Reference(p), _triton.kernels(single(p))
+    v = p.b.log()
+    u, _ = truth.sweep(None, v)
+    x, y = torch.randn(2, 33, 4).double(), torch.randn(2, 17, 1).double()
+    pairs = [
+        (lambda s, c: s.log_sum_rows(c(v)), 1e-5),
+        (lambda s, c: s.log_sum_columns(c(u)), 1e-5),
+        (lambda s, c: s.apply(c(u), c(v), c(x)), 1e-4),
+        (lambda s, c: s.apply(c(u), c(v), c(y), transpose=True), 1e-4),
+        (lambda s, c: s.linear(c(u), c(v)), 1e-5),
+        (lambda s, c: s.curve(c(u), c(v)), 1e-4),
+        (lambda s, c: s.curve(c(u), c(v), c(x)), 1e-4),
+    ]
+    for act, atol in pairs:
+        got = act(ours, lambda t: t.float())
+        torch.testing.assert_close(got.double(), act(truth, lambda t: t), atol=atol, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["own", "shared", "cloud"])
+def test_the_loop_solves_on_kernels(name: str) -> None:
+    p = problems()[name]
+    sweep: Sweep = _triton.kernels(single(p))
+    found = Sinkhorn(check_every=3)(sweep, tol=1e-5, max_iter=200)
+    mass = Reference(p).apply(
+        found.u.double(), found.v.double(), torch.ones_like(p.b)[..., None]
+    )
+    assert all(s.name == "CONVERGED" for s in found.status)
+    assert ((mass[..., 0] - p.a).abs().sum(-1) < 1e-5).all()
+
+
+def test_underflowed_columns_are_summed_again() -> None:
+    C = torch.tensor([[0.0, 200.0], [0.0, 200.0]])
+    p = make(C, reg=1.0)
+    _, log_s = _triton.kernels(single(p)).sweep(None, p.b.log().float())
+    truth = Reference(p).sweep(None, p.b.log())[1]
+    assert math.isfinite(log_s[0, 1])
+    torch.testing.assert_close(log_s.double(), truth, atol=1e-4, rtol=1e-6)
