@@ -2,6 +2,7 @@
 
 import ast
 import random
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -31,13 +32,23 @@ def imports() -> dict[str, set[str]]:
         found = rooms.setdefault(room(path), set())
         folder = path.relative_to(PACKAGE).parts[:-1]
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                base = folder[: len(folder) - node.level + 1]
-                names = [node.module] if node.module else [alias.name for alias in node.names]
-                for name in names:
-                    found.add((*base, *name.split("."))[0])
+            found.update(_imported(node, folder))
     names = set(rooms)
     return {name: (found & names) - {name} for name, found in rooms.items()}
+
+
+def _imported(node: ast.AST, folder: tuple[str, ...]) -> Iterator[str]:
+    """Yield the rooms that one statement imports."""
+    if not isinstance(node, ast.ImportFrom):
+        return
+    within = [*folder[: len(folder) - node.level + 1]] if node.level else []
+    for alias in node.names:
+        parts = [*within, *(node.module or "").split("."), alias.name]
+        parts = [part for part in parts if part]
+        if node.level:
+            yield parts[0]
+        elif parts[0] == PACKAGE.name:
+            yield parts[1]
 
 
 def levels() -> dict[str, int]:
@@ -191,7 +202,16 @@ def _kind(name: str) -> int:
     """Return the colour of a room: arithmetic, loop, result, or surface."""
     kinds = (
         {"_check", "cost", "problem", "sweep", "_reference", "_torch", "backends", "kernels"},
-        {"acceleration", "anneal", "sinkhorn", "progress", "engines", "exact"},
+        {
+            "acceleration",
+            "anneal",
+            "automatic",
+            "engines",
+            "exact",
+            "newton",
+            "progress",
+            "sinkhorn",
+        },
         {"coupling", "rounding", "certificate", "result", "status"},
     )
     return next((k for k, names in enumerate(kinds) if name in names), 3)
