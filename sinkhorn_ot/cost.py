@@ -63,6 +63,10 @@ class Cost(Protocol):
         """Return the problems at `index` of a flat batch."""
         ...
 
+    def transposed(self) -> "Cost":
+        """Return the cost from target to source points."""
+        ...
+
     def rows(self, start: int, stop: int) -> Tensor:
         """Return rows start:stop of a flat cost, (B, stop - start, m), as they are stored."""
         ...
@@ -113,6 +117,10 @@ class Dense:
     def select(self, index: Tensor) -> "Dense":
         """Return the problems at `index` of a flat batch."""
         return Dense(self.C[index])
+
+    def transposed(self) -> "Dense":
+        """Return the cost from target to source points, without a copy."""
+        return Dense(self.C.mT)
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Return rows start:stop."""
@@ -184,6 +192,10 @@ class PointCloud:
     def select(self, index: Tensor) -> "PointCloud":
         """Return the problems at `index` of a flat batch."""
         return PointCloud(self.x[index], self.y[index], self.metric)
+
+    def transposed(self) -> "PointCloud":
+        """Return the cost from target to source points."""
+        return PointCloud(self.y, self.x, self.metric)
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Return the costs of rows start:stop, computed in float64."""

@@ -17,7 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .acceleration import Iterate, Steps
+from .acceleration import Acceleration, Anderson, Iterate, Steps
+
+
+# entries of Hessians held at once; more problems than fit go by conjugate gradients
+_HESSIANS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Newton:
         cg_iter: Products at most in one step's conjugate gradients.
     """
 
-    direct: int = 512
+    direct: int = 1024
     cap: float = 6.0
     cg_iter: int = 200
 
@@ -94,7 +98,8 @@ class _NewtonSteps:
     def _direction(self, at: Iterate, gradient: Tensor) -> Tensor:
         """Return the solution x of Hessian x = -gradient, (B, m)."""
         v = at.psi + self._b.log()
-        if self._b.shape[1] <= self._options.direct:
+        batch, m = self._b.shape
+        if m <= self._options.direct and batch * m * m <= _HESSIANS:
             W = at.sweep.curve(at.u, v)
             return -solve_laplacian(W, gradient)
         mass = self._b + gradient
@@ -169,3 +174,49 @@ def conjugate_gradients(
         direction = z + (after / rho.clamp(min=1e-300))[:, None] * direction
         running, rho = running & (after > goal), after
     return x
+
+
+@dataclass(frozen=True)
+class Switch:
+    """Anderson's steps until they crawl, then Newton's, from where they are.
+
+    Args:
+        first: Steps to begin with.
+        second: Steps to end with.
+        window: Steps over which the error's fall is measured.
+        fall: Factor by which the error must fall over a window for the first steps to go on.
+    """
+
+    first: Acceleration = Anderson()
+    second: Acceleration = Newton()
+    window: int = 64
+    fall: float = 4.0
+
+    def start(self, weight: Tensor) -> Steps:
+        """Return a state that makes the first kind of steps."""
+        return _SwitchSteps(self, weight)
+
+
+class _SwitchSteps:
+    def __init__(self, options: Switch, weight: Tensor) -> None:
+        self._options, self._weight = options, weight
+        self._steps = options.first.start(weight)
+        self._count, self._switched = 0, False
+        self._best = self._mark = weight.new_full(weight.shape[:1], math.inf)
+
+    def __call__(self, at: Iterate) -> Tensor:
+        self._count += 1
+        self._best = torch.minimum(self._best, at.error)
+        if not self._switched and self._count % self._options.window == 0:
+            crawls = self._best * self._options.fall > self._mark
+            self._mark = self._best
+            if bool(crawls.any()):
+                self._switched = True
+                self._steps = self._options.second.start(self._weight)
+        return self._steps(at)
+
+    def select(self, index: Tensor) -> Steps:
+        kept = copy.copy(self)
+        kept._weight, kept._steps = self._weight[index], self._steps.select(index)
+        kept._best, kept._mark = self._best[index], self._mark[index]
+        return kept

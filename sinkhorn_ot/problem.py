@@ -69,6 +69,11 @@ class Problem:
         cost = self.cost if self.shared else self.cost.select(index)
         return replace(self, cost=cost, a=self.a[index], b=self.b[index], reg=self.reg[index])
 
+    def transposed(self) -> "Problem":
+        """Return the problem of moving `b` onto `a`."""
+        relax = self.relax[1], self.relax[0]
+        return replace(self, cost=self.cost.transposed(), a=self.b, b=self.a, relax=relax)
+
     def at(self, reg: Tensor) -> "Problem":
         """Return the same problem at another regularisation."""
         return replace(self, reg=reg)

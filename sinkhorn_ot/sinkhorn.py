@@ -78,7 +78,8 @@ class Sinkhorn:
     @property
     def name(self) -> str:
         """How the method is called in a result."""
-        return type(self.acceleration).__name__.lower()
+        own = type(self.acceleration).__name__.lower()
+        return "anderson, newton where it crawls" if own == "switch" else own
 
     def __call__(
         self,

@@ -1,6 +1,7 @@
 """solve(): turn arguments into a problem, choose, run, report."""
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,13 +10,13 @@ from torch import Tensor
 from . import _check
 from .automatic import METHODS, automatic
 from .backends import choose, passes
+from .cost import broadcast
 from .coupling import Entropic
 from .problem import Problem, make
 from .progress import watch
 from .result import Transport
 from .sinkhorn import Callback, Sinkhorn, Solution, fixed
 from .status import ConvergenceWarning, Status
-from .sweep import Sweep
 
 
 ON_FAIL = ("warn", "raise", "ignore")
@@ -56,7 +57,7 @@ def solve(  # noqa: PLR0913
         max_iter: Sweeps allowed, annealing included.
         n_iter: Run exactly this many plain sweeps at reg instead, without any check; on a GPU
             without waiting for the device.
-        init: Warm start: an earlier result, or potentials (f, g); g alone is used.
+        init: Warm start: an earlier result, or potentials (f, g), of which one is used.
         on_fail: What to do where tol is not reached: "warn", "raise" `ConvergenceError`, "ignore".
         progress: Show a progress bar.
         callback: Called with a `Progress` after every sweep; returning True stops.
@@ -76,15 +77,22 @@ def solve(  # noqa: PLR0913
     looks = n_iter is None
     problem = make(cost, a, b, reg, unbalanced, values=looks or _on_cpu(cost))
     tol = _tolerance(tol, problem)
-    sweep = choose(problem, tol)
-    psi = None if init is None else _warm(problem, init)
+    start = None if init is None else _warm(problem, init)
     if n_iter is not None:
-        return _report(fixed(sweep, _check.count("n_iter", n_iter), psi), sweep, "plain")
-    solver = method if isinstance(method, Sinkhorn) else METHODS[method] or automatic(problem)
+        n_iter = _check.count("n_iter", n_iter)
+        psi = None if start is None else start[1]
+        return _report(fixed(choose(problem, tol), n_iter, psi), problem, "plain")
+    # what is iterated on is the columns' potential: let it be the short one
+    flip = 4 * problem.shape[1] <= problem.shape[2]
+    posed = problem.transposed() if flip else problem
+    psi = None if start is None else start[0 if flip else 1]
+    solver = method if isinstance(method, Sinkhorn) else METHODS[method] or automatic(posed)
     max_iter = _check.count("max_iter", max_iter)
     with watch(progress, callback, tol, max_iter) as told:
-        solution = solver(sweep, tol=tol, max_iter=max_iter, psi=psi, callback=told)
-    result = _report(solution, sweep, solver.name)
+        found = solver(choose(posed, tol), tol=tol, max_iter=max_iter, psi=psi, callback=told)
+    if flip:
+        found = replace(found, u=found.v, v=found.u)
+    result = _report(found, problem, solver.name)
     if on_fail == "raise":
         return result.check()
     if on_fail == "warn" and any(s not in (Status.CONVERGED,) for s in result.statuses):
@@ -92,10 +100,9 @@ def solve(  # noqa: PLR0913
     return result
 
 
-def _report(solution: Solution, sweep: Sweep, method: str) -> Transport:
-    coupling = Entropic(passes(sweep.problem), solution.u, solution.v)
-    s = solution
-    return Transport(sweep.problem, coupling, method, s.status, s.n_iter, s.error)
+def _report(s: Solution, problem: Problem, method: str) -> Transport:
+    coupling = Entropic(passes(problem), s.u, s.v)
+    return Transport(problem, coupling, method, s.status, s.n_iter, s.error)
 
 
 def _on_cpu(cost: Any) -> bool:
@@ -109,19 +116,20 @@ def _tolerance(tol: float | None, problem: Problem) -> float:
     return _check.positive("tol", tol)
 
 
-def _warm(problem: Problem, init: Any) -> Tensor:
-    """Return psi = g / reg of an earlier result or of a pair (f, g)."""
+def _warm(problem: Problem, init: Any) -> tuple[Tensor, Tensor]:
+    """Return f / reg and g / reg of an earlier result or of a pair (f, g)."""
     if isinstance(init, Transport):
-        g = init.g
-    elif isinstance(init, tuple) and len(init) == 2:
-        g = _check.tensor("init", init[1])
-    else:
+        init = init.f, init.g
+    if not (isinstance(init, tuple) and len(init) == 2):
         raise ValueError(f"init must be a result or a pair (f, g), got {type(init).__name__}")
-    batch, _, m = problem.shape
-    if g.shape[-1] != m:
-        raise ValueError(f"init must hold {m} target potentials, got {tuple(g.shape)}")
-    _check.same_device("init", g, problem.b.device, "cost")
-    _check.finite("init", g)
-    g = g.to(problem.work).expand(*problem.batch_shape, m).reshape(batch, m)
-    return g / problem.reg[:, None]
-
+    batch, n, m = problem.shape
+    scaled = []
+    for potential, size, side in zip(init, (n, m), ("source", "target"), strict=True):
+        t = _check.at_least_dims("init", _check.tensor("init", potential), 1, f"(..., {size})")
+        if t.shape[-1] != size:
+            raise ValueError(f"init must hold {size} {side} potentials, got {tuple(t.shape)}")
+        broadcast("init", t.shape[:-1], "the problem", problem.batch_shape)
+        _check.same_device("init", t, problem.b.device, "cost")
+        t = _check.finite("init", t).to(problem.work).expand(*problem.batch_shape, size)
+        scaled.append(t.reshape(batch, size) / problem.reg[:, None])
+    return scaled[0], scaled[1]
