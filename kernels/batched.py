@@ -1,8 +1,13 @@
 """Many small problems, each solved whole on chip, all iterations in one launch.
 
-Per entry: one read of C in all; then per iteration one exp2, two adds into the exponent, a multiply
-and two adds for the sums. With tens of iterations the exponentials are the limit, not the memory.
+An iteration in log domain takes one exponential an entry, and is safe from any potential. From its
+plan a few more iterations follow by scaling rows and columns alone, two adds and two multiplies an
+entry; only then are potentials moved again, by the logarithm of the product of the scales. Scaling
+that met a sum near underflow is thrown away and made again in log domain. One read of C in all, so
+with tens of iterations arithmetic is the limit, not the memory.
 """
+
+from collections.abc import Callable
 
 import torch
 import triton
@@ -42,10 +47,33 @@ def _columns(x, u, v, b, s):
     return tl.where(b > 0, moved, -float("inf"))
 
 
+@triton.jit
+def _scale(e, a, b, s, steps):
+    """Scale the plan's columns by their sums `s`, then `steps` times its rows and its columns.
+
+    Returns the products of the later scales, and whether no sum of a problem came near underflow.
+    """
+    row, column = tl.full(a.shape, 1.0, tl.float32), tl.full(b.shape, 1.0, tl.float32)
+    least_row, least_column = row, tl.where(b > 0, s, 1.0)
+    e *= tl.where(b > 0, b / s, 0.0)[:, None, :]
+    for _ in range(steps):
+        total = tl.sum(e, 2)
+        w = tl.where(a > 0, a / total, 1.0)
+        e *= w[:, :, None]
+        s = tl.sum(e, 1)
+        t = tl.where(b > 0, b / s, 1.0)
+        e *= t[:, None, :]
+        row, column = row * w, column * t
+        least_row = tl.minimum(least_row, tl.where(a > 0, total, 1.0))
+        least_column = tl.minimum(least_column, tl.where(b > 0, s, 1.0))
+    # the first nan comes from a sum of zero, which is small enough
+    return row, column, tl.minimum(tl.min(least_row, 1), tl.min(least_column, 1)) > TINY
+
+
 @triton.jit(do_not_specialize=["B", "n", "m", "n_iter", "tol"])
 def _solve_small(
     C, a, b, inv_reg, u, v, error, count, B, n, m, n_iter, tol, strides,
-    AXIS: tl.constexpr, DIV: tl.constexpr, STOP: tl.constexpr,
+    AXIS: tl.constexpr, DIV: tl.constexpr, STOP: tl.constexpr, SCALED: tl.constexpr,
     PB: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """Solve PB problems: rows then columns, until `n_iter` or the L1 error of the columns is `tol`."""
@@ -68,19 +96,33 @@ def _solve_small(
     u_i = tl.where(a_i > 0, -finite(tl.max(x + v_j[:, None, :], 2)), -float("inf"))
     active = alive
     steps = tl.zeros([PB], tl.int32)
-    step = 0
+    step, careful = 0, 0
     going = n_iter
     while step < going:
         u_new, e = _rows(x, u_i, v_j, a_i)
         s = tl.sum(e, 1)
         u_i = tl.where(active[:, None], u_new, u_i)
         steps += active.to(tl.int32)
+        step += 1
         if STOP:
             # a problem that stops keeps the columns that its error was measured with
             active = active & ~(tl.sum(tl.abs(s - b_j), 1) <= tol * mass)
             going = tl.where(tl.max(active.to(tl.int32), 0) > 0, n_iter, 0)
-        v_j = tl.where(active[:, None], _columns(x, u_i, v_j, b_j, s), v_j)
-        step += 1
+        v_new = _columns(x, u_i, v_j, b_j, s)
+        v_j = tl.where(active[:, None], v_new, v_j)
+        more = tl.minimum(going - step, SCALED)
+        if SCALED > 0:
+            if (careful == 0) & (more > 0):
+                row, column, calm = _scale(e, a_i, b_j, s, more)
+                if tl.min((calm | ~active).to(tl.int32), 0) > 0:
+                    u_i = tl.where(active[:, None], u_i + tl.log2(row), u_i)
+                    v_j = tl.where(active[:, None], v_j + tl.log2(column), v_j)
+                    steps += tl.where(active, more, 0)
+                    step += more
+                else:
+                    careful = SCALED
+            else:
+                careful = tl.maximum(careful - 1, 0)
     e = tl.exp2(x + (u_i[:, :, None] + v_j[:, None, :]))
     off = tl.sum(tl.abs(tl.sum(e, 2) - a_i), 1) + tl.sum(tl.abs(tl.sum(e, 1) - b_j), 1)
     tl.store(u + at_row, u_i * LN2, mask=rows)
@@ -101,7 +143,7 @@ def solve(
         inv_reg: 1 / reg of each problem (B,), float32.
         n_iter: The most iterations, each of rows, then columns.
         tol: L1 error of the columns over all mass, at which a problem stops after its rows were
-            moved; None to make every iteration.
+            moved, looked at every eighth iteration; None to make every iteration.
 
     Returns:
         Row potential (B, n), column potential (B, m), the L1 error of both marginals over all mass
@@ -109,13 +151,40 @@ def solve(
     """
     B, (n, m) = a.shape[0], C.shape[1:]
     axis, div, strides = layout(C)
-    PB, BM, BN, warps = small_tile(n, m)
-    u, v = torch.empty_like(a, memory_format=torch.contiguous_format), torch.empty_like(b, memory_format=torch.contiguous_format)
+    tile = small_tile(n, m)
+    u, v = torch.empty(B, n, device=C.device), torch.empty(B, m, device=C.device)
     error = torch.empty(B, device=C.device)
     count = torch.empty(B, device=C.device, dtype=torch.int32)
-    _solve_small[(triton.cdiv(B, PB),)](
+    _solve_small[(triton.cdiv(B, tile.PB),)](
         C, a.contiguous(), b.contiguous(), inv_reg, u, v, error, count, B,
         n // div if axis == 0 else n, m // div if axis == 1 else m, n_iter, float(tol or 0), strides,
-        AXIS=axis, DIV=div, STOP=tol is not None, PB=PB, BM=BM, BN=BN, num_warps=warps, **OPTIONS,
+        AXIS=axis, DIV=div, STOP=tol is not None, **tile._asdict(), **OPTIONS,
     )  # fmt: skip
     return u, v, error, count
+
+
+def _case(
+    B: int, n: int, m: int, dtype: torch.dtype = torch.float32, tol: float | None = None
+) -> Callable[..., object]:
+    def launch(new: Callable[..., Tensor]) -> object:
+        return solve(new(B, n, m, dtype=dtype), new(B, n), new(B, m), new(B), 20, tol)
+
+    return launch
+
+
+# real shapes, for `inspect`
+CASES = {
+    "32768 of 4x4 fp32": _case(32768, 4, 4),
+    "32768 of 4x4 fp32 to a tol": _case(32768, 4, 4, tol=1e-4),
+    "4096 of 8x8 fp32": _case(4096, 8, 8),
+    "4096 of 16x16 fp32 to a tol": _case(4096, 16, 16, tol=1e-4),
+    "4096 of 28x28 fp32": _case(4096, 28, 28),
+    "4096 of 8x128 fp32": _case(4096, 8, 128),
+    "4096 of 128x8 fp32": _case(4096, 128, 8),
+    "4096 of 64x64 fp32": _case(4096, 64, 64),
+    "4096 of 64x64 bf16 to a tol": _case(4096, 64, 64, torch.bfloat16, 1e-4),
+    "1024 of 64x100 fp32": _case(1024, 64, 100),
+    "1024 of 128x128 fp32": _case(1024, 128, 128),
+    "1024 of 128x128 fp32 to a tol": _case(1024, 128, 128, tol=1e-4),
+}
+BOUNDS = {"_solve_small": Bound(("PB", "BM", "BN"), instructions=99, mufu=9)}

@@ -144,16 +144,22 @@ def log_sum_tile(axis: int, n: int, m: int) -> LogSumTile:
 
 
 class SmallTile(NamedTuple):
-    """PB whole problems of at most BM by BN entries."""
+    """PB whole problems of at most BM by BN entries, scaled SCALED times between exponentials."""
 
     PB: int
     BM: int
     BN: int
+    SCALED: int
     num_warps: int
 
 
 def small_tile(n: int, m: int) -> SmallTile:
-    """Return how small problems are held on chip: 32 entries a thread, 64 for the largest."""
+    """Return how small problems are held on chip.
+
+    A thread holds 32 entries, but 16 of the smallest problems, whose potentials are as many as
+    their entries, and 64 of the largest, which leaves no room to scale.
+    """
     BM, BN = power_of_two(n, 4), power_of_two(m, 4)
-    PB = max(1, 1024 // (BM * BN))
-    return SmallTile(PB, BM, BN, min(8, max(1, PB * BM * BN // 1024)))
+    PB = max(1, (512 if BM * BN <= 16 else 1024) // (BM * BN))
+    scaled = 7 if BM * BN <= 4096 else 0
+    return SmallTile(PB, BM, BN, scaled, min(8, max(1, PB * BM * BN // 1024)))

@@ -9,13 +9,9 @@ import functools
 import importlib
 import os
 import pkgutil
-import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -163,8 +159,13 @@ def modules() -> Iterator[Any]:
 
 def rows(targets: Iterable[str] = TARGETS) -> Iterator[tuple[Row, Bound]]:
     """Compile everything in this package."""
+    cases: dict[str, Callable[..., object]] = {}
+    bounds: dict[str, Bound] = {}
     for module in modules():
-        yield from inspect(module.CASES, module.BOUNDS, targets)
+        name = module.__name__.rpartition(".")[2]
+        cases |= {f"{name} {case}": launch for case, launch in module.CASES.items()}
+        bounds |= module.BOUNDS
+    yield from inspect(cases, bounds, targets)
 
 
 def check(targets: Iterable[str] = TARGETS) -> list[str]:
@@ -184,7 +185,7 @@ def line(row: Row) -> str:
 
 def layout_line(*cells: object) -> str:
     """Return the cells in columns."""
-    widths = (24, 30, 7, 14, 5, 7, 7, 5, 7, 8)
+    widths = (13, 42, 7, 14, 5, 7, 7, 5, 7, 8)
     return " ".join(f"{cell!s:{w}}" for cell, w in zip(cells, widths, strict=True)).rstrip()
 
 
