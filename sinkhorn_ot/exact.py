@@ -25,8 +25,8 @@ _SLACK = 1e-12
 _MARGINAL = 1e-13
 # mass, relative to all, that forbidden pairs may strand before there is no plan: rounded weights do
 _STRANDED = {torch.float64: 1e-8, torch.float32: 1e-5}
-# weights this close are equal
-_EQUAL = 1e-14
+# weights no more than this factor apart are equal
+_EQUAL = 1 + 1e-14
 # rounds of one engine, and the largest cost it then sees, in units of what is left to gain
 _ROUNDS = 4
 _CAP = 1e4
@@ -119,7 +119,7 @@ def _solve(batch: Problem, k: int, order: tuple[str, ...], max_iter: int | None)
     to gain: an engine's absolute tolerance, or a huge cost that no plan uses, then costs no digits.
     """
     p = batch.select(torch.tensor([k]))
-    where = f" of problem {k}" if batch.shape[0] > 1 else ""
+    where = f" in problem {k}" if batch.shape[0] > 1 else ""
     if "assignment" in order:
         _matchable(p, where)
     weights = _routable(p, where)
@@ -181,12 +181,12 @@ def _marginal_error(p: Problem, P: Tensor) -> float:
 def _matchable(p: Problem, where: str) -> None:
     """Raise unless as many sources as targets have weight, and all the same."""
     rows, columns = p.a[p.a > 0], p.b[p.b > 0]
-    spread = max(float(w.max() / w.min()) - 1 for w in (rows, columns))
+    spread = max(float(w.max() / w.min()) for w in (rows, columns))
     if len(rows) != len(columns) or spread > _EQUAL:
         raise ValueError(
             "engine 'assignment' must have as many sources as targets, all of one weight, got "
-            f"{len(rows)} and {len(columns)} with weights that differ by a factor of up to "
-            f"{1 + spread:.9g}{where}: use engine='network simplex'"
+            f"{len(rows)} and {len(columns)} with weights up to a factor of {spread:.9g} apart"
+            f"{where}: use engine='network simplex'"
         )
 
 

@@ -1,5 +1,6 @@
-"""Exact transport: known answers, engines against one another, proofs checked from scratch, and lies."""
+"""Exact transport: known answers, engines against one another, proofs made from scratch, lies."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -124,7 +125,7 @@ def both(C, a, b) -> None:
 
 
 @pytest.mark.parametrize("zeros", [0.0, 0.4])
-@pytest.mark.parametrize("n, m", [(17, 65), (30, 30), (2, 40), (40, 3)])
+@pytest.mark.parametrize(("n", "m"), [(17, 65), (30, 30), (2, 40), (40, 3)])
 def test_engines_agree(n: int, m: int, zeros: float) -> None:
     both(rng.normal(size=(n, m)), simplex(n, zeros), simplex(m, zeros, 1))
 
@@ -195,9 +196,11 @@ def test_tiny_weights_count(engine: str) -> None:
     a, b = simplex(8), simplex(9)
     a[::2], b[::2] = 1e-14, 1e-14
     b *= a.sum() / b.sum()
-    # each costs as much as its weight is small
-    C = np.where(a[:, None] < 1e-10, 1e14, 1) * rng.random((8, 9))
-    prove(so.solve_exact(C, a, b, engine=engine), C, a, b)
+    C = rng.random((8, 9))
+    r = so.solve_exact(C, a, b, engine=engine)
+    prove(r, C, a, b)
+    # what double precision holds of them beside weights near one
+    np.testing.assert_allclose(r.plan.sum(1)[::2], 1e-14, rtol=0.05)
 
 
 @pytest.mark.parametrize("engine", GENERAL)
@@ -247,7 +250,8 @@ class TestForbiddenPairs:
         C = np.full((4, 4), INF)
         C[0, :], C[1:, 2:] = 1.0, 1.0
         a = np.array([0.1, 0.3, 0.3, 0.3])
-        with pytest.raises(ValueError, match=r"rows \[1, 2, 3\] of problem 1 hold 0.9, .* only 0.5"):
+        text = r"rows \[1, 2, 3\] in problem 1 hold 0.9, but .* take only 0.5, so no plan exists"
+        with pytest.raises(ValueError, match=text):
             so.solve_exact(np.stack([np.ones((4, 4)), C]), a)
 
     def test_long_lists_of_rows_are_cut(self) -> None:
@@ -389,7 +393,7 @@ class TestResult:
         torch.testing.assert_close(r.apply(y), r.plan @ y)
         torch.testing.assert_close(r.apply_transpose(r.f), r.plan.T @ r.f)
         assert r.barycentric(y).isfinite().all()
-        torch.testing.assert_close(r.round(), r.plan, rtol=0, atol=1e-16)
+        torch.testing.assert_close(r.round(), r.plan, rtol=0, atol=1e-15)
         assert r.check() is r
         assert "proved optimal" in r.message
         assert "exact: network simplex" in repr(r)
@@ -450,7 +454,7 @@ class TestHonesty:
             r = so.solve_exact(C, engine="highs", max_iter=2)
         assert (r.plan.numpy()[np.isinf(C)] == 0).all()
         assert r.value.isfinite()
-        missed = np.abs(r.plan.numpy().sum(1) - 1 / 30).sum() + np.abs(r.plan.numpy().sum(0) - 1 / 30).sum()
+        missed = sum(np.abs(r.plan.numpy().sum(axis) - 1 / 30).sum() for axis in (0, 1))
         assert float(r.marginal_error) == pytest.approx(missed)
 
     def lie(self, monkeypatch: pytest.MonkeyPatch, flow: Callable[..., Flow]) -> None:
@@ -481,7 +485,7 @@ class TestHonesty:
 
         def bold(C, a, b, limit) -> Flow:
             flow = truth(C, a, b, limit)
-            return flow._replace(f=flow.f + 3 * np.arange(len(a)))
+            return flow._replace(f=flow.f + np.arange(len(a)), g=flow.g + np.arange(len(b)))
 
         self.lie(monkeypatch, bold)
         C = rng.random((6, 6))
@@ -502,23 +506,22 @@ class TestHonesty:
         assert r.method == "exact: highs"
         prove(r, C, np.full(6, 1 / 6), np.full(6, 1 / 6))
 
-    def test_auto_starts_where_the_last_engine_stopped(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        # rounds see what is left to gain, not the cost again
-        seen = []
+    def test_few_digits_get_more_rounds(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        rounds = []
         truth = engines.network_simplex
 
-        def vague(C, a, b, limit) -> Flow:
-            seen.append(C.min(1).max())
-            return truth(np.round(C, 2), a, b, limit)
+        def coarse(C, a, b, limit) -> Flow:
+            rounds.append(C)
+            return truth(np.round(C, 5), a, b, limit)
 
-        self.lie(monkeypatch, vague)
-        C = rng.random((30, 30))
-        prove(so.solve_exact(C, engine="network simplex"), C, np.full(30, 1 / 30), np.full(30, 1 / 30))
-        assert 1 < len(seen) <= exact._ROUNDS
+        self.lie(monkeypatch, coarse)
+        C, u = rng.random((30, 30)), np.full(30, 1 / 30)
+        prove(so.solve_exact(C, engine="network simplex"), C, u, u)
+        assert 1 < len(rounds) <= exact._ROUNDS
 
 
 BAD = [
-    (dict(engine="simplex"), "engine must be one of 'auto', 'network simplex', 'highs', 'assignment'"),
+    (dict(engine="simplex"), "engine must be one of 'auto', 'network simplex', 'highs', 'assign"),
     (dict(engine=None), "engine must be one of"),
     (dict(max_iter=0), "max_iter must be a whole number of at least 1, got 0"),
     (dict(max_iter=2.5), "max_iter must be a whole number"),
@@ -540,21 +543,19 @@ BAD = [
     (
         dict(cost=np.ones((2, 3, 3)), a=[[1, 1, 1], [1, 1, 2.0]], b=[[3, 0, 0], [4, 0, 0.0]])
         | dict(engine="assignment"),
-        "got 3 and 1 with weights that differ by a factor of up to 1 in problem 0",
+        "got 3 and 1 with weights up to a factor of 1 apart in problem 0",
     ),
     (
         dict(cost=np.ones((2, 2)), a=[0.4, 0.6], b=[0.5, 0.5], engine="assignment"),
-        "got 2 and 2 with weights that differ by a factor of up to 1.5: use engine=",
+        "got 2 and 2 with weights up to a factor of 1.5 apart: use engine=",
     ),
 ]
 
 
-@pytest.mark.parametrize("bad, text", BAD, ids=[text[:40] for _, text in BAD])
+@pytest.mark.parametrize(("bad", "text"), BAD, ids=[text[:40] for _, text in BAD])
 def test_bad_arguments(bad: dict, text: str) -> None:
-    cost = bad.pop("cost", np.ones((3, 4)))
-    with pytest.raises(ValueError) as caught:
-        so.solve_exact(cost, **bad)
-    assert text in str(caught.value)
+    with pytest.raises(ValueError, match=re.escape(text)):
+        so.solve_exact(**{"cost": np.ones((3, 4)), **bad})
 
 
 @pytest.mark.parametrize("name", ["reg", "unbalanced", "tol"])
