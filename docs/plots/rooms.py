@@ -92,7 +92,7 @@ def draw(theme: Theme) -> Figure:
     at.set(xlim=(-0.02, 1.02), ylim=(-0.6, len(storeys) - 0.4))
     at.axis("off")
     for name, found in direct().items():
-        for other in found:
+        for other in sorted(found):
             _arrow(theme, at, places[name], places[other])
     for name, (x, y) in places.items():
         _box(theme, at, name, x, y)
