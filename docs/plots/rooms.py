@@ -1,6 +1,7 @@
 """The rooms of the package and who imports whom, read from the sources."""
 
 import ast
+import math
 import random
 from collections.abc import Iterator
 from functools import cache
@@ -25,7 +26,8 @@ def room(path: Path) -> str:
 @cache
 def imports() -> dict[str, set[str]]:
     """Return, for every room, the rooms it imports at run time."""
-    rooms: dict[str, set[str]] = {}
+    # the kernels are a leaf behind a link, which the search below does not follow
+    rooms: dict[str, set[str]] = {"kernels": set()}
     for path in sorted(PACKAGE.rglob("*.py")):
         if room(path) in SKIPPED:
             continue
@@ -83,75 +85,84 @@ def direct() -> dict[str, set[str]]:
 
 def draw(theme: Theme) -> Figure:
     """Draw the rooms in storeys, each arrow pointing down to what is imported."""
-    storeys: dict[int, list[str]] = {}
-    for name, level in levels().items():
-        storeys.setdefault(level, []).append(name)
-    places = _places(storeys)
+    storeys, places = _storeys(), _places()
     figure = Figure(figsize=(9.6, 0.62 * len(storeys) + 0.3))
     at = figure.add_axes((0, 0, 1, 1))
     at.set(xlim=(-0.02, 1.02), ylim=(-0.6, len(storeys) - 0.4))
     at.axis("off")
     for name, found in direct().items():
-        for other in found:
+        for other in sorted(found):
             _arrow(theme, at, places[name], places[other])
     for name, (x, y) in places.items():
         _box(theme, at, name, x, y)
     return figure
 
 
-def _places(storeys: dict[int, list[str]]) -> dict[str, tuple[float, float]]:
+def _storeys() -> dict[int, list[str]]:
+    storeys: dict[int, list[str]] = {}
+    for name, level in levels().items():
+        storeys.setdefault(level, []).append(name)
+    return storeys
+
+
+@cache
+def _places() -> dict[str, tuple[float, float]]:
     """Spread each storey so that arrows are short, seldom cross and pass through no room."""
+    storeys = _storeys()
     draw = random.Random(0)
     edges = [(name, other) for name, found in direct().items() for other in sorted(found)]
-    slots = {level: _slots(names) for level, names in storeys.items()}
+    columns = max(5, *map(len, storeys.values()))
+    grid = [0.08 + 0.84 * k / (2 * columns - 2) for k in range(2 * columns - 1)]
+    apart = 0.95 * (grid[2] - grid[0])
+    slots = {level: _slots(names, len(grid)) for level, names in storeys.items()}
     height = {name: level for level, names in storeys.items() for name in names}
 
     def place() -> dict[str, tuple[float, float]]:
         return {
             name: (x, float(height[name]))
             for level in slots
-            for x, name in zip(_GRID, slots[level], strict=True)
+            for x, name in zip(grid, slots[level], strict=True)
             if name
         }
 
-    best = _ugliness(place(), edges)
-    for _ in range(6000):
+    score = _ugliness(place(), edges, apart)
+    for step in range(12000):
         row = slots[draw.choice(sorted(slots))]
-        i, j = draw.sample(range(len(_GRID)), 2)
+        i, j = draw.sample(range(len(grid)), 2)
         row[i], row[j] = row[j], row[i]
-        now = _ugliness(place(), edges)
-        if now <= best:
-            best = now
+        now = _ugliness(place(), edges, apart)
+        # simulated annealing: a worse drawing is kept now and then, ever less often
+        if now <= score - (1 - step / 12000) * 0.8 * math.log(draw.random()):
+            score = now
         else:
             row[i], row[j] = row[j], row[i]
     return place()
 
 
-_GRID = [0.08 + 0.84 * k / 8 for k in range(9)]
-
-
-def _slots(names: list[str]) -> list[str]:
+def _slots(names: list[str], width: int) -> list[str]:
     """Put the names of one storey on every other slot, blanks between."""
-    row = [""] * len(_GRID)
-    first = max(0, (len(_GRID) - 2 * len(names)) // 2)
+    row = [""] * width
+    first = (width - 2 * len(names) + 1) // 2
     for k, name in enumerate(names):
         row[first + 2 * k] = name
     return row
 
 
-def _ugliness(places: dict[str, tuple[float, float]], edges: list[tuple[str, str]]) -> float:
+def _ugliness(
+    places: dict[str, tuple[float, float]], edges: list[tuple[str, str]], apart: float
+) -> float:
     """Score a drawing: length of arrows, arrows through rooms, crossings, rooms that touch."""
     lines = [(*places[name], *places[other]) for name, other in edges]
     score = sum(abs(x0 - x1) for x0, _, x1, _ in lines)
     for x0, y0, x1, y1 in lines:
         for x, y in places.values():
             if y1 < y < y0:
-                score += 3 * (abs(x1 + (x0 - x1) * (y - y1) / (y0 - y1) - x) < 0.095)
+                score += 3 * (abs(x1 + (x0 - x1) * (y - y1) / (y0 - y1) - x) < 0.5 * apart)
     for k, one in enumerate(lines):
         score += sum(0.6 * _cross(one, other) for other in lines[:k])
     rooms = list(places.values())
     for k, (x, y) in enumerate(rooms):
-        score += sum(9 * (y == v and abs(x - u) < 0.16) for u, v in rooms[:k])
+        score += sum(9 * (y == v and abs(x - u) < apart) for u, v in rooms[:k])
     return score
 
 
@@ -184,8 +195,8 @@ def _box(theme: Theme, at, name: str, x: float, y: float) -> None:
     colour = theme.series[_kind(name)]
     at.add_patch(
         FancyBboxPatch(
-            (x - 0.075, y - 0.2),
-            0.15,
+            (x - 0.065, y - 0.2),
+            0.13,
             0.4,
             boxstyle="round,pad=0,rounding_size=0.02",
             mutation_aspect=8,
@@ -201,7 +212,17 @@ def _box(theme: Theme, at, name: str, x: float, y: float) -> None:
 def _kind(name: str) -> int:
     """Return the colour of a room: arithmetic, loop, result, or surface."""
     kinds = (
-        {"_check", "cost", "problem", "sweep", "_reference", "_torch", "backends", "kernels"},
+        {
+            "_check",
+            "cost",
+            "problem",
+            "sweep",
+            "_reference",
+            "_torch",
+            "_triton",
+            "backends",
+            "kernels",
+        },
         {
             "acceleration",
             "anneal",
