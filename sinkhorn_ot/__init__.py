@@ -1,7 +1,7 @@
 """Entropic optimal transport on PyTorch: fast, certified, and ready for training loops."""
 
 from .acceleration import Anderson, Nesterov, Plain
-from .adapters import swav_codes
+from .adapters import SelaLabels, sela_labels, swav_codes
 from .anneal import Anneal
 from .certificate import Certificate
 from .cost import Dense, PointCloud
@@ -27,9 +27,11 @@ __all__ = [
     "Plain",
     "PointCloud",
     "Progress",
+    "SelaLabels",
     "Sinkhorn",
     "Status",
     "Transport",
+    "sela_labels",
     "solve",
     "solve_exact",
     "swav_codes",

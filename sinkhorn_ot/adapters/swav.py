@@ -105,9 +105,10 @@ def _by_kernel(S: Tensor, inv: float, n_iter: int) -> Tensor:
     Q = torch.empty(problems.shape, dtype=_work(S))
     # small problems share the calls, a large one has the cache for itself
     many = max(1, _TILE // (N * K))
-    for part, codes in zip(problems.split(many), Q.split(many), strict=True):
+    for part, codes in zip(torch.split(problems, many), torch.split(Q, many), strict=True):
         kernel = _Kernel(part, codes, inv)
-        _finite(S, kernel.seen)
+        if not torch.isfinite(kernel.lowest):
+            _refuse(S)
         for _ in range(1, n_iter):
             kernel.step()
         kernel.finish()
@@ -133,24 +134,25 @@ class _Kernel:
         self._S, self._E, self._inv = S, E, inv
         peak = S.amax(-2, keepdim=True).to(E.dtype)
         total = torch.zeros_like(peak, dtype=torch.float64)
-        # a sum of terms from all scores
-        self.seen = torch.zeros((), dtype=E.dtype)
+        # the smallest exponent, which is not finite if some score is not
+        self.lowest = torch.zeros((), dtype=E.dtype)
         for rows in self._blocks():
             exponent = torch.sub(S[:, rows], peak, out=E[:, rows]).mul_(inv)
-            self.seen += exponent.sum()
-            total += _exp(exponent).sum(-2, keepdim=True)
+            low = exponent.amin()
+            total += (exponent.exp_() if low > _FLOOR else _exp(exponent)).sum(-2, keepdim=True)
+            self.lowest = torch.minimum(self.lowest, low)
         self._shift = peak.double()[:, 0] * inv
         self._log_alpha = total[:, 0].log_().neg_()
 
     def step(self) -> None:
         """Scale every sample to one, then every prototype to one share."""
-        mass = torch.zeros_like(self._log_alpha)
-        alpha = self._alpha()
+        alpha, total = self._alpha(), torch.zeros_like(self._log_alpha)
+        of_faint = torch.zeros_like(total)
         for rows, weight, faint in self._rows(alpha):
-            mass += _column_sums(self._E[:, rows], weight).double().mul_(alpha)
+            total += _column_sums(self._E[:, rows], weight)
             if faint is not None:
-                mass += _sums_of(self._codes(rows, faint), faint[0], len(mass))
-        self._log_alpha -= mass.log_()
+                of_faint += _sums_of(self._codes(rows, faint), faint[0], len(total))
+        self._log_alpha -= total.mul_(alpha).add_(of_faint).log_()
 
     def finish(self) -> None:
         """Turn the kernel into the codes."""
@@ -211,20 +213,18 @@ def _sums_of(codes: Tensor, problem: Tensor, batch: int) -> Tensor:
 
 def _converged(S: Tensor, inv: float) -> Tensor:
     """Return the codes of converged transport: exact samples, prototypes within the tolerance."""
-    if S.device.type == "cpu":
-        _finite(S, S.sum(dtype=_work(S)))
+    if S.device.type == "cpu" and not torch.isfinite(S.sum(dtype=torch.float64)):
+        _refuse(S)
     # the solver ends with the prototypes' potential, from which the last sample step is exact
     phi = solve(-S, reg=1.0 / inv).g.double() * inv
     return _softmax(S, inv, phi[..., None, :])
 
 
-def _finite(S: Tensor, seen: Tensor) -> None:
-    """Raise if some score is not finite, given a sum of terms from all of them."""
-    # a sum shows every NaN and infinity; one of finite scores may overflow, so look twice
-    if not torch.isfinite(seen):
-        bad = ~torch.isfinite(S)
-        if bad.any():
-            _check.refuse("scores", "be finite", S, bad)
+def _refuse(S: Tensor) -> None:
+    """Raise for the first score that is not finite, if it was one and no overflow in between."""
+    bad = ~torch.isfinite(S)
+    if bad.any():
+        _check.refuse("scores", "be finite", S, bad)
 
 
 def _work(S: Tensor) -> torch.dtype:
@@ -232,14 +232,14 @@ def _work(S: Tensor) -> torch.dtype:
 
 
 def _temperature(eps: Any) -> float:
-    eps = _check.positive("eps", eps)
+    value = _check.positive("eps", eps)
     # 1 / eps must be a float32 number
-    if eps < 1e-30:
-        raise ValueError(f"eps must be at least 1e-30, got {eps!r}")
-    return eps
+    if value < 1e-30:
+        raise ValueError(f"eps must be at least 1e-30, got {value!r}")
+    return value
 
 
-def _floating(dtype: Any) -> torch.dtype:
+def _floating(dtype: torch.dtype) -> torch.dtype:
     if dtype not in _check.FLOATS:
         raise ValueError(f"out_dtype must be a floating-point dtype, got {dtype!r}")
     return dtype

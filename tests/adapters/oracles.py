@@ -19,7 +19,7 @@ def swav_codes(scores: Tensor, eps: float, n_iter: int) -> Tensor:
     return (S + f + g).exp()
 
 
-def sela(log_probs: Tensor, lamb: float, marginal: Tensor, tol: float = 1e-12) -> Tensor:
+def sela(log_probs: Tensor, lamb: float, marginal: Tensor, tol: float = 1e-11) -> Tensor:
     """Return SeLa's potentials, whose labels are argmax_k(lamb log p_ik + potential_k).
 
     Alternates g_i = -log N - LSE_k(lamb log p_ik + f_k) and
