@@ -57,7 +57,7 @@ def solve(  # noqa: PLR0913
         max_iter: Sweeps allowed, annealing included.
         n_iter: Run exactly this many plain sweeps at reg instead, without any check; on a GPU
             without waiting for the device.
-        init: Warm start: an earlier result, or potentials (f, g), of which one is used.
+        init: Warm start: an earlier result, or potentials (f, g), one of which may be None.
         on_fail: What to do where tol is not reached: "warn", "raise" `ConvergenceError`, "ignore".
         progress: Show a progress bar.
         callback: Called with a `Progress` after every sweep; returning True stops.
@@ -77,15 +77,16 @@ def solve(  # noqa: PLR0913
     looks = n_iter is None
     problem = make(cost, a, b, reg, unbalanced, values=looks or _on_cpu(cost))
     tol = _tolerance(tol, problem)
-    start = None if init is None else _warm(problem, init)
+    phi, psi = (None, None) if init is None else _warm(problem, init)
     if n_iter is not None:
         n_iter = _check.count("n_iter", n_iter)
-        psi = None if start is None else start[1]
         return _report(fixed(choose(problem, tol), n_iter, psi), problem, "plain")
     # what is iterated on is the columns' potential: let it be the short one
     flip = 4 * problem.shape[1] <= problem.shape[2]
+    if init is not None and (phi is None or psi is None):
+        flip = psi is None
     posed = problem.transposed() if flip else problem
-    psi = None if start is None else start[0 if flip else 1]
+    psi = phi if flip else psi
     solver = method if isinstance(method, Sinkhorn) else METHODS[method] or automatic(posed)
     max_iter = _check.count("max_iter", max_iter)
     with watch(progress, callback, tol, max_iter) as told:
@@ -116,20 +117,23 @@ def _tolerance(tol: float | None, problem: Problem) -> float:
     return _check.positive("tol", tol)
 
 
-def _warm(problem: Problem, init: Any) -> tuple[Tensor, Tensor]:
+def _warm(problem: Problem, init: Any) -> tuple[Tensor | None, Tensor | None]:
     """Return f / reg and g / reg of an earlier result or of a pair (f, g)."""
     if isinstance(init, Transport):
         init = init.f, init.g
-    if not (isinstance(init, tuple) and len(init) == 2):
+    if not (isinstance(init, tuple) and len(init) == 2) or all(p is None for p in init):
         raise ValueError(f"init must be a result or a pair (f, g), got {type(init).__name__}")
-    batch, n, m = problem.shape
-    scaled = []
-    for potential, size, side in zip(init, (n, m), ("source", "target"), strict=True):
-        t = _check.at_least_dims("init", _check.tensor("init", potential), 1, f"(..., {size})")
-        if t.shape[-1] != size:
-            raise ValueError(f"init must hold {size} {side} potentials, got {tuple(t.shape)}")
-        broadcast("init", t.shape[:-1], "the problem", problem.batch_shape)
-        _check.same_device("init", t, problem.b.device, "cost")
-        t = _check.finite("init", t).to(problem.work).expand(*problem.batch_shape, size)
-        scaled.append(t.reshape(batch, size) / problem.reg[:, None])
-    return scaled[0], scaled[1]
+    _, n, m = problem.shape
+    return _scaled(problem, init[0], n, "source"), _scaled(problem, init[1], m, "target")
+
+
+def _scaled(problem: Problem, potential: Any, size: int, side: str) -> Tensor | None:
+    if potential is None:
+        return None
+    t = _check.at_least_dims("init", _check.tensor("init", potential), 1, f"(..., {size})")
+    if t.shape[-1] != size:
+        raise ValueError(f"init must hold {size} {side} potentials, got {tuple(t.shape)}")
+    _check.same_device("init", t, problem.b.device, "cost")
+    broadcast("init", t.shape[:-1], "the problem", problem.batch_shape)
+    t = _check.finite("init", t).to(problem.work).expand(*problem.batch_shape, size)
+    return t.reshape(-1, size) / problem.reg[:, None]
