@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .cost import Cost, Dense, PointCloud
 from .kernels import apply as products
-from .kernels import dense_sweep, log_sums, point_cloud
+from .kernels import codes, dense_sweep, log_sums, point_cloud
 from .kernels.clouds import METRICS, Clouds, place
 from .problem import Problem
 from .sweep import Sweep, elasticity
@@ -71,11 +71,7 @@ class DenseKernels(_Kernels):
 
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move the rows, then sum the columns; those that underflow are summed again."""
-        a, inv_reg, kappa = self.problem.a, self._inv_reg, self._kappa
-        u, s = dense_sweep.sweep(self._C, u, v, a, inv_reg, kappa=kappa, first=u is None)
-        low = (s < _TINY) & (v > -math.inf)
-        again = log_sums.log_sum_columns(self._C, u, self._inv_reg, only=low)
-        return u, torch.where(low, again + v, s.log())
+        return dense_sweep_op(self._C, u, v, self.problem.a, self._inv_reg, self._kappa)
 
     def log_sum_rows(self, v: Tensor) -> Tensor:
         """Return log sum_j exp(v_j - C_ij / reg)."""
@@ -147,3 +143,48 @@ class CloudKernels(_Kernels):
         problem = self.problem.select(index)
         clouds = self._clouds if self.problem.shared else _placed(problem.cost)
         return CloudKernels(problem, clouds)
+
+
+def dense_sweep_op(
+    C: Tensor, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor, kappa: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Launch one sweep over a stored cost; the meaning is `_ops.dense_sweep`."""
+    u, s = dense_sweep.sweep(C, u, v, a, inv_reg, kappa=kappa, first=u is None)
+    low = (s < _TINY) & (v > -math.inf)
+    again = log_sums.log_sum_columns(C, u, inv_reg, only=low)
+    return u, torch.where(low, again + v, s.log())
+
+
+def cloud_sweep_op(
+    x: Tensor,
+    y: Tensor,
+    metric: str,
+    u: Tensor | None,
+    v: Tensor,
+    a: Tensor,
+    inv_reg: Tensor,
+    kappa: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Launch one sweep between two clouds; the meaning is `_ops.cloud_sweep`."""
+    clouds = place(x, y, metric=metric)
+    return point_cloud.sweep(clouds, u, v, a, inv_reg, kappa=kappa, first=u is None, log=True)
+
+
+def dense_apply_op(C: Tensor, u: Tensor, v: Tensor, x: Tensor, inv_reg: Tensor) -> Tensor:
+    """Launch P @ x for a stored cost."""
+    return products.apply(C, u, v, x, inv_reg)
+
+
+def cloud_apply_op(
+    x: Tensor, y: Tensor, metric: str, u: Tensor, v: Tensor, z: Tensor, inv_reg: Tensor
+) -> Tensor:
+    """Launch P @ z for the plan between two clouds."""
+    return products.apply(place(x, y, metric=metric), u, v, z, inv_reg)
+
+
+def codes_op(S: Tensor, inv_eps: Tensor, n_iter: int) -> Tensor:
+    """Launch SwAV's iterations and write the codes; the meaning is `_ops.codes`."""
+    r = torch.ones(len(S), S.shape[-1], device=S.device)
+    found, _ = codes.write(S, codes.solve(S, r, inv_eps, n_iter), inv_eps)
+    assert found is not None
+    return found

@@ -15,7 +15,7 @@ ROOT = Path(sinkhorn_ot.__file__).parent
 REPOSITORY = ROOT.parent
 # a room may import only what stands above it
 ORDER = """
-    kernels _check cost problem sweep _reference _torch _triton backends coupling certificate
+    kernels _check cost problem sweep _reference _torch _triton _ops backends coupling certificate
     rounding status result anneal acceleration sinkhorn newton
     automatic engines exact progress solve adapters compat
     testing demo
