@@ -1,5 +1,6 @@
 """The Sinkhorn loop: anneal, sweep, accelerate, stop; one loop for every cost, batch and device."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -104,17 +105,22 @@ class Sinkhorn:
         if self.anneal and psi is None and math.isfinite(spread := p.bounds.high - p.bounds.low):
             factors = self.anneal.stages(spread, float(p.reg.min()))
         psi = torch.zeros_like(p.b) if psi is None else psi
-        used = 0
-        for factor in factors[:-1]:
+        used, stopped = 0, False
+        # every stage takes a sweep, and the last one must have its own
+        factors = factors[-max_iter:]
+        for stage, (factor, after) in enumerate(itertools.pairwise(factors), 1):
             assert self.anneal is not None
+            left = max_iter - (len(factors) - stage)
             run = _Run(self, sweep.at(p.reg * factor), psi, used, callback, factor)
-            stage = run.until(self.anneal.tol, min(max_iter, used + self.anneal.max_iter))
+            run.until(self.anneal.tol, min(left, used + self.anneal.max_iter))
             used = run.n_iter
             # potentials keep their units while reg shrinks
-            psi = stage.psi * (factor / factors[factors.index(factor) + 1])
-            if run.stopped:
+            psi = run.psi * (factor / after)
+            if stopped := run.stopped:
+                psi = psi * after
                 break
         run = _Run(self, sweep.at(p.reg) if used else sweep, psi, used, callback)
+        run.stopped = stopped
         return run.until(tol, max_iter).solution(p)
 
 
@@ -238,7 +244,7 @@ class _Run:
         """Record who finished; say whether the stage is over."""
         if self._callback is not None:
             told = Progress(self.n_iter, worst, len(self._at), self._factor)
-            self.stopped = bool(self._callback(told))
+            self.stopped = bool(self._callback(told)) or self.stopped
         if worst <= tol and bool((error <= tol).all()):
             self._record(slice(None), self._psi, error, Status.CONVERGED, tol)
             return True

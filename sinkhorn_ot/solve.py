@@ -22,7 +22,6 @@ from .status import ConvergenceWarning, Status
 ON_FAIL = ("warn", "raise", "ignore")
 
 
-@torch.no_grad()
 def solve(  # noqa: PLR0913
     cost: Any,
     a: Any = None,
