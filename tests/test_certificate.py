@@ -176,6 +176,17 @@ class TestDuals:
         f, g = C.amin(-1) - 0.3, torch.zeros_like(b)
         assert (dual_value(p, *feasible_duals(p, f, g)) >= dual_value(p, f, g)).all()
 
+    @pytest.mark.parametrize("transpose", [False, True])
+    def test_the_better_of_both_orders_is_kept(self, transpose: bool) -> None:
+        # good potentials on one side only
+        C, a, b = (t[:1] for t in random_problem(8, 0.0))
+        r = so.solve_exact(C, a, b)
+        if transpose:
+            p, f, g = problem.make(C.mT, b, a), r.g + 5 * torch.rand_like(r.g), r.f
+        else:
+            p, f, g = r.problem, r.f, r.g + 5 * torch.rand_like(r.g)
+        torch.testing.assert_close(dual_value(p, *feasible_duals(p, f, g)), r.value)
+
     def test_points_without_weight_bind_nobody(self) -> None:
         C, a, b = random_problem(4, 0.0)
         wide = torch.cat([C, torch.full_like(C[:, :, :2], -50.0)], -1)
