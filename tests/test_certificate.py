@@ -33,12 +33,12 @@ def random_problem(seed: int, zeros: float, batch: int = 3) -> tuple[Tensor, Ten
 def verify(certificate: so.Certificate, C: Tensor, a: Tensor, b: Tensor) -> None:
     """Check the dual side from scratch, in more digits than it has."""
     parts = (C, a, b, certificate.f, certificate.g)
-    C, a, b, f, g = (t.numpy().astype(np.longdouble) for t in parts)
+    cost, left, right, f, g = (t.numpy().astype(np.longdouble) for t in parts)
     assert np.isfinite(f).all()
     assert np.isfinite(g).all()
-    assert (f[..., :, None] + g[..., None, :] <= C).all()
-    lower = (f * a).sum(-1) + (g * b).sum(-1)
-    terms = (np.abs(f) * a).sum(-1) + (np.abs(g) * b).sum(-1)
+    assert (f[..., :, None] + g[..., None, :] <= cost).all()
+    lower = (f * left).sum(-1) + (g * right).sum(-1)
+    terms = (np.abs(f) * left).sum(-1) + (np.abs(g) * right).sum(-1)
     assert (np.abs(certificate.lower.numpy() - lower) <= 1e-14 * terms).all()
 
 
