@@ -22,7 +22,8 @@ class Certificate:
 
     Attributes:
         lower: <f, a> + <g, b>, no larger than the optimum, shape of the batch.
-        upper: Cost of a feasible plan, no smaller than the optimum.
+        upper: Cost of a feasible plan, no smaller than the optimum; inf if that plan, made by
+            rounding, needs a forbidden pair.
         f: Feasible dual potential, (..., n): f_i + g_j <= C_ij for every pair.
         g: Feasible dual potential, (..., m).
     """

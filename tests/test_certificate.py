@@ -33,12 +33,12 @@ def random_problem(seed: int, zeros: float, batch: int = 3) -> tuple[Tensor, Ten
 def verify(certificate: so.Certificate, C: Tensor, a: Tensor, b: Tensor) -> None:
     """Check the dual side from scratch, in more digits than it has."""
     parts = (C, a, b, certificate.f, certificate.g)
-    C, a, b, f, g = (t.numpy().astype(np.longdouble) for t in parts)
+    cost, left, right, f, g = (t.numpy().astype(np.longdouble) for t in parts)
     assert np.isfinite(f).all()
     assert np.isfinite(g).all()
-    assert (f[..., :, None] + g[..., None, :] <= C).all()
-    lower = (f * a).sum(-1) + (g * b).sum(-1)
-    terms = (np.abs(f) * a).sum(-1) + (np.abs(g) * b).sum(-1)
+    assert (f[..., :, None] + g[..., None, :] <= cost).all()
+    lower = (f * left).sum(-1) + (g * right).sum(-1)
+    terms = (np.abs(f) * left).sum(-1) + (np.abs(g) * right).sum(-1)
     assert (np.abs(certificate.lower.numpy() - lower) <= 1e-14 * terms).all()
 
 
@@ -175,6 +175,17 @@ class TestDuals:
         p = problem.make(C, a, b)
         f, g = C.amin(-1) - 0.3, torch.zeros_like(b)
         assert (dual_value(p, *feasible_duals(p, f, g)) >= dual_value(p, f, g)).all()
+
+    @pytest.mark.parametrize("transpose", [False, True])
+    def test_the_better_of_both_orders_is_kept(self, transpose: bool) -> None:
+        # good potentials on one side only
+        C, a, b = (t[:1] for t in random_problem(8, 0.0))
+        r = so.solve_exact(C, a, b)
+        if transpose:
+            p, f, g = problem.make(C.mT, b, a), r.g + 5 * torch.rand_like(r.g), r.f
+        else:
+            p, f, g = r.problem, r.f, r.g + 5 * torch.rand_like(r.g)
+        torch.testing.assert_close(dual_value(p, *feasible_duals(p, f, g)), r.value)
 
     def test_points_without_weight_bind_nobody(self) -> None:
         C, a, b = random_problem(4, 0.0)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -270,6 +271,31 @@ class TestForbiddenPairs:
         assert prove(r, C, np.array([0.0, 1.0]), np.array([0.5, 0.0, 0.5])) == 1.5
 
 
+class TestEngines:
+    """What one engine gives by itself, before another round could mend it."""
+
+    def test_the_simplex_keeps_every_digit_beside_its_price_for_forbidden_pairs(self) -> None:
+        C, a, b = rng.random((80, 80)), simplex(80), simplex(80, 0, 1)
+        C[(rng.random((80, 80)) < 0.8) & (C < 0.9)] = INF
+        flow = engines.network_simplex(C, a, b, None)
+        i, j = np.nonzero(flow.P)
+        assert np.isfinite(C[i, j]).all()
+        np.testing.assert_allclose(flow.f[i] + flow.g[j], C[i, j], rtol=0, atol=1e-14)
+
+    def test_highs_serves_weights_below_its_tolerance(self) -> None:
+        a, b = np.array([1.0, 2e-13, 5e-13, 1e-13]), np.array([3e-13, 1.0, 1e-13, 4e-13])
+        P = engines.highs(rng.random((4, 4)), a / a.sum(), b / a.sum(), None).P * a.sum()
+        np.testing.assert_allclose(P.sum(1)[1:], a[1:], rtol=0.1)
+
+    def test_shortest_paths_go_all_the_way(self) -> None:
+        # a chain: each row ties its own target to the next
+        C = np.full((40, 40), 50.0)
+        C[np.arange(40), np.arange(40)], C[np.arange(39), np.arange(1, 40)] = 1.0, 0.5
+        flow = engines.assignment(C, np.full(40, 1 / 40), np.full(40, 1 / 40), None)
+        np.testing.assert_array_equal(flow.P > 0, np.eye(40) > 0)
+        assert (flow.f[:, None] + flow.g <= C + 1e-12).all()
+
+
 weights = st.lists(st.integers(0, 4), min_size=1, max_size=7).filter(any).map(np.array)
 
 
@@ -520,7 +546,7 @@ class TestHonesty:
         assert 1 < len(rounds) <= exact._ROUNDS
 
 
-BAD = [
+BAD: list[tuple[dict[str, Any], str]] = [
     (dict(engine="simplex"), "engine must be one of 'auto', 'network simplex', 'highs', 'assign"),
     (dict(engine=None), "engine must be one of"),
     (dict(max_iter=0), "max_iter must be a whole number of at least 1, got 0"),
@@ -553,12 +579,13 @@ BAD = [
 
 
 @pytest.mark.parametrize(("bad", "text"), BAD, ids=[text[:40] for _, text in BAD])
-def test_bad_arguments(bad: dict, text: str) -> None:
+def test_bad_arguments(bad: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(text)):
-        so.solve_exact(**{"cost": np.ones((3, 4)), **bad})
+        so.solve_exact(bad.get("cost", np.ones((3, 4))), **{k: bad[k] for k in {*bad} - {"cost"}})
 
 
 @pytest.mark.parametrize("name", ["reg", "unbalanced", "tol"])
 def test_what_only_solve_takes(name: str) -> None:
+    more: dict[str, Any] = {name: 1.0}
     with pytest.raises(TypeError, match=name):
-        so.solve_exact(np.ones((2, 2)), **{name: 1.0})
+        so.solve_exact(np.ones((2, 2)), **more)
