@@ -23,6 +23,7 @@ from .status import ConvergenceWarning, Status
 # what rounding may leave of <P, C - f - g>, relative to its terms, and of a marginal
 _SLACK = 1e-12
 _MARGINAL = 1e-13
+_DIGIT = 16 * torch.finfo(torch.float64).eps
 # mass, relative to all, that forbidden pairs may strand before there is no plan: rounded weights do
 _STRANDED = {torch.float64: 1e-8, torch.float32: 1e-5}
 # weights no more than this factor apart are equal
@@ -94,7 +95,10 @@ class _Answer:
 
     @property
     def status(self) -> Status:
-        if self.slack <= _SLACK * self.scale and self.marginal_error <= _MARGINAL:
+        rounding = _SLACK * self.scale
+        # beside huge potentials the last digit of a marginal may outweigh the whole value
+        allowed = _MARGINAL if abs(self.gap) <= rounding else _DIGIT
+        if self.slack <= rounding and self.marginal_error <= allowed:
             return Status.OPTIMAL
         return Status.STALLED if self.finished else Status.MAX_ITER
 

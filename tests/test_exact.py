@@ -483,6 +483,29 @@ class TestHonesty:
         missed = sum(np.abs(r.plan.numpy().sum(axis) - 1 / 30).sum() for axis in (0, 1))
         assert float(r.marginal_error) == pytest.approx(missed)
 
+    @pytest.mark.parametrize(
+        ("slack", "gap", "marginal_error", "finished", "status"),
+        [
+            (1e-15, 1e-15, 1e-16, True, so.Status.OPTIMAL),
+            (1e-15, -1e-14, 5e-14, True, so.Status.OPTIMAL),
+            # a limit that was met does not undo a proof
+            (1e-15, 1e-15, 1e-16, False, so.Status.OPTIMAL),
+            (0.0, -1e-3, 1e-16, True, so.Status.OPTIMAL),
+            (0.0, -1e-9, 5e-14, True, so.Status.STALLED),
+            (0.0, 0.0, 1e-12, True, so.Status.STALLED),
+            (1e-9, 0.0, 1e-16, True, so.Status.STALLED),
+            (1e-9, 1e-9, 1e-16, False, so.Status.MAX_ITER),
+            (np.nan, np.nan, 1e-16, True, so.Status.STALLED),
+        ],
+    )
+    def test_what_counts_as_optimal(
+        self, slack: float, gap: float, marginal_error: float, finished: bool, status: so.Status
+    ) -> None:
+        nothing = torch.zeros(1)
+        measured = (slack, 1.0, gap, marginal_error)
+        answer = exact._Answer(nothing, nothing, nothing, *measured, finished=finished)
+        assert answer.status is status
+
     def lie(self, monkeypatch: pytest.MonkeyPatch, flow: Callable[..., Flow]) -> None:
         monkeypatch.setitem(ENGINES, "network simplex", flow)
 
