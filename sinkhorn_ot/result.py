@@ -121,7 +121,7 @@ class Transport:
         if self.measured is not None:
             worst = max(bad, key=lambda k: float(self.measured[k]))  # type: ignore[index]
             text += f" Reached marginal_error {float(self.measured[worst]):.3g}"
-            text += f" after {int(self.sweeps[worst])} iterations."
+            text += f" after {sweeps} iterations." if (sweeps := int(self.sweeps[worst])) else "."
         many = len(self.statuses)
         return text if many == 1 else f"{len(bad)} of {many} problems: {text}"
 
