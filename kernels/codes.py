@@ -229,6 +229,6 @@ CASES = {
     "512x16384 fp32": _case(512, 16384, 512),
 }
 BOUNDS = {
-    "_write_rows": Bound(("BM", "W", "CHUNKS"), instructions=99, mufu=9),
-    "_write_tiles": Bound(("BM", "BN"), instructions=99, mufu=9),
+    "_write_rows": Bound(("BM", "W", "CHUNKS"), instructions=21, mufu=1.1),
+    "_write_tiles": Bound(("BM", "BN"), instructions=21, mufu=1.1),
 }

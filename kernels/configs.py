@@ -156,10 +156,13 @@ class SmallTile(NamedTuple):
 def small_tile(n: int, m: int) -> SmallTile:
     """Return how small problems are held on chip.
 
-    A thread holds 32 entries, but 16 of the smallest problems, whose potentials are as many as
-    their entries, and 64 of the largest, which leaves no room to scale.
+    A thread holds 32 entries where it can. Narrow problems have almost as many potentials as
+    entries, so it holds fewer; and the largest fill it, which leaves no room to scale.
     """
     BM, BN = power_of_two(n, 4), power_of_two(m, 4)
-    PB = max(1, (512 if BM * BN <= 16 else 1024) // (BM * BN))
-    scaled = 7 if BM * BN <= 4096 else 0
-    return SmallTile(PB, BM, BN, scaled, min(8, max(1, PB * BM * BN // 1024)))
+    area, side = BM * BN, min(BM, BN)
+    entries = 1024 if side > 8 else 256
+    PB = max(1, entries // area)
+    scaled = 7 if area <= 4096 and (side > 8 or BM == BN) else 0
+    warp = 512 if side == 16 and area > 512 else 1024
+    return SmallTile(PB, BM, BN, scaled, min(8, max(1, PB * area // warp)))

@@ -280,7 +280,10 @@ CASES = {
     "131072x64 fp32 transposed": _case(131072, 64, transposed=True),
     "131072x1536 fp32 transposed": _case(131072, 1536, transposed=True),
 }
+_TILE = ("BM", "W", "CHUNKS")
 BOUNDS = {
-    "_sweep_rows": Bound(("BM", "W", "CHUNKS"), instructions=99, mufu=9),
-    "_finish": Bound(("BP", "BN"), instructions=99, mufu=9),
+    "_sweep_rows": Bound(_TILE, instructions=15, mufu=1.3),
+    "_sweep_rows 1x512x6 w2": Bound(_TILE, instructions=11, mufu=1.05),
+    "_sweep_rows 1x2048x8 w8": Bound(_TILE, instructions=9.5, mufu=1.05),
+    "_finish": Bound(("BP", "BN"), instructions=5.5, mufu=0.1),
 }

@@ -2,7 +2,8 @@
 
 `python -m sinkhorn_ot.kernels.inspect [targets]` prints the table. A module of this package takes
 part by two tables: `CASES`, from a label to a function that launches on tensors made by its
-argument, and `BOUNDS`, from the name of a jit function to its `configs.Bound`.
+argument, and `BOUNDS`, from the name of a jit function, or from its name and configuration as the
+table prints them, to a `configs.Bound`.
 """
 
 import functools
@@ -96,6 +97,11 @@ class Row:
     entries: float
 
     @property
+    def nvidia(self) -> bool:
+        """Whether the hot loop can be counted: AMD's code jumps over whatever no lane needs."""
+        return self.target.startswith("sm")
+
+    @property
     def instructions(self) -> float:
         """Instructions per entry on the shortest way round the hot loop."""
         return self.code.loop / self.entries
@@ -112,10 +118,10 @@ class Row:
             yield f"{where}: {self.code.spills} spills"
         if self.code.shared > SHARED[self.target]:
             yield f"{where}: {self.code.shared} bytes of shared memory"
-        if bound.wide and not self.code.wide_loads:
-            yield f"{where}: no 128-bit load"
-        # the figures are counted for NVIDIA's instruction set
-        if self.target.startswith("sm"):
+        # the figures are those of NVIDIA's instruction set, and of its 32 lanes
+        if self.nvidia:
+            if bound.wide and not self.code.wide_loads:
+                yield f"{where}: no 128-bit load"
             if self.instructions > bound.instructions:
                 yield f"{where}: {self.instructions:.2f} instructions per entry > {bound.instructions}"
             if self.mufu > bound.mufu:
@@ -134,7 +140,9 @@ def inspect(
             for name, kernel, args in built:
                 if kernel.hash not in seen:
                     seen.add(kernel.hash)
-                    yield _row(name, case, target, kernel, args, bounds[name]), bounds[name]
+                    row = _row(name, case, target, kernel, args, bounds[name])
+                    # a configuration may have a bound of its own
+                    yield row, bounds.get(f"{name} {row.config}", bounds[name])
 
 
 def _row(name: str, case: str, target: str, kernel: Any, args: dict[str, Any], bound: Bound) -> Row:
@@ -180,7 +188,8 @@ def line(row: Row) -> str:
     """Return one line of the table."""
     c = row.code
     cells = (row.kernel, row.case, row.target, row.config, c.registers, c.spills, c.shared)
-    return layout_line(*cells, c.wide_loads, f"{row.mufu:.2f}", f"{row.instructions:.2f}")
+    counts = (f"{row.mufu:.2f}", f"{row.instructions:.2f}") if row.nvidia else ("-", "-")
+    return layout_line(*cells, c.wide_loads, *counts)
 
 
 def layout_line(*cells: object) -> str:
