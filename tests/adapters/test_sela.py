@@ -16,6 +16,11 @@ def log_probs(N: int, K: int, scale: float = 1.0, heads: int | None = None) -> T
     return torch.log_softmax(scale * torch.randn(shape, generator=g, dtype=torch.float64), -1)
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
 def uniform(K: int) -> Tensor:
     return torch.full((K,), 1.0 / K, dtype=torch.float64)
 
@@ -74,7 +79,7 @@ def test_heads_are_solved_as_one_and_as_many():
     for h in range(3):
         alone = so.sela_labels(S[h], marginal=marginal[h], tol=1e-10)
         assert torch.equal(found.labels[h], alone.labels)
-        torch.testing.assert_close(found.potentials[h], alone.potentials, rtol=0, atol=1e-8)
+        torch.testing.assert_close(found.potentials[h], alone.potentials, rtol=0, atol=1e-6)
 
 
 def test_counts_count_the_labels_and_are_nearly_even():

@@ -1,0 +1,1 @@
+"""What the package is for, on real digits: `python -m sinkhorn_ot.demo`."""

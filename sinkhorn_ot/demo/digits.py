@@ -1,0 +1,105 @@
+"""Scikit-learn's digits, two views of each, a small network, and how good its clusters are."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits
+from sklearn.metrics import normalized_mutual_info_score
+from sklearn.model_selection import train_test_split
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Digits:
+    """1437 images of handwritten digits; the other 360 of the data set are left for tests.
+
+    Attributes:
+        images: Grey values in [0, 1], shape (N, 1, 8, 8).
+        labels: Which digit each one is, (N,). Only looked at to judge, never to train.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    @property
+    def pixels(self) -> Tensor:
+        """Images as vectors, (N, 64)."""
+        return self.images.flatten(1)
+
+
+def load(size: int | None = None) -> Digits:
+    """Return the training digits, or the first `size` of them."""
+    x, y = load_digits(return_X_y=True)
+    x, _, y, _ = train_test_split(x, y, test_size=360, stratify=y, random_state=0)
+    images = torch.from_numpy((x / 16).astype(np.float32)).view(-1, 1, 8, 8)
+    return Digits(images[:size], torch.from_numpy(y[:size]).long())
+
+
+def view(images: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+    """Return the images turned, scaled, sheared, moved, brightened and noised at random."""
+    n = len(images)
+
+    def spread(width: float) -> Tensor:
+        return (2 * torch.rand(n, generator=generator) - 1) * width * strength
+
+    angle, scale, shear = spread(math.radians(20)), 1 + spread(0.15), spread(0.15)
+    top = torch.stack([scale * angle.cos(), -scale * angle.sin() + shear, spread(0.25)], 1)
+    bottom = torch.stack([scale * angle.sin(), scale * angle.cos(), spread(0.25)], 1)
+    grid = F.affine_grid(torch.stack([top, bottom], 1), list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, grid, align_corners=False)
+    noise = 0.05 * strength * torch.randn(moved.shape, generator=generator)
+    return (moved * (1 + spread(0.3)).view(-1, 1, 1, 1) + noise).clamp(0, 1.3)
+
+
+class Backbone(nn.Sequential):
+    """Three convolutions: (N, 1, 8, 8) to features (N, 256)."""
+
+    width = 256
+
+    def __init__(self) -> None:
+        super().__init__(
+            *self._layer(1, 16),
+            *self._layer(16, 32),
+            nn.MaxPool2d(2),
+            *self._layer(32, 64),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+        )
+
+    @staticmethod
+    def _layer(into: int, out: int) -> tuple[nn.Module, ...]:
+        return nn.Conv2d(into, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()
+
+
+@torch.no_grad()
+def features(backbone: nn.Module, images: Tensor) -> Tensor:
+    """Return what the network sees in clean images, unit vectors (N, d)."""
+    backbone.eval()
+    seen: Tensor = F.normalize(backbone(images), dim=1)
+    backbone.train()
+    return seen
+
+
+def k_means(x: Tensor, clusters: int = 10) -> Tensor:
+    """Return the cluster of each row of x, (N,)."""
+    found = KMeans(clusters, n_init=10, random_state=0).fit(x.numpy())
+    return torch.from_numpy(found.labels_).long()
+
+
+def mutual_information(clusters: Tensor, labels: Tensor) -> float:
+    """Return the normalised mutual information of clusters and labels: 1 if they agree."""
+    return float(normalized_mutual_info_score(labels.numpy(), clusters.numpy()))
+
+
+def accuracy(clusters: Tensor, labels: Tensor) -> float:
+    """Return the share of labels met when every cluster is named by its best digit."""
+    size = 1 + int(max(clusters.max(), labels.max()))
+    table = torch.zeros(size, size, dtype=torch.int64)
+    table.index_put_((clusters, labels), torch.ones_like(labels), accumulate=True)
+    rows, columns = linear_sum_assignment(-table.numpy())
+    return int(table[rows, columns].sum()) / len(labels)
