@@ -205,43 +205,66 @@ class _Dual:
         exponent = f[:, None] + g[None, :] - self.C / self.reg
         return np.asarray(self.a[:, None] * self.b[None, :] * np.exp(exponent))
 
-    def _side(self, z: Array, weight: Array, rho: float) -> tuple[Array, Array]:
-        """Return what the marginal must be at potential z, and how fast that falls with z."""
-        if math.isinf(rho):
-            return weight, np.zeros_like(weight)
-        target = weight * np.exp(-z * self.reg / rho)
-        return target, target * (self.reg / rho)
+    def _sides(self, z: Array) -> list[tuple[Array, Array, float]]:
+        """Return potential, weight and penalty in units of reg, of each side."""
+        f, g = np.split(z, [len(self.a)])
+        return [(f, self.a, self.rho[0] / self.reg), (g, self.b, self.rho[1] / self.reg)]
 
-    def maximise(self) -> Array:
-        z = self._annealed()
-        n = len(self.a)
-        moves = np.r_[np.full(n, self.rho[0] > 0), np.full(len(self.b), self.rho[1] > 0)]
-        best, at = math.inf, z
-        for _ in range(60):
-            gradient, hessian = self._derivatives(z)
-            error = np.abs(gradient[moves]).sum() if moves.any() else 0.0
-            if not error < best:
-                break
-            best, at = error, z
-            inner = hessian[np.ix_(moves, moves)]
-            step = np.zeros_like(z)
-            step[moves] = np.linalg.lstsq(inner, gradient[moves], rcond=1e-15)[0]
-            # far from the optimum Newton overshoots: no potential moves by more than one reg
-            z = z + step / max(1.0, float(np.abs(step).max()))
-        return at
+    def _value(self, z: Array) -> float:
+        value = -float(self.plan(z).sum())
+        for potential, weight, rho in self._sides(z):
+            if math.isinf(rho):
+                value += float(weight @ potential)
+            elif rho > 0:
+                value -= rho * float(weight @ np.expm1(-potential / rho))
+        return value
 
     def _derivatives(self, z: Array) -> tuple[Array, Array]:
-        """Return what the marginals lack, and minus its derivative."""
-        n = len(self.a)
+        """Return the gradient, which is what the marginals lack, and minus the Hessian."""
         P = self.plan(z)
-        rho_a, rho_b = (r if r > 0 else math.inf for r in self.rho)
-        target_a, slope_a = self._side(z[:n], self.a, rho_a)
-        target_b, slope_b = self._side(z[n:], self.b, rho_b)
-        gradient = np.r_[target_a - P.sum(1), target_b - P.sum(0)]
-        hessian = np.block(
-            [[np.diag(P.sum(1) + slope_a), P], [P.T, np.diag(P.sum(0) + slope_b)]]
-        )
-        return gradient, hessian
+        gradient, curvature = [], []
+        for (potential, weight, rho), mass in zip(self._sides(z), (P.sum(1), P.sum(0)), strict=True):
+            target = weight if math.isinf(rho) or rho == 0 else weight * np.exp(-potential / rho)
+            gradient.append(target - mass)
+            curvature.append(mass if math.isinf(rho) or rho == 0 else mass + target / rho)
+        first, second = (np.diag(c) for c in curvature)
+        return np.concatenate(gradient), np.block([[first, P], [P.T, second]])
+
+    def maximise(self) -> Array:
+        """Return the best z that Newton's method with a line search finds."""
+        z = self._annealed()
+        moves = np.repeat(np.array(self.rho) > 0, (len(self.a), len(self.b)))
+        best, at, since = math.inf, z, 0
+        for _ in range(200):
+            gradient, curvature = self._derivatives(z)
+            gradient, curvature = gradient[moves], curvature[np.ix_(moves, moves)]
+            error = float(np.abs(gradient).sum())
+            best, at, since = (error, z, 0) if error < best else (best, at, since + 1)
+            # rounding moves the error about once it is all there is
+            if since > 5 and best < 1e-10 or best == 0:
+                break
+            step = np.zeros_like(z)
+            step[moves] = self._newton(curvature, gradient)
+            z = self._search(z, step, float(gradient @ step[moves]))
+        return at
+
+    def _newton(self, curvature: Array, gradient: Array) -> Array:
+        """Return curvature^-1 gradient, with every point brought to one scale."""
+        q = np.sqrt(curvature.diagonal())
+        scaled = curvature / q[:, None] / q[None, :]
+        if self.rho == (math.inf, math.inf):
+            # f + c, g - c is the same plan: lift that direction, which the gradient does not have
+            null = q * np.repeat([1.0, -1.0], (len(self.a), len(self.b)))
+            scaled += np.outer(null, null) / (null @ null)
+        return np.asarray(np.linalg.solve(scaled, gradient / q) / q)
+
+    def _search(self, z: Array, step: Array, slope: float) -> Array:
+        """Return the first of z + step, z + step / 2, ... that raises the dual enough."""
+        value = self._value(z)
+        length = min(1.0, 5.0 / (float(np.abs(step).max()) + 1e-300))
+        while length > 1e-3 and self._value(z + length * step) < value + 0.1 * length * slope - 1e-14:
+            length /= 2
+        return np.asarray(z + length * step)
 
     def _annealed(self) -> Array:
         """Return z after Sinkhorn steps at falling reg."""
@@ -250,7 +273,7 @@ class _Dual:
         for k in range(max(0, math.ceil(math.log2(spread / self.reg + 1e-300))), -1, -1):
             reg = self.reg * 2**k
             kappa_a, kappa_b = (1.0 if math.isinf(r) else r / (r + reg) for r in self.rho)
-            for _ in range(200 if k else 3000):
+            for _ in range(30):
                 s = g[None, :] / reg - self.C / reg
                 f = -reg * kappa_a * _log_sum(s + np.log(self.b)[None, :], 1)
                 s = f[:, None] / reg - self.C / reg
