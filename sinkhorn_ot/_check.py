@@ -17,7 +17,7 @@ def tensor(name: str, x: Any) -> Tensor:
     if isinstance(x, Tensor):
         t = x
     else:
-        array = np.asarray(x)
+        array = _array(name, x)
         if array.dtype == object or array.dtype.kind not in "fiub":
             raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
         if array.dtype.kind == "f" and array.dtype.itemsize > 8:
@@ -31,6 +31,18 @@ def tensor(name: str, x: Any) -> Tensor:
         )
     if t.layout is not torch.strided:
         raise ValueError(f"{name} must be a strided tensor, got layout {t.layout}")
+    return constant(name, t)
+
+
+def _array(name: str, x: Any) -> Any:
+    try:
+        return np.asarray(x)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a tensor, an array or even lists of numbers") from None
+
+
+def constant(name: str, t: Tensor) -> Tensor:
+    """Return `t` cut from the graph; require that nobody waits for its gradient."""
     if t.requires_grad and torch.is_grad_enabled():
         raise ValueError(
             f"{name} requires grad, and gradients through this call are not supported yet: "
@@ -54,7 +66,7 @@ def positive(name: str, value: Any) -> float:
 def number(name: str, value: Any) -> float:
     """Require one real number."""
     try:
-        if isinstance(value, (str, bytes)):
+        if isinstance(value, (str, bytes, bool, np.bool_)):
             raise TypeError
         result: float = float(value)
     except (TypeError, ValueError, RuntimeError):
@@ -117,7 +129,7 @@ def finite(name: str, x: Tensor) -> Tensor:
 
 
 def weights(name: str, x: Tensor) -> Tensor:
-    """Require finite, non-negative weights whose last dimension has some mass."""
+    """Require finite, non-negative weights whose last dimension has some mass, not too much."""
     finite(name, x)
     if bool((x < 0).any()):
         refuse(name, "be non-negative", x, x < 0)
@@ -125,6 +137,10 @@ def weights(name: str, x: Tensor) -> Tensor:
     if bool(empty.any()):
         where = f" in problem {_index(first_index(empty))}" if empty.ndim else ""
         raise ValueError(f"{name} must have some positive weight, got all zeros{where}")
+    # KL(P | a b^T) multiplies two masses
+    mass = float(x.sum(-1, dtype=torch.float64).amax())
+    if mass >= 1e154:
+        raise ValueError(f"{name} must have a total weight below 1e154, got {mass:.3g}")
     return x
 
 

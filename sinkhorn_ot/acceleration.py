@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from . import _check
 from .sweep import Sweep
 
 
@@ -92,6 +93,12 @@ class Anderson:
     growth: float = 2.0
     wait: int = 4
     begin: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check.count("memory", self.memory)
+        _check.count("wait", self.wait)
+        for name in ("growth", "begin"):
+            _check.positive(name, getattr(self, name))
 
     def start(self, weight: Tensor) -> Steps:
         """Return a state without history."""

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from . import _check
+
 
 @dataclass(frozen=True)
 class Anneal:
@@ -19,6 +21,13 @@ class Anneal:
     factor: float = 4.0
     tol: float = 0.1
     max_iter: int = 40
+
+    def __post_init__(self) -> None:
+        for name in ("start", "tol"):
+            _check.positive(name, getattr(self, name))
+        _check.count("max_iter", self.max_iter)
+        if not _check.positive("factor", self.factor) > 1:
+            raise ValueError(f"factor must be above 1, got {self.factor!r}")
 
     def stages(self, spread: float, reg: float) -> list[float]:
         """Return the factors on `reg`, ending in 1."""

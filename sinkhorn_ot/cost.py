@@ -261,6 +261,15 @@ def broadcast(name: str, shape: torch.Size, other: str, other_shape: torch.Size)
         ) from None
 
 
+def within(name: str, shape: torch.Size, batch: torch.Size) -> None:
+    """Require leading dimensions that broadcast to those of a problem and add none."""
+    if broadcast(name, shape, "the problem", batch) != batch:
+        raise ValueError(
+            f"{name} must have leading dimensions that fit the problem's {tuple(batch)}, "
+            f"got {tuple(shape)}"
+        )
+
+
 def _flat(t: Tensor, batch: torch.Size, one: bool) -> Tensor:
     """Return (..., n, k) as (1 or B, n, k); only a partly shared batch is copied."""
     matrix = t.shape[-2:]

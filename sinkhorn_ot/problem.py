@@ -103,6 +103,8 @@ def make(
         ValueError: If an argument breaks a rule; the message names it.
     """
     cost = as_cost(cost)
+    if cost.device.type == "meta":
+        raise ValueError("cost must hold numbers, got a tensor on the meta device")
     n, m = cost.shape
     relax = relaxation(unbalanced)
     a, b = _weights("a", a, n, cost, values), _weights("b", b, m, cost, values)
@@ -153,6 +155,8 @@ def _weights(name: str, w: Any, size: int, cost: Cost, values: bool) -> Tensor:
 def _regularisation(reg: Any, batch: torch.Size, device: torch.device, values: bool) -> Tensor:
     if reg is None:
         return torch.zeros(batch, dtype=torch.float64, device=device)
+    if isinstance(reg, Tensor):
+        reg = _check.constant("reg", reg)
     if not isinstance(reg, (Tensor, np.ndarray, list, tuple)) or getattr(reg, "ndim", 1) == 0:
         reg = _check.positive("reg", reg)
         return torch.full(batch, reg, dtype=torch.float64, device=device)

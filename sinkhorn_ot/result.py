@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import _check
 from .certificate import Certificate, dual_value, feasible_duals
+from .cost import within
 from .coupling import Coupling, mass_optimality
 from .coupling import plan as form_plan
 from .problem import Problem
@@ -208,12 +209,14 @@ class Transport:
         p = self.problem
         x = _check.tensor("x", x)
         _check.same_device("x", x, p.a.device, "the cost")
-        vector = x.ndim == 1 or (x.ndim == len(p.batch_shape) + 1 and x.shape[-1] == size)
-        x = x[..., None] if vector else x
-        if x.shape[-2] != size:
+        vector = x.ndim == 1 or x.shape == (*p.batch_shape, size)
+        columns = x[..., None] if vector else x
+        if x.ndim == 0 or columns.shape[-2] != size:
             shape = f"(..., {size}) or (..., {size}, k)"
             raise ValueError(f"x must have shape {shape}, got {tuple(x.shape)}")
-        flat = x.to(p.work).expand(*p.batch_shape, *x.shape[-2:]).reshape(-1, *x.shape[-2:])
+        within("x", columns.shape[:-2], p.batch_shape)
+        flat = columns.to(p.work).expand(*p.batch_shape, *columns.shape[-2:])
+        flat = flat.reshape(p.shape[0], *columns.shape[-2:])
         out = self._out(act(flat))
         return out[..., 0] if vector else out
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from . import _check
 from .automatic import METHODS, automatic
 from .backends import choose, passes
-from .cost import broadcast
+from .cost import within
 from .coupling import Entropic
 from .problem import Problem, make
 from .progress import watch
@@ -73,6 +73,8 @@ def solve(  # noqa: PLR0913
         raise ValueError("reg must be given: a number above zero, or use solve_exact for none")
     if not isinstance(method, Sinkhorn):
         _check.one_of("method", method, tuple(METHODS))
+    if callback is not None and not callable(callback):
+        raise ValueError(f"callback must be a function of a Progress, got {callback!r}")
     looks = n_iter is None
     problem = make(cost, a, b, reg, unbalanced, values=looks or _on_cpu(cost))
     tol = _tolerance(tol, problem)
@@ -133,6 +135,6 @@ def _scaled(problem: Problem, potential: Any, size: int, side: str) -> Tensor | 
     if t.shape[-1] != size:
         raise ValueError(f"init must hold {size} {side} potentials, got {tuple(t.shape)}")
     _check.same_device("init", t, problem.b.device, "cost")
-    broadcast("init", t.shape[:-1], "the problem", problem.batch_shape)
+    within("init", t.shape[:-1], problem.batch_shape)
     t = _check.finite("init", t).to(problem.work).expand(*problem.batch_shape, size)
     return t.reshape(-1, size) / problem.reg[:, None]
