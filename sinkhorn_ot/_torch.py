@@ -126,8 +126,7 @@ class Streamed(_Blocks):
         The last potential is the base while it keeps the sums in range, else minus the maximum.
         """
         if u is not None:
-            base = u[:, rows].masked_fill(self.log_a[:, rows] == -math.inf, -math.inf)
-            block = self._exponent(rows, base, v).exp_()
+            base, block = u[:, rows], self._exponent(rows, u, v).exp_()
             sums = block.sum(-1)
             good = (sums > _TINY) & (sums < math.inf) | (base == -math.inf)
             if bool(good.all()):

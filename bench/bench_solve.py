@@ -1,0 +1,58 @@
+"""Single cases under pytest-benchmark: `python -m pytest bench/bench_solve.py`.
+
+Every benchmark checks its answer outside the clock: nothing is timed that is not solved.
+"""
+
+import pytest
+import torch
+from cases import DENSE, digit_histograms
+from measure import marginal_error
+
+import sinkhorn_ot as so
+
+
+@pytest.fixture(autouse=True)
+def _one_core() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("reg", [1e-1, 1e-2, 1e-3])
+@pytest.mark.parametrize("kind", sorted(DENSE))
+def test_dense_to_1e_6(benchmark, kind: str, reg: float) -> None:
+    case = DENSE[kind](1000)
+    r = benchmark(so.solve, case.C, case.a, case.b, reg, tol=1e-6)
+    assert marginal_error(r.plan, case.a, case.b) <= 1e-6
+
+
+@pytest.mark.parametrize("reg", [1e-1, 1e-2])
+def test_a_thousand_digits_to_1e_6(benchmark, reg: float) -> None:
+    case = digit_histograms(1000)
+    r = benchmark(so.solve, case.C, case.a, case.b, reg, tol=0.9e-6)
+    assert marginal_error(r.plan, case.a, case.b) <= 1e-6
+
+
+def test_a_small_solve(benchmark) -> None:
+    case = DENSE["points"](30)
+    r = benchmark(so.solve, case.C, case.a, case.b, 0.05)
+    assert marginal_error(r.plan, case.a, case.b) <= 1e-8
+
+
+def test_points_without_a_matrix(benchmark) -> None:
+    x, y = torch.rand(2, 5000, 3, dtype=torch.float64)
+    r = benchmark.pedantic(
+        so.solve, (so.PointCloud(x, y),), {"reg": 0.1, "tol": 1e-6}, rounds=3, warmup_rounds=0
+    )
+    assert bool(r.converged)
+
+
+def test_exact(benchmark) -> None:
+    case = DENSE["points"](1000)
+    r = benchmark.pedantic(so.solve_exact, (case.C, case.a, case.b), rounds=3)
+    assert r.status is so.Status.OPTIMAL
+
+
+def test_swav_codes_4096x3000(benchmark) -> None:
+    scores = torch.nn.functional.normalize(torch.randn(4096, 128), dim=1)
+    scores = scores @ torch.nn.functional.normalize(torch.randn(3000, 128), dim=1).T
+    codes = benchmark.pedantic(so.swav_codes, (scores,), rounds=5, warmup_rounds=1)
+    torch.testing.assert_close(codes.sum(-1), torch.ones(4096))
