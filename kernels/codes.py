@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .configs import OPTIONS, Bound, layout, log_sum_tile, row_tile
 from .dense_sweep import _exponentials, _load_rows, _peaks, sweep
-from .log_sums import log_sum_columns, log_sum_rows, move_rows
+from .log_sums import log_sum_rows, move_rows
 from .tiles import LOG2E, offsets
 
 
@@ -39,7 +39,8 @@ def _write_rows(
     fs = ()
     for c in tl.static_range(CHUNKS):
         j = c * W + tl.arange(0, W)
-        fs = fs + (tl.load(f + problem * m + j, mask=j < m, other=-float("inf")) * LOG2E,)
+        f_j = tl.load(f + problem * m + j, mask=j < m, other=-float("inf")) * LOG2E
+        fs = fs + (f_j,)  # type: ignore[assignment]
     xs = _load_rows(S + problem * strides[0] * DIV, i, n, m, strides, AXIS, DIV, W, CHUNKS)
     peak = _peaks(xs, fs, slope, CHUNKS)
     kept = i < n
@@ -115,7 +116,7 @@ def first_prototypes(S: Tensor, r: Tensor, inv_eps: Tensor, keep: Tensor | None 
 
 
 def start(S: Tensor, keep: Tensor | None) -> Tensor:
-    """Return the samples' potential before the first step: 0, or -inf for one that does not count."""
+    """Return the samples' first potential: 0, or -inf for one that does not count."""
     B, N, _ = S.shape
     g = torch.zeros(B, N, device=S.device)
     return g if keep is None else g.masked_fill(~keep, -torch.inf)
@@ -180,10 +181,9 @@ def write(
         Soft codes (B, n, K), whose rows sum to one, or None; labels (B, n) int64, or None.
     """
     B, n, m = S.shape
-    axis, div, strides = layout(S)
+    axis, div, strides, sizes = layout(S)
     codes = None if soft is None else torch.empty(B, n, m, device=S.device, dtype=soft)
     f = f.contiguous()
-    sizes = (n // div if axis == 0 else n, m // div if axis == 1 else m)
     switches = dict(AXIS=axis, DIV=div, MASKED=keep is not None, SOFT=soft is not None, HARD=hard)
     unread = inv_eps
     mask = unread if keep is None else keep.contiguous()
@@ -193,7 +193,8 @@ def write(
         _write_rows[(B * triton.cdiv(n, tile.BM),)](
             S, f, inv_eps, mask, unread if codes is None else codes,
             unread if labels is None else labels, *sizes, strides,
-            BM=tile.BM, W=tile.W, CHUNKS=tile.CHUNKS, num_warps=tile.num_warps, **switches, **OPTIONS,
+            BM=tile.BM, W=tile.W, CHUNKS=tile.CHUNKS, num_warps=tile.num_warps,
+            **switches, **OPTIONS,
         )  # fmt: skip
         return codes, labels
     g = -log_sum_rows(S, f, -inv_eps) if soft is not None else unread

@@ -42,25 +42,27 @@ class Layout(NamedTuple):
         axis: 1 if rows are contiguous, 0 if columns are, -1 if neither.
         div: Power of two that divides the contiguous extent and every other stride.
         strides: Batch, row and column stride, divided by `div` unless they are the unit one.
+        sizes: n and m, the contiguous one divided by `div`.
     """
 
     axis: int
     div: int
     strides: tuple[int, int, int]
+    sizes: tuple[int, int] = (0, 0)
 
 
 def layout(C: Tensor) -> Layout:
-    """Return the layout of a cost (Bc, n, m); one cost shared by a batch gets a batch stride of 0."""
+    """Return the layout of a cost (Bc, n, m); one that a batch shares has a batch stride of 0."""
     _, n, m = C.shape
     batch, row, column = C.stride()
     batch = 0 if C.shape[0] == 1 else batch
     if column == 1 or m == 1:
         div = math.gcd(16, m, row, batch)
-        return Layout(1, div, (batch // div, row // div, 1))
+        return Layout(1, div, (batch // div, row // div, 1), (n, m // div))
     if row == 1 or n == 1:
         div = math.gcd(16, n, column, batch)
-        return Layout(0, div, (batch // div, 1, column // div))
-    return Layout(-1, 1, (batch, row, column))
+        return Layout(0, div, (batch // div, 1, column // div), (n // div, m))
+    return Layout(-1, 1, (batch, row, column), (n, m))
 
 
 @functools.cache

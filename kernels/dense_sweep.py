@@ -1,4 +1,4 @@
-"""One sweep over a stored cost: rows moved and columns summed, one read and one exponential an entry.
+"""One sweep over a stored cost: rows moved, columns summed, one read and one exponential an entry.
 
 Per entry: one read of C (4 or 2 bytes), one exp2, two fused multiply-adds and two adds: seven
 instructions in all, so the memory is the limit. Rows stay in registers between their sum and the
@@ -33,7 +33,7 @@ def _load_rows(
             x = tl.load(at, mask=(i < n)[:, None], other=0.0)
         else:
             x = tl.load(at)
-        xs = xs + (x,)
+        xs = xs + (x,)  # type: ignore[assignment]
     return xs
 
 
@@ -54,7 +54,7 @@ def _exponentials(xs, vs, slope, shift, CHUNKS: tl.constexpr):
     for c in tl.static_range(CHUNKS):
         e = tl.exp2(xs[c].to(tl.float32) * slope + (vs[c][None, :] + shift[:, None]))
         lanes += e
-        es = es + (e,)
+        es = es + (e,)  # type: ignore[assignment]
     return es, tl.sum(lanes, 1)
 
 
@@ -75,7 +75,7 @@ def _moved(base, shift, total, weight, kappa, RELAXED: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["n", "m", "programs"])
-def _sweep_rows(
+def _sweep_rows(  # noqa: C901, PLR0915
     C, u, v, a, inv_reg, kappa, done, bases, moves, part, n, m, programs, strides,
     AXIS: tl.constexpr, DIV: tl.constexpr, FIRST: tl.constexpr, RELAXED: tl.constexpr,
     DONE: tl.constexpr, BM: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr,
@@ -84,7 +84,7 @@ def _sweep_rows(
     """Take every P-th block of BM whole rows and sum their columns into a vector of one's own."""
     program = tl.program_id(0) % programs
     problem = (tl.program_id(0) // programs).to(tl.int64)
-    if DONE:
+    if DONE:  # noqa: SIM102
         if tl.load(done + problem) != 0:
             return
     # the contiguous size comes divided, see configs.Layout
@@ -92,16 +92,14 @@ def _sweep_rows(
     m = m * DIV if AXIS == 1 else m
     C += problem * strides[0] * DIV
     slope = tl.load(inv_reg + problem) * -LOG2E
-    if RELAXED:
-        elasticity = tl.load(kappa + problem)
-    else:
-        elasticity = 1.0
+    elasticity = tl.load(kappa + problem) if RELAXED else 1.0
     vs = ()
     sums = ()
     for c in tl.static_range(CHUNKS):
         j = c * W + tl.arange(0, W)
-        vs = vs + (tl.load(v + problem * m + j, mask=j < m, other=-float("inf")) * LOG2E,)
-        sums = sums + (tl.zeros([BM, W], tl.float32),)
+        v_j = tl.load(v + problem * m + j, mask=j < m, other=-float("inf")) * LOG2E
+        vs = vs + (v_j,)  # type: ignore[assignment]
+        sums = sums + (tl.zeros([BM, W], tl.float32),)  # type: ignore[assignment]
     rows = tl.arange(0, BM)
     blocks = tl.cdiv(n, BM)
     if PREFETCH:
@@ -137,7 +135,7 @@ def _sweep_rows(
         tl.store(moves + here, move, mask=i < n)
         more = ()
         for c in tl.static_range(CHUNKS):
-            more = more + (sums[c] + es[c] * scale[:, None],)
+            more = more + (sums[c] + es[c] * scale[:, None],)  # type: ignore[assignment]
         sums = more
     mine = part + tl.program_id(0).to(tl.int64) * m
     for c in tl.static_range(CHUNKS):
@@ -151,10 +149,10 @@ def _finish(
     DIV: tl.constexpr, MOVE: tl.constexpr, DONE: tl.constexpr,
     BP: tl.constexpr, BN: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Sum the programs' vectors into s, or take the logarithm of the rows' moves, block by block."""
+    """Sum the programs' vectors into s, or take the logarithm of the rows' moves."""
     block = tl.program_id(0) % blocks
     problem = (tl.program_id(0) // blocks).to(tl.int64)
-    if DONE:
+    if DONE:  # noqa: SIM102
         if tl.load(done + problem) != 0:
             return
     m = m * DIV
@@ -170,9 +168,11 @@ def _finish(
         tl.store(s + problem * m + j, total, mask=j < m)
         if MOVE:
             weight = tl.load(b + problem * m + j, mask=j < m, other=0.0)
-            moved = tl.load(v + problem * m + j, mask=j < m, other=0.0) + tl.log2(weight / total) * LN2
-            moved = tl.where(weight > 0, moved, -float("inf"))
-            tl.store(new_v + problem * m + j, moved, mask=j < m)
+            old = tl.load(v + problem * m + j, mask=j < m, other=0.0)
+            moved = old + tl.log2(weight / total) * LN2
+            tl.store(
+                new_v + problem * m + j, tl.where(weight > 0, moved, -float("inf")), mask=j < m
+            )
     else:
         i = (block - column_blocks) * ROWS + tl.arange(0, ROWS)
         here = problem * n + i
@@ -223,7 +223,7 @@ def _sweep_on_chip(
     move: tuple[Tensor, Tensor] | None,
 ) -> None:  # fmt: skip
     B, n, m = v.shape[0], *C.shape[1:]
-    axis, div, strides = layout(C)
+    axis, div, strides, sizes = layout(C)
     blocks, sms = triton.cdiv(n, tile.BM), multiprocessors(C.device)
     programs = row_programs(n, C.itemsize, blocks, tile.num_warps, B, sms)
     part, moves = _empty(v, B, programs, m), _empty(v, B, n)
@@ -235,7 +235,7 @@ def _sweep_on_chip(
         C, u.contiguous(), v, a.contiguous(), inv_reg,
         inv_reg if kappa is None else kappa, left_out,
         new_u, moves, part,
-        n // div if axis == 0 else n, m // div if axis == 1 else m, programs, strides,
+        *sizes, programs, strides,
         AXIS=axis, DIV=div, FIRST=first, RELAXED=kappa is not None, DONE=done is not None,
         **tile._asdict(), **OPTIONS,
     )  # fmt: skip
@@ -244,7 +244,8 @@ def _sweep_on_chip(
     _finish[(B * blocks,)](
         new_u, s, new_u, moves, part, v, b.contiguous(), new_v, left_out,
         n, m // div, programs, blocks,
-        DIV=div, MOVE=move is not None, DONE=done is not None, BP=32, BN=64, ROWS=512, num_warps=4, **OPTIONS,
+        DIV=div, MOVE=move is not None, DONE=done is not None, BP=32, BN=64, ROWS=512, num_warps=4,
+        **OPTIONS,
     )  # fmt: skip
 
 
@@ -253,8 +254,8 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
 
 
 def _case(
-    n: int, m: int, dtype: torch.dtype = torch.float32, *, first: bool = False, relaxed: bool = False,
-    transposed: bool = False,
+    n: int, m: int, dtype: torch.dtype = torch.float32, *, first: bool = False,
+    relaxed: bool = False, transposed: bool = False,
 ) -> Callable[..., object]:  # fmt: skip
     def launch(new: Callable[..., Tensor]) -> object:
         C = new(1, m, n, dtype=dtype).mT if transposed else new(1, n, m, dtype=dtype)

@@ -47,19 +47,23 @@ class CompileOnly:
         self.target = target
 
     def get_current_target(self) -> GPUTarget:
+        """Return what to compile for."""
         return self.target
 
     def get_current_device(self) -> int:
-        # compiled kernels are kept per device, so each target is one
+        """Return a number of its own for each target: compiled kernels are kept by device."""
         return hash(self.target) & 0xFFFF
 
     def set_current_device(self, device: int) -> None:
-        pass
+        """Stay."""
 
     def get_current_stream(self, device: int | None = None) -> int:
+        """Return the default stream."""
         return 0
 
     def get_benchmarker(self) -> Callable[..., tuple[float, float, float]]:
+        """Return a benchmark to which every configuration is as good as any other."""
+
         def run_once(launch: Callable[[], object], quantiles: object) -> tuple[float, float, float]:
             launch()
             return 1.0, 1.0, 1.0
@@ -71,7 +75,9 @@ class CompileOnly:
         self._run = run = JITFunction.run
         triton.runtime.driver.set_active(self)
 
-        def compile_only(fn: Any, *args: Any, grid: Any, warmup: bool = False, **options: Any) -> Any:
+        def compile_only(
+            fn: Any, *args: Any, grid: Any, warmup: bool = False, **options: Any
+        ) -> Any:
             kernel = run(fn, *args, grid=grid, warmup=True, **options)
             named = zip(fn.arg_names, args, strict=False)
             built.append((fn.__name__, kernel, dict(named) | options))
@@ -123,13 +129,16 @@ class Row:
             if bound.wide and not self.code.wide_loads:
                 yield f"{where}: no 128-bit load"
             if self.instructions > bound.instructions:
-                yield f"{where}: {self.instructions:.2f} instructions per entry > {bound.instructions}"
+                spent = f"{self.instructions:.2f} instructions"
+                yield f"{where}: {spent} per entry > {bound.instructions}"
             if self.mufu > bound.mufu:
                 yield f"{where}: {self.mufu:.2f} special functions per entry > {bound.mufu}"
 
 
 def inspect(
-    cases: dict[str, Callable[..., object]], bounds: dict[str, Bound], targets: Iterable[str] = TARGETS
+    cases: dict[str, Callable[..., object]],
+    bounds: dict[str, Bound],
+    targets: Iterable[str] = TARGETS,
 ) -> Iterator[tuple[Row, Bound]]:
     """Compile the cases for each target and yield each different kernel once, with its bound."""
     for target in targets:
@@ -181,7 +190,18 @@ def check(targets: Iterable[str] = TARGETS) -> list[str]:
     return [broken for row, bound in rows(targets) for broken in row.violations(bound)]
 
 
-HEADER = ("kernel", "case", "target", "tile", "regs", "spills", "shared", "wide", "mufu/e", "instr/e")
+HEADER = (
+    "kernel",
+    "case",
+    "target",
+    "tile",
+    "regs",
+    "spills",
+    "shared",
+    "wide",
+    "mufu/e",
+    "instr/e",
+)
 
 
 def line(row: Row) -> str:

@@ -30,13 +30,13 @@ def _log_sum(
     block = tl.program_id(0) % blocks
     split = tl.program_id(0) // blocks % splits
     problem = (tl.program_id(0) // blocks // splits).to(tl.int64)
-    if DONE:
+    if DONE:  # noqa: SIM102
         if tl.load(done + problem) != 0:
             return
     n = n * DIV if AXIS == 0 else n
     m = m * DIV if AXIS == 1 else m
     i = block * BM + tl.arange(0, BM)
-    if ONLY:
+    if ONLY:  # noqa: SIM102
         if tl.max(tl.load(only + problem * n + i, mask=i < n, other=0).to(tl.int32), 0) == 0:
             return
     C += problem * strides[0] * DIV
@@ -64,7 +64,7 @@ def _merge(
     """Merge the pairs of all splits, and make of their logarithm what is wanted."""
     block = tl.program_id(0) % blocks
     problem = (tl.program_id(0) // blocks).to(tl.int64)
-    if DONE:
+    if DONE:  # noqa: SIM102
         if tl.load(done + problem) != 0:
             return
     i = block * BN + tl.arange(0, BN)
@@ -149,7 +149,7 @@ def peaks_and_totals(
 ) -> tuple[Tensor, Tensor]:
     """Return maxima and sums of 2^(w - C / reg) along the rows in parts, each (B, parts, n)."""
     B, n, m = w.shape[0], *C.shape[1:]
-    axis, div, strides = layout(C)
+    axis, div, strides, sizes = layout(C)
     tile = log_sum_tile(axis, n, m)
     blocks, sms = triton.cdiv(n, tile.BM), multiprocessors(C.device)
     # enough programs to fill the device twice over, none with less than a few tiles
@@ -159,10 +159,12 @@ def peaks_and_totals(
     splits = triton.cdiv(tiles, span)
     peaks, totals = (torch.empty(B, splits, n, device=C.device, dtype=torch.float32) for _ in "pt")
     _log_sum[(B * splits * blocks,)](
-        C, w.contiguous(), inv_reg, inv_reg if only is None else only, inv_reg if done is None else done,
-        peaks, totals, n // div if axis == 0 else n, m // div if axis == 1 else m,
+        C, w.contiguous(), inv_reg,
+        inv_reg if only is None else only, inv_reg if done is None else done,
+        peaks, totals, *sizes,
         blocks, splits, span, strides,
-        AXIS=axis, DIV=div, ONLY=only is not None, DONE=done is not None, **tile._asdict(), **OPTIONS,
+        AXIS=axis, DIV=div, ONLY=only is not None, DONE=done is not None,
+        **tile._asdict(), **OPTIONS,
     )  # fmt: skip
     return peaks, totals
 

@@ -1,4 +1,4 @@
-"""Read what the assembler made of a kernel: registers, spills, loads, and the cost of its hot loop."""
+"""Read what the assembler made of a kernel: registers, spills, loads, the cost of its hot loop."""
 
 import re
 import subprocess
@@ -52,7 +52,10 @@ def _nvidia(kernel: Any) -> Code:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
-        usage, listing = _tool("cuobjdump", "-res-usage", file.name), _tool("nvdisasm", "-c", file.name)
+        usage, listing = (
+            _tool("cuobjdump", "-res-usage", file.name),
+            _tool("nvdisasm", "-c", file.name),
+        )
     used = {k: int(v) for k, v in re.findall(r"(REG|STACK):(\d+)", usage)}
     code, labels = parse(listing, _NVIDIA)
     loop, mufu = hot_loop(code, labels, lambda name: name.startswith("MUFU"))
@@ -71,7 +74,9 @@ def _amd(kernel: Any) -> Code:
     listing = kernel.asm["amdgcn"]
     code, labels = parse(listing, _AMD)
     loop, mufu = hot_loop(code, labels, lambda name: bool(re.match(r"v_(exp|log|rcp)_f32", name)))
-    figure = {k: int(v) for k, v in re.findall(r"\.(vgpr_count|vgpr_spill_count):\s+(\d+)", listing)}
+    figure = {
+        k: int(v) for k, v in re.findall(r"\.(vgpr_count|vgpr_spill_count):\s+(\d+)", listing)
+    }
     return Code(
         registers=figure["vgpr_count"],
         spills=figure["vgpr_spill_count"],
@@ -97,7 +102,9 @@ _AMD = (
 )
 
 
-def parse(listing: str, grammar: tuple[re.Pattern[str], ...]) -> tuple[list[Instruction], dict[str, int]]:
+def parse(
+    listing: str, grammar: tuple[re.Pattern[str], ...]
+) -> tuple[list[Instruction], dict[str, int]]:
     """Return the instructions of a listing, and where its labels point."""
     label, instruction, jump, target = grammar
     code: list[Instruction] = []

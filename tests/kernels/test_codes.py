@@ -60,7 +60,9 @@ def close(got, S, eps, n_iter, rows=None, **options):
 
 
 @pytest.mark.parametrize("n_iter", [1, 3, 6])
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 17), (1, 40, 30), (3, 17, 65), (1, 20, 3000)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (1, 1, 17), (1, 40, 30), (3, 17, 65), (1, 20, 3000)], ids=str
+)
 def test_codes_are_the_formulas(shape, n_iter):
     S = scores(*shape)
     soft, hard = run(S, n_iter=n_iter)
@@ -165,7 +167,9 @@ def test_steps_on_parts_of_the_samples_make_the_whole():
     f = r.log() - torch.logaddexp(*log_sums)
     g = [None, None]
     for _ in range(2):
-        swept = [codes.sweep(p, g_p, f, a, -inv_eps) for p, g_p, a in zip(parts, g, ones, strict=True)]
+        swept = [
+            codes.sweep(p, g_p, f, a, -inv_eps) for p, g_p, a in zip(parts, g, ones, strict=True)
+        ]
         g = [g_p for g_p, _ in swept]
         f = f + (r / sum(s for _, s in swept)).log()
     soft = torch.cat([codes.write(p, f, inv_eps)[0] for p in parts], 1)

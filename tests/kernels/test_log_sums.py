@@ -22,7 +22,9 @@ def verify(p, transpose, within_budget):
 
 
 @pytest.mark.parametrize("transpose", [False, True])
-@pytest.mark.parametrize("shape", [(1, 1), (1, 17), (17, 65), (130, 257), (3, 5000), (5000, 3)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 17), (17, 65), (130, 257), (3, 5000), (5000, 3)], ids=str
+)
 def test_the_reference(dense, within_budget, shape, transpose):
     verify(dense(*shape), transpose, within_budget)
 
