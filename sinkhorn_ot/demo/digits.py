@@ -40,19 +40,19 @@ def load(size: int | None = None) -> Digits:
     return Digits(images[:size], torch.from_numpy(y[:size]).long())
 
 
-def view(images: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+def view(images: Tensor, generator: torch.Generator) -> Tensor:
     """Return the images turned, scaled, sheared, moved, brightened and noised at random."""
     n = len(images)
 
     def spread(width: float) -> Tensor:
-        return (2 * torch.rand(n, generator=generator) - 1) * width * strength
+        return (2 * torch.rand(n, generator=generator) - 1) * width
 
     angle, scale, shear = spread(math.radians(20)), 1 + spread(0.15), spread(0.15)
     top = torch.stack([scale * angle.cos(), -scale * angle.sin() + shear, spread(0.25)], 1)
     bottom = torch.stack([scale * angle.sin(), scale * angle.cos(), spread(0.25)], 1)
     grid = F.affine_grid(torch.stack([top, bottom], 1), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, align_corners=False)
-    noise = 0.05 * strength * torch.randn(moved.shape, generator=generator)
+    noise = 0.05 * torch.randn(moved.shape, generator=generator)
     return (moved * (1 + spread(0.3)).view(-1, 1, 1, 1) + noise).clamp(0, 1.3)
 
 

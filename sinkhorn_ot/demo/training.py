@@ -42,10 +42,9 @@ def train_swav(
             with torch.no_grad():
                 directions.weight.copy_(F.normalize(directions.weight, dim=1))
             batch = images[index]
-            # two views to take codes from, two bolder ones that only predict
-            views = [view(batch, random, strength) for strength in (1, 1, 1.4, 1.4)]
-            scores = directions(F.normalize(network(torch.cat(views)), dim=1)).chunk(len(views))
-            loss = swapped_prediction(scores)
+            views = torch.cat([view(batch, random) for _ in range(4)])
+            scores = directions(F.normalize(network(views), dim=1))
+            loss = swapped_prediction(scores.chunk(4))
             optimizer.zero_grad()
             loss.backward()
             if epoch == 0:

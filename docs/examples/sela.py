@@ -1,0 +1,40 @@
+"""SeLa on digits: a small network gives itself labels, in equal shares, and learns from them.
+
+The loop is `train_sela` in `sinkhorn_ot/demo/training.py`; `so.sela_labels` is one call per epoch.
+"""
+
+import argparse
+from pathlib import Path
+
+from sinkhorn_ot.demo import digits, figures, training
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--images", type=int, default=None, help="use only the first so many")
+    parser.add_argument("--heads", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("sela.png"))
+    options = parser.parse_args()
+
+    data = digits.load(options.images)
+    backbone, labels = training.train_sela(
+        data.images, options.epochs, heads=options.heads, seed=options.seed
+    )
+    print(f"converged: {labels.converged.tolist()}, sweeps: {labels.n_iter.tolist()}")
+    print(f"samples per label, first head: {labels.counts[0].tolist()}")
+    found = {
+        "raw pixels": digits.k_means(data.pixels),
+        "SeLa labels": labels.labels[0],
+        "SeLa features": digits.k_means(digits.features(backbone, data.images)),
+    }
+    for name, clusters in found.items():
+        score = digits.mutual_information(clusters, data.labels)
+        print(f"{name:<14} NMI {score:.3f}, accuracy {digits.accuracy(clusters, data.labels):.1%}")
+    figures.save(figures.clusters(data.images, data.labels, found), options.out)
+    print(f"figure: {options.out}")
+
+
+if __name__ == "__main__":
+    main()

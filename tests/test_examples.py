@@ -1,0 +1,46 @@
+"""Every example runs alone, at small settings, and says what it should."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs" / "examples"
+# script: (arguments, a line of its output)
+RUNS = {
+    "solve_points": (["--points", "60"], "status=CONVERGED"),
+    "exact_and_certificate": (["--points", "40"], "OPTIMAL, by exact"),
+    "batch_of_histograms": (["--images", "30"], "all converged: True"),
+    "unbalanced": (["--points", "40"], "targets free: CONVERGED"),
+    "warm_start_and_progress": (["--points", "60", "--steps", "2"], "callback: STOPPED"),
+    "swav": (["--epochs", "1", "--images", "300"], "SwAV features  NMI 0."),
+    "sela": (["--epochs", "1", "--images", "300"], "SeLa features  NMI 0."),
+}
+
+
+def test_every_example_is_run():
+    assert {path.stem for path in FOLDER.glob("*.py")} == set(RUNS)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_example_runs_alone(name: str, tmp_path: Path):
+    arguments, line = RUNS[name]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", FOLDER / f"{name}.py", *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert line in done.stdout
+    for path in tmp_path.iterdir():
+        assert path.read_bytes()[:4] == b"\x89PNG"
+    said = [text for text in done.stdout.splitlines() if text.startswith("figure: ")]
+    assert len(said) == len(list(tmp_path.iterdir()))
