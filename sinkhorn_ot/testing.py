@@ -58,11 +58,12 @@ def permutation(n: int = 7, seed: int = 0) -> Known:
 
 def two_points(distance: float = 1.0, reg: float = 0.3) -> Known:
     """Two points onto themselves: who stays is a logistic function of distance / reg."""
-    stay = 1 / (1 + math.exp(-distance / reg))
-    plan = torch.tensor([[stay, 1 - stay], [1 - stay, stay]], dtype=torch.float64) / 2
+    odds = math.exp(-distance / reg)
+    stay, leave = 1 / (1 + odds), odds / (1 + odds)
+    plan = torch.tensor([[stay, leave], [leave, stay]], dtype=torch.float64) / 2
     cost = distance * (1 - torch.eye(2, dtype=torch.float64))
-    entropy = stay * math.log(2 * stay) + (1 - stay) * math.log(2 * (1 - stay))
-    value = distance * (1 - stay) + reg * entropy
+    entropy = sum(share * math.log(2 * share) for share in (stay, leave))
+    value = distance * leave + reg * entropy
     return Known(cost, uniform(2), uniform(2), reg, plan, value)
 
 
@@ -256,7 +257,8 @@ class _Dual:
     def _newton(self, curvature: Array, gradient: Array) -> Array:
         """Return curvature^-1 gradient, with every point brought to one scale."""
         q = np.sqrt(curvature.diagonal())
-        scaled = curvature / q[:, None] / q[None, :]
+        # the last digit keeps points apart that no mass of the plan connects
+        scaled = curvature / q[:, None] / q[None, :] + 1e-15 * np.eye(len(q))
         if self.rho == (math.inf, math.inf):
             # f + c, g - c is the same plan: lift that direction, which the gradient does not have
             null = q * np.repeat([1.0, -1.0], (len(self.a), len(self.b)))
