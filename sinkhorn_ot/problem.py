@@ -21,6 +21,9 @@ _MASS_RTOL = {
     torch.bfloat16: 5e-2,
 }
 
+# how wrong a plan may be only because its exponents are rounded
+_RESOLUTION = 0.01
+
 Relax = tuple[float, float]
 
 
@@ -64,6 +67,12 @@ class Problem:
     def work(self) -> torch.dtype:
         """Dtype of weights and potentials inside."""
         return self.a.dtype
+
+    @property
+    def resolution(self) -> float:
+        """Relative error of the plan that rounding cost / reg makes."""
+        largest = max(abs(self.bounds.low), abs(self.bounds.high))
+        return torch.finfo(self.work).eps * largest / float(self.reg.min())
 
     def select(self, index: Tensor) -> "Problem":
         """Return the problems at `index` of the flat batch."""
@@ -120,6 +129,8 @@ def make(
     bounds = cost.validate() if values else Bounds(-math.inf, math.inf)
     reg = _regularisation(reg, batch, cost.device, values).reshape(-1).to(work)
     p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtype, bounds)
+    if values:
+        _resolved(p)
     if bounds.forbids:
         _reachable(p)
     return p
@@ -183,6 +194,20 @@ def _equal_mass(a: Tensor, b: Tensor, rtol: float) -> Tensor:
             f"{float(mass_b[k]):.9g}{where}: normalise them, or relax a marginal (unbalanced=)"
         )
     return b * (mass_a / mass_b)[:, None]
+
+
+def _resolved(p: Problem) -> None:
+    """Raise if reg is so small that rounding the exponents would decide the plan."""
+    reg = float(p.reg.min())
+    # exact transport has none
+    if reg == 0:
+        return
+    least = max(torch.finfo(p.work).tiny, p.resolution / _RESOLUTION * reg)
+    if reg < least:
+        raise ValueError(
+            f"reg must be at least {least:.3g} for {p.work} to resolve cost / reg, got {reg:.3g}: "
+            "raise it, or subtract a constant from the cost"
+        )
 
 
 def _reachable(p: Problem) -> None:

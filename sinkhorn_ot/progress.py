@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tqdm.auto import tqdm
-
 from .sinkhorn import Callback, Progress
 
 
@@ -20,6 +18,9 @@ def watch(
     if not show:
         yield callback
         return
+    # imported here: who shows no bar does not pay for it
+    from tqdm.auto import tqdm
+
     digits = max(1.0, -math.log10(tol))
     with tqdm(total=round(digits, 1), bar_format=_FORMAT, desc="sinkhorn") as bar:
 

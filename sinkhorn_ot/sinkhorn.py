@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import _check
 from .acceleration import Acceleration, Anderson, Iterate
 from .anneal import Anneal
 from .problem import Problem
@@ -75,6 +76,13 @@ class Sinkhorn:
     anneal: Anneal | None = field(default_factory=Anneal)
     patience: int = 1000
     check_every: int | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(getattr(self.acceleration, "start", None)):
+            raise ValueError(f"acceleration must be such as Anderson(), got {self.acceleration!r}")
+        if not isinstance(self.anneal, Anneal | None):
+            raise ValueError(f"anneal must be an Anneal or None, got {self.anneal!r}")
+        _check.count("patience", self.patience)
 
     @property
     def name(self) -> str:

@@ -94,7 +94,7 @@ def solve(  # noqa: PLR0913
         found = solver(choose(posed, tol), tol=tol, max_iter=max_iter, psi=psi, callback=told)
     if flip:
         found = replace(found, u=found.v, v=found.u)
-    result = _report(found, problem, solver.name)
+    result = _honest(_report(found, problem, solver.name), tol)
     if on_fail == "raise":
         return result.check()
     if on_fail == "warn" and any(s not in (Status.CONVERGED,) for s in result.statuses):
@@ -105,6 +105,18 @@ def solve(  # noqa: PLR0913
 def _report(s: Solution, problem: Problem, method: str) -> Transport:
     coupling = Entropic(passes(problem), s.u, s.v)
     return Transport(problem, coupling, method, s.status, s.n_iter, s.error)
+
+
+def _honest(result: Transport, tol: float) -> Transport:
+    """Return the result with the error of its plan, where that may be more than the sweeps saw."""
+    if result.problem.work != torch.float64 or result.problem.resolution <= tol:
+        return result
+    error = replace(result, measured=None).marginal_error.reshape(-1).double()
+    statuses = [
+        Status.STALLED if status is Status.CONVERGED and off > tol else status
+        for status, off in zip(result.statuses, error.tolist(), strict=True)
+    ]
+    return replace(result, measured=error, statuses=statuses)
 
 
 def _on_cpu(cost: Any) -> bool:

@@ -43,8 +43,10 @@ def uniform(n: int) -> Tensor:
 
 
 def permutation(n: int = 7, seed: int = 0) -> Known:
-    """A hidden permutation costs nothing and every other pair one or more: reg is small enough
-    for the plan to be that permutation to the last digit."""
+    """A hidden permutation costs nothing, other pairs at least one: the plan is that permutation.
+
+    reg is so small that no digit of the plan sees it.
+    """
     generator = torch.Generator().manual_seed(seed)
     to = torch.randperm(n, generator=generator)
     cost = 1 + torch.rand(n, n, generator=generator, dtype=torch.float64)
@@ -56,17 +58,20 @@ def permutation(n: int = 7, seed: int = 0) -> Known:
 
 def two_points(distance: float = 1.0, reg: float = 0.3) -> Known:
     """Two points onto themselves: who stays is a logistic function of distance / reg."""
-    stay = 1 / (1 + math.exp(-distance / reg))
-    plan = torch.tensor([[stay, 1 - stay], [1 - stay, stay]], dtype=torch.float64) / 2
+    odds = math.exp(-distance / reg)
+    stay, leave = 1 / (1 + odds), odds / (1 + odds)
+    plan = torch.tensor([[stay, leave], [leave, stay]], dtype=torch.float64) / 2
     cost = distance * (1 - torch.eye(2, dtype=torch.float64))
-    entropy = stay * math.log(2 * stay) + (1 - stay) * math.log(2 * (1 - stay))
-    value = distance * (1 - stay) + reg * entropy
+    entropy = sum(share * math.log(2 * share) for share in (stay, leave))
+    value = distance * leave + reg * entropy
     return Known(cost, uniform(2), uniform(2), reg, plan, value)
 
 
 def line(n: int = 6, m: int = 9, seed: int = 0) -> Known:
-    """Points on a line, convex cost: the exact plan is monotone, cumulative mass meeting
-    cumulative mass. `reg` is zero: the answer is that of exact transport."""
+    """Points on a line, squared distances: the exact plan is monotone.
+
+    Cumulative mass meets cumulative mass. `reg` is zero: this is the answer of exact transport.
+    """
     generator = torch.Generator().manual_seed(seed)
     x, y, a, b = (torch.rand(k, generator=generator, dtype=torch.float64) for k in (n, m, n, m))
     x, y = x.sort().values, y.sort().values
@@ -223,10 +228,11 @@ class _Dual:
         """Return the gradient, which is what the marginals lack, and minus the Hessian."""
         P = self.plan(z)
         gradient, curvature = [], []
-        for (potential, weight, rho), mass in zip(self._sides(z), (P.sum(1), P.sum(0)), strict=True):
-            target = weight if math.isinf(rho) or rho == 0 else weight * np.exp(-potential / rho)
+        for mass, (potential, weight, rho) in zip((P.sum(1), P.sum(0)), self._sides(z), strict=True):
+            relaxed = 0 < rho < math.inf
+            target = weight * np.exp(-potential / rho) if relaxed else weight
             gradient.append(target - mass)
-            curvature.append(mass if math.isinf(rho) or rho == 0 else mass + target / rho)
+            curvature.append(mass + target / rho if relaxed else mass)
         first, second = (np.diag(c) for c in curvature)
         return np.concatenate(gradient), np.block([[first, P], [P.T, second]])
 
@@ -251,7 +257,8 @@ class _Dual:
     def _newton(self, curvature: Array, gradient: Array) -> Array:
         """Return curvature^-1 gradient, with every point brought to one scale."""
         q = np.sqrt(curvature.diagonal())
-        scaled = curvature / q[:, None] / q[None, :]
+        # the last digit keeps points apart that no mass of the plan connects
+        scaled = curvature / q[:, None] / q[None, :] + 1e-15 * np.eye(len(q))
         if self.rho == (math.inf, math.inf):
             # f + c, g - c is the same plan: lift that direction, which the gradient does not have
             null = q * np.repeat([1.0, -1.0], (len(self.a), len(self.b)))
@@ -260,9 +267,9 @@ class _Dual:
 
     def _search(self, z: Array, step: Array, slope: float) -> Array:
         """Return the first of z + step, z + step / 2, ... that raises the dual enough."""
-        value = self._value(z)
+        floor = self._value(z) - 1e-14
         length = min(1.0, 5.0 / (float(np.abs(step).max()) + 1e-300))
-        while length > 1e-3 and self._value(z + length * step) < value + 0.1 * length * slope - 1e-14:
+        while length > 1e-3 and self._value(z + length * step) < floor + 0.1 * length * slope:
             length /= 2
         return np.asarray(z + length * step)
 

@@ -1,0 +1,56 @@
+"""What is built holds the package, its kernels and its types, and nothing at the top level."""
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import sinkhorn_ot
+
+
+PACKAGE = Path(sinkhorn_ot.__file__).parent
+REPOSITORY = PACKAGE.parent
+FILES = {"setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"}
+
+
+def _build(kind: str, source: Path, out: Path) -> Path:
+    code = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(out)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return out / done.stdout.split()[-1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> list[str]:
+    """Build a source distribution from a copy, and from that a wheel; return the wheel's names."""
+    pytest.importorskip("setuptools", minversion="77")
+    tmp = tmp_path_factory.mktemp("build")
+    source = tmp / "source"
+    source.mkdir()
+    for name in FILES:
+        shutil.copy(REPOSITORY / name, source)
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("kernels", "sinkhorn_ot"):
+        shutil.copytree(REPOSITORY / name, source / name, symlinks=True, ignore=ignore)
+    with tarfile.open(_build("sdist", source, tmp)) as archive:
+        archive.extractall(tmp / "sdist", filter="data")
+    (unpacked,) = (tmp / "sdist").iterdir()
+    with zipfile.ZipFile(_build("wheel", unpacked, tmp)) as archive:
+        return archive.namelist()
+
+
+def test_every_module_is_in_the_wheel(wheel):
+    # not rglob, which does not follow the link to kernels/
+    files = [*PACKAGE.glob("*.py"), *PACKAGE.glob("*/*.py"), PACKAGE / "py.typed"]
+    assert {str(f.relative_to(REPOSITORY)) for f in files} <= set(wheel)
+
+
+def test_nothing_else_is_at_the_top(wheel):
+    tops = {name.split("/")[0] for name in wheel}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"sinkhorn_ot"}
