@@ -19,6 +19,8 @@ check: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python bench/crosscheck.py
+	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/vs_pot.py
 
 docs: .venv/ready
 	$(BIN)/mkdocs serve

@@ -41,7 +41,7 @@ def digit_histograms(count: int) -> Case:
     """Pairs of scikit-learn's 8x8 digits as histograms on the pixel grid, zero pixels in place."""
     from sklearn.datasets import load_digits
 
-    X = load_digits().images.reshape(-1, 64)
+    X, _ = load_digits(return_X_y=True)
     X = X / X.sum(1, keepdims=True)
     rng = np.random.default_rng(0)
     first, second = rng.integers(0, len(X), (2, count))

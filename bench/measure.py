@@ -37,7 +37,8 @@ class Pair:
 
 def in_turn(ours: Callable[[], Any], peer: Callable[[], Any], runs: int) -> Pair:
     """Run both in turn, once to warm up; return medians and the median ratio peer / ours."""
-    ours(), peer()
+    for act in (ours, peer):
+        act()
     seconds = [(clock(ours), clock(peer)) for _ in range(runs)]
     mine, theirs = zip(*seconds, strict=True)
     ratio = statistics.median(t / m for m, t in seconds)

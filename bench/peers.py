@@ -17,7 +17,7 @@ def pot_to(case: Case, reg: float, error: float) -> tuple[Callable[[], np.ndarra
     a, b, C = case.a.numpy(), case.b.numpy(), case.C.numpy()
 
     def run(stop: float) -> np.ndarray:
-        return ot.sinkhorn(a, b, C, reg, numItermax=100_000, stopThr=stop, warn=False)
+        return np.asarray(ot.sinkhorn(a, b, C, reg, numItermax=100_000, stopThr=stop, warn=False))
 
     reached = float("inf")
     for stop in (error, error / 3, error / 10, error / 30, error / 100, error / 1000):

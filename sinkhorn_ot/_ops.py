@@ -50,6 +50,7 @@ def codes(S: Tensor, inv_eps: Tensor, n_iter: int) -> Tensor:
     """Return codes (B, N, K) of scores, float32: prototypes first, n_iter times, samples last."""
     E = S.float() * inv_eps[:, None, None]
     g = E.new_zeros(E.shape[:2])
+    f = E.new_zeros(E.shape[0], E.shape[2])
     for _ in range(n_iter):
         f = -torch.logsumexp(E + g[:, :, None], -2)
         g = -torch.logsumexp(E + f[:, None, :], -1)

@@ -57,9 +57,13 @@ class Entropic:
         """The problem that the plan answers."""
         return self.sweep.problem
 
-    @cached_property
+    @property
     def potentials(self) -> tuple[Tensor, Tensor]:
         """Potentials; a point without weight gets the transform of the other side's."""
+        return self._potentials
+
+    @cached_property
+    def _potentials(self) -> tuple[Tensor, Tensor]:
         p = self.problem
         kappa_a, kappa_b = elasticity(p)
         phi, psi = self.u - p.a.log(), self.v - p.b.log()

@@ -36,8 +36,8 @@ def load(size: int | None = None) -> Digits:
     """Return the training digits, or the first `size` of them."""
     x, y = load_digits(return_X_y=True)
     x, _, y, _ = train_test_split(x, y, test_size=360, stratify=y, random_state=0)
-    images = torch.from_numpy((x / 16).astype(np.float32)).view(-1, 1, 8, 8)
-    return Digits(images[:size], torch.from_numpy(y[:size]).long())
+    images = torch.from_numpy(np.asarray(x, np.float32) / 16).view(-1, 1, 8, 8)
+    return Digits(images[:size], torch.from_numpy(np.asarray(y)[:size]).long())
 
 
 def view(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -87,7 +87,9 @@ def features(backbone: nn.Module, images: Tensor) -> Tensor:
 
 def k_means(x: Tensor, clusters: int = 10) -> Tensor:
     """Return the cluster of each row of x, (N,)."""
-    found = KMeans(clusters, n_init=10, random_state=0).fit(x.numpy())
+    # the stubs know n_init as a word only
+    means = KMeans(clusters, n_init=10, random_state=0)  # pyright: ignore[reportArgumentType]
+    found = means.fit(x.numpy())
     return torch.from_numpy(found.labels_).long()
 
 
