@@ -64,10 +64,10 @@ def test_each_problem_tells_how_it_ended():
     C, a, b = marginals(3, 12, 15)
     reg = torch.tensor([5.0, 1e-3, 5.0], dtype=torch.float64)
     with pytest.warns(so.ConvergenceWarning, match="1 of 3 problems"):
-        r = so.solve(C, a, b, reg, method="sinkhorn", max_iter=15)
+        r = so.solve(C, a, b, reg, method="sinkhorn", max_iter=60)
     assert r.converged.tolist() == [True, False, True]
     assert r.status is so.Status.MAX_ITER
-    assert (r.n_iter <= 15).all()
+    assert (r.n_iter <= 60).all()
     assert float(r.marginal_error[1]) > 1e-9 >= float(r.marginal_error[0])
 
 

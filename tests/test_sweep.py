@@ -48,8 +48,9 @@ def walk(p: Problem, steps: int = 4, stride: float = 1.0):
         yield log_b + stride * (k + 1) * torch.randn(p.b.shape, generator=generator).double()
 
 
-def assert_same(got, want, rtol):
+def assert_same(got, want, rtol, least=-INF):
     """Compare potentials: infinities must match, and what is finite up to its plan's error."""
+    got, want = got.clamp(min=least), want.clamp(min=least)
     assert torch.equal(torch.isinf(got), torch.isinf(want))
     assert not torch.isnan(got).any()
     finite = torch.isfinite(want)
@@ -66,9 +67,9 @@ def check(p: Problem, stride: float = 1.0) -> None:
             want_u, want_s = reference.sweep(u, v)
             u, s = sweep.sweep(u, v)
             try:
-                assert_same(u, want_u, rtol)
-                # what a column lacks counts against what it should hold
-                assert_same(s.clamp(min=-80), want_s.clamp(min=-80), 10 * rtol)
+                assert_same(u, want_u, rtol + 10 * p.resolution)
+                # what is left out of a stored kernel is nothing beside the mass
+                assert_same(s, want_s, 10 * rtol + 10 * p.resolution, least=-50 if rtol > 1e-9 else -600)
             except AssertionError as error:
                 raise AssertionError(f"{name}: {error}") from None
 
