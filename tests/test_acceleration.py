@@ -1,0 +1,96 @@
+"""Every way to step reaches the same solution; the clever ones in fewer sweeps, and none is lost."""
+
+import pytest
+import torch
+
+import sinkhorn_ot as so
+from sinkhorn_ot import testing
+
+
+STEPS = [
+    so.Plain(),
+    so.Nesterov(),
+    so.Anderson(),
+    so.Anderson(memory=1),
+    so.Anderson(memory=40, growth=1.1, wait=1, begin=10.0),
+    so.Newton(),
+    so.Newton(direct=0),
+    so.Newton(cap=0.5),
+]
+
+
+def run(p: testing.Random, acceleration, tol=1e-11, **options) -> so.Transport:
+    method = so.Sinkhorn(acceleration, **options)
+    return so.solve(p.cost, p.a, p.b, p.reg, method=method, tol=tol, max_iter=200_000)
+
+
+@pytest.mark.parametrize("acceleration", STEPS, ids=str)
+@pytest.mark.parametrize("anneal", [None, so.Anneal(), so.Anneal(start=1.0, factor=10.0)], ids=str)
+@pytest.mark.parametrize("zeros", [False, True])
+def test_every_acceleration_finds_the_solution(acceleration, anneal, zeros):
+    p = testing.random(14, 11, 0.03, zeros=zeros)
+    truth = testing.judge(p.cost, p.a, p.b, p.reg)
+    r = run(p, acceleration, anneal=anneal)
+    assert r.converged
+    assert float((r.plan - truth.plan).abs().sum()) < 1e-9
+    assert float(r.value) == pytest.approx(truth.value, abs=1e-10)
+
+
+@pytest.mark.parametrize("acceleration", [so.Nesterov(), so.Anderson(), so.Newton()], ids=str)
+def test_acceleration_pays(acceleration):
+    p = testing.random(60, 50, 0.01)
+    assert int(run(p, acceleration).n_iter) < 0.5 * int(run(p, so.Plain()).n_iter)
+
+
+@pytest.mark.parametrize("acceleration", [so.Nesterov(), so.Anderson(), so.Newton()], ids=str)
+def test_small_sharp_problems_are_not_lost(acceleration):
+    """Few columns, reg 1e-3 of the costs: the error is flat for long, and steps overshoot."""
+    for seed in range(25):
+        n, m = 3 + seed % 17, 2 + seed % 7
+        p = testing.random(n, m, 2e-3, zeros=seed % 3 == 0, seed=seed)
+        assert run(p, acceleration, tol=1e-9, patience=100_000).converged
+
+
+@pytest.mark.parametrize("acceleration", STEPS, ids=str)
+def test_problems_of_a_batch_do_not_see_each_other(acceleration):
+    drawn = [testing.random(9, 7, seed=k) for k in range(5)]
+    C, a, b = (torch.stack([getattr(p, name) for p in drawn]) for name in ("cost", "a", "b"))
+    reg = torch.tensor([5.0, 0.02, 0.3, 0.05, 1.0], dtype=torch.float64)
+    method = so.Sinkhorn(acceleration)
+    r = so.solve(C, a, b, reg, method=method, tol=1e-11, max_iter=100_000)
+    assert r.converged.all()
+    for k, p in enumerate(drawn):
+        truth = testing.judge(p.cost, p.a, p.b, float(reg[k]))
+        assert float((r.plan[k] - truth.plan).abs().sum()) < 1e-9
+
+
+def test_the_stages_of_annealing_are_data():
+    stages = so.Anneal(start=0.05, factor=4.0).stages(spread=1.0, reg=1e-3)
+    assert stages[-1] == 1.0
+    assert stages == sorted(stages, reverse=True)
+    assert all(high == 4 * low for high, low in zip(stages, stages[1:], strict=False))
+    assert so.Anneal().stages(spread=1.0, reg=10.0) == [1.0]
+    assert so.Anneal().stages(spread=0.0, reg=1e-3) == [1.0]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5, 8, 30])
+def test_sweeps_never_pass_their_limit(most):
+    p = testing.random(30, 20, 1e-3)
+    for name in ("sinkhorn", "newton"):
+        told = []
+        r = so.solve(
+            p.cost, p.a, p.b, p.reg, method=name, max_iter=most, tol=1e-15, on_fail="ignore",
+            callback=lambda at, told=told: told.append(at.n_iter),
+        )  # fmt: skip
+        assert int(r.n_iter) == told[-1] == most
+        assert told == list(range(1, most + 1))
+        assert r.status is so.Status.MAX_ITER
+
+
+def test_a_tolerance_out_of_reach_is_a_stall():
+    p = testing.random(30, 20, 0.01)
+    with pytest.warns(so.ConvergenceWarning, match="stopped falling"):
+        r = so.solve(p.cost, p.a, p.b, p.reg, tol=1e-18)
+    assert r.status is so.Status.STALLED
+    assert float(r.marginal_error) < 1e-13
+    assert not r.converged

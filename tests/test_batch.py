@@ -1,0 +1,136 @@
+"""A batch is its problems: same answers, one by one or together, whatever is shared."""
+
+import pytest
+import torch
+
+import sinkhorn_ot as so
+from sinkhorn_ot import testing
+from sinkhorn_ot.problem import make
+
+
+def marginals(count: int, n: int, m: int, *, zeros: bool = False):
+    drawn = [testing.random(n, m, zeros=zeros, seed=k) for k in range(count)]
+    costs, a, b = (torch.stack([getattr(p, name) for p in drawn]) for name in ("cost", "a", "b"))
+    return costs, a, b
+
+
+def loop(C, a, b, reg, **options):
+    return [so.solve(*args, **options).plan for args in zip(C, a, b, reg, strict=True)]
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("method", ["sinkhorn", "newton"])
+def test_a_batch_equals_a_loop(share, zeros, method):
+    C, a, b = marginals(6, 9, 13, zeros=zeros)
+    C = C[:1].expand_as(C) if share else C
+    together = so.solve(C[0] if share else C, a, b, 0.05, tol=1e-12, method=method)
+    alone = loop(C, a, b, [0.05] * 6, tol=1e-12, method=method)
+    torch.testing.assert_close(together.plan, torch.stack(alone), atol=1e-11, rtol=0)
+    assert together.converged.shape == (6,)
+    assert together.converged.all()
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_every_problem_has_its_reg(share):
+    C, a, b = marginals(5, 9, 13)
+    C = C[:1].expand_as(C) if share else C
+    reg = torch.tensor([3e-3, 0.02, 0.1, 1.0, 10.0], dtype=torch.float64)
+    together = so.solve(C[0] if share else C, a, b, reg, tol=1e-12)
+    alone = loop(C, a, b, reg.tolist(), tol=1e-12)
+    torch.testing.assert_close(together.plan, torch.stack(alone), atol=1e-10, rtol=0)
+
+
+def test_finished_problems_stop_costing():
+    """Easy problems leave; the hard one is swept on alone, and every one tells its own sweeps."""
+    C, a, b = marginals(40, 12, 15)
+    reg = torch.full((40,), 5.0, dtype=torch.float64)
+    reg[7] = 3e-3
+    running = []
+    r = so.solve(
+        C, a, b, reg, tol=1e-10, method="sinkhorn",
+        callback=lambda told: running.append(told.running),
+    )  # fmt: skip
+    assert r.converged.all()
+    assert running[0] == 40
+    assert running[-1] == 1
+    assert running == sorted(running, reverse=True) or min(running) == 1
+    assert int(r.n_iter[7]) == int(r.n_iter.max()) > 3 * int(r.n_iter.median())
+    truth = testing.judge(C[7], a[7], b[7], 3e-3)
+    torch.testing.assert_close(r.plan[7], truth.plan, atol=1e-8, rtol=0)
+
+
+def test_each_problem_tells_how_it_ended():
+    C, a, b = marginals(3, 12, 15)
+    reg = torch.tensor([5.0, 1e-3, 5.0], dtype=torch.float64)
+    with pytest.warns(so.ConvergenceWarning, match="1 of 3 problems"):
+        r = so.solve(C, a, b, reg, method="sinkhorn", max_iter=60)
+    assert r.converged.tolist() == [True, False, True]
+    assert r.status is so.Status.MAX_ITER
+    assert (r.n_iter <= 60).all()
+    assert float(r.marginal_error[1]) > 1e-9 >= float(r.marginal_error[0])
+
+
+@pytest.mark.parametrize(
+    ("cost", "a", "b", "batch"),
+    [
+        ((4, 5), (3, 4), (5,), (3,)),
+        ((4, 5), (4,), (2, 5), (2,)),
+        ((2, 1, 4, 5), (3, 4), (5,), (2, 3)),
+        ((3, 4, 5), (2, 1, 4), (1, 5), (2, 3)),
+        ((1, 4, 5), (4,), (5,), (1,)),
+    ],
+    ids=str,
+)
+def test_leading_dimensions_broadcast(cost, a, b, batch):
+    g = torch.Generator().manual_seed(0)
+    C, wa, wb = (torch.rand(s, generator=g, dtype=torch.float64) + 0.1 for s in (cost, a, b))
+    wa, wb = wa / wa.sum(-1, keepdim=True), wb / wb.sum(-1, keepdim=True)
+    r = so.solve(C, wa, wb, 0.3, tol=1e-11)
+    assert r.plan.shape == (*batch, 4, 5)
+    assert r.f.shape == (*batch, 4)
+    assert r.g.shape == (*batch, 5)
+    assert r.value.shape == r.n_iter.shape == r.converged.shape == batch
+    full = so.solve(
+        C.expand(*batch, 4, 5), wa.expand(*batch, 4), wb.expand(*batch, 5), 0.3, tol=1e-11
+    )
+    torch.testing.assert_close(r.plan, full.plan, atol=1e-10, rtol=0)
+
+
+def test_a_shared_cost_is_not_copied():
+    C, a, b = marginals(50, 9, 13)
+    p = make(C[0], a, b, 0.1)
+    assert p.shared
+    assert p.cost.C.data_ptr() == C.data_ptr()
+    # nor where the sharing is an expanded dimension of size one
+    assert make(C[:1], a, b, 0.1).shared
+
+
+def test_points_in_batches():
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(3, 1, 8, 2, generator=g).double(), torch.randn(4, 9, 2, generator=g).double()
+    r = so.solve(so.PointCloud(x, y), reg=0.5, tol=1e-11)
+    assert r.plan.shape == (3, 4, 8, 9)
+    for i in range(3):
+        for j in range(4):
+            alone = so.solve(so.PointCloud(x[i, 0], y[j]), reg=0.5, tol=1e-11)
+            torch.testing.assert_close(r.plan[i, j], alone.plan, atol=1e-10, rtol=0)
+
+
+def test_one_bad_problem_is_named():
+    C, a, b = marginals(3, 4, 5)
+    C[1, 2] = torch.inf
+    with pytest.raises(ValueError, match="row 2 of problem 1"):
+        so.solve(C, a, b, 0.1)
+
+
+def test_shared_kernels_at_the_edge_of_their_range():
+    """From shared kernels in float32 and float64 to kernels of their own, the answer is one."""
+    C, a, b = marginals(4, 9, 13, zeros=True)
+    for reg in (0.03, 0.02, 5e-3, 3e-3):
+        for dtype, atol in ((torch.float64, 1e-9), (torch.float32, 2e-6)):
+            r = so.solve(C[0].to(dtype), a, b, reg)
+            assert r.converged.all()
+            for k in range(4):
+                truth = testing.judge(C[0].to(dtype), a[k], b[k], reg)
+                assert float((r.plan[k] - truth.plan).abs().sum()) < 10 * atol

@@ -1,0 +1,141 @@
+"""Relaxed and free marginals: the judge, POT, optimality, and the formulas of the values."""
+
+import math
+
+import numpy as np
+import ot
+import pytest
+import torch
+
+import sinkhorn_ot as so
+from sinkhorn_ot import testing
+
+
+INF = math.inf
+RHO = [(0.3, 0.3), (0.05, 2.0), (1.0, INF), (INF, 1.0), (1e-3, 1e-3), (100.0, 100.0)]
+
+
+def relaxed(rho):
+    return tuple(None if math.isinf(r) else r for r in rho)
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("reg", [1.0, 0.05])
+@pytest.mark.parametrize("rho", RHO, ids=str)
+def test_the_judge(rho, reg, zeros):
+    p = testing.random(13, 18, reg, zeros=zeros, seed=4)
+    truth = testing.judge(p.cost, p.a, p.b, reg, rho)
+    r = so.solve(p.cost, p.a, p.b, reg, unbalanced=relaxed(rho), tol=1e-12)
+    assert r.converged
+    torch.testing.assert_close(r.plan, truth.plan, atol=1e-11, rtol=0)
+    assert float(r.value) == pytest.approx(truth.value, abs=1e-10)
+    # at the solution the dual is as high
+    assert float(r.gap) == pytest.approx(0, abs=1e-9)
+
+
+def test_masses_that_differ():
+    p = testing.random(13, 18, 0.1)
+    truth = testing.judge(p.cost, p.a, 3 * p.b, 0.1, (0.5, 0.5))
+    r = so.solve(p.cost, p.a, 3 * p.b, 0.1, unbalanced=0.5, tol=1e-12)
+    torch.testing.assert_close(r.plan, truth.plan, atol=1e-11, rtol=0)
+    assert float(r.value) == pytest.approx(truth.value, abs=1e-10)
+
+
+@pytest.mark.parametrize("rho", [(0.4, 0.4), (0.1, 3.0)])
+def test_pot(rho):
+    p = testing.random(12, 15, 0.1, seed=2)
+    a, b, C = p.a.numpy(), p.b.numpy(), p.cost.numpy()
+    P = ot.unbalanced.sinkhorn_unbalanced(
+        a, b, C, 0.1, rho, reg_type="kl", method="sinkhorn", stopThr=1e-15, numItermax=10**5
+    )
+    r = so.solve(C, a, b, 0.1, unbalanced=rho, tol=1e-13)
+    np.testing.assert_allclose(r.plan, P, atol=1e-12)
+
+
+@pytest.mark.parametrize("rho", [(0.5, 0.5), (0.2, 3.0)])
+def test_no_small_change_is_better(rho):
+    p = testing.random(7, 9, 0.2)
+    r = so.solve(p.cost, p.a, p.b, 0.2, unbalanced=rho, tol=1e-13)
+    C, a, b, P = (t.numpy() for t in (p.cost, p.a, p.b, r.plan))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        moved = P * (1 + 1e-3 * rng.standard_normal(P.shape))
+        assert testing.objective(moved, C, a, b, 0.2, rho) > float(r.value)
+
+
+def test_free_columns_are_a_softmax_in_one_pass():
+    known = testing.free_columns()
+    r = so.solve(known.cost, known.a, known.b, known.reg, unbalanced=(None, 0))
+    torch.testing.assert_close(r.plan, known.plan, atol=1e-15, rtol=0)
+    assert float(r.value) == pytest.approx(known.value, abs=1e-14)
+    assert int(r.n_iter) == 1
+    assert r.converged
+    assert (r.g == 0).all()
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_free_rows_are_a_softmax_of_columns(wide):
+    known = testing.free_columns(n=3, m=17) if wide else testing.free_columns(n=17, m=3)
+    r = so.solve(known.cost.T, known.b, known.a, known.reg, unbalanced=(0, None), tol=1e-13)
+    torch.testing.assert_close(r.plan, known.plan.T, atol=1e-14, rtol=0)
+    assert r.converged
+    assert int(r.n_iter) <= 2
+
+
+def test_free_on_both_sides_is_the_kernel():
+    p = testing.random(6, 8, 0.2)
+    r = so.solve(p.cost, p.a, p.b, 0.2, unbalanced=0)
+    K = p.a[:, None] * p.b[None, :] * torch.exp(-p.cost / 0.2)
+    torch.testing.assert_close(r.plan, K, atol=1e-15, rtol=0)
+    assert int(r.n_iter) == 1
+    # min <P, C> + reg KL(P | a b^T) = reg (1 - |K|)
+    assert float(r.value) == pytest.approx(0.2 * (1 - float(K.sum())), abs=1e-14)
+
+
+def test_a_large_penalty_is_an_exact_marginal():
+    p = testing.random(6, 8, 0.2)
+    exact = so.solve(p.cost, p.a, p.b, 0.2, tol=1e-12)
+    nearly = so.solve(p.cost, p.a, p.b, 0.2, unbalanced=1e7, tol=1e-12)
+    torch.testing.assert_close(nearly.plan, exact.plan, atol=1e-7, rtol=0)
+    same = so.solve(p.cost, p.a, p.b, 0.2, unbalanced=INF, tol=1e-12)
+    torch.testing.assert_close(same.plan, exact.plan, atol=0, rtol=0)
+
+
+def test_a_row_without_partner_stays_at_home():
+    p = testing.random(6, 8, 0.2)
+    C = p.cost.clone()
+    C[2] = INF
+    r = so.solve(C, p.a, p.b, 0.2, unbalanced=0.5, tol=1e-12)
+    assert (r.plan[2] == 0).all()
+    assert r.converged
+    truth = testing.judge(C[[0, 1, 3, 4, 5]], p.a[[0, 1, 3, 4, 5]], p.b, 0.2, (0.5, 0.5))
+    torch.testing.assert_close(r.plan[[0, 1, 3, 4, 5]], truth.plan, atol=1e-11, rtol=0)
+    # its whole mass is paid for
+    assert float(r.value) == pytest.approx(truth.value + (0.5 + 0.2) * float(p.a[2]), abs=1e-10)
+
+
+def test_transposed_problems():
+    p = testing.random(6, 9, 0.1)
+    r = so.solve(p.cost, p.a, p.b, 0.1, unbalanced=(0.3, 1.0), tol=1e-12)
+    t = so.solve(p.cost.T, p.b, p.a, 0.1, unbalanced=(1.0, 0.3), tol=1e-12)
+    torch.testing.assert_close(t.plan.T, r.plan, atol=1e-11, rtol=0)
+
+
+def test_batches_of_relaxed_problems():
+    drawn = [testing.random(6, 9, seed=k) for k in range(4)]
+    a, b = torch.stack([p.a for p in drawn]), torch.stack([p.b for p in drawn])
+    reg = torch.tensor([0.05, 0.1, 0.5, 2.0], dtype=torch.float64)
+    r = so.solve(drawn[0].cost, a, b, reg, unbalanced=(0.3, 1.0), tol=1e-12)
+    for k in range(4):
+        truth = testing.judge(drawn[0].cost, a[k], b[k], float(reg[k]), (0.3, 1.0))
+        torch.testing.assert_close(r.plan[k], truth.plan, atol=1e-11, rtol=0)
+        assert float(r.value[k]) == pytest.approx(truth.value, abs=1e-10)
+
+
+@pytest.mark.parametrize("acceleration", [so.Plain(), so.Nesterov(), so.Anderson()], ids=str)
+def test_every_acceleration(acceleration):
+    p = testing.random(6, 9, 0.1)
+    truth = testing.judge(p.cost, p.a, p.b, 0.1, (0.3, 1.0))
+    method = so.Sinkhorn(acceleration)
+    r = so.solve(p.cost, p.a, p.b, 0.1, unbalanced=(0.3, 1.0), method=method, tol=1e-12)
+    torch.testing.assert_close(r.plan, truth.plan, atol=1e-11, rtol=0)
