@@ -285,7 +285,8 @@ class _Dual:
                 f = -reg * kappa_a * _log_sum(s + np.log(self.b)[None, :], 1)
                 s = f[:, None] / reg - self.C / reg
                 g = -reg * kappa_b * _log_sum(s + np.log(self.a)[:, None], 0)
-        return np.r_[f, g] / self.reg
+        start: Array = np.concatenate([f, g]) / self.reg
+        return start
 
 
 def _log_sum(s: Array, axis: int) -> Array:
