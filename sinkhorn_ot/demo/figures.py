@@ -89,7 +89,7 @@ def clusters(images: Tensor, labels: Tensor, found: dict[str, Tensor], shown: in
         found: Clusters by title, (N,) each.
         shown: Members drawn per cluster.
     """
-    figure = Figure(figsize=(4.6 * len(found), 3.75), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(found), 4), layout="constrained")
     for axes, (title, cluster) in zip(_row(figure, len(found)), found.items(), strict=True):
         axes.imshow(_wall(images, labels, cluster, shown).numpy(), interpolation="nearest")
         axes.set_axis_off()

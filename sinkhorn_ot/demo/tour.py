@@ -36,7 +36,7 @@ def transport(data: digits.Digits, out: Path) -> list[Path]:
     print("Cost: squared distance of the images.\n")
     plans = compare(so.PointCloud(x, y))
     plane = torch.pca_lowrank(torch.cat([x, y]), 2, niter=8)[2]
-    kept = {k: plans[k] for k in ("reg 1", "exact")}
+    kept = {k: plans[k] for k in ("reg 0.1", "exact")}
     second = figures.clouds(x @ plane, y @ plane, kept, ("threes", "eights"))
     return [
         figures.save(first, out / "transport_images.png"),
