@@ -35,7 +35,9 @@ def transport(data: digits.Digits, out: Path) -> list[Path]:
     print(f"\nTwo classes as clouds of {len(x)} and {len(y)} points in 64 dimensions.")
     print("Cost: squared distance of the images.\n")
     plans = compare(so.PointCloud(x, y))
-    plane = torch.pca_lowrank(torch.cat([x, y]), 2, niter=8)[2]
+    both = torch.cat([x, y])
+    # the two directions in which the points differ most
+    plane = torch.linalg.svd(both - both.mean(0), full_matrices=False).Vh[:2].T
     kept = {k: plans[k] for k in ("reg 0.1", "exact")}
     second = figures.clouds(x @ plane, y @ plane, kept, ("threes", "eights"))
     return [
