@@ -191,7 +191,11 @@ BAD = {
     "tol zero": ({"tol": 0.0}, "tol must be a finite number above zero, got 0.0"),
     "no sweeps": ({"max_iter": 0}, "max_iter must be a whole number of at least 1, got 0"),
     "short marginal": ({"marginal": torch.ones(3)}, r"marginal must have shape \(4,\).*got \(3,\)"),
-    "heads of marginal": ({"marginal": torch.ones(2, 4)}, r"marginal must have shape"),
+    "marginal with heads": ({"marginal": torch.ones(2, 4)}, "marginal must have shape"),
+    "other heads": (
+        {"log_probs": log_probs(9, 4, heads=3), "marginal": torch.ones(2, 4)},
+        r"marginal must have shape \(4,\) or \(..., 4\) to fit log_probs of \(3, 9, 4\)",
+    ),
     "negative share": ({"marginal": [1.0, -1.0, 1.0, 1.0]}, "marginal must be non-negative"),
     "no share": ({"marginal": torch.zeros(4)}, "marginal must have some positive weight"),
     "short init": ({"init": torch.ones(3)}, r"init must hold potentials of shape \(4,\).*\(3,\)"),
