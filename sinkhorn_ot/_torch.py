@@ -202,22 +202,32 @@ class Absorbed(_Blocks):
         if kernel is None:
             return super().curve(u, v, x)
         beta = torch.where(v > -math.inf, (v - self._v0).exp_(), 0.0)[:, :, None]
+        weight = (u - self._u0).exp_()[:, :, None].to(self._store)
         single = beta.to(self._store)
         scaled = None if x is None else (beta * x).to(self._store)
         out = torch.zeros_like(x) if x is not None else _square(v)
-        _, n, m = self.problem.shape
-        step = max(1, (1 << 20) // (len(v) * m * kernel.element_size()))
-        for start in range(0, n, step):
-            rows = slice(start, start + step)
-            block = kernel[:, rows]
-            mass = torch.matmul(block, single)
+        for some, rows in self._cached_parts(kernel):
+            block = kernel[some, rows]
+            mass = torch.matmul(block, single[some])
             # P / (P 1) has no row factor, P has exp(u - u0)
-            weight = (u[:, rows] - self._u0[:, rows]).exp_()[:, :, None].to(self._store) / mass
-            weight = torch.where(mass > 0, weight, 0.0)
-            y = block * weight if scaled is None else torch.matmul(block, scaled) * weight
-            out += torch.matmul(block.mT, y)
+            factor = torch.where(mass > 0, weight[some, rows] / mass, 0.0)
+            y = block * factor if scaled is None else torch.matmul(block, scaled[some]) * factor
+            out[some] += torch.matmul(block.mT, y)
         out *= beta
         return out if x is not None else out.mul_(beta.mT)
+
+    @staticmethod
+    def _cached_parts(kernel: Tensor) -> Iterator[tuple[slice, slice]]:
+        """Yield problems and rows whose kernel fits in cache: rows of one, or whole problems."""
+        batch, n, m = kernel.shape
+        fit = max(1, (1 << 20) // (m * kernel.element_size()))
+        if batch == 1:
+            for start in range(0, n, fit):
+                yield slice(0, 1), slice(start, start + fit)
+        else:
+            step = max(1, fit // n)
+            for start in range(0, batch, step):
+                yield slice(start, start + step), slice(0, n)
 
     def _build(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Exponentiate around minus the row maxima, then sweep."""

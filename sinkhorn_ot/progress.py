@@ -22,7 +22,7 @@ def watch(
     from tqdm.auto import tqdm
 
     digits = max(1.0, -math.log10(tol))
-    with tqdm(total=round(digits, 1), bar_format=_FORMAT, desc="sinkhorn") as bar:
+    with tqdm(total=round(digits, 1), bar_format=_FORMAT, desc="sinkhorn", miniters=0) as bar:
 
         def told(progress: Progress) -> bool:
             if progress.reg_factor == 1 and progress.marginal_error > 0:
@@ -32,7 +32,10 @@ def watch(
                 sweep=f"{progress.n_iter}/{max_iter}",
                 running=progress.running,
                 reg=f"x{progress.reg_factor:g}",
+                refresh=False,
             )
+            # draws at most every tenth of a second
+            bar.update(0)
             return bool(callback and callback(progress))
 
         yield told
