@@ -64,9 +64,9 @@ def _scale(e, a, b, s, steps):
         t = tl.where(b > 0, b / s, 1.0)
         e *= t[:, None, :]
         row, column = row * w, column * t
-        least_row = tl.minimum(least_row, tl.where(a > 0, total, 1.0))
-        least_column = tl.minimum(least_column, tl.where(b > 0, s, 1.0))
-    # the first nan comes from a sum of zero, which is small enough
+        # a nan is passed over, but it came from a sum of zero, which was not
+        least_row = tl.where((a > 0) & (total < least_row), total, least_row)
+        least_column = tl.where((b > 0) & (s < least_column), s, least_column)
     return row, column, tl.minimum(tl.min(least_row, 1), tl.min(least_column, 1)) > TINY
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,13 @@ from torch import Tensor
 
 
 pytest.importorskip("triton", reason="triton is not installed, so there are no kernels to test")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Pass over a warning of NumPy that older interpreters of triton cause by themselves."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.filterwarnings("ignore:Conversion of an array"))
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +78,9 @@ def dense() -> Callable[..., Dense]:
 def within_budget() -> Callable[..., None]:
     """Return a check: at most twice the error of eager float32 code, and a few ulps."""
 
-    def check(got: Tensor, eager: Tensor, truth: Tensor, what: str = "", ulps: float = 4) -> None:
+    def check(
+        got: Tensor, eager: Tensor, truth: Tensor, what: str = "", ulps: float = 4, scale: float = 0
+    ) -> None:
         assert got.shape == truth.shape, (what, got.shape, truth.shape)
         finite = truth.isfinite()
         # infinities and signs of them must agree to the letter
@@ -78,10 +88,11 @@ def within_budget() -> Callable[..., None]:
         assert got[finite].isfinite().all(), f"{what}: not finite"
         if not finite.any():
             return
-        scale = truth[finite].abs().max().item()
+        # a logarithm near zero is still made of terms of some `scale`
+        size = max(scale, truth[finite].abs().max().item())
         spent = (got.double() - truth)[finite].abs().max().item()
         allowed = (eager.double() - truth)[finite].abs().max().item()
-        budget = 2 * allowed + ulps * 2**-24 * scale
+        budget = 2 * allowed + ulps * 2**-24 * size
         assert spent <= budget, f"{what}: error {spent:.3g} over a budget of {budget:.3g}"
 
     return check

@@ -42,8 +42,8 @@ def case(width):
     return lambda new: greedy[(1,)](new(9, width), new(width), 9, W=width, num_warps=1, **OPTIONS)
 
 bounds = {"greedy": Bound(("W",), instructions=4, mufu=1)}
-for width in (1024, 16384):
-    for row, bound in inspect.inspect({"": case(width)}, bounds, ["sm_80", "sm_90", "sm_100"]):
+for width in (1024, 8192):
+    for row, bound in inspect.inspect({"": case(width)}, bounds, ["sm_90"]):
         print(width, row.target, row.code.spills, list(row.violations(bound)))
 slow = Bound(("W",), instructions=1, mufu=0.5, wide=False)
 for row, _ in inspect.inspect({"": case(1024)}, bounds, ["sm_90"]):
@@ -56,11 +56,9 @@ def test_the_gate_catches_a_kernel_that_spills(tmp_path):
     script.write_text(SPILLING)
     done = child(str(script))
     assert done.returncode == 0, done.stderr[-3000:]
-    lines = done.stdout.splitlines()
-    for line in lines[:3]:
-        assert line.startswith("1024")
-        assert line.endswith("[]"), line
-    for line in lines[3:6]:
-        assert line.startswith("16384")
-        assert "spills" in line, line
-    assert lines[6] == "slow 2"
+    sound, spilling, slow = done.stdout.splitlines()
+    assert sound.startswith("1024")
+    assert sound.endswith("[]")
+    assert spilling.startswith("8192")
+    assert " spills" in spilling
+    assert slow == "slow 2"
