@@ -13,14 +13,15 @@ import sinkhorn_ot as so
 from sinkhorn_ot import testing
 
 
+BOOLEANS = st.booleans()
+
+
 @st.composite
-def problems(draw, most=12, zeros=None, least_reg=3e-3):
+def problems(draw, most=12, zeros=BOOLEANS, least_reg=3e-3):
     """A random problem of up to `most` points a side."""
     n, m = draw(st.integers(1, most)), draw(st.integers(1, most))
     reg = 10 ** draw(st.floats(math.log10(least_reg), 1))
-    return testing.random(
-        n, m, reg, zeros=draw(zeros or st.booleans()), seed=draw(st.integers(0, 10**6))
-    )
+    return testing.random(n, m, reg, zeros=draw(zeros), seed=draw(st.integers(0, 10**6)))
 
 
 def solve(p: testing.Random, **options) -> so.Transport:
