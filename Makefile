@@ -21,6 +21,8 @@ bench: .venv/ready
 	$(BIN)/python bench/crosscheck.py
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/vs_pot.py
+	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/vs_pot.py
 
 docs: .venv/ready
 	$(BIN)/mkdocs serve

@@ -228,7 +228,9 @@ class _Dual:
         """Return the gradient, which is what the marginals lack, and minus the Hessian."""
         P = self.plan(z)
         gradient, curvature = [], []
-        for mass, (potential, weight, rho) in zip((P.sum(1), P.sum(0)), self._sides(z), strict=True):
+        for mass, (potential, weight, rho) in zip(
+            (P.sum(1), P.sum(0)), self._sides(z), strict=True
+        ):
             relaxed = 0 < rho < math.inf
             target = weight * np.exp(-potential / rho) if relaxed else weight
             gradient.append(target - mass)

@@ -1,4 +1,4 @@
-"""Every way to step reaches the same solution; the clever ones in fewer sweeps, and none is lost."""
+"""Every way to step finds the same solution; the clever ones sooner, and none is lost."""
 
 import pytest
 import torch

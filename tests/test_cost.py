@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import sinkhorn_ot as so
 from sinkhorn_ot.cost import METRICS, as_cost, blocks
@@ -60,7 +61,9 @@ def test_distances_far_from_the_origin_keep_their_digits(metric):
 def test_single_precision_points_make_double_precision_costs():
     x, y = cloud(7, 3).float(), cloud(11, 3, seed=1).float()
     C = so.PointCloud(x, y).flat(torch.Size([1])).rows(0, 7)[0]
-    torch.testing.assert_close(C.double(), formula(x.double(), y.double(), "sqeuclidean"), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        C.double(), formula(x.double(), y.double(), "sqeuclidean"), atol=1e-12, rtol=0
+    )
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (3, 100_000), (1000, 999)])
@@ -81,7 +84,7 @@ def test_memory_of_a_point_cloud_solve_does_not_grow_with_pairs(monkeypatch):
     monkeypatch.setattr("sinkhorn_ot.backends._BUDGET", 0)
     seen = []
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
             if isinstance(out, torch.Tensor):
@@ -91,5 +94,6 @@ def test_memory_of_a_point_cloud_solve_does_not_grow_with_pairs(monkeypatch):
     n = 1500
     with Watch():
         r = so.solve(so.PointCloud(cloud(n, 2), cloud(n, 2, seed=1)), reg=1.0, tol=1e-2)
-        r.value, r.apply(torch.ones(n).double()), r.certificate()
+        assert float(r.certificate().lower) <= float(r.value)
+        r.apply(torch.ones(n).double())
     assert max(seen) < n * n / 20

@@ -19,7 +19,7 @@ def test_it_is_flat_and_frozen():
     assert p.shape == (6, 4, 5)
     assert p.batch_shape == (2, 3)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        p.reg = p.reg
+        p.reg = p.reg  # type: ignore[misc]
 
 
 def test_work_is_double_on_a_cpu_and_answers_keep_the_callers_dtype():
@@ -64,7 +64,8 @@ def test_penalties(unbalanced, relax):
 
 
 @pytest.mark.parametrize(
-    "reg", [0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5), torch.tensor([0.5, 0.5]), [0.5] * 2]
+    "reg",
+    [0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5), torch.tensor([0.5, 0.5]), [0.5] * 2],
 )
 def test_reg(reg):
     p = make(P.cost.expand(2, 4, 5), reg=reg)

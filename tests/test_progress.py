@@ -61,7 +61,9 @@ def test_progress_and_callback_together(capfd):
 
 
 def test_failure_warns_at_the_callers_line():
-    with pytest.warns(so.ConvergenceWarning, match="Ran out of iterations.*marginal_error") as heard:
+    with pytest.warns(
+        so.ConvergenceWarning, match="Ran out of iterations.*marginal_error"
+    ) as heard:
         so.solve(P.cost, P.a, P.b, P.reg, max_iter=3)
     assert heard[0].filename == __file__
 
@@ -69,8 +71,10 @@ def test_failure_warns_at_the_callers_line():
 def test_failure_raises_with_the_result():
     with pytest.raises(so.ConvergenceError, match="Ran out of iterations") as caught:
         so.solve(P.cost, P.a, P.b, P.reg, max_iter=3, on_fail="raise")
-    assert int(caught.value.result.n_iter) == 3
-    assert float(caught.value.result.marginal_error) > 1e-9
+    reached = caught.value.result
+    assert isinstance(reached, so.Transport)
+    assert int(reached.n_iter) == 3
+    assert float(reached.marginal_error) > 1e-9
 
 
 def test_failure_is_kept_quiet_when_asked():

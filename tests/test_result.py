@@ -129,7 +129,15 @@ def test_bounds_hold_the_optimum(reg, zeros):
 def test_everything_has_the_shape_of_the_batch():
     C = torch.rand(2, 3, 4, 5).double()
     r = so.solve(C, reg=0.3)
-    for name in ("value", "value_linear", "dual_value", "gap", "marginal_error", "converged", "n_iter"):
+    for name in (
+        "value",
+        "value_linear",
+        "dual_value",
+        "gap",
+        "marginal_error",
+        "converged",
+        "n_iter",
+    ):
         assert getattr(r, name).shape == (2, 3), name
     assert r.plan.shape == r.round().shape == (2, 3, 4, 5)
     assert r.f.shape == r.certificate().f.shape == (2, 3, 4)

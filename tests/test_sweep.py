@@ -1,4 +1,4 @@
-"""Every implementation of the primitive against the reference, and the reference against formulas."""
+"""Every implementation of the primitive against the reference; the reference against formulas."""
 
 import math
 
@@ -69,7 +69,9 @@ def check(p: Problem, stride: float = 1.0) -> None:
             try:
                 assert_same(u, want_u, rtol + 10 * p.resolution)
                 # what is left out of a stored kernel is nothing beside the mass
-                assert_same(s, want_s, 10 * rtol + 10 * p.resolution, least=-50 if rtol > 1e-9 else -600)
+                assert_same(
+                    s, want_s, 10 * rtol + 10 * p.resolution, least=-50 if rtol > 1e-9 else -600
+                )
             except AssertionError as error:
                 raise AssertionError(f"{name}: {error}") from None
 
@@ -120,7 +122,9 @@ def test_potentials_that_jump():
 
 def test_forbidden_pairs():
     p = testing.random(17, 23)
-    C = p.cost.masked_fill(torch.rand(17, 23, generator=torch.Generator().manual_seed(0)) < 0.6, INF)
+    C = p.cost.masked_fill(
+        torch.rand(17, 23, generator=torch.Generator().manual_seed(0)) < 0.6, INF
+    )
     C[0], C[:, 0] = p.cost[0], p.cost[:, 0]
     check(problem(17, 23, C=C))
     check(problem(17, 23, C=C, batch=3))
@@ -170,7 +174,11 @@ def test_passes_over_the_plan(batch):
     x, y = (torch.randn(batch, k, 2, generator=generator).double() for k in (9, 130))
     for name, (sweep, rtol) in implementations(p).items():
         sweep.sweep(None, v)
-        same = {"rtol": 10 * rtol, "atol": 10 * rtol, "msg": lambda text, name=name: f"{name}: {text}"}
+        same = {
+            "rtol": 10 * rtol,
+            "atol": 10 * rtol,
+            "msg": lambda text, name=name: f"{name}: {text}",
+        }
         torch.testing.assert_close(sweep.apply(u, v, x), reference.apply(u, v, x), **same)
         wanted = reference.apply(u, v, y, True)
         torch.testing.assert_close(sweep.apply(u, v, y, True), wanted, **same)
