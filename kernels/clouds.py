@@ -1,0 +1,270 @@
+"""Two clouds of points as the kernels read them: placed near the origin, scaled, split into fp16.
+
+Every metric is one formula, `C_ij = norm_i + norm_j - <x_i, y_j>`, with the factor of the product
+folded into the scales. Few coordinates skip it: their differences are squared in fp32, which keeps
+the cost of close points exact to its last digits and costs less than the exponential beside it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+METRICS = ("sqeuclidean", "dot", "cosine")
+PRECISIONS = ("fp16x3", "tf32", "fp32")
+
+# up to here plain multiply-adds hide behind the exponential; beyond it tensor cores win
+MAX_DIRECT = 8
+# the longest rows of points that stay on chip while columns stream past
+MAX_RESIDENT = 128
+# fp16 ends at 65504: the largest coordinate lands on 2^12, and what hi leaves to lo stays normal
+_TOP = 12
+
+
+class Side(NamedTuple):
+    """One cloud, in the order a kernel reads it.
+
+    Attributes:
+        points: Scaled coordinates (1 or B, n, D) in fp16 or fp32, padded with zeros to D; for
+            direct kinds (1 or B, d, n padded to 16) in fp32.
+        rest: What fp16 rounding took from `points`, same shape, or None where it took nothing.
+        norm: The part of the cost that is this point's own, (1 or B, n), or None for nothing.
+        scale: What a coordinate must be multiplied with, (1 or B,), or None for one.
+        size: Number of points.
+        pitch: Elements of `points` from one problem to the next; 0 if they share the cloud.
+        step: Elements of `norm` from one problem to the next.
+        alone: Elements of `scale` from one problem to the next.
+    """
+
+    points: Tensor
+    rest: Tensor | None
+    norm: Tensor | None
+    scale: Tensor | None
+    size: int
+    pitch: int
+    step: int
+    alone: int
+
+
+@dataclass(frozen=True, eq=False)
+class Clouds:
+    """What the point-cloud kernels take: build it once per problem with `place`, whatever reg is.
+
+    Attributes:
+        rows: The resident side, one result per point.
+        columns: The side that streams past.
+        kind: "difference" or "product" in fp32, or "matrix" on tensor cores.
+        precision: How a matrix product rounds: "fp16x3", "tf32" or "fp32".
+        width: Coordinates per stored point.
+        batch: Number of clouds, 1 if all problems share them.
+    """
+
+    rows: Side
+    columns: Side
+    kind: str
+    precision: str
+    width: int
+    batch: int
+
+    @property
+    def chunk(self) -> int:
+        """Coordinates that a program holds at a time; all of them where they fit."""
+        return self.width if self.width <= MAX_RESIDENT else 64
+
+    def swapped(self) -> "Clouds":
+        """Return the transposed problem."""
+        return replace(self, rows=self.columns, columns=self.rows)
+
+
+def place(x: Tensor, y: Tensor, *, metric: str, precision: str = "fp16x3") -> Clouds:
+    """Return the clouds in the kernels' form; O((n + m) d) memory, no synchronisation.
+
+    Squared distances ignore the origin and rounding does not, so those clouds are centred, on a
+    point of the input's own grid: 16-bit inputs then lose nothing to the shift.
+
+    Args:
+        x: Source points, shape (1 or B, n, d).
+        y: Target points, shape (1 or B, m, d).
+        metric: "sqeuclidean", "dot" or "cosine".
+        precision: "fp16x3" splits a coordinate into two fp16 numbers and takes three products,
+            22 bits in all; "tf32" takes one product of 11 bits; "fp32" rounds nothing. Few
+            coordinates are always computed in fp32, and fp16 or bf16 points under "dot" in one
+            product without rounding, unless "tf32" or "fp32" is asked for.
+
+    Raises:
+        ValueError: If the metric or the precision is unknown.
+    """
+    for name, value, valid in (("metric", metric, METRICS), ("precision", precision, PRECISIONS)):
+        if value not in valid:
+            raise ValueError(f"{name} must be one of {', '.join(valid)}, got {value!r}")
+    d = x.shape[-1]
+    exact = metric == "dot" and x.dtype in (torch.float16, torch.bfloat16)
+    x, y = _placed(x, y, metric)
+    batch = max(x.shape[0], y.shape[0])
+    if d <= MAX_DIRECT:
+        kind = "difference" if metric == "sqeuclidean" else "product"
+        norm = 0.5 if metric == "cosine" else None
+        return Clouds(_direct(x, norm), _direct(y, norm), kind, "fp32", d, batch)
+    width = max(16, triton.next_power_of_2(d)) if d <= MAX_RESIDENT else -(-d // 64) * 64
+    slope = 2.0 if metric == "sqeuclidean" else 1.0
+    if precision != "fp16x3":
+        sides = (_whole(t, metric, width, s) for t, s in ((x, slope), (y, 1.0)))
+    else:
+        sides = (_split(t, metric, width, s, exact) for t, s in ((x, slope), (y, 1.0)))
+    return Clouds(*sides, "matrix", precision, width, batch)
+
+
+def _placed(x: Tensor, y: Tensor, metric: str) -> tuple[Tensor, Tensor]:
+    """Return the clouds in fp32 or fp64, centred or normalised where the metric asks for it."""
+    given, work = x.dtype, torch.float64 if x.dtype == torch.float64 else torch.float32
+    x, y = x.to(work), y.to(work)
+    if metric == "cosine":
+        return torch.nn.functional.normalize(x, dim=-1), torch.nn.functional.normalize(y, dim=-1)
+    if metric == "sqeuclidean":
+        # a cloud shared by problems can have one centre only
+        over = (-2,) if x.shape[0] == y.shape[0] else (0, -2)
+        centre = (x.mean(over, keepdim=True) + y.mean(over, keepdim=True)) / 2
+        centre = centre.to(given).to(work)
+        return x - centre, y - centre
+    return x, y
+
+
+def _direct(x: Tensor, norm: float | None) -> Side:
+    """Return a cloud of few coordinates, one contiguous line per coordinate."""
+    batch, n, d = x.shape
+    points = x.new_zeros((batch, d, -(-n // 16) * 16), dtype=torch.float32)
+    points[..., :n] = x.mT
+    own = None if norm is None else x.new_full((1, n), norm, dtype=torch.float32)
+    return Side(points, None, own, None, n, points.stride(0) * (batch > 1), 0, 0)
+
+
+def _norm(x: Tensor, metric: str) -> Tensor | None:
+    """Return the part of the cost that belongs to one point alone."""
+    if metric == "sqeuclidean":
+        return x.square().sum(-1, dtype=torch.float64).float()
+    return x.new_full(x.shape[:2], 0.5, dtype=torch.float32) if metric == "cosine" else None
+
+
+def _side(coordinates: tuple[Tensor, Tensor | None], norm: Tensor | None, scale: Tensor) -> Side:
+    points, rest = coordinates
+    batch, n, _ = points.shape
+    many = int(batch > 1)
+    return Side(points, rest, norm, scale, n, points.stride(0) * many, n * many, many)
+
+
+def _whole(x: Tensor, metric: str, width: int, slope: float) -> Side:
+    """Return a cloud of fp32 coordinates for one matrix product."""
+    points = torch.nn.functional.pad(x.float(), (0, width - x.shape[-1]))
+    scale = torch.full(x.shape[:1], slope, dtype=torch.float32, device=x.device)
+    return _side((points.contiguous(), None), _norm(x, metric), scale)
+
+
+def _split(x: Tensor, metric: str, width: int, slope: float, exact: bool) -> Side:
+    """Return a cloud as fp16 numbers and, unless they are exact, the fp16 numbers they miss."""
+    _, exponent = torch.frexp(x.abs().amax((1, 2)).clamp(2.0**-60, 2.0**60).float())
+    scaled = torch.ldexp(x, (_TOP - exponent)[:, None, None])
+    points = torch.zeros((*x.shape[:2], width), dtype=torch.float16, device=x.device)
+    points[..., : x.shape[-1]] = scaled
+    rest = None
+    if not exact:
+        rest = torch.zeros_like(points)
+        rest[..., : x.shape[-1]] = scaled - points[..., : x.shape[-1]]
+    scale = torch.ldexp(torch.full_like(exponent, 1, dtype=torch.float32), exponent - _TOP) * slope
+    return _side((points, rest), _norm(x, metric), scale)
+
+
+@triton.jit
+def slope(rows, columns, batch, c, KIND: tl.constexpr):
+    """Return the factor of a stored pair in the exponent, c = log2(e) / reg."""
+    factor = c
+    if KIND == "difference":
+        factor = -c
+    if rows.scale is not None:
+        factor *= tl.load(rows.scale + batch * rows.alone)
+        factor *= tl.load(columns.scale + batch * columns.alone)
+    return factor
+
+
+@triton.jit
+def own_cost(side, batch, i, c):
+    """Return c * norm for the points i of one side, (I,)."""
+    cost = tl.zeros(i.shape, tl.float32)
+    if side.norm is not None:
+        cost += c * tl.load(side.norm + batch * side.step + i, mask=i < side.size, other=0.0)
+    return cost
+
+
+@triton.jit
+def line(side, batch, i, k):
+    """Return coordinate k of points i of a direct cloud, (I,)."""
+    pitch = tl.cdiv(side.size, 16) * 16
+    at = side.points + batch * side.pitch + k * pitch + i
+    return tl.load(at, mask=i < side.size, other=0.0)
+
+
+@triton.jit
+def block(points, side, batch, i, k, D: tl.constexpr):
+    """Return coordinates k of points i, (I, K)."""
+    at = points + batch * side.pitch + i.to(tl.int64)[:, None] * D + k[None, :]
+    return tl.load(at, mask=(i < side.size)[:, None], other=0.0)
+
+
+@triton.jit
+def parts(side, batch, i, k, D: tl.constexpr):
+    """Return both fp16 parts of coordinates k of points i; twice the same where there is one."""
+    first = block(side.points, side, batch, i, k, D)
+    rest = first
+    if side.rest is not None:
+        rest = block(side.rest, side, batch, i, k, D)
+    return first, rest
+
+
+@triton.jit
+def multiply(x, x_rest, y, y_rest, total, SPLIT: tl.constexpr, PRECISION: tl.constexpr):
+    """Add x @ y; split numbers take three products, the small ones first."""
+    if SPLIT:
+        total = tl.dot(x_rest, y, total)
+        total = tl.dot(x, y_rest, total)
+        total = tl.dot(x, y, total)
+    else:
+        total = tl.dot(x, y, total, input_precision=PRECISION)
+    return total
+
+
+@triton.jit
+def hold(rows, batch, i, KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr):
+    """Return the row points to keep on chip, or a placeholder where they are too long."""
+    if KIND == "matrix" and D == CHUNK:
+        return parts(rows, batch, i, tl.arange(0, D), D)
+    return i, i
+
+
+@triton.jit
+def pairs(
+    rows, columns, batch, i, j, held,
+    KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Return <x_i, y_j>, or |x_i - y_j|^2 of the kind "difference", before scales, (I, J)."""
+    total = tl.zeros([i.shape[0], j.shape[0]], tl.float32)
+    if KIND == "matrix":
+        SPLIT: tl.constexpr = rows.rest is not None
+        x, x_rest = held
+        for k0 in range(0, D, CHUNK):
+            k = k0 + tl.arange(0, CHUNK)
+            if D > CHUNK:
+                x, x_rest = parts(rows, batch, i, k, D)
+            y, y_rest = parts(columns, batch, j, k, D)
+            total = multiply(x, x_rest, y.T, y_rest.T, total, SPLIT, PRECISION)
+    else:
+        for k in tl.static_range(D):
+            x = line(rows, batch, i, k)[:, None]
+            y = line(columns, batch, j, k)[None, :]
+            if KIND == "difference":
+                total += (x - y) * (x - y)
+            else:
+                total += x * y
+    return total

@@ -1,0 +1,246 @@
+"""Sums of exponentials over clouds of points: the cost is made on chip and never stored.
+
+One kernel keeps a block of points and streams the other side past it. A sweep runs it twice, rows
+then columns, with the two clouds changing places. Two products and two exponentials per entry and
+iteration are the price of exactness in O(n + m) memory: an entry may enter a column sum only after
+its row potential has moved, which needs the whole row, and by then the row's first entries are gone
+unless n m of them are stored.
+"""
+
+from typing import NamedTuple
+
+import triton
+import triton.language as tl
+from torch import Tensor, empty, empty_like, float32
+
+from .clouds import Clouds, hold, own_cost, pairs, slope
+from .configs import OPTIONS, multiprocessors, power_of_two
+from .tiles import HUGE, LN2, LOG2E, TINY, finite, fold, merge
+
+
+@triton.jit
+def _stream(
+    rows, columns, v, batch, i, start, stop, c, lift,
+    ONLINE: tl.constexpr, KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr,
+    PRECISION: tl.constexpr, BN: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """Sum 2^(exponent - lift) over the columns start:stop; `ONLINE` finds the lift as it goes."""
+    BM: tl.constexpr = i.shape[0]
+    held = hold(rows, batch, i, KIND, D, CHUNK)
+    factor = slope(rows, columns, batch, c, KIND)
+    if ONLINE:
+        total = tl.zeros([BM], tl.float32)
+        lift = tl.full([BM], -float("inf"), tl.float32)
+    else:
+        # one accumulator per entry of a tile: no reduction between lanes inside the loop
+        total = tl.zeros([BM, BN], tl.float32)
+    for j0 in tl.range(start, stop, BN, num_stages=STAGES):
+        j = j0 + tl.arange(0, BN)
+        w = tl.load(v + batch * columns.size + j, mask=j < stop, other=-float("inf")) * LOG2E
+        w -= own_cost(columns, batch, j, c)
+        z = pairs(rows, columns, batch, i, j, held, KIND, D, CHUNK, PRECISION) * factor
+        if ONLINE:
+            lift, total = fold(lift, total, z + w[None, :], 1)
+        else:
+            total += tl.exp2(z + (w[None, :] - lift[:, None]))
+    if not ONLINE:
+        total = tl.sum(total, 1)
+    return lift, total
+
+
+@triton.jit
+def _guess(own, weight, at, inside, MODE: tl.constexpr):
+    """Return what log2 of a sum should be, from the last iteration, and which sums matter.
+
+    A row that has its marginal obeys u = log a - L, so its guess is log a - u. A column's is -v,
+    which makes its sum the mass that it receives.
+    """
+    if MODE == "log":
+        return tl.load(own + at, mask=inside, other=0.0) * LOG2E, inside
+    u = tl.load(own + at, mask=inside, other=-float("inf"))
+    wanted = inside & (u > -float("inf"))
+    guess = -u * LOG2E
+    if MODE == "row":
+        a = tl.load(weight + at, mask=inside, other=0.0)
+        wanted = inside & (a > 0)
+        guess += tl.log2(tl.where(a > 0, a, 1.0))
+    return tl.where(wanted, guess, 0.0), wanted
+
+
+@triton.jit
+def _answer(own, weight, kappa, batch, at, inside, log_sum, MODE: tl.constexpr):
+    """Return the natural logarithm of the sum, of the mass, or the potential that answers it."""
+    if MODE == "row":
+        a = tl.load(weight + at, mask=inside, other=0.0)
+        elastic = 1.0
+        if kappa is not None:
+            elastic = tl.load(kappa + batch)
+        moved = tl.log2(tl.where(a > 0, a, 1.0)) - elastic * log_sum
+        log_sum = tl.where(a > 0, moved, -float("inf"))
+    if MODE == "column":
+        v = tl.load(own + at, mask=inside, other=-float("inf"))
+        log_sum = tl.where(v > -float("inf"), v * LOG2E + log_sum, -float("inf"))
+    return log_sum * LN2
+
+
+@triton.jit
+def _log_sums(
+    rows, columns, v, own, weight, kappa, inv_reg, out, lifts, totals, blocks, spans, span,
+    MODE: tl.constexpr, ONLINE: tl.constexpr, STEP: tl.constexpr, SPANS: tl.constexpr,
+    KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """Sum a block of rows over all columns ("whole"), over one span ("span"), or join the spans."""
+    program = tl.program_id(0)
+    batch = (program // blocks).to(tl.int64)
+    i = program % blocks * BM + tl.arange(0, BM)
+    inside = i < rows.size
+    at = batch * rows.size + i
+    c = tl.load(inv_reg + batch) * LOG2E
+    own_i = own_cost(rows, batch, i, c)
+    # a sum taken from its running maximum cannot be lost
+    lift, wanted = own_i, i < 0
+    if not ONLINE:
+        lift, wanted = _guess(own, weight, at, inside, MODE)
+        lift += own_i
+
+    if STEP == "join":
+        s = tl.arange(0, SPANS)
+        part = (s.to(tl.int64) * tl.num_programs(0) + program)[:, None] * BM
+        part += tl.arange(0, BM)[None, :]
+        total = tl.load(totals + part, mask=(s < spans)[:, None], other=0.0)
+        if ONLINE:
+            peak = tl.load(lifts + part, mask=(s < spans)[:, None], other=-float("inf"))
+            lift, total = merge(peak, total, 0)
+        else:
+            total = tl.sum(total, 0)
+    else:
+        start = tl.program_id(1) * span
+        lift, total = _stream(
+            rows, columns, v, batch, i, start, tl.minimum(start + span, columns.size), c, lift,
+            ONLINE, KIND, D, CHUNK, PRECISION, BN, STAGES,
+        )  # fmt: skip
+
+    if STEP == "span":
+        part = (tl.program_id(1).to(tl.int64) * tl.num_programs(0) + program) * BM
+        tl.store(totals + part + tl.arange(0, BM), total)
+        if ONLINE:
+            tl.store(lifts + part + tl.arange(0, BM), lift)
+    else:
+        if not ONLINE:
+            lost = wanted & ~((total > TINY) & (total < HUGE))
+            if tl.max(lost.to(tl.int32), 0) > 0:
+                peak, again = _stream(
+                    rows, columns, v, batch, i, 0, columns.size, c, lift,
+                    True, KIND, D, CHUNK, PRECISION, BN, STAGES,
+                )  # fmt: skip
+                lift, total = tl.where(lost, peak, lift), tl.where(lost, again, total)
+        log_sum = finite(lift) + tl.log2(total) - own_i
+        answer = _answer(own, weight, kappa, batch, at, inside, log_sum, MODE)
+        tl.store(out + at, answer, mask=inside)
+
+
+class Tiles(NamedTuple):
+    """Block sizes of one launch.
+
+    Attributes:
+        BM: Resident points of a program.
+        BN: Points that stream past at a time.
+        warps: Warps of a program.
+        stages: Depth of the pipeline of loads.
+        slots: Programs that a multiprocessor is expected to hold.
+    """
+
+    BM: int
+    BN: int
+    warps: int
+    stages: int
+    slots: int
+
+
+def tiles(clouds: Clouds) -> Tiles:
+    """Return the block sizes that fit these clouds on chip."""
+    if clouds.kind != "matrix":
+        return Tiles(32, 128, 4, 2, 4)
+    if clouds.width <= 64:
+        return Tiles(128, 64, 8, 2, 2)
+    return Tiles(64, 64, 4, 2, 2)
+
+
+def spans_for(programs: int, columns: int, slots: int) -> int:
+    """Return in how many spans to cut the columns so that no multiprocessor waits for the last.
+
+    Args:
+        programs: Blocks of rows, over the whole batch.
+        columns: Blocks of columns that one of them walks along.
+        slots: Programs that run at the same time.
+    """
+    # below four blocks a program's start costs more than its turn
+    most = max(1, min(64, columns // 4))
+    return min(range(1, most + 1), key=lambda s: (-(-programs * s // slots) / s + 0.02 * s, s))
+
+
+def _launch(
+    clouds: Clouds, v: Tensor, inv_reg: Tensor, *, mode: str, online: bool,
+    own: Tensor | None, weight: Tensor | None = None, kappa: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Return one number per row point, (B, n)."""
+    batch, n, m = v.shape[0], clouds.rows.size, clouds.columns.size
+    BM, BN, warps, stages, slots = tiles(clouds)
+    blocks = triton.cdiv(n, BM)
+    programs = batch * blocks
+    spans = spans_for(programs, triton.cdiv(m, BN), slots * multiprocessors(v.device))
+    span = triton.cdiv(triton.cdiv(m, spans), BN) * BN
+    spans = triton.cdiv(m, span)
+    out = empty((batch, n), dtype=float32, device=v.device)
+    totals = empty((spans, programs, BM), dtype=float32, device=v.device) if spans > 1 else None
+    lifts = empty_like(totals) if online and totals is not None else None
+    for step, parts in (("whole", 1),) if spans == 1 else (("span", spans), ("join", 1)):
+        _log_sums[programs, parts](
+            clouds.rows, clouds.columns, v, own, weight, kappa, inv_reg, out, lifts, totals,
+            blocks, spans, span, MODE=mode, ONLINE=online, STEP=step, SPANS=power_of_two(spans, 1),
+            KIND=clouds.kind, D=clouds.width, CHUNK=clouds.chunk, PRECISION=clouds.precision,
+            BM=BM, BN=BN, STAGES=stages, num_warps=warps, **OPTIONS,
+        )  # fmt: skip
+    return out
+
+
+def log_sum_rows(
+    clouds: Clouds, v: Tensor, inv_reg: Tensor, *, guess: Tensor | None = None
+) -> Tensor:
+    """Return log sum_j exp(v_j - C_ij / reg), shape (B, n).
+
+    Args:
+        clouds: What `place` returned; `clouds.swapped()` sums over rows instead.
+        v: Scaled column potential, fp32, (B, m), contiguous; -inf where the weight is zero.
+        inv_reg: 1 / reg, fp32, (B,).
+        guess: Roughly the result, (B, n), such as that of the last iteration. It saves the
+            running maximum; rows that it would take out of range are summed again without.
+    """
+    return _launch(clouds, v, inv_reg, mode="log", own=guess, online=guess is None)
+
+
+def sweep(
+    clouds: Clouds, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor, *,
+    kappa: Tensor | None = None, first: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Move the row potential, then sum the columns of the plan.
+
+    Args:
+        clouds: What `place` returned.
+        u: Scaled row potential of the last iteration, fp32, (B, n), contiguous; keeps numbers in
+            range and changes nothing else. Not read if `first`.
+        v: Scaled column potential, fp32, (B, m), contiguous; -inf where the weight is zero.
+        a: Row weights, fp32, (B, n), contiguous.
+        inv_reg: 1 / reg, fp32, (B,).
+        kappa: Elasticity of relaxed rows, (B,); None for exact ones.
+        first: Whether `u` and `v` are no guide to the sums: take running maxima.
+
+    Returns:
+        The new row potential (B, n), -inf where the weight is zero, and the logarithm of the
+        plan's column sums (B, m), which has no smallest number to fall below.
+    """
+    online = first or u is None
+    u = _launch(clouds, v, inv_reg, mode="row", online=online, own=u, weight=a, kappa=kappa)
+    log_s = _launch(clouds.swapped(), u, inv_reg, mode="column", online=online, own=v)
+    return u, log_s
