@@ -238,9 +238,10 @@ def multiply(x, x_rest, y, y_rest, total, SPLIT: tl.constexpr, PRECISION: tl.con
 @triton.jit
 def hold(rows, batch, i, KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr):
     """Return the row points to keep on chip, or a placeholder where they are too long."""
+    held = i, i
     if KIND == "matrix" and D == CHUNK:
-        return parts(rows, batch, i, tl.arange(0, D), D)
-    return i, i
+        held = parts(rows, batch, i, tl.arange(0, D), D)
+    return held
 
 
 @triton.jit
@@ -248,21 +249,28 @@ def pairs(
     rows, columns, batch, i, j, held,
     KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Return <x_i, y_j>, or |x_i - y_j|^2 of the kind "difference", before scales, (I, J)."""
-    total = tl.zeros([i.shape[0], j.shape[0]], tl.float32)
+    """Return <x_i, y_j>, or |x_i - y_j|^2 of the kind "difference", before scales.
+
+    The tile is (I, J) from tensor cores. Direct kinds make it (J, I): lanes lie along its last
+    axis, so a thread owns whole rows and sums them without asking its neighbours.
+    """
     if KIND == "matrix":
+        total = tl.zeros([i.shape[0], j.shape[0]], tl.float32)
         SPLIT: tl.constexpr = rows.rest is not None
-        x, x_rest = held
-        for k0 in range(0, D, CHUNK):
-            k = k0 + tl.arange(0, CHUNK)
-            if D > CHUNK:
+        if D == CHUNK:
+            y, y_rest = parts(columns, batch, j, tl.arange(0, D), D)
+            total = multiply(held[0], held[1], y.T, y_rest.T, total, SPLIT, PRECISION)
+        else:
+            for k0 in range(0, D, CHUNK):
+                k = k0 + tl.arange(0, CHUNK)
                 x, x_rest = parts(rows, batch, i, k, D)
-            y, y_rest = parts(columns, batch, j, k, D)
-            total = multiply(x, x_rest, y.T, y_rest.T, total, SPLIT, PRECISION)
+                y, y_rest = parts(columns, batch, j, k, D)
+                total = multiply(x, x_rest, y.T, y_rest.T, total, SPLIT, PRECISION)
     else:
+        total = tl.zeros([j.shape[0], i.shape[0]], tl.float32)
         for k in tl.static_range(D):
-            x = line(rows, batch, i, k)[:, None]
-            y = line(columns, batch, j, k)[None, :]
+            x = line(rows, batch, i, k)[None, :]
+            y = line(columns, batch, j, k)[:, None]
             if KIND == "difference":
                 total += (x - y) * (x - y)
             else:

@@ -26,24 +26,28 @@ def _stream(
 ):  # fmt: skip
     """Sum 2^(exponent - lift) over the columns start:stop; `ONLINE` finds the lift as it goes."""
     BM: tl.constexpr = i.shape[0]
+    # the axis that is summed: see `pairs`
+    AXIS: tl.constexpr = 1 if KIND == "matrix" else 0
     held = hold(rows, batch, i, KIND, D, CHUNK)
     factor = slope(rows, columns, batch, c, KIND)
+    total = tl.zeros([BM], tl.float32)
     if ONLINE:
-        total = tl.zeros([BM], tl.float32)
         lift = tl.full([BM], -float("inf"), tl.float32)
-    else:
-        # one accumulator per entry of a tile: no reduction between lanes inside the loop
+    elif KIND == "matrix":
+        # one sum per entry of a tile: no reduction between lanes inside the loop
         total = tl.zeros([BM, BN], tl.float32)
     for j0 in tl.range(start, stop, BN, num_stages=STAGES):
         j = j0 + tl.arange(0, BN)
         w = tl.load(v + batch * columns.size + j, mask=j < stop, other=-float("inf")) * LOG2E
-        w -= own_cost(columns, batch, j, c)
+        w = tl.expand_dims(w - own_cost(columns, batch, j, c), 1 - AXIS)
         z = pairs(rows, columns, batch, i, j, held, KIND, D, CHUNK, PRECISION) * factor
         if ONLINE:
-            lift, total = fold(lift, total, z + w[None, :], 1)
+            lift, total = fold(lift, total, z + w, AXIS)
+        elif KIND == "matrix":
+            total += tl.exp2(z + (w - lift[:, None]))
         else:
-            total += tl.exp2(z + (w[None, :] - lift[:, None]))
-    if not ONLINE:
+            total += tl.sum(tl.exp2(z + (w - lift[None, :])), 0)
+    if not ONLINE and KIND == "matrix":
         total = tl.sum(total, 1)
     return lift, total
 
@@ -161,7 +165,7 @@ class Tiles(NamedTuple):
 def tiles(clouds: Clouds) -> Tiles:
     """Return the block sizes that fit these clouds on chip."""
     if clouds.kind != "matrix":
-        return Tiles(32, 128, 4, 2, 4)
+        return Tiles(256, 32, 4, 2, 4)
     if clouds.width <= 64:
         return Tiles(128, 64, 8, 2, 2)
     return Tiles(64, 64, 4, 2, 2)
