@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 METRICS = ("sqeuclidean", "dot", "cosine")
-PRECISIONS = ("fp16x3", "tf32", "fp32")
+PRECISIONS = ("fp16x3", "tf32")
 
 # up to here plain multiply-adds hide behind the exponential; beyond it tensor cores win
 MAX_DIRECT = 8
@@ -58,7 +58,7 @@ class Clouds:
         rows: The resident side, one result per point.
         columns: The side that streams past.
         kind: "difference" or "product" in fp32, or "matrix" on tensor cores.
-        precision: How a matrix product rounds: "fp16x3", "tf32" or "fp32".
+        precision: How a product of fp32 numbers rounds, "ieee" or "tf32".
         width: Coordinates per stored point.
         batch: Number of clouds, 1 if all problems share them.
     """
@@ -69,11 +69,6 @@ class Clouds:
     precision: str
     width: int
     batch: int
-
-    @property
-    def chunk(self) -> int:
-        """Coordinates that a program holds at a time; all of them where they fit."""
-        return self.width if self.width <= MAX_RESIDENT else 64
 
     def swapped(self) -> "Clouds":
         """Return the transposed problem."""
@@ -91,9 +86,9 @@ def place(x: Tensor, y: Tensor, *, metric: str, precision: str = "fp16x3") -> Cl
         y: Target points, shape (1 or B, m, d).
         metric: "sqeuclidean", "dot" or "cosine".
         precision: "fp16x3" splits a coordinate into two fp16 numbers and takes three products,
-            22 bits in all; "tf32" takes one product of 11 bits; "fp32" rounds nothing. Few
-            coordinates are always computed in fp32, and fp16 or bf16 points under "dot" in one
-            product without rounding, unless "tf32" or "fp32" is asked for.
+            22 bits in all; "tf32" takes one product of 11 bits. Up to 8 coordinates are computed
+            in fp32 whatever is asked, and fp16 or bf16 points under "dot" by one product that
+            rounds nothing but its sum.
 
     Raises:
         ValueError: If the metric or the precision is unknown.
@@ -108,14 +103,14 @@ def place(x: Tensor, y: Tensor, *, metric: str, precision: str = "fp16x3") -> Cl
     if d <= MAX_DIRECT:
         kind = "difference" if metric == "sqeuclidean" else "product"
         norm = 0.5 if metric == "cosine" else None
-        return Clouds(_direct(x, norm), _direct(y, norm), kind, "fp32", d, batch)
+        return Clouds(_direct(x, norm), _direct(y, norm), kind, "ieee", d, batch)
     width = max(16, triton.next_power_of_2(d)) if d <= MAX_RESIDENT else -(-d // 64) * 64
     slope = 2.0 if metric == "sqeuclidean" else 1.0
-    if precision != "fp16x3":
+    if precision == "tf32" and not exact:
         sides = (_whole(t, metric, width, s) for t, s in ((x, slope), (y, 1.0)))
-    else:
-        sides = (_split(t, metric, width, s, exact) for t, s in ((x, slope), (y, 1.0)))
-    return Clouds(*sides, "matrix", precision, width, batch)
+        return Clouds(*sides, "matrix", "tf32", width, batch)
+    sides = (_split(t, metric, width, s, exact) for t, s in ((x, slope), (y, 1.0)))
+    return Clouds(*sides, "matrix", "ieee", width, batch)
 
 
 def _placed(x: Tensor, y: Tensor, metric: str) -> tuple[Tensor, Tensor]:
@@ -164,17 +159,27 @@ def _whole(x: Tensor, metric: str, width: int, slope: float) -> Side:
 
 
 def _split(x: Tensor, metric: str, width: int, slope: float, exact: bool) -> Side:
-    """Return a cloud as fp16 numbers and, unless they are exact, the fp16 numbers they miss."""
-    _, exponent = torch.frexp(x.abs().amax((1, 2)).clamp(2.0**-60, 2.0**60).float())
-    scaled = torch.ldexp(x, (_TOP - exponent)[:, None, None])
-    points = torch.zeros((*x.shape[:2], width), dtype=torch.float16, device=x.device)
-    points[..., : x.shape[-1]] = scaled
-    rest = None
-    if not exact:
-        rest = torch.zeros_like(points)
-        rest[..., : x.shape[-1]] = scaled - points[..., : x.shape[-1]]
-    scale = torch.ldexp(torch.full_like(exponent, 1, dtype=torch.float32), exponent - _TOP) * slope
-    return _side((points, rest), _norm(x, metric), scale)
+    """Return a cloud for three fp16 products, or for one where fp16 holds every number."""
+    points, rest, scale = split(x, (1, 2), width, exact)
+    return _side((points, rest), _norm(x, metric), scale[:, 0, 0] * slope)
+
+
+def split(
+    x: Tensor, over: tuple[int, ...], width: int, exact: bool
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Return fp16 numbers, the fp16 numbers they miss, and the scale of both.
+
+    Args:
+        x: Shape (B, n, d), fp32 or fp64.
+        over: Axes that share a scale, a power of two.
+        width: Size of the last axis of the result, filled with zeros.
+        exact: Whether the first part alone holds every number, so that the second is None.
+    """
+    _, exponent = torch.frexp(x.abs().amax(over, keepdim=True).float().clamp(2.0**-60, 2.0**60))
+    scaled = torch.nn.functional.pad(torch.ldexp(x, _TOP - exponent), (0, width - x.shape[-1]))
+    first = scaled.to(torch.float16)
+    rest = None if exact else (scaled - first).to(torch.float16)
+    return first, rest, torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent - _TOP)
 
 
 @triton.jit

@@ -9,9 +9,10 @@ unless n m of them are stored.
 
 from typing import NamedTuple
 
+import torch
 import triton
 import triton.language as tl
-from torch import Tensor, empty, empty_like, float32
+from torch import Tensor
 
 from .clouds import Clouds, hold, own_cost, pairs, slope
 from .configs import OPTIONS, multiprocessors, power_of_two
@@ -22,7 +23,7 @@ from .tiles import HUGE, LN2, LOG2E, TINY, finite, fold, merge
 def _stream(
     rows, columns, v, batch, i, start, stop, c, lift,
     ONLINE: tl.constexpr, KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr,
-    PRECISION: tl.constexpr, BN: tl.constexpr, STAGES: tl.constexpr,
+    PRECISION: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """Sum 2^(exponent - lift) over the columns start:stop; `ONLINE` finds the lift as it goes."""
     BM: tl.constexpr = i.shape[0]
@@ -33,10 +34,7 @@ def _stream(
     total = tl.zeros([BM], tl.float32)
     if ONLINE:
         lift = tl.full([BM], -float("inf"), tl.float32)
-    elif KIND == "matrix":
-        # one sum per entry of a tile: no reduction between lanes inside the loop
-        total = tl.zeros([BM, BN], tl.float32)
-    for j0 in tl.range(start, stop, BN, num_stages=STAGES):
+    for j0 in tl.range(start, stop, BN, num_stages=2):
         j = j0 + tl.arange(0, BN)
         w = tl.load(v + batch * columns.size + j, mask=j < stop, other=-float("inf")) * LOG2E
         w = tl.expand_dims(w - own_cost(columns, batch, j, c), 1 - AXIS)
@@ -44,11 +42,9 @@ def _stream(
         if ONLINE:
             lift, total = fold(lift, total, z + w, AXIS)
         elif KIND == "matrix":
-            total += tl.exp2(z + (w - lift[:, None]))
+            total += tl.sum(tl.exp2(z + (w - lift[:, None])), 1)
         else:
             total += tl.sum(tl.exp2(z + (w - lift[None, :])), 0)
-    if not ONLINE and KIND == "matrix":
-        total = tl.sum(total, 1)
     return lift, total
 
 
@@ -92,7 +88,7 @@ def _log_sums(
     rows, columns, v, own, weight, kappa, inv_reg, out, lifts, totals, blocks, spans, span,
     MODE: tl.constexpr, ONLINE: tl.constexpr, STEP: tl.constexpr, SPANS: tl.constexpr,
     KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, STAGES: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """Sum a block of rows over all columns ("whole"), over one span ("span"), or join the spans."""
     program = tl.program_id(0)
@@ -122,7 +118,7 @@ def _log_sums(
         start = tl.program_id(1) * span
         lift, total = _stream(
             rows, columns, v, batch, i, start, tl.minimum(start + span, columns.size), c, lift,
-            ONLINE, KIND, D, CHUNK, PRECISION, BN, STAGES,
+            ONLINE, KIND, D, CHUNK, PRECISION, BN,
         )  # fmt: skip
 
     if STEP == "span":
@@ -136,7 +132,7 @@ def _log_sums(
             if tl.max(lost.to(tl.int32), 0) > 0:
                 peak, again = _stream(
                     rows, columns, v, batch, i, 0, columns.size, c, lift,
-                    True, KIND, D, CHUNK, PRECISION, BN, STAGES,
+                    True, KIND, D, CHUNK, PRECISION, BN,
                 )  # fmt: skip
                 lift, total = tl.where(lost, peak, lift), tl.where(lost, again, total)
         log_sum = finite(lift) + tl.log2(total) - own_i
@@ -150,25 +146,36 @@ class Tiles(NamedTuple):
     Attributes:
         BM: Resident points of a program.
         BN: Points that stream past at a time.
+        CHUNK: Coordinates on chip at a time; a width beyond it makes a loop over chunks.
         warps: Warps of a program.
-        stages: Depth of the pipeline of loads.
         slots: Programs that a multiprocessor is expected to hold.
     """
 
     BM: int
     BN: int
+    CHUNK: int
     warps: int
-    stages: int
     slots: int
 
 
-def tiles(clouds: Clouds) -> Tiles:
-    """Return the block sizes that fit these clouds on chip."""
+def tiles(clouds: Clouds, device: torch.device) -> Tiles:
+    """Return block sizes that fit on chip without spills; Hopper feeds larger ones from memory."""
+    wide = is_hopper(device)
     if clouds.kind != "matrix":
-        return Tiles(256, 32, 4, 2, 4)
+        return Tiles(256, 32, clouds.width, 4, 4)
     if clouds.width <= 64:
-        return Tiles(128, 64, 8, 2, 2)
-    return Tiles(64, 64, 4, 2, 2)
+        return Tiles(256 if wide else 128, 64, clouds.width, 8 if wide else 4, 2)
+    if clouds.width <= 128 and wide:
+        return Tiles(128, 64, clouds.width, 8, 1)
+    return Tiles(128, 128 if wide else 64, 64, 8, 1)
+
+
+def is_hopper(device: torch.device) -> bool:
+    """Return whether a launch on this device compiles for NVIDIA's compute capability 9."""
+    if device.type == "cpu":
+        return False
+    target = triton.runtime.driver.active.get_current_target()
+    return target.backend == "cuda" and int(target.arch) // 10 == 9
 
 
 def spans_for(programs: int, columns: int, slots: int) -> int:
@@ -190,21 +197,22 @@ def _launch(
 ) -> Tensor:  # fmt: skip
     """Return one number per row point, (B, n)."""
     batch, n, m = v.shape[0], clouds.rows.size, clouds.columns.size
-    BM, BN, warps, stages, slots = tiles(clouds)
+    BM, BN, CHUNK, warps, slots = tiles(clouds, v.device)
     blocks = triton.cdiv(n, BM)
     programs = batch * blocks
     spans = spans_for(programs, triton.cdiv(m, BN), slots * multiprocessors(v.device))
     span = triton.cdiv(triton.cdiv(m, spans), BN) * BN
     spans = triton.cdiv(m, span)
-    out = empty((batch, n), dtype=float32, device=v.device)
-    totals = empty((spans, programs, BM), dtype=float32, device=v.device) if spans > 1 else None
-    lifts = empty_like(totals) if online and totals is not None else None
+    out = torch.empty((batch, n), dtype=torch.float32, device=v.device)
+    part = None if spans == 1 else (spans, programs, BM)
+    totals = part and torch.empty(part, dtype=torch.float32, device=v.device)
+    lifts = torch.empty_like(totals) if online and totals is not None else None
     for step, parts in (("whole", 1),) if spans == 1 else (("span", spans), ("join", 1)):
         _log_sums[programs, parts](
             clouds.rows, clouds.columns, v, own, weight, kappa, inv_reg, out, lifts, totals,
             blocks, spans, span, MODE=mode, ONLINE=online, STEP=step, SPANS=power_of_two(spans, 1),
-            KIND=clouds.kind, D=clouds.width, CHUNK=clouds.chunk, PRECISION=clouds.precision,
-            BM=BM, BN=BN, STAGES=stages, num_warps=warps, **OPTIONS,
+            KIND=clouds.kind, D=clouds.width, CHUNK=CHUNK, PRECISION=clouds.precision,
+            BM=BM, BN=BN, num_warps=warps, **OPTIONS,
         )  # fmt: skip
     return out
 
