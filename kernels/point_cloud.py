@@ -7,6 +7,7 @@ its row potential has moved, which needs the whole row, and by then the row's fi
 unless n m of them are stored.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,8 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .clouds import Clouds, hold, own_cost, pairs, slope
-from .configs import OPTIONS, multiprocessors, power_of_two
+from .clouds import Clouds, hold, own_cost, pairs, place, slope
+from .configs import OPTIONS, Bound, multiprocessors, power_of_two
 from .tiles import HUGE, LN2, LOG2E, TINY, finite, fold, merge
 
 
@@ -69,23 +70,28 @@ def _guess(own, weight, at, inside, MODE: tl.constexpr):
 
 @triton.jit
 def _answer(own, weight, kappa, batch, at, inside, log_sum, MODE: tl.constexpr):
-    """Return the natural logarithm of the sum, of the mass, or the potential that answers it."""
+    """Return the logarithm of a sum, the potential that answers it, or the mass of a column."""
     if MODE == "row":
         a = tl.load(weight + at, mask=inside, other=0.0)
-        elastic = 1.0
         if kappa is not None:
             elastic = tl.load(kappa + batch)
-        moved = tl.log2(tl.where(a > 0, a, 1.0)) - elastic * log_sum
+            # a free row keeps its weight, whatever its sum
+            log_sum = tl.where(elastic > 0, elastic * log_sum, 0.0)
+        moved = tl.log2(tl.where(a > 0, a, 1.0)) - log_sum
         log_sum = tl.where(a > 0, moved, -float("inf"))
-    if MODE == "column":
+    if MODE == "mass" or MODE == "log mass":
         v = tl.load(own + at, mask=inside, other=-float("inf"))
         log_sum = tl.where(v > -float("inf"), v * LOG2E + log_sum, -float("inf"))
-    return log_sum * LN2
+    if MODE == "mass":
+        answer = tl.exp2(log_sum)
+    else:
+        answer = log_sum * LN2
+    return answer
 
 
 @triton.jit
 def _log_sums(
-    rows, columns, v, own, weight, kappa, inv_reg, out, lifts, totals, blocks, spans, span,
+    rows, columns, v, own, weight, kappa, inv_reg, done, out, lifts, totals, blocks, spans, span,
     MODE: tl.constexpr, ONLINE: tl.constexpr, STEP: tl.constexpr, SPANS: tl.constexpr,
     KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr,
@@ -93,6 +99,9 @@ def _log_sums(
     """Sum a block of rows over all columns ("whole"), over one span ("span"), or join the spans."""
     program = tl.program_id(0)
     batch = (program // blocks).to(tl.int64)
+    if done is not None:
+        if tl.load(done + batch) != 0:
+            return
     i = program % blocks * BM + tl.arange(0, BM)
     inside = i < rows.size
     at = batch * rows.size + i
@@ -192,8 +201,9 @@ def spans_for(programs: int, columns: int, slots: int) -> int:
 
 
 def _launch(
-    clouds: Clouds, v: Tensor, inv_reg: Tensor, *, mode: str, online: bool,
-    own: Tensor | None, weight: Tensor | None = None, kappa: Tensor | None = None,
+    clouds: Clouds, v: Tensor, inv_reg: Tensor, *, mode: str, online: bool, own: Tensor | None,
+    weight: Tensor | None = None, kappa: Tensor | None = None, done: Tensor | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Return one number per row point, (B, n)."""
     batch, n, m = v.shape[0], clouds.rows.size, clouds.columns.size
@@ -203,18 +213,23 @@ def _launch(
     spans = spans_for(programs, triton.cdiv(m, BN), slots * multiprocessors(v.device))
     span = triton.cdiv(triton.cdiv(m, spans), BN) * BN
     spans = triton.cdiv(m, span)
-    out = torch.empty((batch, n), dtype=torch.float32, device=v.device)
-    part = None if spans == 1 else (spans, programs, BM)
-    totals = part and torch.empty(part, dtype=torch.float32, device=v.device)
-    lifts = torch.empty_like(totals) if online and totals is not None else None
+    out = _empty(v, batch, n) if out is None else out
+    totals = None if spans == 1 else _empty(v, spans, programs, BM)
+    lifts = None if totals is None or not online else torch.empty_like(totals)
     for step, parts in (("whole", 1),) if spans == 1 else (("span", spans), ("join", 1)):
         _log_sums[programs, parts](
-            clouds.rows, clouds.columns, v, own, weight, kappa, inv_reg, out, lifts, totals,
-            blocks, spans, span, MODE=mode, ONLINE=online, STEP=step, SPANS=power_of_two(spans, 1),
+            clouds.rows, clouds.columns, v.contiguous(), own if own is None else own.contiguous(),
+            weight if weight is None else weight.contiguous(), kappa, inv_reg, done, out, lifts,
+            totals, blocks, spans, span,
+            MODE=mode, ONLINE=online, STEP=step, SPANS=power_of_two(spans, 1),
             KIND=clouds.kind, D=clouds.width, CHUNK=CHUNK, PRECISION=clouds.precision,
             BM=BM, BN=BN, num_warps=warps, **OPTIONS,
         )  # fmt: skip
     return out
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, device=like.device, dtype=torch.float32)
 
 
 def log_sum_rows(
@@ -224,35 +239,72 @@ def log_sum_rows(
 
     Args:
         clouds: What `place` returned; `clouds.swapped()` sums over rows instead.
-        v: Scaled column potential, fp32, (B, m), contiguous; -inf where the weight is zero.
-        inv_reg: 1 / reg, fp32, (B,).
-        guess: Roughly the result, (B, n), such as that of the last iteration. It saves the
-            running maximum; rows that it would take out of range are summed again without.
+        v: Column potential (B, m), float32; -inf where the weight is zero.
+        inv_reg: 1 / reg of each problem (B,), float32.
+        guess: Roughly the result (B, n), such as that of the last iteration. It saves the running
+            maximum; rows that it would take out of range are summed again with one.
     """
     return _launch(clouds, v, inv_reg, mode="log", own=guess, online=guess is None)
 
 
 def sweep(
     clouds: Clouds, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor, *,
-    kappa: Tensor | None = None, first: bool = False,
+    kappa: Tensor | None = None, first: bool = False, done: Tensor | None = None,
+    out: tuple[Tensor, Tensor] | None = None, log: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Move the row potential, then sum the columns of the plan.
+    """Move the row potential to its marginal and sum the columns of the plan at the new one.
 
     Args:
         clouds: What `place` returned.
-        u: Scaled row potential of the last iteration, fp32, (B, n), contiguous; keeps numbers in
-            range and changes nothing else. Not read if `first`.
-        v: Scaled column potential, fp32, (B, m), contiguous; -inf where the weight is zero.
-        a: Row weights, fp32, (B, n), contiguous.
-        inv_reg: 1 / reg, fp32, (B,).
-        kappa: Elasticity of relaxed rows, (B,); None for exact ones.
-        first: Whether `u` and `v` are no guide to the sums: take running maxima.
+        u: Row potential (B, n), float32, that keeps the exponentials in range; None with `first`.
+        v: Column potential (B, m), float32; -inf where the weight is zero.
+        a: Row weights (B, n), float32.
+        inv_reg: 1 / reg of each problem (B,), float32.
+        kappa: Elasticity of relaxed rows (B,); None for exact marginals, 0 for a free one.
+        first: Take the maximum of every sum; for a first sweep, or after a change of reg.
+        done: Problems to be left out (B,), int32; `out` keeps what it holds for them.
+        out: Where to write the result; its first tensor may be `u` itself.
+        log: Return the logarithm of the column sums, which cannot underflow.
 
     Returns:
-        The new row potential (B, n), -inf where the weight is zero, and the logarithm of the
-        plan's column sums (B, m), which has no smallest number to fall below.
+        The new row potential (B, n), -inf where the weight is zero, and the plan's column sums
+        (B, m).
     """
+    assert done is None or out is not None, "a problem left out needs an out that holds its values"
     online = first or u is None
-    u = _launch(clouds, v, inv_reg, mode="row", online=online, own=u, weight=a, kappa=kappa)
-    log_s = _launch(clouds.swapped(), u, inv_reg, mode="column", online=online, own=v)
-    return u, log_s
+    new_u, s = out or (None, None)
+    new_u = _launch(
+        clouds, v, inv_reg, mode="row", online=online, own=u, weight=a, kappa=kappa, done=done,
+        out=new_u,
+    )  # fmt: skip
+    mode = "log mass" if log else "mass"
+    s = _launch(clouds.swapped(), new_u, inv_reg, mode=mode, online=online, own=v, done=done, out=s)
+    return new_u, s
+
+
+def _case(
+    n: int, m: int, d: int, *, B: int = 1, first: bool = False, metric: str = "sqeuclidean",
+    precision: str = "fp16x3",
+) -> Callable[..., object]:  # fmt: skip
+    def launch(new: Callable[..., Tensor]) -> object:
+        clouds = place(new(B, n, d), new(B, m, d), metric=metric, precision=precision)
+        return sweep(clouds, new(B, n), new(B, m), new(B, n), new(B), first=first)
+
+    return launch
+
+
+CASES = {
+    "4096x64 d=64": _case(4096, 64, 64),
+    "50000x50000 d=2": _case(50000, 50000, 2),
+    "50000x50000 d=8 first": _case(50000, 50000, 8, first=True),
+    "50000x50000 d=64": _case(50000, 50000, 64),
+    "50000x50000 d=64 first": _case(50000, 50000, 64, first=True),
+    "50000x50000 d=64 tf32": _case(50000, 50000, 64, precision="tf32"),
+    "50000x50000 d=128 cosine": _case(50000, 50000, 128, metric="cosine"),
+    "50000x50000 d=784": _case(50000, 50000, 784),
+    "50000x50000 d=2048": _case(50000, 50000, 2048),
+    "128x30000x30000 d=3": _case(30000, 30000, 3, B=128),
+}
+BOUNDS = {
+    "_log_sums": Bound(tile=("BM", "BN"), instructions=25.0, mufu=1.1, wide=False),
+}
