@@ -82,11 +82,7 @@ def _answer(own, weight, kappa, batch, at, inside, log_sum, MODE: tl.constexpr):
     if MODE == "mass" or MODE == "log mass":
         v = tl.load(own + at, mask=inside, other=-float("inf"))
         log_sum = tl.where(v > -float("inf"), v * LOG2E + log_sum, -float("inf"))
-    if MODE == "mass":
-        answer = tl.exp2(log_sum)
-    else:
-        answer = log_sum * LN2
-    return answer
+    return tl.exp2(log_sum) if MODE == "mass" else log_sum * LN2
 
 
 @triton.jit
@@ -99,12 +95,10 @@ def _log_sums(
     """Sum a block of rows over all columns ("whole"), over one span ("span"), or join the spans."""
     program = tl.program_id(0)
     batch = (program // blocks).to(tl.int64)
-    if done is not None:
-        if tl.load(done + batch) != 0:
-            return
+    if done is not None and tl.load(done + batch) != 0:
+        return
     i = program % blocks * BM + tl.arange(0, BM)
-    inside = i < rows.size
-    at = batch * rows.size + i
+    at, inside = batch * rows.size + i, i < rows.size
     c = tl.load(inv_reg + batch) * LOG2E
     own_i = own_cost(rows, batch, i, c)
     # a sum taken from its running maximum cannot be lost
@@ -167,24 +161,29 @@ class Tiles(NamedTuple):
     slots: int
 
 
+# by compute capability: widths up to 64, up to 128, beyond; other devices take the first line
+_TILES = {
+    0: (Tiles(64, 64, 64, 4, 2), Tiles(128, 64, 32, 8, 1), Tiles(128, 64, 32, 8, 1)),
+    9: (Tiles(256, 64, 64, 8, 2), Tiles(128, 64, 128, 8, 1), Tiles(128, 128, 64, 8, 1)),
+    10: (Tiles(128, 64, 64, 4, 2), Tiles(128, 64, 64, 8, 1), Tiles(128, 64, 64, 8, 1)),
+}
+
+
 def tiles(clouds: Clouds, device: torch.device) -> Tiles:
-    """Return block sizes that fit on chip without spills; Hopper feeds larger ones from memory."""
-    wide = is_hopper(device)
+    """Return block sizes that fit on chip without spills."""
     if clouds.kind != "matrix":
-        return Tiles(256, 32, clouds.width, 4, 4)
-    if clouds.width <= 64:
-        return Tiles(256 if wide else 128, 64, clouds.width, 8 if wide else 4, 2)
-    if clouds.width <= 128 and wide:
-        return Tiles(128, 64, clouds.width, 8, 1)
-    return Tiles(128, 128 if wide else 64, 64, 8, 1)
+        return Tiles(256, 16, clouds.width, 4, 4)
+    table = _TILES.get(capability(device), _TILES[0])
+    tile = table[(clouds.width > 64) + (clouds.width > 128)]
+    return tile._replace(CHUNK=min(tile.CHUNK, clouds.width))
 
 
-def is_hopper(device: torch.device) -> bool:
-    """Return whether a launch on this device compiles for NVIDIA's compute capability 9."""
+def capability(device: torch.device) -> int:
+    """Return the major compute capability that a launch on this device compiles for, 0 if none."""
     if device.type == "cpu":
-        return False
+        return 0
     target = triton.runtime.driver.active.get_current_target()
-    return target.backend == "cuda" and int(target.arch) // 10 == 9
+    return int(target.arch) // 10 if target.backend == "cuda" else 0
 
 
 def spans_for(programs: int, columns: int, slots: int) -> int:
