@@ -185,9 +185,7 @@ def split(
 @triton.jit
 def slope(rows, columns, batch, c, KIND: tl.constexpr):
     """Return the factor of a stored pair in the exponent, c = log2(e) / reg."""
-    factor = c
-    if KIND == "difference":
-        factor = -c
+    factor = -c if KIND == "difference" or KIND == "dense" else c
     if rows.scale is not None:
         factor *= tl.load(rows.scale + batch * rows.alone)
         factor *= tl.load(columns.scale + batch * columns.alone)
