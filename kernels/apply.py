@@ -176,9 +176,12 @@ def _launch(
     batch, n, m = v.shape[0], u.shape[1], v.shape[1]
     BM, BN, CHUNK, warps, slots = _blocks(cost, use, v.device)
     clouds, where = _stored(cost) if isinstance(cost, Tensor) else (cost, Layout(-1, 1, (0, 0, 0)))
-    K = x.shape[-1] if use == "matrix" else k
-    BK = min(K, 128 if capability(v.device) >= 9 else 64)
-    blocks, turns = triton.cdiv(n, BM), triton.cdiv(K, BK) if use == "matrix" else 1
+    K, turns, BK = k, 1, 1
+    if use == "matrix":
+        K = x.shape[-1]
+        BK = min(K, 128 if capability(v.device) >= 9 else 64)
+        turns = K // BK
+    blocks = triton.cdiv(n, BM)
     slots = slots * multiprocessors(v.device)
     spans = spans_for(batch * blocks * turns, triton.cdiv(m, BN), slots)
     span = triton.cdiv(triton.cdiv(m, spans), BN) * BN

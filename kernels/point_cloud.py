@@ -194,9 +194,11 @@ def spans_for(programs: int, columns: int, slots: int) -> int:
         columns: Blocks of columns that one of them walks along.
         slots: Programs that run at the same time.
     """
-    # below four blocks a program's start costs more than its turn
-    most = max(1, min(64, columns // 4))
-    return min(range(1, most + 1), key=lambda s: (-(-programs * s // slots) / s + 0.02 * s, s))
+    # a program's start and its share of the join cost about two blocks
+    return min(
+        range(1, min(64, columns) + 1),
+        key=lambda spans: -(-programs * spans // slots) * (columns / spans + 2),
+    )
 
 
 def _launch(
