@@ -156,16 +156,17 @@ def _stored(C: Tensor) -> tuple[Clouds, Layout]:
 
 def _blocks(cost: Tensor | Clouds, use: str, device: torch.device) -> Tiles:
     """Return the block sizes; a matrix takes registers that rows of a sum do not."""
+    BN = 64 if capability(device) >= 9 else 32
     if isinstance(cost, Tensor):
         if use == "matrix":
-            return Tiles(64, 64, 1, 4, 2)
-        BM, BN, warps = log_sum_tile(layout(cost).axis, *cost.shape[1:])
-        return Tiles(BM, BN, 1, warps, 16)
+            return Tiles(64, BN, 1, 4, 2)
+        BM, width, warps = log_sum_tile(layout(cost).axis, *cost.shape[1:])
+        return Tiles(BM, width, 1, warps, 16)
     if use != "matrix":
         return tiles(cost, device)
     if cost.kind != "matrix":
         return Tiles(128, 32, cost.width, 4, 2)
-    return Tiles(64, 64, cost.width if cost.width <= 64 else 32, 4, 2)
+    return Tiles(64, BN, cost.width if cost.width <= 64 else 32, 4, 2)
 
 
 def _launch(

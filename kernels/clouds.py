@@ -105,12 +105,13 @@ def place(x: Tensor, y: Tensor, *, metric: str, precision: str = "fp16x3") -> Cl
         norm = 0.5 if metric == "cosine" else None
         return Clouds(_direct(x, norm), _direct(y, norm), kind, "ieee", d, batch)
     width = max(16, triton.next_power_of_2(d)) if d <= MAX_RESIDENT else -(-d // 64) * 64
-    slope = 2.0 if metric == "sqeuclidean" else 1.0
+    twice = 2.0 if metric == "sqeuclidean" else 1.0
     if precision == "tf32" and not exact:
-        sides = (_whole(t, metric, width, s) for t, s in ((x, slope), (y, 1.0)))
-        return Clouds(*sides, "matrix", "tf32", width, batch)
-    sides = (_split(t, metric, width, s, exact) for t, s in ((x, slope), (y, 1.0)))
-    return Clouds(*sides, "matrix", "ieee", width, batch)
+        rows, columns = _whole(x, metric, width, twice), _whole(y, metric, width, 1.0)
+        return Clouds(rows, columns, "matrix", "tf32", width, batch)
+    rows = _split(x, metric, width, twice, exact)
+    columns = _split(y, metric, width, 1.0, exact)
+    return Clouds(rows, columns, "matrix", "ieee", width, batch)
 
 
 def _placed(x: Tensor, y: Tensor, metric: str) -> tuple[Tensor, Tensor]:
@@ -151,17 +152,17 @@ def _side(coordinates: tuple[Tensor, Tensor | None], norm: Tensor | None, scale:
     return Side(points, rest, norm, scale, n, points.stride(0) * many, n * many, many)
 
 
-def _whole(x: Tensor, metric: str, width: int, slope: float) -> Side:
+def _whole(x: Tensor, metric: str, width: int, factor: float) -> Side:
     """Return a cloud of fp32 coordinates for one matrix product."""
     points = torch.nn.functional.pad(x.float(), (0, width - x.shape[-1]))
-    scale = torch.full(x.shape[:1], slope, dtype=torch.float32, device=x.device)
+    scale = torch.full(x.shape[:1], factor, dtype=torch.float32, device=x.device)
     return _side((points.contiguous(), None), _norm(x, metric), scale)
 
 
-def _split(x: Tensor, metric: str, width: int, slope: float, exact: bool) -> Side:
+def _split(x: Tensor, metric: str, width: int, factor: float, exact: bool) -> Side:
     """Return a cloud for three fp16 products, or for one where fp16 holds every number."""
     points, rest, scale = split(x, (1, 2), width, exact)
-    return _side((points, rest), _norm(x, metric), scale[:, 0, 0] * slope)
+    return _side((points, rest), _norm(x, metric), scale[:, 0, 0] * factor)
 
 
 def split(
