@@ -170,7 +170,7 @@ class Tiles(NamedTuple):
 _TILES = {
     0: (Tiles(128, 32, 64, 8, 2), Tiles(128, 64, 32, 8, 1), Tiles(128, 64, 32, 8, 1)),
     9: (Tiles(256, 64, 64, 8, 2), Tiles(128, 64, 128, 8, 1), Tiles(128, 128, 64, 8, 1)),
-    10: (Tiles(64, 64, 64, 4, 2), Tiles(128, 64, 64, 8, 1), Tiles(128, 64, 64, 8, 1)),
+    10: (Tiles(128, 32, 64, 8, 2), Tiles(128, 64, 64, 8, 1), Tiles(128, 64, 64, 8, 1)),
 }
 
 
@@ -318,5 +318,4 @@ BOUNDS = {
     "_log_sums 256x16 w4": Bound(_TILE, instructions=27, mufu=1.1, wide=False),
     "_log_sums 256x64 w8": Bound(_TILE, instructions=10.5, mufu=1.1),
     "_log_sums 128x32 w8": Bound(_TILE, instructions=18, mufu=1.15),
-    "_log_sums 64x64 w4": Bound(_TILE, instructions=16.5, mufu=1.05),
 }
