@@ -5,6 +5,11 @@ then columns, with the two clouds changing places. Two products and two exponent
 iteration are the price of exactness in O(n + m) memory: an entry may enter a column sum only after
 its row potential has moved, which needs the whole row, and by then the row's first entries are gone
 unless n m of them are stored.
+
+Bound per entry and pass: no memory traffic; one exp2, which a multiprocessor of compute capability
+8 to 10 makes 16 of in a cycle; up to 8 coordinates 2 d + 5 instructions of 128 in a cycle, so d = 2
+runs at the rate of both; beyond, 3 d multiply-adds of tensor cores, 2048 in a cycle on Hopper, so
+they are the limit from d = 43. Points come from the L2 cache, 4 d / BM bytes of them.
 """
 
 from collections.abc import Callable
@@ -163,9 +168,9 @@ class Tiles(NamedTuple):
 
 # by compute capability: widths up to 64, up to 128, beyond; other devices take the first line
 _TILES = {
-    0: (Tiles(128, 64, 64, 8, 1), Tiles(128, 64, 32, 8, 1), Tiles(128, 64, 32, 8, 1)),
+    0: (Tiles(128, 32, 64, 8, 2), Tiles(128, 64, 32, 8, 1), Tiles(128, 64, 32, 8, 1)),
     9: (Tiles(256, 64, 64, 8, 2), Tiles(128, 64, 128, 8, 1), Tiles(128, 128, 64, 8, 1)),
-    10: (Tiles(128, 64, 64, 8, 2), Tiles(128, 64, 64, 8, 1), Tiles(128, 64, 64, 8, 1)),
+    10: (Tiles(128, 32, 64, 8, 2), Tiles(128, 64, 64, 8, 1), Tiles(128, 64, 64, 8, 1)),
 }
 
 
@@ -306,6 +311,11 @@ CASES = {
     "50000x50000 d=2048": _case(50000, 50000, 2048),
     "128x30000x30000 d=3": _case(30000, 30000, 3, B=128),
 }
+_TILE = ("BM", "BN")
 BOUNDS = {
-    "_log_sums": Bound(tile=("BM", "BN"), instructions=26.0, mufu=1.15, wide=False),
+    "_log_sums": Bound(_TILE, instructions=23, mufu=1.15, wide=False),
+    # eight coordinates in float32: 16 of these
+    "_log_sums 256x16 w4": Bound(_TILE, instructions=27, mufu=1.1, wide=False),
+    "_log_sums 256x64 w8": Bound(_TILE, instructions=10.5, mufu=1.1),
+    "_log_sums 128x32 w8": Bound(_TILE, instructions=18, mufu=1.15),
 }
