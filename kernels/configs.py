@@ -98,8 +98,8 @@ def row_tile(m: int, axis: int) -> RowTile | None:
 
     Few fat threads: what is done once a row, such as its division, is done by every thread that
     holds a part of it, so it costs least where each holds 48 entries. Chunks keep the waste of a
-    power of two below a sixth. Where rows are not contiguous, eight are taken together, which
-    makes each read 32 bytes.
+    power of two below a quarter of what is held, from 97 entries on. Where rows are not contiguous,
+    eight are taken together, which makes each read 32 bytes.
     """
     least = 1 if axis == 1 else 8
     warps = power_of_two(-(-least * m // WARP_ENTRIES), 1)
