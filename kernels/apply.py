@@ -51,9 +51,9 @@ def _nothing(USE: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, K: tl.conste
     if USE == "matrix":
         sums = (tl.full([BM], -float("inf"), tl.float32), tl.zeros([BM, BK], tl.float32))
     else:
-        sums = ()
+        sums = ()  # type: ignore[assignment]
         for _ in tl.static_range(K):
-            sums = sums + (tl.zeros([BM], tl.float32),)
+            sums = sums + (tl.zeros([BM], tl.float32),)  # type: ignore[assignment]
     return sums
 
 
@@ -85,7 +85,7 @@ def _add_vectors(sums, e, x, j, m, K: tl.constexpr, ALONG: tl.constexpr):
     more = ()
     for k in tl.static_range(K):
         x_j = tl.load(x + k * m.to(tl.int64) + j, mask=j < m, other=0.0)
-        more = more + (sums[k] + tl.sum(e * tl.expand_dims(x_j, 1 - ALONG), ALONG),)
+        more = more + (sums[k] + tl.sum(e * tl.expand_dims(x_j, 1 - ALONG), ALONG),)  # type: ignore[assignment]
     return more
 
 
