@@ -140,7 +140,7 @@ def test_a_batch_may_hold_one_unkind_problem():
 
 
 def test_large_enough_for_several_blocks(monkeypatch):
-    monkeypatch.setattr(swav, "_TILE", 100)
+    monkeypatch.setattr("sinkhorn_ot.adapters._steps.TILE", 100)
     for S in (cosines(70, 33), *unkind().values()):
         assert total_variation(so.swav_codes(S), oracles.swav_codes(S, 0.05, 3)) < 1e-6
 
