@@ -6,7 +6,7 @@ it; where no value may be looked at, `_by_logs` takes the same steps one softmax
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -74,12 +74,12 @@ def swav_codes(
     assignments, NeurIPS 2020.
     """
     ranks = Ranks(group)
-    p = ranks.agree(lambda: call(scores, eps, n_iter, mask, last, out_dtype, ranks), terms)
-    return _read_out(_codes(p, p.last, ranks), p, hard)
+    p = ranks.agree(lambda: call(ranks, scores, eps, n_iter, mask, last, out_dtype), terms)
+    return codes_of(p, ranks, hard)
 
 
 @dataclass(frozen=True, eq=False)
-class SwavCodes:
+class SwAVCodes:
     """Codes, and what they give each prototype.
 
     Attributes:
@@ -108,71 +108,64 @@ def assign(
     hard: bool = False,
     out_dtype: torch.dtype | None = None,
     group: Any = None,
-) -> SwavCodes:
+) -> SwAVCodes:
     """Return `swav_codes` with its labels and the mass of each prototype, for looking at.
 
     Takes the arguments of `swav_codes`, and one more pass over the codes.
     """
     ranks = Ranks(group)
-    p = ranks.agree(lambda: call(scores, eps, n_iter, mask, last, out_dtype, ranks), terms)
-    Q, (N, K) = _codes(p, p.S.shape[-2], ranks), p.S.shape[-2:]
-    kept = Q[..., N - p.last :, :]
+    p = ranks.agree(lambda: call(ranks, scores, eps, n_iter, mask, last, out_dtype), terms)
+    N, K = p.S.shape[-2:]
+    Q = _solved(replace(p, last=N), ranks)
+    kept = Q[..., p.start :, :].clone()
     labels = kept.argmax(-1)
-    if p.mask is not None:
-        labels.masked_fill_(~p.mask[..., N - p.last :], -1)
+    if p.last_mask is not None:
+        labels.masked_fill_(~p.last_mask, -1)
     mass = ranks.sum(Q.sum(-2, dtype=torch.float64))
     # no samples give no mass
     mass = K * mass / mass.sum(-1, keepdim=True).clamp_(min=1e-300)
-    codes = _read_out(kept.clone(), p, hard)
-    return SwavCodes(codes, labels, mass, (mass - 1).abs().mean(-1))
+    return SwAVCodes(_read_out(kept, p, hard), labels, mass, (mass - 1).abs().mean(-1))
 
 
-def _codes(p: Call, last: int, ranks: Ranks) -> Tensor:
-    """Return the codes of the last samples."""
-    S, inv = p.S, 1.0 / p.eps
-    with torch.autocast(S.device.type, enabled=False):
+def codes_of(p: Call, ranks: Ranks, hard: bool = False) -> Tensor:
+    """Return the codes that a call asks for, in its caller's shape."""
+    return p.back(_read_out(_solved(p, ranks), p, hard))
+
+
+def _solved(p: Call, ranks: Ranks) -> Tensor:
+    with torch.autocast(p.S.device.type, enabled=False):
         if p.n_iter is None:
-            return _converged(S, inv, p.mask, last, ranks)
-        if S.device.type == "cpu" and not torch.compiler.is_compiling():
-            return _by_kernel(S, inv, p.n_iter, p.mask, last, ranks)
-        return _by_logs(S, inv, p.n_iter, p.mask, last, ranks)
+            return _converged(p, ranks)
+        if p.S.device.type == "cpu" and not torch.compiler.is_compiling():
+            return _by_kernel(p, p.n_iter, ranks)
+        return _by_logs(p, p.n_iter, ranks)
 
 
-def _by_logs(
-    S: Tensor,
-    inv: float,
-    n_iter: int,
-    mask: Tensor | None = None,
-    last: int | None = None,
-    ranks: Ranks = ALONE,
-) -> Tensor:
-    """Return the codes of the last samples, (..., last, K), without a look at any value."""
-    phi = _first(S, inv, mask, ranks)
+def _by_logs(p: Call, n_iter: int, ranks: Ranks = ALONE) -> Tensor:
+    """Return the codes, (..., last, K), without a look at any value."""
+    phi = _first(p, ranks)
     for _ in range(1, n_iter):
-        phi -= _mass(S, inv, phi, mask, ranks).log_()
-    return _ends(S, inv, phi, mask, last)
+        phi -= _mass(p, phi, ranks).log_()
+    return _ends(p, phi)
 
 
-def _first(S: Tensor, inv: float, mask: Tensor | None, ranks: Ranks) -> Tensor:
+def _first(p: Call, ranks: Ranks) -> Tensor:
     """Return phi after the first prototype step, (..., 1, K), float64."""
-    peak = peaks(S, mask, ranks)
-    kernel = _cleared(exp((S - peak) * inv), mask)
+    peak = peaks(p.S, p.mask, ranks)
+    kernel = _cleared(exp((p.S - peak) * p.inv), p.mask)
     total = ranks.sum(kernel.sum(-2, keepdim=True).double())
-    return total.log_().neg_().sub_(peak.double() * inv)
+    return total.log_().neg_().sub_(peak.double() * p.inv)
 
 
-def _mass(S: Tensor, inv: float, phi: Tensor, mask: Tensor | None, ranks: Ranks) -> Tensor:
+def _mass(p: Call, phi: Tensor, ranks: Ranks) -> Tensor:
     """Return what the codes give each prototype, (..., 1, K), float64."""
-    Q = _cleared(softmax(S, inv, phi), mask)
+    Q = _cleared(softmax(p.S, p.inv, phi), p.mask)
     return ranks.sum(Q.sum(-2, keepdim=True).double())
 
 
-def _ends(S: Tensor, inv: float, phi: Tensor, mask: Tensor | None, last: int | None) -> Tensor:
-    """Return the codes of the last samples."""
-    if last is not None:
-        start = S.shape[-2] - last
-        S, mask = S[..., start:, :], None if mask is None else mask[..., start:]
-    return _cleared(softmax(S, inv, phi), mask)
+def _ends(p: Call, phi: Tensor) -> Tensor:
+    """Take the samples' last step where codes are asked for."""
+    return _cleared(softmax(p.S[..., p.start :, :], p.inv, phi), p.last_mask)
 
 
 def _cleared(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -180,67 +173,57 @@ def _cleared(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x.masked_fill_(~mask[..., None], 0.0)
 
 
-def _by_kernel(
-    S: Tensor,
-    inv: float,
-    n_iter: int,
-    mask: Tensor | None = None,
-    last: int | None = None,
-    ranks: Ranks = ALONE,
-) -> Tensor:
-    """Return the codes of the last samples, (..., last, K); raise if a score is not finite."""
-    batch, (N, K) = S.shape[:-2], S.shape[-2:]
-    last = N if last is None else last
-    problems = S.reshape(math.prod(batch), N, K)
-    keep = None if mask is None else mask.reshape(-1, N)
-    Q = torch.empty(len(problems), last, K, dtype=work(S))
+def _by_kernel(p: Call, n_iter: int, ranks: Ranks = ALONE) -> Tensor:
+    """Return the codes, (..., last, K); raise if a score is not finite."""
+    batch, (N, K) = p.S.shape[:-2], p.S.shape[-2:]
+    problems = p.S.reshape(math.prod(batch), N, K)
+    mask = None if p.mask is None else p.mask.reshape(-1, N)
+    Q = torch.empty(len(problems), p.last, K, dtype=work(p.S))
     # small problems share the calls, a large one has the cache for itself; ranks share them all
     many = max(1, _steps.TILE // (N * K)) if ranks.alone else len(problems)
-    for start in range(0, len(problems), many):
-        part = slice(start, start + many)
-        E = Q[part] if last == N else Q.new_empty(problems[part].shape)
-        kernel = Kernel(problems[part], E, inv, None if keep is None else keep[part], ranks)
+    for at in range(0, len(problems), many):
+        part = slice(at, at + many)
+        E = Q[part] if p.last == N else Q.new_empty(problems[part].shape)
+        kernel = Kernel(problems[part], E, p.inv, None if mask is None else mask[part], ranks)
         if not kernel.sound:
-            ranks.agree(lambda: _refuse(S, mask))
+            ranks.agree(lambda: refuse_broken(p))
         for _ in range(1, n_iter):
             kernel.step()
-        codes = kernel.finish(N - last)
-        if last < N:
+        codes = kernel.finish(p.start)
+        if p.last < N:
             Q[part] = codes
-    return Q.reshape(*batch, last, K)
+    return Q.reshape(*batch, p.last, K)
 
 
-def _converged(
-    S: Tensor, inv: float, mask: Tensor | None, last: int, ranks: Ranks
-) -> Tensor:
+def _converged(p: Call, ranks: Ranks) -> Tensor:
     """Return the codes of converged transport: exact samples, prototypes within the tolerance."""
-    if S.device.type == "cpu":
-        ranks.agree(lambda: _refuse(S, mask))
+    if p.S.device.type == "cpu":
+        ranks.agree(lambda: refuse_broken(p))
     if not ranks.alone:
-        return _ends(S, inv, _converged_on(ranks, S, inv, mask), mask, last)
-    weights = None
-    if mask is not None:
-        S = _cleared(S.clone(), mask)
+        return _ends(p, _converged_over(ranks, p))
+    S, weights = p.S, None
+    if p.mask is not None:
+        S = _cleared(S.clone(), p.mask)
         # where no sample counts any plan will do
-        weights = (mask | ~mask.any(-1, keepdim=True)).double()
+        weights = (p.mask | ~p.mask.any(-1, keepdim=True)).double()
         weights /= weights.sum(-1, keepdim=True)
     # the solver ends with the prototypes' potential, from which the last sample step is exact
-    phi = solve(-S, weights, reg=1.0 / inv).g.double() * inv
-    return _ends(S, inv, phi[..., None, :], mask, last)
+    phi = solve(-S, weights, reg=1.0 / p.inv).g.double() * p.inv
+    return _ends(p, phi[..., None, :])
 
 
-def _converged_on(ranks: Ranks, S: Tensor, inv: float, mask: Tensor | None) -> Tensor:
+def _converged_over(ranks: Ranks, p: Call) -> Tensor:
     """Return phi of converged transport over ranks, by steps until the reduced error is small."""
-    tol, error = (1e-9 if S.dtype == torch.float64 else 1e-6), math.inf
-    phi = _first(S, inv, mask, ranks)
+    tol, error = (1e-9 if p.S.dtype == torch.float64 else 1e-6), math.inf
+    phi = _first(p, ranks)
     for _ in range(_MOST):
-        mass = _mass(S, inv, phi, mask, ranks)
-        share = mass.mean(-1, keepdim=True)
-        # the sum over prototypes is the number of samples; no samples are balanced as they are
-        error = float(((mass - share).abs().mean(-1) / share[..., 0]).nan_to_num(0.0).max())
+        mass = _mass(p, phi, ranks)
+        # the sum over prototypes is the number of samples; none are balanced as they are
+        off = mass / mass.mean(-1, keepdim=True)
+        error = float((off - 1).abs().mean(-1).nan_to_num(0.0).max())
         if error <= tol:
             return phi
-        phi -= (mass / share).log_()
+        phi -= off.log_()
     warnings.warn(f"{Status.MAX_ITER.value} (error {error:.1e})", ConvergenceWarning, stacklevel=5)
     return phi
 
@@ -252,15 +235,15 @@ _MOST = 10_000
 def _read_out(Q: Tensor, p: Call, hard: bool) -> Tensor:
     if hard:
         Q = torch.zeros_like(Q).scatter_(-1, Q.argmax(-1, keepdim=True), 1.0)
-        Q = _cleared(Q, None if p.mask is None else p.mask[..., p.S.shape[-2] - p.last :])
+        Q = _cleared(Q, p.last_mask)
     return Q.to(p.out_dtype)
 
 
-def _refuse(S: Tensor, mask: Tensor | None) -> None:
+def refuse_broken(p: Call) -> None:
     """Raise for the first score that is not finite, of a sample that counts."""
     # a sum that is finite has no other terms; one that is not may have overflowed
-    if mask is None and torch.isfinite(S.sum(dtype=torch.float64)):
+    if p.mask is None and torch.isfinite(p.S.sum(dtype=torch.float64)):
         return
-    bad = not_finite(S, mask)
+    bad = not_finite(p.S, p.mask)
     if bad.any():
-        _check.refuse("scores", "be finite", S, bad)
+        _check.refuse(p.name, "be finite", p.back(p.S), p.back(bad))
