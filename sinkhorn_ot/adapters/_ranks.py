@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -42,8 +43,11 @@ class Ranks:
         return self._reduce(x, "SUM")
 
     def _reduce(self, x: Tensor, how: str) -> Tensor:
-        if self.alone:
-            return x
+        return x if self.alone else self._reduced(x, how)
+
+    # exchanges are not traced
+    @torch.compiler.disable
+    def _reduced(self, x: Tensor, how: str) -> Tensor:
         x = x.contiguous()
         with _reaching():
             dist.all_reduce(x, op=getattr(dist.ReduceOp, how), group=self._group)
@@ -60,8 +64,10 @@ class Ranks:
         Raises:
             ValueError: On every rank, if `check` raised it on some rank, or terms differ.
         """
-        if self.alone:
-            return check()
+        return check() if self.alone else self._agreed(check, terms)
+
+    @torch.compiler.disable
+    def _agreed(self, check: Callable[[], T], terms: Callable[[T], dict[str, object]]) -> T:
         try:
             value = check()
         except ValueError as error:

@@ -177,7 +177,7 @@ def _by_kernel(p: Call, n_iter: int, ranks: Ranks = ALONE) -> Tensor:
     """Return the codes, (..., last, K); raise if a score is not finite."""
     batch, (N, K) = p.S.shape[:-2], p.S.shape[-2:]
     problems = p.S.reshape(math.prod(batch), N, K)
-    mask = None if p.mask is None else p.mask.reshape(-1, N)
+    mask = None if p.mask is None else p.mask.reshape(problems.shape[:2])
     Q = torch.empty(len(problems), p.last, K, dtype=work(p.S))
     # small problems share the calls, a large one has the cache for itself; ranks share them all
     many = max(1, _steps.TILE // (N * K)) if ranks.alone else len(problems)
