@@ -4,7 +4,13 @@ from setuptools import setup
 
 
 setup(
-    packages=["sinkhorn_ot", "sinkhorn_ot.adapters", "sinkhorn_ot.demo", "sinkhorn_ot.kernels"],
+    packages=[
+        "sinkhorn_ot",
+        "sinkhorn_ot.adapters",
+        "sinkhorn_ot.compat",
+        "sinkhorn_ot.demo",
+        "sinkhorn_ot.kernels",
+    ],
     package_dir={"sinkhorn_ot": "sinkhorn_ot", "sinkhorn_ot.kernels": "kernels"},
     package_data={"sinkhorn_ot": ["py.typed"]},
 )

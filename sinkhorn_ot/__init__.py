@@ -1,7 +1,17 @@
 """Entropic optimal transport on PyTorch: fast, certified, and ready for training loops."""
 
+from . import adapters
 from .acceleration import Anderson, Nesterov, Plain
-from .adapters import SelaLabels, sela_labels, swav_codes
+from .adapters import (
+    SelaLabels,
+    SwAVLoss,
+    SwAVQueue,
+    normalize_prototypes_,
+    sela_labels,
+    swapped_prediction_loss,
+    swav_codes,
+    swav_codes_from_features,
+)
 from .anneal import Anneal
 from .certificate import Certificate
 from .cost import Dense, PointCloud
@@ -30,9 +40,15 @@ __all__ = [
     "SelaLabels",
     "Sinkhorn",
     "Status",
+    "SwAVLoss",
+    "SwAVQueue",
     "Transport",
+    "adapters",
+    "normalize_prototypes_",
     "sela_labels",
     "solve",
     "solve_exact",
+    "swapped_prediction_loss",
     "swav_codes",
+    "swav_codes_from_features",
 ]

@@ -19,6 +19,13 @@ RUNS = {
     "warm_start_and_progress": (["--points", "60", "--steps", "2"], "callback: STOPPED"),
     "swav": (["--epochs", "1", "--images", "300"], "SwAV features  NMI 0."),
     "sela": (["--epochs", "1", "--images", "300"], "SeLa features  NMI 0."),
+    "swav_loop": (
+        ["--epochs", "2", "--images", "300", "--batch", "64", "--queue", "200"],
+        "queues ready: [True, True]",
+    ),
+    "dino": (["--epochs", "1", "--images", "300"], "DINO features  NMI 0."),
+    "moe_router": (["--epochs", "1", "--images", "300"], "transport plan loads in the last epoch:"),
+    "ddp_swav": (["--epochs", "1", "--images", "300"], "1 processes: SwAV features NMI 0."),
 }
 
 
@@ -26,21 +33,32 @@ def test_every_example_is_run():
     assert {path.stem for path in FOLDER.glob("*.py")} == set(RUNS)
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_example_runs_alone(name: str, tmp_path: Path):
-    arguments, line = RUNS[name]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", FOLDER / f"{name}.py", *arguments],
-        cwd=tmp_path,
+def run(folder: Path, *command: str | Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
         env=os.environ | {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_example_runs_alone(name: str, tmp_path: Path):
+    arguments, line = RUNS[name]
+    done = run(tmp_path, "-W", "error", FOLDER / f"{name}.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert line in done.stdout
     for path in tmp_path.iterdir():
         assert path.read_bytes()[:4] == b"\x89PNG"
     said = [text for text in done.stdout.splitlines() if text.startswith("figure: ")]
     assert len(said) == len(list(tmp_path.iterdir()))
+
+
+def test_ranks_run_under_torchrun(tmp_path: Path):
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = run(tmp_path, *launch, FOLDER / "ddp_swav.py", "--epochs", "1", "--images", "300")
+    assert done.returncode == 0, done.stderr
+    assert "2 processes: SwAV features NMI 0." in done.stdout

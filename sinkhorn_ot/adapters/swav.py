@@ -1,14 +1,12 @@
 """SwAV's codes: a few Sinkhorn steps that spread a batch of samples evenly over the prototypes.
 
-A code is a softmax of `S / eps + phi`, one `phi` per prototype, and an iteration subtracts from
-`phi` the log of the mass that the codes give each prototype. Said so, in float64, nothing can
-overflow (`_by_logs`). The CPU takes a shorter way to the same numbers (`_Kernel`): it exponentiates
-every score once, each column from its maximum, and iterates with two products over blocks in cache;
-only rows whose weight lies where float32 exponents have lost digits are taken by their logs.
+A code is a softmax of `S / eps + phi`, one `phi` per prototype. `_steps.py` says how a CPU comes to
+it; where no value may be looked at, `_by_logs` takes the same steps one softmax at a time.
 """
 
 import math
-from collections.abc import Iterator
+import warnings
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,14 +14,12 @@ from torch import Tensor
 
 from sinkhorn_ot import _check
 from sinkhorn_ot.solve import solve
+from sinkhorn_ot.status import ConvergenceWarning, Status
 
-
-# scores of one row block: small enough for cache, large enough to hide the calls
-_TILE = 1 << 18
-# a float32 exponent below this has lost digits that a code would show
-_FAINT = -12.0
-# an exponent below this gives no code a digit, and would be slow to take: exp of it is subnormal
-_FLOOR = -60.0
+from . import _steps
+from ._call import Call, call, terms
+from ._ranks import ALONE, Ranks
+from ._steps import Kernel, exp, not_finite, peaks, softmax, work
 
 
 @torch.no_grad()
@@ -32,13 +28,23 @@ def swav_codes(
     *,
     eps: float = 0.05,
     n_iter: int | None = 3,
+    mask: Any = None,
+    last: int | None = None,
     hard: bool = False,
     out_dtype: torch.dtype | None = None,
+    group: Any = None,
 ) -> Tensor:
     """Return SwAV's codes for a batch of scores: constants, whether or not the scores require grad.
 
     Each iteration scales the prototypes to equal mass, then every sample to one. Works under
     autocast and `torch.compile`; on CUDA it never waits for the device.
+
+    With a `group`, the samples of all its ranks are one batch, in which every sample weighs the
+    same. Ranks may hold different numbers of samples, or none; what they exchange is K numbers per
+    iteration, and once the terms of the call, so that a difference is an error on every rank. (On
+    CUDA those are exchanged at the first call, and when this rank's change.) A rank that stops, or
+    does not make this call, makes the others raise `RuntimeError`, at the latest when the timeout
+    given to `init_process_group` is over.
 
     Args:
         scores: Similarity of samples and prototypes, (..., N, K). Half precision is computed in
@@ -46,200 +52,198 @@ def swav_codes(
         eps: Temperature of the codes, the paper's epsilon.
         n_iter: Iterations, prototypes first; three are not converged transport. None iterates to
             the default tolerance of `solve`, after which every prototype has its share N / K.
+        mask: Samples that count, (..., N) or (N,), bool; None for all. The others may hold
+            anything, and get codes of zeros.
+        last: How many codes to return, those of the last samples; None for all. With a queue, the
+            samples of the queue come first.
         hard: Replace each code by the one-hot of its largest entry.
         out_dtype: Dtype of the codes; that of the scores by default.
+        group: Process group of torch.distributed over whose ranks the samples are spread, e.g.
+            `torch.distributed.group.WORLD`. None is this process alone, whatever is initialised.
 
     Returns:
-        Codes, (..., N, K); each sample's row sums to one.
+        Codes, (..., N, K) or (..., last, K); each sample's row sums to one.
 
     Raises:
         ValueError: If an argument breaks a rule; for a score that is not finite, with the index of
             the first one. Values are looked at on the CPU only, and not under `torch.compile`:
             there a NaN in the scores makes every code of its problem NaN.
+        RuntimeError: If a rank of the group cannot be reached.
 
     Source: M. Caron et al., Unsupervised learning of visual features by contrasting cluster
     assignments, NeurIPS 2020.
     """
-    S = _check.at_least_dims("scores", _check.tensor("scores", scores), 2, "(..., N, K)")
-    inv = 1.0 / _temperature(eps)
-    n_iter = None if n_iter is None else _check.count("n_iter", n_iter)
-    out_dtype = S.dtype if out_dtype is None else _floating(out_dtype)
-    with torch.autocast(S.device.type, enabled=False):
-        if n_iter is None:
-            Q = _converged(S, inv)
-        elif S.device.type == "cpu" and not torch.compiler.is_compiling():
-            Q = _by_kernel(S, inv, n_iter)
-        else:
-            Q = _by_logs(S, inv, n_iter)
-        if hard:
-            Q = torch.zeros_like(Q).scatter_(-1, Q.argmax(-1, keepdim=True), 1.0)
-        return Q.to(out_dtype)
+    ranks = Ranks(group)
+    p = ranks.agree(lambda: call(ranks, scores, eps, n_iter, mask, last, out_dtype), terms)
+    return codes_of(p, ranks, hard)
 
 
-def _by_logs(S: Tensor, inv: float, n_iter: int) -> Tensor:
-    """Return the codes, (..., N, K), without a look at any value."""
-    peak = S.amax(-2, keepdim=True).to(_work(S))
-    total = _exp((S - peak) * inv).sum(-2, keepdim=True)
-    phi = total.double().log_().neg_().sub_(peak.double() * inv)
-    for _ in range(1, n_iter):
-        phi -= _softmax(S, inv, phi).sum(-2, keepdim=True).double().log_()
-    return _softmax(S, inv, phi)
+@dataclass(frozen=True, eq=False)
+class SwAVCodes:
+    """Codes, and what they give each prototype.
 
-
-def _softmax(S: Tensor, inv: float, phi: Tensor) -> Tensor:
-    """Return softmax(S * inv + phi) over the prototypes."""
-    # in float64: the terms may be huge where their sum is not
-    exponent = S.double().mul(inv).add_(phi)
-    Q = _exp(exponent.sub_(exponent.amax(-1, keepdim=True)).to(_work(S)))
-    return Q.div_(Q.sum(-1, keepdim=True))
-
-
-def _exp(exponent: Tensor) -> Tensor:
-    return exponent.clamp_(min=_FLOOR).exp_()
-
-
-def _by_kernel(S: Tensor, inv: float, n_iter: int) -> Tensor:
-    """Return the codes, (..., N, K); raise if a score is not finite."""
-    N, K = S.shape[-2:]
-    problems = S.reshape(-1, N, K)
-    Q = torch.empty(problems.shape, dtype=_work(S))
-    # small problems share the calls, a large one has the cache for itself
-    many = max(1, _TILE // (N * K))
-    for part, codes in zip(torch.split(problems, many), torch.split(Q, many), strict=True):
-        kernel = _Kernel(part, codes, inv)
-        if not torch.isfinite(kernel.lowest):
-            _refuse(S)
-        for _ in range(1, n_iter):
-            kernel.step()
-        kernel.finish()
-    return Q.reshape(S.shape)
-
-
-class _Kernel:
-    """`E = exp((S - peak) / eps)` and the weight of its columns: codes are `E_ik alpha_k / r_i`.
-
-    The exponents of E are rounded relative to their size, so a code may not rest on small entries.
-    It cannot where `r_i = sum_k E_ik alpha_k` exceeds `exp(_FAINT) sum_k alpha_k`, all that entries
-    below `exp(_FAINT)` could give. The other rows are faint, and taken by their logs.
+    Attributes:
+        codes: One per sample, (..., N, K) or (..., last, K); zeros where the mask is false.
+        labels: The largest entry of each code, (..., N) or (..., last), int64; -1 where the mask
+            is false.
+        prototype_mass: What the codes of all samples give each prototype, in shares: 1 is N / K
+            samples, (..., K), float64. On every rank of a group, for the samples of all ranks.
+        marginal_error: Mean of |prototype_mass - 1|, (...), float64; large after few iterations.
     """
 
-    def __init__(self, S: Tensor, E: Tensor, inv: float) -> None:
-        """Take the first prototype step.
-
-        Args:
-            S: Scores, (B, N, K).
-            E: Where the kernel is held, and in the end the codes, (B, N, K).
-            inv: 1 / eps.
-        """
-        self._S, self._E, self._inv = S, E, inv
-        peak = S.amax(-2, keepdim=True).to(E.dtype)
-        total = torch.zeros_like(peak, dtype=torch.float64)
-        # the smallest exponent, which is not finite if some score is not
-        self.lowest = torch.zeros((), dtype=E.dtype)
-        for rows in self._blocks():
-            exponent = torch.sub(S[:, rows], peak, out=E[:, rows]).mul_(inv)
-            low = exponent.amin()
-            total += (exponent.exp_() if low > _FLOOR else _exp(exponent)).sum(-2, keepdim=True)
-            self.lowest = torch.minimum(self.lowest, low)
-        self._shift = peak.double()[:, 0] * inv
-        self._log_alpha = total[:, 0].log_().neg_()
-
-    def step(self) -> None:
-        """Scale every sample to one, then every prototype to one share."""
-        alpha, total = self._alpha(), torch.zeros_like(self._log_alpha)
-        of_faint = torch.zeros_like(total)
-        for rows, weight, faint in self._rows(alpha):
-            total += _column_sums(self._E[:, rows], weight)
-            if faint is not None:
-                of_faint += _sums_of(self._codes(rows, faint), faint[0], len(total))
-        self._log_alpha -= total.mul_(alpha).add_(of_faint).log_()
-
-    def finish(self) -> None:
-        """Turn the kernel into the codes."""
-        alpha = self._alpha()
-        for rows, weight, faint in self._rows(alpha):
-            block = self._E[:, rows].mul_(alpha.to(weight.dtype)[:, None, :])
-            block.mul_(weight[:, :, None])
-            if faint is not None:
-                block[faint] = self._codes(rows, faint)
-
-    def _alpha(self) -> Tensor:
-        return (self._log_alpha - self._log_alpha.amax(-1, keepdim=True)).exp_()
-
-    def _rows(self, alpha: Tensor) -> Iterator[tuple[slice, Tensor, tuple[Tensor, ...] | None]]:
-        """Yield row blocks, what scales their rows to one, and the index of the faint ones."""
-        least = alpha.sum(-1, keepdim=True).mul_(math.exp(_FAINT)).to(self._E.dtype)
-        alpha = alpha.to(self._E.dtype)
-        for rows in self._blocks():
-            mass = _row_sums(self._E[:, rows], alpha)
-            faint = mass < least
-            if faint.any():
-                mass.masked_fill_(faint, math.inf)
-                yield rows, mass.reciprocal_(), faint.nonzero(as_tuple=True)
-            else:
-                yield rows, mass.reciprocal_(), None
-
-    def _codes(self, rows: slice, index: tuple[Tensor, ...]) -> Tensor:
-        """Return the codes of single samples by their logs, (samples, K)."""
-        phi = (self._log_alpha - self._shift)[index[0]]
-        return _softmax(self._S[:, rows][index], self._inv, phi)
-
-    def _blocks(self) -> Iterator[slice]:
-        batch, N, K = self._S.shape
-        step = max(1, _TILE // (batch * K))
-        for start in range(0, N, step):
-            yield slice(start, min(N, start + step))
+    codes: Tensor
+    labels: Tensor
+    prototype_mass: Tensor
+    marginal_error: Tensor
 
 
-def _row_sums(E: Tensor, alpha: Tensor) -> Tensor:
-    """Return E @ alpha, (B, N), without matmul, whose precision users choose."""
-    if len(E) == 1:
-        return torch.mv(E[0], alpha[0])[None]
-    return (E * alpha[:, None, :]).sum(-1)
+@torch.no_grad()
+def assign(
+    scores: Any,
+    *,
+    eps: float = 0.05,
+    n_iter: int | None = 3,
+    mask: Any = None,
+    last: int | None = None,
+    hard: bool = False,
+    out_dtype: torch.dtype | None = None,
+    group: Any = None,
+) -> SwAVCodes:
+    """Return `swav_codes` with its labels and the mass of each prototype, for looking at.
+
+    Takes the arguments of `swav_codes`, and one more pass over the codes.
+    """
+    ranks = Ranks(group)
+    p = ranks.agree(lambda: call(ranks, scores, eps, n_iter, mask, last, out_dtype), terms)
+    N, K = p.S.shape[-2:]
+    Q = _solved(replace(p, last=N), ranks)
+    kept = Q[..., p.start :, :].clone()
+    labels = kept.argmax(-1)
+    if p.last_mask is not None:
+        labels.masked_fill_(~p.last_mask, -1)
+    mass = ranks.sum(Q.sum(-2, dtype=torch.float64))
+    # no samples give no mass
+    mass = K * mass / mass.sum(-1, keepdim=True).clamp_(min=1e-300)
+    return SwAVCodes(_read_out(kept, p, hard), labels, mass, (mass - 1).abs().mean(-1))
 
 
-def _column_sums(E: Tensor, weight: Tensor) -> Tensor:
-    """Return E^T @ weight, (B, K), without matmul, whose precision users choose."""
-    if len(E) == 1:
-        return torch.mv(E[0].t(), weight[0])[None]
-    return (E * weight[:, :, None]).sum(-2)
+def codes_of(p: Call, ranks: Ranks, hard: bool = False) -> Tensor:
+    """Return the codes that a call asks for, in its caller's shape."""
+    return p.back(_read_out(_solved(p, ranks), p, hard))
 
 
-def _sums_of(codes: Tensor, problem: Tensor, batch: int) -> Tensor:
-    """Return the sum of the codes of each problem, (B, K), in float64."""
-    of = problem == torch.arange(batch)[:, None]
-    return of.double() @ codes.double()
+def _solved(p: Call, ranks: Ranks) -> Tensor:
+    with torch.autocast(p.S.device.type, enabled=False):
+        if p.n_iter is None:
+            return _converged(p, ranks)
+        if p.S.device.type == "cpu" and not torch.compiler.is_compiling():
+            return _by_kernel(p, p.n_iter, ranks)
+        return _by_logs(p, p.n_iter, ranks)
 
 
-def _converged(S: Tensor, inv: float) -> Tensor:
+def _by_logs(p: Call, n_iter: int, ranks: Ranks = ALONE) -> Tensor:
+    """Return the codes, (..., last, K), without a look at any value."""
+    phi = _first(p, ranks)
+    for _ in range(1, n_iter):
+        phi -= _mass(p, phi, ranks).log_()
+    return _ends(p, phi)
+
+
+def _first(p: Call, ranks: Ranks) -> Tensor:
+    """Return phi after the first prototype step, (..., 1, K), float64."""
+    peak = peaks(p.S, p.mask, ranks)
+    kernel = _cleared(exp((p.S - peak) * p.inv), p.mask)
+    total = ranks.sum(kernel.sum(-2, keepdim=True).double())
+    return total.log_().neg_().sub_(peak.double() * p.inv)
+
+
+def _mass(p: Call, phi: Tensor, ranks: Ranks) -> Tensor:
+    """Return what the codes give each prototype, (..., 1, K), float64."""
+    Q = _cleared(softmax(p.S, p.inv, phi), p.mask)
+    return ranks.sum(Q.sum(-2, keepdim=True).double())
+
+
+def _ends(p: Call, phi: Tensor) -> Tensor:
+    """Take the samples' last step where codes are asked for."""
+    return _cleared(softmax(p.S[..., p.start :, :], p.inv, phi), p.last_mask)
+
+
+def _cleared(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Write zeros where a sample does not count."""
+    return x if mask is None else x.masked_fill_(~mask[..., None], 0.0)
+
+
+def _by_kernel(p: Call, n_iter: int, ranks: Ranks = ALONE) -> Tensor:
+    """Return the codes, (..., last, K); raise if a score is not finite."""
+    batch, (N, K) = p.S.shape[:-2], p.S.shape[-2:]
+    problems = p.S.reshape(math.prod(batch), N, K)
+    mask = None if p.mask is None else p.mask.reshape(problems.shape[:2])
+    Q = torch.empty(len(problems), p.last, K, dtype=work(p.S))
+    # small problems share the calls, a large one has the cache for itself; ranks share them all
+    many = max(1, _steps.TILE // (N * K)) if ranks.alone else len(problems)
+    for at in range(0, len(problems), many):
+        part = slice(at, at + many)
+        E = Q[part] if p.last == N else Q.new_empty(problems[part].shape)
+        kernel = Kernel(problems[part], E, p.inv, None if mask is None else mask[part], ranks)
+        if not kernel.sound:
+            ranks.agree(lambda: refuse_broken(p))
+        for _ in range(1, n_iter):
+            kernel.step()
+        codes = kernel.finish(p.start)
+        if p.last < N:
+            Q[part] = codes
+    return Q.reshape(*batch, p.last, K)
+
+
+def _converged(p: Call, ranks: Ranks) -> Tensor:
     """Return the codes of converged transport: exact samples, prototypes within the tolerance."""
-    if S.device.type == "cpu" and not torch.isfinite(S.sum(dtype=torch.float64)):
-        _refuse(S)
+    if p.S.device.type == "cpu":
+        ranks.agree(lambda: refuse_broken(p))
+    if not ranks.alone:
+        return _ends(p, _converged_over(ranks, p))
+    S, weights = p.S, None
+    if p.mask is not None:
+        S = _cleared(S.clone(), p.mask)
+        # where no sample counts any plan will do
+        weights = (p.mask | ~p.mask.any(-1, keepdim=True)).double()
+        weights /= weights.sum(-1, keepdim=True)
     # the solver ends with the prototypes' potential, from which the last sample step is exact
-    phi = solve(-S, reg=1.0 / inv).g.double() * inv
-    return _softmax(S, inv, phi[..., None, :])
+    phi = solve(-S, weights, reg=1.0 / p.inv).g.double() * p.inv
+    return _ends(p, phi[..., None, :])
 
 
-def _refuse(S: Tensor) -> None:
-    """Raise for the first score that is not finite, if it was one and no overflow in between."""
-    bad = ~torch.isfinite(S)
+def _converged_over(ranks: Ranks, p: Call) -> Tensor:
+    """Return phi of converged transport over ranks, by steps until the reduced error is small."""
+    tol, error = (1e-9 if p.S.dtype == torch.float64 else 1e-6), math.inf
+    phi = _first(p, ranks)
+    for _ in range(_MOST):
+        mass = _mass(p, phi, ranks)
+        # the sum over prototypes is the number of samples; none are balanced as they are
+        off = mass / mass.mean(-1, keepdim=True)
+        error = float((off - 1).abs().mean(-1).nan_to_num(0.0).max())
+        if error <= tol:
+            return phi
+        phi -= off.log_()
+    warnings.warn(f"{Status.MAX_ITER.value} (error {error:.1e})", ConvergenceWarning, stacklevel=5)
+    return phi
+
+
+# steps over ranks allowed where the solver has no say
+_MOST = 10_000
+
+
+def _read_out(Q: Tensor, p: Call, hard: bool) -> Tensor:
+    if hard:
+        Q = torch.zeros_like(Q).scatter_(-1, Q.argmax(-1, keepdim=True), 1.0)
+        Q = _cleared(Q, p.last_mask)
+    return Q.to(p.out_dtype)
+
+
+def refuse_broken(p: Call) -> None:
+    """Raise for the first score that is not finite, of a sample that counts."""
+    # a sum that is finite has no other terms; one that is not may have overflowed
+    if p.mask is None and torch.isfinite(p.S.sum(dtype=torch.float64)):
+        return
+    bad = not_finite(p.S, p.mask)
     if bad.any():
-        _check.refuse("scores", "be finite", S, bad)
-
-
-def _work(S: Tensor) -> torch.dtype:
-    return torch.float64 if S.dtype == torch.float64 else torch.float32
-
-
-def _temperature(eps: Any) -> float:
-    value = _check.positive("eps", eps)
-    # 1 / eps must be a float32 number
-    if value < 1e-30:
-        raise ValueError(f"eps must be at least 1e-30, got {value!r}")
-    return value
-
-
-def _floating(dtype: torch.dtype) -> torch.dtype:
-    if dtype not in _check.FLOATS:
-        raise ValueError(f"out_dtype must be a floating-point dtype, got {dtype!r}")
-    return dtype
+        _check.refuse(p.name, "be finite", p.back(p.S), p.back(bad))

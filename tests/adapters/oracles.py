@@ -6,17 +6,66 @@ import torch
 from torch import Tensor
 
 
-def swav_codes(scores: Tensor, eps: float, n_iter: int) -> Tensor:
+def total_variation(codes: Tensor, oracle: Tensor) -> float:
+    """Return the largest total variation of a code from the oracle's."""
+    return float((codes.double() - oracle).abs().sum(-1).max() / 2)
+
+
+def swav_codes(scores: Tensor, eps: float, n_iter: int, mask: Tensor | None = None) -> Tensor:
     """Return SwAV's codes, (..., N, K).
 
-    From g = 0, alternates f_k = -LSE_i(S_ik / eps + g_i) and g_i = -LSE_k(S_ik / eps + f_k).
+    From g = 0, alternates f_k = -LSE_i(S_ik / eps + g_i) and g_i = -LSE_k(S_ik / eps + f_k). The
+    samples that a mask (N,) leaves out are left out, and have codes of zeros.
     """
+    if mask is not None:
+        Q = torch.zeros(scores.shape, dtype=torch.float64)
+        Q[..., mask, :] = swav_codes(scores[..., mask, :], eps, n_iter)
+        return Q
     S = scores.double() / eps
     g = torch.zeros_like(S[..., :1])
     for _ in range(n_iter):
         f = -torch.logsumexp(S + g, -2, keepdim=True)
         g = -torch.logsumexp(S + f, -1, keepdim=True)
     return (S + f + g).exp()
+
+
+def swapped_prediction(
+    scores: list[Tensor], codes: list[Tensor], tau: float, assign: tuple[int, ...]
+) -> float:
+    """Return SwAV's loss: the mean over assign crops t and other crops s of
+    -mean_i sum_k Q_t,ik log softmax(S_s,i / tau)_k."""
+    total = 0.0
+    for t, Q in zip(assign, codes, strict=True):
+        others = [s for s in range(len(scores)) if s != t]
+        for s in others:
+            for q, x in zip(Q.double(), scores[s].double(), strict=True):
+                p = (x / tau - (x / tau).max()).exp()
+                total -= float(q @ (p / p.sum()).log()) / (len(assign) * len(others) * len(Q))
+    return total
+
+
+def msn(scores: Tensor, tau: float, sharpening: float, n_iter: int) -> Tensor:
+    """Return MSN's targets: SwAV's iterations at eps 1 from log(p^(1/T) / sum p^(1/T))."""
+    p = torch.log_softmax(scores.double() / tau, -1)
+    sharp = p / sharpening - torch.logsumexp(p / sharpening, -1, keepdim=True)
+    return swav_codes(sharp, 1.0, n_iter)
+
+
+def router(logits: Tensor, n_iter: int | None, tol: float = 1e-4) -> tuple[Tensor, int]:
+    """Return a router's log plan (T, E) and its iterations.
+
+    From f = 0, alternates g_i = -log T - LSE_k(l_ik + f_k) and f_k = -log E - LSE_i(l_ik + g_i),
+    n_iter times or until the mean of |exp f - exp f before| is at most `tol`.
+    """
+    L = logits.double()
+    T, E = L.shape
+    f, taken, change = torch.zeros(E, dtype=torch.float64), 0, math.inf
+    while taken < n_iter if n_iter is not None else change > tol:
+        g = -math.log(T) - torch.logsumexp(L + f, 1, keepdim=True)
+        before, f = f, -math.log(E) - torch.logsumexp(L + g, 0)
+        change = float((f.exp() - before.exp()).abs().mean())
+        taken += 1
+    return L + f + g, taken
 
 
 def sela(log_probs: Tensor, lamb: float, marginal: Tensor, tol: float = 1e-11) -> Tensor:

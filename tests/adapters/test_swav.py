@@ -5,22 +5,21 @@ import math
 import pytest
 import torch
 from adapters import oracles
+from adapters.oracles import total_variation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 import sinkhorn_ot as so
 from sinkhorn_ot.adapters import swav
+from sinkhorn_ot.adapters._call import call
+from sinkhorn_ot.adapters._ranks import ALONE
 
 
 def cosines(N: int, K: int, seed: int = 0, d: int = 16) -> Tensor:
     g = torch.Generator().manual_seed(seed)
     z, c = torch.randn(N, d, generator=g), torch.randn(K, d, generator=g)
     return torch.nn.functional.normalize(z) @ torch.nn.functional.normalize(c).t()
-
-
-def total_variation(codes: Tensor, oracle: Tensor) -> float:
-    return float((codes.double() - oracle).abs().sum(-1).max() / 2)
 
 
 def unkind() -> dict[str, Tensor]:
@@ -69,7 +68,7 @@ def test_is_the_oracle(shape, n_iter):
 @pytest.mark.parametrize("road", ["_by_kernel", "_by_logs"])
 def test_is_the_oracle_on_unkind_scores(name, n_iter, road):
     S = unkind()[name]
-    Q = getattr(swav, road)(S, 1 / 0.05, n_iter)
+    Q = getattr(swav, road)(call(ALONE, S, 0.05, n_iter, None), n_iter)
     assert total_variation(Q, oracles.swav_codes(S, 0.05, n_iter)) < 1e-6
 
 
@@ -140,7 +139,7 @@ def test_a_batch_may_hold_one_unkind_problem():
 
 
 def test_large_enough_for_several_blocks(monkeypatch):
-    monkeypatch.setattr(swav, "_TILE", 100)
+    monkeypatch.setattr("sinkhorn_ot.adapters._steps.TILE", 100)
     for S in (cosines(70, 33), *unkind().values()):
         assert total_variation(so.swav_codes(S), oracles.swav_codes(S, 0.05, 3)) < 1e-6
 
@@ -210,7 +209,7 @@ def test_compiles_whole_and_looks_at_no_value():
 def test_where_values_are_not_looked_at_nan_stays_nan():
     S = cosines(8, 5)
     S[2, 3] = math.nan
-    assert bool(swav._by_logs(S, 20.0, 3).isnan().all())
+    assert bool(swav._by_logs(call(ALONE, S, 0.05, 3, None), 3).isnan().all())
 
 
 @pytest.mark.gpu
@@ -223,6 +222,104 @@ def test_on_a_gpu_without_waiting():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert total_variation(Q.cpu(), oracles.swav_codes(S.cpu(), 0.05, 3)) < 1e-6
+
+
+def half_of(N: int) -> Tensor:
+    return torch.rand(N, generator=torch.Generator().manual_seed(2)) < 0.5
+
+
+@pytest.mark.parametrize("name", unkind())
+@pytest.mark.parametrize("road", ["_by_kernel", "_by_logs"])
+def test_samples_left_out_count_for_nothing(name, road):
+    S = unkind()[name].clone()
+    mask = half_of(len(S))
+    mask[0] = True
+    junk = torch.tensor([math.nan, math.inf, -math.inf, 1e30])
+    S[~mask] = junk[torch.arange(int((~mask).sum())) % 4, None]
+    Q = getattr(swav, road)(call(ALONE, S, 0.05, 3, mask), 3)
+    assert total_variation(Q, oracles.swav_codes(S, 0.05, 3, mask)) < 1e-6
+    assert bool((Q[~mask] == 0).all())
+
+
+@pytest.mark.parametrize("road", ["_by_kernel", "_by_logs"])
+@pytest.mark.parametrize("tile", [100, 1 << 18])
+def test_every_problem_has_its_mask(road, tile, monkeypatch):
+    monkeypatch.setattr("sinkhorn_ot.adapters._steps.TILE", tile)
+    S = torch.stack([cosines(40, 12, seed) for seed in range(6)]).reshape(2, 3, 40, 12)
+    mask = half_of(240).reshape(2, 3, 40)
+    mask[1, 1] = False
+    Q = getattr(swav, road)(call(ALONE, S, 0.05, 3, mask), 3)
+    for i in range(2):
+        for j in range(3):
+            oracle = oracles.swav_codes(S[i, j], 0.05, 3, mask[i, j])
+            assert total_variation(Q[i, j], oracle) < 1e-6
+    one = mask[0, 0]
+    shared = so.swav_codes(S, mask=one)
+    torch.testing.assert_close(shared, so.swav_codes(S, mask=one.expand(2, 3, 40)))
+
+
+@pytest.mark.parametrize("n_iter", [1, 3, None])
+@pytest.mark.parametrize("hard", [False, True])
+def test_where_no_sample_counts_codes_are_zero(n_iter, hard):
+    nothing = torch.zeros(8, dtype=torch.bool)
+    for mask in (nothing, nothing.numpy()):
+        Q = so.swav_codes(with_entry(math.nan), mask=mask, n_iter=n_iter, hard=hard)
+        assert bool((Q == 0).all())
+    found = swav.assign(cosines(8, 5), mask=nothing)
+    assert bool((found.labels == -1).all())
+    assert bool((found.prototype_mass == 0).all())
+
+
+def test_a_mask_and_convergence():
+    S, mask = torch.stack([cosines(60, 6), cosines(60, 6, 1)]).double(), half_of(60)
+    S[:, ~mask] = math.nan
+    Q = so.swav_codes(S, n_iter=None, mask=mask)
+    assert float((Q.sum(-2) - float(mask.sum()) / 6).abs().max()) < 1e-6
+    assert total_variation(Q, oracles.swav_codes(S, 0.05, 3000, mask)) < 1e-6
+
+
+@pytest.mark.parametrize("road", ["_by_kernel", "_by_logs"])
+@pytest.mark.parametrize("last", [0, 1, 7, 70])
+def test_only_the_last_codes(road, last):
+    S, mask = torch.stack([cosines(70, 33), unkind()["huge"]]), half_of(70)
+    for keep in (None, mask):
+        every = getattr(swav, road)(call(ALONE, S, 0.05, 3, keep), 3)
+        some = getattr(swav, road)(call(ALONE, S, 0.05, 3, keep, last), 3)
+        assert some.shape == (2, last, 33)
+        torch.testing.assert_close(some, every[:, 70 - last :], rtol=1e-5, atol=1e-7)
+    assert so.swav_codes(S[0], last=last, n_iter=None).shape == (last, 33)
+
+
+def test_the_last_codes_do_not_hold_on_to_the_others():
+    Q = so.swav_codes(cosines(1000, 20), last=3)
+    assert Q.untyped_storage().nbytes() == Q.numel() * 4
+
+
+def test_assign_says_what_the_codes_do():
+    S, mask = cosines(80, 10), half_of(80)
+    found = swav.assign(S, mask=mask, last=20)
+    full = so.swav_codes(S, mask=mask)
+    torch.testing.assert_close(found.codes, full[60:])
+    assert torch.equal(found.labels[mask[60:]], full[60:].argmax(-1)[mask[60:]])
+    assert bool((found.labels[~mask[60:]] == -1).all())
+    torch.testing.assert_close(
+        found.prototype_mass, full.double().sum(0) * 10 / float(mask.sum()), rtol=1e-5, atol=1e-7
+    )
+    assert 1e-3 < float(found.marginal_error) < 1
+    assert float(swav.assign(S, n_iter=None).marginal_error) < 1e-5
+    hard = swav.assign(S, hard=True)
+    assert torch.equal(hard.codes, so.swav_codes(S, hard=True))
+
+
+def test_more_prototypes_than_samples_share_what_there_is():
+    S = cosines(7, 40)
+    Q = so.swav_codes(S, n_iter=None)
+    torch.testing.assert_close(Q.sum(0), torch.full((40,), 7 / 40), rtol=1e-4, atol=0)
+    assert total_variation(so.swav_codes(S), oracles.swav_codes(S, 0.05, 3)) < 1e-6
+
+
+def test_one_prototype_is_everyones():
+    assert torch.equal(so.swav_codes(cosines(9, 1) * 1e4), torch.ones(9, 1))
 
 
 def with_entry(value: float) -> Tensor:
@@ -248,6 +345,20 @@ BAD = {
     "eps tiny": ({"eps": 1e-40}, "eps must be at least 1e-30, got 1e-40"),
     "no iterations": ({"n_iter": 0}, "n_iter must be a whole number of at least 1, got 0"),
     "half of one": ({"n_iter": 2.5}, "n_iter must be a whole number of at least 1, got 2.5"),
+    "mask of numbers": ({"mask": torch.ones(8)}, "mask must be bool.*got float32"),
+    "short mask": ({"mask": torch.ones(7) > 0}, r"mask must have shape \(8,\).*got \(7,\)"),
+    "mask of scores": ({"mask": torch.ones(8, 5) > 0}, r"mask must have shape .*got \(8, 5\)"),
+    "mask elsewhere": (
+        {"mask": torch.ones(8, dtype=torch.bool, device="meta")},
+        r"mask must be on the device of the scores \(cpu\), got meta",
+    ),
+    "nan that counts": (
+        {"scores": with_entry(math.nan), "mask": torch.arange(8) > 1},
+        r"must be finite, got nan at index \(2, 3\)",
+    ),
+    "last of nine": ({"last": 9}, "last must be at most the number of samples, 8, got 9"),
+    "last negative": ({"last": -1}, "last must be a whole number of at least 0, got -1"),
+    "group by name": ({"group": "world"}, "group must be a torch.distributed process.*'world'"),
     "integer codes": ({"out_dtype": torch.int64}, "out_dtype must be a floating-point dtype"),
 }
 

@@ -1,0 +1,102 @@
+"""Teacher codes of SwAV's heirs that distil: DINOv2 and DINOv3, iBOT's patches, and CAPI."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot import _check
+
+from ._call import Call, at_least_single, call, rows_that_count, terms
+from ._call import temperature as _temperature
+from ._ranks import Ranks
+from .swav import codes_of
+
+
+@torch.no_grad()
+def dino_codes(
+    logits: Any,
+    temperature: float,
+    *,
+    n_iter: int | None = 3,
+    mask: Any = None,
+    group: Any = None,
+) -> Tensor:
+    """Return the teacher's codes for class tokens (DINOv2, DINOv3) or masked patches (iBOT).
+
+    All samples make one problem, whatever their shape: both global crops (2, B, K) are balanced
+    together, not each by itself. Masked patches, whose number changes from step to step, may stand
+    in a padded buffer, with a mask that is true for the rows in use.
+
+    Args:
+        logits: The teacher's outputs, (..., K): e.g. (2, B, K), (2 B, K), (patches, K).
+        temperature: Of the teacher; rises from 0.04 to 0.07 in the papers.
+        n_iter: Iterations; None iterates to a tolerance.
+        mask: Samples that count, of shape (...), bool; None for all. The others get zeros.
+        group: Process group whose ranks share the problem; see `swav_codes`. Their numbers of
+            samples may differ.
+
+    Returns:
+        Codes, (..., K), float32, or float64 for float64 logits; each sample's sum to one.
+
+    Raises:
+        ValueError: If an argument breaks a rule; see `swav_codes`.
+        RuntimeError: If a rank of the group cannot be reached.
+
+    Source: M. Oquab et al., DINOv2: Learning robust visual features without supervision, TMLR 2024;
+    J. Zhou et al., iBOT: Image BERT pre-training with online tokenizer, ICLR 2022.
+    """
+    ranks = Ranks(group)
+
+    def check() -> Call:
+        x = _logits(logits, 2, "(..., K)")
+        keep = None if mask is None else rows_that_count(mask, x.shape, x.device).reshape(-1)
+        flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+        eps = _temperature("temperature", temperature)
+        p = call(ranks, flat, eps, n_iter, keep, None, at_least_single(x), "logits")
+        return replace(p, back=lambda Q: Q.reshape(x.shape))
+
+    return codes_of(ranks.agree(check, terms), ranks)
+
+
+@torch.no_grad()
+def capi_codes(
+    logits: Any, temperature: float = 0.06, *, n_iter: int | None = 3, group: Any = None
+) -> Tensor:
+    """Return CAPI's codes: every patch position is a problem of its own, over the images.
+
+    Args:
+        logits: The teacher's outputs for each image and patch position, (..., N, P, K).
+        temperature: Of the teacher.
+        n_iter: Iterations; None iterates to a tolerance.
+        group: Process group whose ranks share the problems; see `swav_codes`.
+
+    Returns:
+        Codes, (..., N, P, K), float32, or float64 for float64 logits; each sums to one.
+
+    Raises:
+        ValueError: If an argument breaks a rule; see `swav_codes`.
+        RuntimeError: If a rank of the group cannot be reached.
+
+    Source: T. Darcet et al., Cluster and predict latent patches for improved masked image modeling,
+    TMLR 2025.
+    """
+    ranks = Ranks(group)
+
+    def check() -> Call:
+        x = _logits(logits, 3, "(..., N, P, K)")
+        eps = _temperature("temperature", temperature)
+        S, out_dtype = x.transpose(-3, -2), at_least_single(x)
+        p = call(ranks, S, eps, n_iter, None, None, out_dtype, "logits")
+        return replace(p, back=lambda Q: Q.transpose(-3, -2))
+
+    return codes_of(ranks.agree(check, terms), ranks)
+
+
+def _logits(logits: Any, dims: int, meaning: str) -> Tensor:
+    x = _check.tensor("logits", logits)
+    if x.ndim < dims:
+        raise ValueError(f"logits must have shape {meaning}, got {tuple(x.shape)}")
+    return x

@@ -1,0 +1,157 @@
+"""A router for mixtures of experts: which experts a token is sent to when all are used evenly."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot import _check
+
+from ._call import at_least_single, samples
+from ._ranks import Ranks
+from ._steps import exp, peaks, softmax
+
+
+@dataclass(frozen=True, eq=False)
+class Routing:
+    """A transport plan from tokens to experts, for choosing, not for mixing.
+
+    Its columns are exact, 1 / E each; its rows are 1 / T up to what is left of the iterations. It
+    is a constant: weigh the chosen experts by your own softmax or sigmoid of the logits, which has
+    gradients.
+
+    Attributes:
+        log_plan: Log of the plan, (..., T, E); float32, or float64 for float64 logits.
+        n_iter: Iterations taken, (...), int64.
+        converged: Whether the last iteration changed the experts' scalings by `tol` or less, (...).
+    """
+
+    log_plan: Tensor
+    n_iter: Tensor
+    converged: Tensor
+
+    @property
+    def plan(self) -> Tensor:
+        """The plan, (..., T, E); the sum of all entries is one."""
+        return self.log_plan.exp()
+
+    def top_k(self, k: int) -> Tensor:
+        """Return each token's k largest experts, the largest first, (..., T, k), int64.
+
+        Taken in logarithms, so that experts whose share underflows are still in order.
+
+        Raises:
+            ValueError: If there are fewer than k experts.
+        """
+        k, E = _check.count("k", k), self.log_plan.shape[-1]
+        if k > E:
+            raise ValueError(f"k must be at most the number of experts, {E}, got {k}")
+        return self.log_plan.topk(k, -1).indices
+
+
+@torch.no_grad()
+def moe_router(
+    logits: Any,
+    *,
+    n_iter: int | None = None,
+    tol: float = 1e-4,
+    max_iter: int = 1_000,
+    group: Any = None,
+) -> Routing:
+    """Return a plan that spreads tokens evenly over experts: tokens first, experts last.
+
+    From expert scalings of one, an iteration scales every token to 1 / T, then every expert to
+    1 / E. It ends when the scalings change by `tol` or less, in the mean over experts.
+
+    Args:
+        logits: Of tokens and experts, (..., T, E). Half precision is computed in float32.
+        n_iter: Iterations; None iterates to `tol`, which on CUDA waits for the device each time.
+        tol: Mean change of the experts' scalings at which to stop.
+        max_iter: Iterations allowed on the way to `tol`; read `converged`. Logits so far apart that
+            a scaling leaves the range of float64 come here.
+        group: Process group over whose ranks the tokens are spread, in any numbers; see
+            `swav_codes`. What ranks exchange is E numbers per iteration.
+
+    Returns:
+        A `Routing`: the plan in logarithms, iterations, convergence, and `top_k`.
+
+    Raises:
+        ValueError: If an argument breaks a rule; on the CPU, for a logit that is not finite, with
+            the index of the first one. Elsewhere a NaN makes the whole plan NaN.
+        RuntimeError: If a rank of the group cannot be reached.
+
+    Source: A. Clark et al., Unified scaling laws for routed language models, ICML 2022.
+    """
+    ranks = Ranks(group)
+    call = ranks.agree(lambda: _call(logits, n_iter, tol, max_iter, ranks), _terms)
+    with torch.autocast(call.logits.device.type, enabled=False):
+        return _route(call, ranks)
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """Arguments that have passed."""
+
+    logits: Tensor
+    n_iter: int | None
+    tol: float
+    max_iter: int
+
+
+def _call(logits: Any, n_iter: Any, tol: Any, max_iter: Any, ranks: Ranks) -> _Call:
+    L = samples("logits", logits, "(..., T, E)", ranks)
+    if L.device.type == "cpu" and L.numel():
+        _check.finite("logits", L)
+    fixed = None if n_iter is None else _check.count("n_iter", n_iter)
+    return _Call(L, fixed, _check.positive("tol", tol), _check.count("max_iter", max_iter))
+
+
+def _terms(call: _Call) -> dict[str, object]:
+    L = call.logits
+    return {
+        "number of experts": L.shape[-1],
+        "n_iter": call.n_iter,
+        "tol": call.tol,
+        "max_iter": call.max_iter,
+        "leading dimensions": tuple(L.shape[:-2]),
+        "device": L.device.type,
+    }
+
+
+def _route(call: _Call, ranks: Ranks) -> Routing:
+    L = call.logits
+    T = ranks.sum(torch.tensor(float(L.shape[-2]), dtype=torch.float64, device=L.device))
+    log_share = (T / L.shape[-1]).log()
+    # logs of the scalings, (..., 1, E), before the last iteration and after it
+    new = log_share - _first_log_mass(L, ranks)
+    old, taken = torch.zeros_like(new), torch.ones_like(new[..., :1], dtype=torch.int64)
+    change = _change(old, new)
+    for _ in range(1, call.n_iter or call.max_iter):
+        moving = (change > call.tol) | (call.n_iter is not None)
+        if call.n_iter is None and not bool(moving.any()):
+            break
+        # no expert is left with next to no mass: each had its share before the tokens were scaled
+        mass = ranks.sum(softmax(L, 1.0, new).sum(-2, keepdim=True, dtype=torch.float64))
+        old, new = (
+            torch.where(moving, new, old),
+            torch.where(moving, new + log_share - mass.log(), new),
+        )
+        change, taken = _change(old, new), taken + moving
+    log_plan = torch.log_softmax(L.double() + old, -1) + (new - old - T.log())
+    ended = (change <= call.tol)[..., 0, 0]
+    return Routing(log_plan.to(at_least_single(L)), taken[..., 0, 0], ended)
+
+
+def _first_log_mass(L: Tensor, ranks: Ranks) -> Tensor:
+    """Return the log of what tokens of mass one give each expert, (..., 1, E), float64."""
+    logs = torch.log_softmax(L.double(), -1)
+    # an expert may be next to nobody's
+    peak = peaks(logs, None, ranks)
+    return peak + ranks.sum(exp(logs - peak).sum(-2, keepdim=True)).log()
+
+
+def _change(old: Tensor, new: Tensor) -> Tensor:
+    """Return the mean change of the scalings, (..., 1, 1); inf where they left the range."""
+    return (new.exp() - old.exp()).abs().mean(-1, keepdim=True).nan_to_num(nan=math.inf)

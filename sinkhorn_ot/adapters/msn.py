@@ -1,0 +1,57 @@
+"""MSN's targets: sharpened predictions, spread evenly over the prototypes."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._call import Call, at_least_single, call, temperature, terms
+from ._ranks import Ranks
+from .swav import codes_of, refuse_broken
+
+
+@torch.no_grad()
+def msn_codes(
+    scores: Any,
+    *,
+    tau: float = 0.1,
+    sharpening: float = 0.25,
+    n_iter: int | None = 3,
+    mask: Any = None,
+    group: Any = None,
+) -> Tensor:
+    """Return MSN's targets: SwAV's iterations at eps 1, from sharpened predictions.
+
+    The prediction of a sample is p = softmax(scores / tau); sharpened, it is p^(1 / sharpening),
+    scaled to one. The iterations start from that, as it is, in logarithms.
+
+    Args:
+        scores: Cosines of the target view's features and the prototypes, (..., N, K).
+        tau: Temperature of the predictions.
+        sharpening: Temperature of their sharpening, the paper's T.
+        n_iter: Iterations; None iterates to a tolerance.
+        mask: Samples that count, (..., N) or (N,), bool; None for all. The others get zeros.
+        group: Process group whose ranks share the problem; see `swav_codes`.
+
+    Returns:
+        Codes, (..., N, K), float32, or float64 for float64 scores; each sample's row sums to one.
+
+    Raises:
+        ValueError: If an argument breaks a rule; see `swav_codes`.
+        RuntimeError: If a rank of the group cannot be reached.
+
+    Source: M. Assran et al., Masked siamese networks for label-efficient learning, ECCV 2022.
+    """
+    ranks = Ranks(group)
+
+    def check() -> Call:
+        p = call(ranks, scores, 1.0, n_iter, mask)
+        slope = temperature("tau", tau) * temperature("sharpening", sharpening)
+        if p.S.device.type == "cpu":
+            refuse_broken(p)
+        # exponents may be large: what float32 leaves of them would show in the codes
+        logs = torch.log_softmax(p.S.double() / temperature("tau * sharpening", slope), -1)
+        return replace(p, S=logs, out_dtype=at_least_single(p.S))
+
+    return codes_of(ranks.agree(check, terms), ranks)

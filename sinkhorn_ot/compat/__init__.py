@@ -1,0 +1,1 @@
+"""Signatures of others, thin: what they compute, by this package."""

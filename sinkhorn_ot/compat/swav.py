@@ -1,0 +1,47 @@
+"""SwAV's published call, for a training loop that already has it: change the import."""
+
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+
+from sinkhorn_ot.adapters.swav import swav_codes
+
+
+def distributed_sinkhorn(
+    out: Tensor,
+    epsilon: float = 0.05,
+    sinkhorn_iterations: int = 3,
+    world_size: int | None = None,
+    group: Any = None,
+) -> Tensor:
+    """Return the codes of this rank's samples, balanced over the samples of all ranks.
+
+    Differs from the published function where that goes wrong: scores of any finite size are taken,
+    in any precision, and ranks may have different numbers of samples.
+
+    Args:
+        out: Scores of this rank's samples and the prototypes, (B, K). It is not changed.
+        epsilon: Temperature of the codes.
+        sinkhorn_iterations: Iterations, prototypes first.
+        world_size: Number of ranks. It needs no telling: one that is told must be right.
+        group: Process group; None is every process of torch.distributed, if it was initialised.
+
+    Returns:
+        Codes, (B, K), of the dtype of `out`; each sample's row sums to one.
+
+    Raises:
+        ValueError: If an argument breaks a rule; see `swav_codes`.
+        RuntimeError: If a rank of the group cannot be reached.
+
+    Source: M. Caron et al., Unsupervised learning of visual features by contrasting cluster
+    assignments, NeurIPS 2020.
+    """
+    if group is None and dist.is_available() and dist.is_initialized():
+        group = dist.group.WORLD
+    size = 1 if group is None else dist.get_world_size(group)
+    if world_size not in (None, size):
+        raise ValueError(f"world_size must be the number of ranks, {size}, got {world_size!r}")
+    if out.ndim != 2:
+        raise ValueError(f"out must have shape (B, K), got {tuple(out.shape)}")
+    return swav_codes(out, eps=epsilon, n_iter=sinkhorn_iterations, group=group)

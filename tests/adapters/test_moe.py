@@ -1,0 +1,161 @@
+"""The router against the dense float64 iterations, token first and expert last."""
+
+import math
+
+import pytest
+import torch
+from adapters import oracles
+from torch import Tensor
+
+from sinkhorn_ot.adapters import moe_router
+
+
+def logits(T: int, E: int, scale: float = 1.0, seed: int = 0) -> Tensor:
+    return torch.randn(T, E, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def unkind() -> dict[str, Tensor]:
+    x = logits(60, 7)
+    return {
+        "huge": x * 1e4,
+        "at the ends": torch.where(x > 0, 1e4, -1e4),
+        "expert nobody wants": x - 1e4 * (torch.arange(7) == 2),
+        "expert all want": x + 1e4 * (torch.arange(7) == 2),
+        "token far below": x - 1e4 * (torch.arange(60) == 2)[:, None],
+        "constant": torch.full((9, 4), 1e4),
+        "one expert": x[:, :1] * 1e4,
+        "one token": x[:1] * 1e4,
+        "one of each": torch.tensor([[-1e4]]),
+        "peaked": x * 40,
+    }
+
+
+def total_variation(log_plan: Tensor, oracle: Tensor) -> float:
+    """Largest over tokens, relative to a token's mass."""
+    return len(oracle) * float((log_plan.double().exp() - oracle.exp()).abs().sum(-1).max() / 2)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (17, 65), (300, 8), (1000, 64)], ids=str)
+@pytest.mark.parametrize("n_iter", [1, 2, 10])
+def test_is_the_oracle(shape, n_iter):
+    x = logits(*shape)
+    found = moe_router(x, n_iter=n_iter)
+    assert int(found.n_iter) == n_iter
+    assert found.log_plan.dtype == torch.float32
+    assert total_variation(found.log_plan, oracles.router(x, n_iter)[0]) < 1e-6
+
+
+@pytest.mark.parametrize("name", unkind())
+@pytest.mark.parametrize("n_iter", [1, 3, 30])
+def test_is_the_oracle_on_unkind_logits(name, n_iter):
+    x = unkind()[name]
+    found = moe_router(x, n_iter=n_iter)
+    oracle = oracles.router(x, n_iter)[0]
+    assert bool(torch.isfinite(found.log_plan).all())
+    # a token may hold all mass: relative to what it holds
+    budget = 1e-6 * max(1.0, len(x) * float(oracle.exp().sum(-1).max()))
+    assert total_variation(found.log_plan, oracle) < budget
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize("tol", [1e-2, 1e-4])
+def test_stops_where_the_scalings_do(scale, tol):
+    x = logits(400, 8, scale)
+    found = moe_router(x, tol=tol)
+    plan, taken = oracles.router(x, None, tol)
+    assert bool(found.converged)
+    assert int(found.n_iter) == taken
+    assert total_variation(found.log_plan, plan) < 1e-6
+    torch.testing.assert_close(found.plan.sum(-2), torch.full((8,), 1 / 8), rtol=1e-5, atol=0)
+
+
+def test_a_router_cut_short_says_so():
+    found = moe_router(unkind()["huge"], max_iter=5)
+    assert int(found.n_iter) == 5
+    assert not bool(found.converged)
+    assert not bool(moe_router(logits(400, 8, 3.0), n_iter=1).converged)
+
+
+def test_scalings_beyond_float64_are_not_converged():
+    for x in unkind().values():
+        found = moe_router(x, max_iter=50)
+        assert bool(torch.isfinite(found.log_plan).all())
+    far = unkind()["expert nobody wants"]
+    assert not bool(moe_router(far, max_iter=50).converged)
+
+
+def test_a_batch_is_its_problems():
+    x = torch.stack([logits(50, 6), logits(50, 6, 3.0, 1), logits(50, 6, 0.1, 2)])[None]
+    found = moe_router(x)
+    assert found.n_iter.shape == found.converged.shape == (1, 3)
+    for k in range(3):
+        alone = moe_router(x[0, k])
+        assert int(found.n_iter[0, k]) == int(alone.n_iter)
+        torch.testing.assert_close(found.log_plan[0, k], alone.log_plan)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_and_autocast(dtype):
+    x = logits(100, 8, 100.0).to(dtype).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = moe_router(x, n_iter=5)
+    assert found.log_plan.dtype == torch.float32
+    assert not found.log_plan.requires_grad
+    oracle = oracles.router(x.detach(), 5)[0]
+    budget = 1e-6 * max(1.0, 100 * float(oracle.exp().sum(-1).max()))
+    assert total_variation(found.log_plan, oracle) < budget
+    assert moe_router(x.detach().double()).log_plan.dtype == torch.float64
+
+
+def test_top_k_spreads_the_tokens():
+    x = logits(2000, 8) + torch.arange(8) * 0.5
+    chosen, greedy = moe_router(x).top_k(1), x.topk(1).indices
+    loads = [torch.bincount(c.flatten(), minlength=8) for c in (chosen, greedy)]
+    assert int(loads[0].max() - loads[0].min()) < 80
+    assert int(loads[1].max() - loads[1].min()) > 400
+
+
+def test_top_k_is_in_order_where_shares_underflow():
+    x = logits(40, 6, 1e3)
+    found = moe_router(x, n_iter=3)
+    assert float((found.plan == 0).double().mean()) > 0.5
+    assert torch.equal(found.top_k(6), oracles.router(x, 3)[0].topk(6).indices)
+    assert found.top_k(2).dtype == torch.int64
+
+
+def test_logits_are_left_alone():
+    x = logits(30, 4)
+    before = x.clone()
+    moe_router(x.numpy())
+    moe_router(x)
+    assert torch.equal(x, before)
+
+
+def with_entry(value: float) -> Tensor:
+    x = logits(9, 4)
+    x[2, 3] = value
+    return x
+
+
+BAD = {
+    "nan": ({"logits": with_entry(math.nan)}, r"logits must be finite, got nan at index \(2, 3\)"),
+    "inf": ({"logits": with_entry(math.inf)}, r"logits must be finite, got inf at index \(2, 3\)"),
+    "vector": ({"logits": torch.ones(3)}, r"logits must have shape \(..., T, E\), got \(3,\)"),
+    "no tokens": ({"logits": torch.ones(0, 3)}, r"logits must not be empty, got shape \(0, 3\)"),
+    "no experts": ({"logits": torch.ones(3, 0)}, r"logits must not be empty, got shape \(3, 0\)"),
+    "no iterations": ({"n_iter": 0}, "n_iter must be a whole number of at least 1, got 0"),
+    "no tolerance": ({"tol": 0}, "tol must be a finite number above zero, got 0"),
+    "no cap": ({"max_iter": 0}, "max_iter must be a whole number of at least 1, got 0"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused(name):
+    arguments, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        moe_router(**{"logits": logits(9, 4)} | arguments)
+
+
+def test_more_experts_chosen_than_there_are():
+    with pytest.raises(ValueError, match="k must be at most the number of experts, 4, got 5"):
+        moe_router(logits(9, 4)).top_k(5)
