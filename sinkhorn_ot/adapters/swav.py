@@ -4,9 +4,12 @@ A code is a softmax of `S / eps + phi`, one `phi` per prototype, and an iteratio
 `phi` the log of the mass that the codes give each prototype. Said so, in float64, nothing can
 overflow (`_by_logs`). The CPU takes a shorter way to the same numbers (`_Kernel`): it exponentiates
 every score once, each column from its maximum, and iterates with two products over blocks in cache;
-only rows whose weight lies where float32 exponents have lost digits are taken by their logs.
+only rows whose weight lies where float32 exponents have lost digits are taken by their logs. CUDA
+takes the scores in float32 or half precision through the kernels (`_by_operator`), which read them
+once an iteration and round exponents as float32 does.
 """
 
+import importlib.util
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +27,8 @@ _TILE = 1 << 18
 _FAINT = -12.0
 # an exponent below this gives no code a digit, and would be slow to take: exp of it is subnormal
 _FLOOR = -60.0
+# looked up here: tracing cannot look into the file system
+_TRITON = importlib.util.find_spec("triton") is not None
 
 
 @torch.no_grad()
@@ -69,11 +74,28 @@ def swav_codes(
             Q = _converged(S, inv)
         elif S.device.type == "cpu" and not torch.compiler.is_compiling():
             Q = _by_kernel(S, inv, n_iter)
+        elif _has_kernels(S):
+            Q = _by_operator(S, inv, n_iter)
         else:
             Q = _by_logs(S, inv, n_iter)
         if hard:
             Q = torch.zeros_like(Q).scatter_(-1, Q.argmax(-1, keepdim=True), 1.0)
         return Q.to(out_dtype)
+
+
+def _has_kernels(S: Tensor) -> bool:
+    return _TRITON and S.device.type == "cuda" and S.dtype != torch.float64
+
+
+def _by_operator(S: Tensor, inv: float, n_iter: int) -> Tensor:
+    """Return the codes, (..., N, K), by the operator that the kernels implement."""
+    # imported here: it registers operators, which only CUDA tensors need
+    from sinkhorn_ot import _ops  # noqa: F401
+
+    problems = S.reshape(-1, *S.shape[-2:])
+    inv_eps = torch.full((len(problems),), inv, device=S.device)
+    codes: Tensor = torch.ops.sinkhorn_ot.codes(problems, inv_eps, n_iter)
+    return codes.reshape(S.shape)
 
 
 def _by_logs(S: Tensor, inv: float, n_iter: int) -> Tensor:
