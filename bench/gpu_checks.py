@@ -71,9 +71,7 @@ def sweep_rescued(place: Place, n: int, m: int, **how: Any) -> float:
     return p.verify(*_triton.dense_sweep_op(p.stored, p.u, p.v, p.a, p.inv_reg, None))
 
 
-def sweep_clouds(
-    place: Place, n: int, m: int, d: int, first: bool = False, **how: Any
-) -> float:
+def sweep_clouds(place: Place, n: int, m: int, d: int, first: bool = False, **how: Any) -> float:
     """Check one sweep between two clouds."""
     from sinkhorn_ot.kernels import clouds, point_cloud
 

@@ -20,9 +20,7 @@ def eager_sweep(C: Tensor, v: Tensor, log_a: Tensor, log_b: Tensor, inv_reg: Ten
     return log_b - torch.logsumexp(u[:, :, None] - C, 1)
 
 
-def eager_solve(
-    C: Tensor, log_a: Tensor, log_b: Tensor, inv_reg: Tensor, n_iter: int
-) -> Tensor:
+def eager_solve(C: Tensor, log_a: Tensor, log_b: Tensor, inv_reg: Tensor, n_iter: int) -> Tensor:
     """Return the column potential after `n_iter` iterations."""
     E = -C.float() * inv_reg[:, None, None]
     v = log_b
@@ -145,9 +143,7 @@ def flash_solve(
     log_b = b.log()
 
     def run() -> Tensor:
-        _, g = sinkhorn_flashstyle_alternating(
-            x, y, a, b, eps=reg, n_iters=n_iter, allow_tf32=tf32
-        )
+        _, g = sinkhorn_flashstyle_alternating(x, y, a, b, eps=reg, n_iters=n_iter, allow_tf32=tf32)
         return (g / reg + log_b)[None]
 
     return run

@@ -178,6 +178,7 @@ def _batched(place: Place, p: Case) -> Act:
 
 def batched_of(B: int, n: int, targets: tuple[Target, ...] = ()) -> Problem:
     """Return many small problems of 20 iterations; a call is all of them."""
+
     # what is read and written: the cost, two weights, two potentials, an error, a count
     def traffic(p: Case) -> float:
         return p.stored.nbytes + 4 * (2 * p.a.numel() + 2 * p.b.numel() + 2 * len(p.a))
@@ -307,4 +308,3 @@ PROBLEMS = (
     points_of(50000, 50000, 2),
     points_of(4096, 64, 64),
 )  # fmt: skip
-
