@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench bench-gpu docs clean
 
 demo: .venv/ready
 	$(BIN)/python -m sinkhorn_ot.demo
@@ -23,6 +23,9 @@ bench: .venv/ready
 	$(BIN)/python bench/vs_pot.py
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/vs_pot.py
+
+bench-gpu: .venv/ready
+	$(BIN)/python bench/gpu.py $(ARGS)
 
 docs: .venv/ready
 	$(BIN)/mkdocs serve

@@ -1,9 +1,11 @@
 """SwAV's codes: a few Sinkhorn steps that spread a batch of samples evenly over the prototypes.
 
 A code is a softmax of `S / eps + phi`, one `phi` per prototype. `_steps.py` says how a CPU comes to
-it; where no value may be looked at, `_by_logs` takes the same steps one softmax at a time.
+it; CUDA takes float32 and half precision through the kernels (`_by_operator`); elsewhere, where no
+value may be looked at, `_by_logs` takes the same steps one softmax at a time.
 """
 
+import importlib.util
 import math
 import warnings
 from dataclasses import dataclass, replace
@@ -20,6 +22,10 @@ from . import _steps
 from ._call import Call, call, terms
 from ._ranks import ALONE, Ranks
 from ._steps import Kernel, exp, not_finite, peaks, softmax, work
+
+
+# looked up here: tracing cannot look into the file system
+_TRITON = importlib.util.find_spec("triton") is not None
 
 
 @torch.no_grad()
@@ -138,7 +144,24 @@ def _solved(p: Call, ranks: Ranks) -> Tensor:
             return _converged(p, ranks)
         if p.S.device.type == "cpu" and not torch.compiler.is_compiling():
             return _by_kernel(p, p.n_iter, ranks)
+        if p.mask is None and ranks.alone and _has_kernels(p.S):
+            return _by_operator(p.S, p.inv, p.n_iter)[..., p.start :, :]
         return _by_logs(p, p.n_iter, ranks)
+
+
+def _has_kernels(S: Tensor) -> bool:
+    return _TRITON and S.device.type == "cuda" and S.dtype != torch.float64
+
+
+def _by_operator(S: Tensor, inv: float, n_iter: int) -> Tensor:
+    """Return the codes, (..., N, K), by the operator that the kernels implement."""
+    # imported here: it registers operators, which only CUDA tensors need
+    from sinkhorn_ot import _ops  # noqa: F401
+
+    problems = S.reshape(-1, *S.shape[-2:])
+    inv_eps = torch.full((len(problems),), inv, device=S.device)
+    codes: Tensor = torch.ops.sinkhorn_ot.codes(problems, inv_eps, n_iter)
+    return codes.reshape(S.shape)
 
 
 def _by_logs(p: Call, n_iter: int, ranks: Ranks = ALONE) -> Tensor:

@@ -9,6 +9,7 @@ from adapters.oracles import total_variation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import sinkhorn_ot as so
 from sinkhorn_ot.adapters import swav
@@ -212,9 +213,32 @@ def test_where_values_are_not_looked_at_nan_stays_nan():
     assert bool(swav._by_logs(call(ALONE, S, 0.05, 3, None), 3).isnan().all())
 
 
+@pytest.mark.parametrize("shape", [(17, 65), (3, 20, 10)], ids=str)
+def test_scores_go_through_the_operator_where_kernels_serve(shape, monkeypatch):
+    # on a CPU the operator is eager code, which means the same
+    monkeypatch.setattr(swav, "_has_kernels", lambda S: True)
+    S = cosines(math.prod(shape[:-1]), shape[-1]).reshape(shape)
+    seen = torch.compile(so.swav_codes, fullgraph=True, backend="aot_eager")
+    assert total_variation(seen(S), oracles.swav_codes(S, 0.05, 3)) < 1e-6
+    with torch.autocast("cpu", torch.bfloat16):
+        assert seen(S.half()).dtype == torch.float16
+
+
+@pytest.mark.skipif(not swav._TRITON, reason="triton is not installed")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_all_but_double_precision_is_served_by_kernels_on_cuda(dtype, monkeypatch):
+    used = []
+    monkeypatch.setattr(swav, "_by_operator", lambda S, *_: used.append(S) or S)
+    with FakeTensorMode():
+        S = torch.empty(3, 8, 5, device="cuda", dtype=dtype)
+        Q = so.swav_codes(S)
+    assert (Q.shape, Q.dtype, Q.device) == (S.shape, S.dtype, S.device)
+    assert bool(used) == (dtype != torch.float64)
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_without_waiting():
-    S = unkind()["huge"].cuda()
+    S = cosines(300, 301).cuda()
     so.swav_codes(S)
     torch.cuda.set_sync_debug_mode("error")
     try:
