@@ -46,7 +46,7 @@ class Ranks:
         return x if self.alone else self._reduced(x, how)
 
     # exchanges are not traced
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _reduced(self, x: Tensor, how: str) -> Tensor:
         x = x.contiguous()
         with _reaching():
@@ -66,7 +66,7 @@ class Ranks:
         """
         return check() if self.alone else self._agreed(check, terms)
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _agreed(self, check: Callable[[], T], terms: Callable[[T], dict[str, object]]) -> T:
         try:
             value = check()

@@ -226,14 +226,10 @@ def test_scores_go_through_the_operator_where_kernels_serve(shape, monkeypatch):
 
 @pytest.mark.skipif(not swav._TRITON, reason="triton is not installed")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-def test_all_but_double_precision_is_served_by_kernels_on_cuda(dtype, monkeypatch):
-    used = []
-    monkeypatch.setattr(swav, "_by_operator", lambda S, *_: used.append(S) or S)
+def test_all_but_double_precision_is_served_by_kernels_on_cuda(dtype):
     with FakeTensorMode():
         S = torch.empty(3, 8, 5, device="cuda", dtype=dtype)
-        Q = so.swav_codes(S)
-    assert (Q.shape, Q.dtype, Q.device) == (S.shape, S.dtype, S.device)
-    assert bool(used) == (dtype != torch.float64)
+    assert swav._has_kernels(S) == (dtype != torch.float64)
 
 
 @pytest.mark.gpu
