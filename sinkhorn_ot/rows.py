@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,19 @@ class Rows:
         """Return the rows with every block changed when it is read."""
         return Rows(self.name, lambda: ((index, change(block)) for index, block in self), stored)
 
+    @staticmethod
+    def mean(parts: "list[Rows]") -> "Rows":
+        """Return the mean of rows that come in equal blocks."""
+
+        def read() -> Iterator[Block]:
+            for blocks in zip_longest(*parts):
+                if None in blocks or not all(_same(blocks[0], other) for other in blocks[1:]):
+                    names = ", ".join(part.name for part in parts)
+                    raise ValueError(f"{names} must come in equal blocks of the same rows")
+                yield blocks[0][0], sum(block for _, block in blocks) / len(parts)
+
+        return Rows(parts[0].name, read)
+
     def tiles(self, size: int) -> Iterator[Block]:
         """Yield blocks of at most `size` rows."""
         for index, block in self:
@@ -52,6 +66,12 @@ def _within(index: Index, start: int, size: int) -> Index:
     if isinstance(index, slice):
         return slice(index.start + start, index.start + start + size)
     return index[start : start + size]
+
+
+def _same(one: Block, other: Block) -> bool:
+    if one[1].shape != other[1].shape or type(one[0]) is not type(other[0]):
+        return False
+    return one[0] == other[0] if isinstance(one[0], slice) else torch.equal(one[0], other[0])
 
 
 def number(index: Index, row: int) -> int:

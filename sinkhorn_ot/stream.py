@@ -44,21 +44,17 @@ class Streamed:
             same numbers.
         name: What messages call it.
         sign: -1 if the source holds scores, which are minus the costs.
+        facts: What the first pass told, if it has been taken.
 
     Raises:
         ValueError: If the source cannot be read twice, or a number breaks a rule.
     """
 
-    def __init__(self, source: Any, *, name: str = "cost", sign: int = 1) -> None:
-        rows = as_rows(name, source)
-        self.facts = survey(rows, sign)
-        self._rows, self._sign = rows, sign
-
-    @classmethod
-    def _of(cls, rows: Rows, sign: int, facts: Facts) -> "Streamed":
-        made = cls.__new__(cls)
-        made._rows, made._sign, made.facts = rows, sign, facts
-        return made
+    def __init__(
+        self, source: Any, *, name: str = "cost", sign: int = 1, facts: Facts | None = None
+    ) -> None:
+        self._rows, self._sign = as_rows(name, source), sign
+        self.facts = filled(name, survey(self._rows, sign)) if facts is None else facts
 
     @property
     def stored(self) -> bool:
@@ -90,12 +86,15 @@ class Streamed:
         one = self.batch_shape.numel() == 1
         size = torch.Size([1 if one else batch.numel()])
         rows = self._rows.map(lambda C: flatten(C, batch, one), self.stored)
-        return Streamed._of(rows, self._sign, replace(self.facts, batch_shape=size))
+        return self._with(rows, replace(self.facts, batch_shape=size))
 
     def select(self, index: Tensor) -> "Streamed":
         """Return the problems at `index` of a flat batch."""
         rows = self._rows.map(lambda C: C[index], self.stored)
-        return Streamed._of(rows, self._sign, replace(self.facts, batch_shape=index.shape))
+        return self._with(rows, replace(self.facts, batch_shape=index.shape))
+
+    def _with(self, rows: Rows, facts: Facts) -> "Streamed":
+        return Streamed(rows, sign=self._sign, facts=facts)
 
     def transposed(self) -> "Streamed":
         """Refuse, because columns cannot be read."""
@@ -132,8 +131,18 @@ class Streamed:
         return self.facts.bounds
 
 
-def survey(rows: Rows, sign: int = 1) -> Facts:
-    """Read all rows once, require numbers, and return what they tell.
+def filled(name: str, facts: Facts | None) -> Facts:
+    """Require some rows."""
+    if facts is None:
+        raise ValueError(f"{name} must hold rows, got no block")
+    if facts.shape[0] == 0:
+        shape = (*facts.batch_shape, *facts.shape)
+        raise ValueError(f"{name} must not be empty, got shape {shape}")
+    return facts
+
+
+def survey(rows: Rows, sign: int = 1) -> Facts | None:
+    """Read all rows once, require numbers, and return what they tell; None if there is no block.
 
     Args:
         rows: Costs, none of them -inf, or scores, none of them inf.
@@ -145,6 +154,8 @@ def survey(rows: Rows, sign: int = 1) -> Facts:
     for index, block in rows:
         first = block if first is None else first
         _like(rows.name, block, first)
+        if 0 in (*block.shape[:-2], block.shape[-1]):
+            raise ValueError(f"{rows.name} must not be empty, got shape {tuple(block.shape)}")
         if block.shape[-2] == 0:
             continue
         count += block.shape[-2]
@@ -154,11 +165,9 @@ def survey(rows: Rows, sign: int = 1) -> Facts:
         low, high = min(low, seen.low), max(high, seen.high)
         forbids |= seen.forbids
     if first is None:
-        raise ValueError(f"{rows.name} must hold rows, got none")
+        return None
     if numbers:
         _each_once(rows.name, torch.cat(numbers), count)
-    if first.numel() == 0 and first.shape[-2] != 0:
-        raise ValueError(f"{rows.name} must not be empty, got shape {tuple(first.shape)}")
     bounds = Bounds(low, max(low, high), forbids)
     return Facts(first.shape[:-2], (count, first.shape[-1]), first.dtype, first.device, bounds)
 

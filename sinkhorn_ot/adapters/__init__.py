@@ -1,7 +1,19 @@
 """Codes and labels for the methods of the field: one per file, one call in a training loop."""
 
-from .sela import SelaLabels, sela_labels
+from .sela import SelaLabels, sela_labels, sela_labels_from_features
+from .sela_data import linear_heads, mean_log_probs
+from .sela_shares import aligned, gaussian_marginal, zipf_marginal
 from .swav import swav_codes
 
 
-__all__ = ["SelaLabels", "sela_labels", "swav_codes"]
+__all__ = [
+    "SelaLabels",
+    "aligned",
+    "gaussian_marginal",
+    "linear_heads",
+    "mean_log_probs",
+    "sela_labels",
+    "sela_labels_from_features",
+    "swav_codes",
+    "zipf_marginal",
+]
