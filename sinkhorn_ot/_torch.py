@@ -159,14 +159,15 @@ class Absorbed(Blocks):
     def _product_fused(self, kernel: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One problem with exact rows: both products over a block while it is in cache."""
         a = self.problem.a[0]
-        r, s = torch.empty_like(a), torch.zeros(x.shape, dtype=a.dtype, device=a.device)
+        mass, s = a.to(self._store), torch.zeros(x.shape, dtype=a.dtype, device=a.device)
+        r, least = torch.empty_like(mass), torch.finfo(self._store).tiny
         step = max(1, (1 << 20) // (kernel.shape[1] * kernel.element_size()))
         for start in range(0, kernel.shape[0], step):
             block = kernel[start : start + step]
-            sums = r[start : start + step].copy_(torch.mv(block, x)).clamp_(min=1e-300)
-            weight = (a[start : start + step] / sums).to(self._store)
-            s += torch.mv(block.t(), weight)
-        return r[None], self._u0 + (a / r).log(), s[None]
+            sums = torch.mv(block, x, out=r[start : start + step]).clamp_(min=least)
+            s += torch.mv(block.t(), mass[start : start + step] / sums)
+        r = r.to(a.dtype)
+        return r[None], self._u0 + (a / r).log_(), s[None]
 
     def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
         """Return P^T diag(1 / P 1) P, or its product with x, by products with the kernel."""
@@ -207,14 +208,21 @@ class Absorbed(Blocks):
         p = self.problem
         kernel = self._spare if self._spare is not None else v.new_empty(p.shape, dtype=self._store)
         base = torch.empty_like(p.a)
+        low, high = (float(x) for x in torch.aminmax(v))
         for rows, C in self._tiles():
-            block = self._exponent(C, None, v)
-            peak = block.amax(-1)
-            peak.masked_fill_(peak == -math.inf, 0.0)
-            block.sub_(peak[..., None])
-            block = torch.threshold_(block.to(self._store), self._cut, -math.inf)
-            kernel[:, rows] = block.exp_()
+            if low == high and self._alpha is not None and C.dtype == self._store:
+                block, peak = self._differences(C, low, self._alpha)
+            else:
+                block = self._exponent(C, None, v)
+                peak = block.amax(-1)
+                peak.masked_fill_(peak == -math.inf, 0.0)
+                block = block.sub_(peak[..., None]).to(self._store)
             base[:, rows] = -peak
+            torch.threshold_(block, self._cut, -math.inf)
+            if isinstance(rows, slice):
+                torch.exp(block, out=kernel[:, rows])
+            else:
+                kernel[:, rows] = block.exp_()
         self._kernel = self._spare = kernel
         # a point without weight has an empty column; keep its base finite
         self._u0, self._v0 = base, v.masked_fill(v == -math.inf, 0.0)
@@ -222,6 +230,15 @@ class Absorbed(Blocks):
         # a row whose every pair is forbidden stays empty, whatever is built
         self._live = (p.a > 0) & (r > 0)
         return u, self._rescued(u, v, s)
+
+    def _differences(self, C: Tensor, v: float, alpha: float) -> tuple[Tensor, Tensor]:
+        """Return exponents below their row's maximum, and that; for columns of one potential.
+
+        A difference of costs is exact to its last digit, so that single precision will do.
+        """
+        least = C.amin(-1, keepdim=True)
+        least.masked_fill_(least == math.inf, 0.0)
+        return (least - C).mul_(alpha), v - least[..., 0].to(self.problem.work) * alpha
 
     def at(self, reg: Tensor) -> Sweep:
         """Return the same problems at another `reg`, in the same storage."""

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from sinkhorn_ot import _check
 from sinkhorn_ot._sharded import Sharded, agreed, any_of, everywhere, first_rank
-from sinkhorn_ot.automatic import automatic
+from sinkhorn_ot.automatic import NEWTON, SWITCH, automatic
 from sinkhorn_ot.backends import choose
 from sinkhorn_ot.problem import Problem
 from sinkhorn_ot.progress import watch
-from sinkhorn_ot.sinkhorn import Callback, Progress, Solution
+from sinkhorn_ot.sinkhorn import Callback, Progress, Sinkhorn, Solution
 from sinkhorn_ot.status import Status
 from sinkhorn_ot.sweep import Sweep
 
@@ -30,6 +30,9 @@ from .sela_shares import aligned
 # where plans are sharper than this, a sample of the rows is solved first: of this many rows per
 # label and in all at least, if the whole is as many times larger, and of so many entries at most
 _SHARP, _PER_LABEL, _LEAST, _LARGER, _MOST = 50.0, 32, 4096, 4, 1 << 26
+# Newton's steps read the data least, if their K x K matrices are not too large; where the kernel is
+# held, sweeps are cheap and win up to this sharpness
+_SQUARE, _SHARPER = 1024, 300.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,8 +260,16 @@ def _solved(scores: Scores, asked: _Asked, callback: Callback | None) -> Solutio
     if psi is not None:
         # a label without share had no potential, or has none now
         psi = psi.masked_fill(~torch.isfinite(psi), 0.0)
-    solver = automatic(sweep.problem)
+    solver = _solver(scores, sweep.problem)
     return solver(sweep, tol=asked.tol, max_iter=asked.max_iter, psi=psi, callback=told)
+
+
+def _solver(scores: Scores, p: Problem) -> Sinkhorn:
+    """Return what needs the least time: few sweeps where data are read, cheap ones elsewhere."""
+    sharp = (p.bounds.high - p.bounds.low) * float(1 / p.reg[0])
+    if p.a.device.type != "cpu" or scores.K > _SQUARE:
+        return automatic(p)
+    return SWITCH if scores.stored and sharp <= _SHARPER else NEWTON
 
 
 def _worth_a_sample(scores: Scores, lamb: float) -> bool:

@@ -16,7 +16,7 @@ from sinkhorn_ot.stream import Facts, Streamed, filled, survey
 
 
 # entries looked at together: small enough for cache
-_TILE = 1 << 15
+_TILE = 1 << 16
 
 
 def linear_heads(features: Any, weight: Tensor, bias: Tensor | None = None) -> Rows:
@@ -69,12 +69,14 @@ class Scores:
         rows: This rank's.
         facts: What they told, but the bounds are those of all ranks.
         N: Samples on all ranks.
+        stored: Whether they are in memory anyway, on all ranks.
         group: The ranks, or None.
     """
 
     rows: Rows
     facts: Facts
     N: int
+    stored: bool
     group: Group
 
     @classmethod
@@ -86,8 +88,9 @@ class Scores:
             facts = survey(rows, -1)
             return rows, filled("log_probs", facts) if group is None else facts
 
-        (rows, facts), said = everywhere(group, look, lambda result: result[1])
-        some = [other for other in said if other is not None]
+        (rows, facts), said = everywhere(group, look, lambda it: (it[1], it[0].stored))
+        some = [other for other, _ in said if other is not None]
+        stored = all(held for _, held in said)
         kinds = [(f.shape[1], tuple(f.batch_shape), str(f.dtype)) for f in some]
         names = ("K", "the leading dimensions of log_probs", "the dtype of log_probs")
         agreed([dict(zip(names, kind, strict=True)) for kind in kinds])
@@ -98,7 +101,7 @@ class Scores:
         facts = facts or replace(every, shape=(0, shape[1]))
         low, high = min(f.bounds.low for f in some), max(f.bounds.high for f in some)
         bounds = Bounds(low, high, any(f.bounds.forbids for f in some))
-        return cls(rows, replace(facts, bounds=bounds), N, group)
+        return cls(rows, replace(facts, bounds=bounds), N, stored, group)
 
     @property
     def K(self) -> int:
@@ -112,15 +115,22 @@ class Scores:
 
     def _tiles(self) -> Iterator[Block]:
         """Yield this rank's rows in blocks of a bounded size."""
-        return self.rows.tiles(max(1, _TILE // (self.facts.batch_shape.numel() * self.K)))
+        return self.rows.tiles(self._per_tile)
+
+    @property
+    def _per_tile(self) -> int:
+        return max(1, _TILE // (self.facts.batch_shape.numel() * self.K))
 
     def labels(self, potentials: Tensor) -> Tensor:
         """Return argmax of log_probs + potentials for this rank's rows, (..., rows)."""
         shape = (*self.facts.batch_shape, self.facts.shape[0])
         labels = torch.empty(shape, dtype=torch.int64, device=self.facts.device)
+        # one piece of memory for all blocks: to get it anew costs more than to fill it
+        shape = (*self.facts.batch_shape, self._per_tile, self.K)
+        score = torch.empty(shape, dtype=torch.float64, device=labels.device)
         for index, S in self._tiles():
-            score = S.to(torch.float64, copy=True).add_(potentials[..., None, :])
-            labels[..., index] = _argmax(score)
+            here = score[..., : S.shape[-2], :].copy_(S).add_(potentials[..., None, :])
+            labels[..., index] = _argmax(here)
         return labels
 
     def counts(self, labels: Tensor) -> Tensor:
@@ -159,7 +169,7 @@ class Scores:
         facts = replace(self.facts, shape=(few.shape[-2] if kept else 0, self.K))
         N = torch.tensor([facts.shape[0]], device=self.facts.device)
         rows = as_rows("log_probs", few) if kept else self.rows
-        return Scores(rows, facts, int(reduced(N, self.group)), self.group)
+        return Scores(rows, facts, int(reduced(N, self.group)), True, self.group)
 
 
 def _argmax(score: Tensor) -> Tensor:
