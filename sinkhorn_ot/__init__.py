@@ -1,7 +1,19 @@
 """Entropic optimal transport on PyTorch: fast, certified, and ready for training loops."""
 
 from .acceleration import Anderson, Nesterov, Plain
-from .adapters import SelaLabels, sela_labels, swav_codes
+from .adapters import (
+    LabelBank,
+    SelaLabels,
+    SelaSchedule,
+    aligned,
+    gaussian_marginal,
+    linear_heads,
+    mean_log_probs,
+    sela_labels,
+    sela_labels_from_features,
+    swav_codes,
+    zipf_marginal,
+)
 from .anneal import Anneal
 from .certificate import Certificate
 from .cost import Dense, PointCloud
@@ -11,6 +23,7 @@ from .result import Transport
 from .sinkhorn import Progress, Sinkhorn
 from .solve import solve
 from .status import ConvergenceError, ConvergenceWarning, Status
+from .stream import Streamed
 
 
 __version__ = "0.1.0"
@@ -22,17 +35,26 @@ __all__ = [
     "ConvergenceError",
     "ConvergenceWarning",
     "Dense",
+    "LabelBank",
     "Nesterov",
     "Newton",
     "Plain",
     "PointCloud",
     "Progress",
     "SelaLabels",
+    "SelaSchedule",
     "Sinkhorn",
     "Status",
+    "Streamed",
     "Transport",
+    "aligned",
+    "gaussian_marginal",
+    "linear_heads",
+    "mean_log_probs",
     "sela_labels",
+    "sela_labels_from_features",
     "solve",
     "solve_exact",
     "swav_codes",
+    "zipf_marginal",
 ]

@@ -6,7 +6,7 @@ the same on every rank, so that no rank goes another way.
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -103,12 +103,13 @@ def everywhere(
         This rank's result, and what all ranks told, in their order.
     """
     if group is None:
-        result = act()
-        return result, [tell(result)]
-    result, told, error = None, None, None
+        own = act()
+        return own, [tell(own)]
+    result: list[T] = []
+    told = error = None
     try:
-        result = act()
-        told = tell(result)
+        result.append(act())
+        told = tell(result[0])
     except (ValueError, RuntimeError, OSError) as caught:
         error = str(caught)
     said: list[Any] = [None] * dist.get_world_size(group)
@@ -116,8 +117,7 @@ def everywhere(
     for rank, (_, wrong) in enumerate(said):
         if wrong is not None:
             raise ValueError(f"{wrong} (on rank {rank})")
-    # no rank raised, so this one has a result
-    return cast(T, result), [told for told, _ in said]
+    return result[0], [told for told, _ in said]
 
 
 def agreed(said: list[dict[str, Any]]) -> None:

@@ -210,8 +210,8 @@ class Absorbed(Blocks):
         base = torch.empty_like(p.a)
         low, high = (float(x) for x in torch.aminmax(v))
         for rows, C in self._tiles():
-            if low == high and self._alpha is not None and C.dtype == self._store:
-                block, peak = self._differences(C, low, self._alpha)
+            if low == high and self._moderate and C.dtype == self._store:
+                block, peak = self._differences(C, low)
             else:
                 block = self._exponent(C, None, v)
                 peak = block.amax(-1)
@@ -231,11 +231,19 @@ class Absorbed(Blocks):
         self._live = (p.a > 0) & (r > 0)
         return u, self._rescued(u, v, s)
 
-    def _differences(self, C: Tensor, v: float, alpha: float) -> tuple[Tensor, Tensor]:
+    @property
+    def _moderate(self) -> bool:
+        """Whether one problem's numbers stay in single precision's range, and away from its ends."""
+        spread = self.problem.bounds.high - self.problem.bounds.low
+        return self._alpha is not None and 1e-20 < self._alpha < 1e20 and spread < 1e18
+
+    def _differences(self, C: Tensor, v: float) -> tuple[Tensor, Tensor]:
         """Return exponents below their row's maximum, and that; for columns of one potential.
 
         A difference of costs is exact to its last digit, so that single precision will do.
         """
+        alpha = self._alpha
+        assert alpha is not None
         least = C.amin(-1, keepdim=True)
         least.masked_fill_(least == math.inf, 0.0)
         return (least - C).mul_(alpha), v - least[..., 0].to(self.problem.work) * alpha

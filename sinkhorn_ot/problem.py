@@ -215,7 +215,7 @@ def _reachable(p: Problem) -> None:
     """Raise if a point with weight has only forbidden partners."""
     column_open = torch.zeros_like(p.b, dtype=torch.bool)
     for rows, C in p.cost.tiles(max(1, (1 << 20) // p.shape[2])):
-        allowed, weighs = C < math.inf, p.a[:, rows] > 0
+        allowed, weighs = math.inf > C, p.a[:, rows] > 0
         row = (allowed & (p.b > 0)[:, None, :]).any(-1) | ~weighs
         if p.relax[0] == math.inf and not bool(row.all()):
             k, i = _check.first_index(~row)

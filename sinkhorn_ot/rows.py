@@ -1,4 +1,4 @@
-"""Rows that need not fit in memory: arrays, files and loaders, read block by block, over and over."""
+"""Rows that need not fit in memory: arrays, files and loaders, read block by block at each pass."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Rows:
                 if None in blocks or not all(_same(blocks[0], other) for other in blocks[1:]):
                     names = ", ".join(part.name for part in parts)
                     raise ValueError(f"{names} must come in equal blocks of the same rows")
-                yield blocks[0][0], sum(block for _, block in blocks) / len(parts)
+                yield blocks[0][0], torch.stack([block for _, block in blocks]).mean(0)
 
         return Rows(parts[0].name, read)
 
@@ -69,9 +69,10 @@ def _within(index: Index, start: int, size: int) -> Index:
 
 
 def _same(one: Block, other: Block) -> bool:
-    if one[1].shape != other[1].shape or type(one[0]) is not type(other[0]):
-        return False
-    return one[0] == other[0] if isinstance(one[0], slice) else torch.equal(one[0], other[0])
+    (rows, block), (more, beside) = one, other
+    if isinstance(rows, Tensor) and isinstance(more, Tensor):
+        return block.shape == beside.shape and torch.equal(rows, more)
+    return block.shape == beside.shape and not isinstance(rows, Tensor) and rows == more
 
 
 def number(index: Index, row: int) -> int:
@@ -143,7 +144,8 @@ def _numbered(name: str, blocks: Iterable[Any]) -> Iterator[Block]:
 
 def _pair(name: str, item: Any) -> Block:
     if len(item) != 2:
-        raise ValueError(f"{name} must yield blocks or pairs (numbers, block), got {len(item)} parts")
+        rule = "yield blocks or pairs (numbers, block)"
+        raise ValueError(f"{name} must {rule}, got {len(item)} parts")
     block = _block(name, item[1])
     index = torch.as_tensor(item[0])
     if index.is_floating_point() or index.shape != block.shape[-2:-1]:

@@ -187,10 +187,10 @@ def _bounds(name: str, index: Index, block: Tensor, sign: int) -> Bounds:
     low, high = (least, most) if sign > 0 else (-most, -least)
     if math.isnan(low) or low == -math.inf:
         bad = block.isnan() | (block == -sign * math.inf)
-        *batch, row, column = _check.first_index(bad)
-        at = (*batch, number(index, row), column)
+        found = _check.first_index(bad)
+        at = (*found[:-2], number(index, found[-2]), found[-1])
         side = "above -inf" if sign > 0 else "below inf"
-        value = float(block[*batch, row, column])
+        value = float(block[found])
         raise ValueError(f"{name} must be a number {side}, got {value:.4g} at index {at}")
     if high < math.inf:
         return Bounds(low, high)

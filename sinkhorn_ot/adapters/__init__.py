@@ -2,12 +2,15 @@
 
 from .sela import SelaLabels, sela_labels, sela_labels_from_features
 from .sela_data import linear_heads, mean_log_probs
+from .sela_schedule import LabelBank, SelaSchedule
 from .sela_shares import aligned, gaussian_marginal, zipf_marginal
 from .swav import swav_codes
 
 
 __all__ = [
+    "LabelBank",
     "SelaLabels",
+    "SelaSchedule",
     "aligned",
     "gaussian_marginal",
     "linear_heads",

@@ -276,7 +276,7 @@ def _worth_a_sample(scores: Scores, lamb: float) -> bool:
     bounds, size = scores.facts.bounds, _sample_size(scores)
     sharp = lamb * (bounds.high - bounds.low) > _SHARP and not bounds.forbids
     entries = size * scores.K * scores.facts.batch_shape.numel()
-    return sharp and scores.N >= _LARGER * size and entries <= _MOST
+    return sharp and _LARGER * size <= scores.N and entries <= _MOST
 
 
 def _sample_size(scores: Scores) -> int:

@@ -1,4 +1,4 @@
-"""What SeLa reads: log-probabilities in any form, and what all ranks must know about all of them."""
+"""What SeLa reads: log-probabilities in any form, and what all ranks know about all of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -151,7 +151,7 @@ class Scores:
                 if bool(closed.any()):
                     *head, row = _check.first_index(closed)
                     _refuse("sample some label", "row", (*head, number(index, row)))
-                open_.logical_or_((S > -torch.inf).any(-2))
+                open_.logical_or_((-torch.inf < S).any(-2))
 
         everywhere(self.group, look, lambda _: None)
         closed = (reduced(open_.to(torch.int32), self.group) == 0) & (shares > 0)

@@ -21,7 +21,8 @@ def gaussian_marginal(K: int, sigma: float = 0.1) -> Tensor:
     K, sigma = _check.count("K", K), _check.positive("sigma", sigma)
     level = (torch.arange(K, 0, -1, dtype=torch.float64) - 0.5) / K
     # a wide Gaussian has negative sizes, a label has not
-    size = (1.0 + sigma * torch.special.ndtri(level)).clamp_(min=1e-3)
+    deviation: Tensor = torch.special.ndtri(level)
+    size = (1.0 + sigma * deviation).clamp_(min=1e-3)
     return size / size.sum()
 
 
@@ -39,7 +40,7 @@ def aligned(marginal: Tensor, sizes: Tensor) -> Tensor:
         marginal: Shares, (..., K).
         sizes: Current sizes of the clusters, (..., K).
     """
-    shape = torch.broadcast_shapes(marginal.shape, sizes.shape)
-    order = sizes.expand(shape).argsort(-1, descending=True, stable=True)
-    ranked = marginal.expand(shape).sort(-1, descending=True).values
+    shape = (marginal + sizes).shape
+    order = sizes.expand(shape).argsort(dim=-1, descending=True, stable=True)
+    ranked = marginal.expand(shape).sort(dim=-1, descending=True).values
     return torch.empty_like(ranked).scatter_(-1, order, ranked)
