@@ -3,14 +3,22 @@
 from . import adapters
 from .acceleration import Anderson, Nesterov, Plain
 from .adapters import (
+    LabelBank,
     SelaLabels,
+    SelaSchedule,
     SwAVLoss,
     SwAVQueue,
+    aligned,
+    gaussian_marginal,
+    linear_heads,
+    mean_log_probs,
     normalize_prototypes_,
     sela_labels,
+    sela_labels_from_features,
     swapped_prediction_loss,
     swav_codes,
     swav_codes_from_features,
+    zipf_marginal,
 )
 from .anneal import Anneal
 from .certificate import Certificate
@@ -21,6 +29,7 @@ from .result import Transport
 from .sinkhorn import Progress, Sinkhorn
 from .solve import solve
 from .status import ConvergenceError, ConvergenceWarning, Status
+from .stream import Streamed
 
 
 __version__ = "0.1.0"
@@ -32,12 +41,14 @@ __all__ = [
     "ConvergenceError",
     "ConvergenceWarning",
     "Dense",
+    "LabelBank",
     "Nesterov",
     "Newton",
     "Plain",
     "PointCloud",
     "Progress",
     "SelaLabels",
+    "SelaSchedule",
     "Sinkhorn",
     "Status",
     "SwAVLoss",
@@ -45,10 +56,17 @@ __all__ = [
     "Transport",
     "adapters",
     "normalize_prototypes_",
+    "Streamed",
+    "aligned",
+    "gaussian_marginal",
+    "linear_heads",
+    "mean_log_probs",
     "sela_labels",
+    "sela_labels_from_features",
     "solve",
     "solve_exact",
     "swapped_prediction_loss",
     "swav_codes",
     "swav_codes_from_features",
+    "zipf_marginal",
 ]

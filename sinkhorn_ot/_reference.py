@@ -58,6 +58,10 @@ class Reference:
         P = self._exponent(u, v).exp()
         return torch.where(P > 0, P * C, 0.0).nan_to_num(posinf=math.inf).sum((-2, -1))
 
+    def total(self, x: Tensor) -> Tensor:
+        """Return the sum of x (B, n) over the rows, (B,)."""
+        return x.sum(-1)
+
     def at(self, reg: Tensor) -> Sweep:
         """Return the same problems at another `reg`."""
         return Reference(self.problem.at(reg))

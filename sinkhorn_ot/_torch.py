@@ -1,13 +1,12 @@
 """The portable implementation: kernels exponentiated once and swept as matrix-vector products.
 
-Three ways to hold the kernel, one file each would repeat their common ground:
+Two ways to hold the kernel, one file each would repeat their common ground:
 
 - `Absorbed` stores `exp(u0 + v0 - C / reg)` per problem and sweeps by two products over row blocks
   that fit in cache, so that the kernel is read once. When a potential drifts away from `u0, v0` it
   is built again, in log domain, with a row maximum.
 - `Shared` stores `exp(-(C - min C) / reg)` once for a batch with one cost; a sweep is two matrix
   products.
-- `Streamed` stores nothing: row blocks of the cost are exponentiated again at every sweep.
 
 Exponents are formed in float64; only the stored kernel may be float32.
 """
@@ -19,16 +18,19 @@ import torch
 from torch import Tensor
 
 from .problem import Problem
+from .rows import Block
 from .sweep import Sweep, move_rows
 
 
 # entries of one block: small enough for cache, large enough to hide the call
 _TILE = 1 << 16
 # sums below this have lost digits to underflow and are taken again from their maximum
-_TINY = 1e-30
+TINY = 1e-30
+# squares of numbers below this are not normal
+_NEGLIGIBLE = {torch.float64: 1e-150, torch.float32: 1e-18}
 
 
-class _Blocks:
+class Blocks:
     """What the three have in common: log-domain passes over row blocks."""
 
     def __init__(self, problem: Problem, log_a: Tensor | None = None) -> None:
@@ -38,33 +40,35 @@ class _Blocks:
         single = problem.shape[0] == 1 and problem.a.device.type == "cpu"
         self._alpha = 1.0 / float(problem.reg[0]) if single else None
 
-    def _tiles(self) -> Iterator[slice]:
-        batch, n, m = self.problem.shape
-        step = max(1, _TILE // (m * batch))
-        for start in range(0, n, step):
-            yield slice(start, min(n, start + step))
+    def _tiles(self, entries: int = _TILE) -> Iterator[Block]:
+        batch, _, m = self.problem.shape
+        return self.problem.cost.tiles(max(1, entries // (m * batch)))
 
-    def _exponent(self, rows: slice, u: Tensor | None, v: Tensor) -> Tensor:
-        """Return u_i + v_j - C_ij / reg for a block of rows, (B, rows, m)."""
-        C = self.problem.cost.rows(rows.start, rows.stop)
-        if self._alpha is not None:
+    def _exponent(self, C: Tensor, u: Tensor | None, v: Tensor) -> Tensor:
+        """Return u_i + v_j - C_ij / reg for a block of rows, (B, rows, m), with u (B, rows)."""
+        if self._alpha is None:
+            s = torch.addcmul(v[:, None, :], C.to(v.dtype), self._scale)
+        elif C.dtype == v.dtype:
             s = torch.sub(v[:, None, :], C, alpha=self._alpha)
         else:
-            s = torch.addcmul(v[:, None, :], C.to(v.dtype), self._scale)
-        return s if u is None else s.add_(u[:, rows, None])
+            # a conversion by itself is quicker than one within the difference
+            s = C.to(v.dtype)
+            torch.sub(v[:, None, :], s, alpha=self._alpha, out=s)
+        return s if u is None else s.add_(u[:, :, None])
 
     def log_sum_rows(self, v: Tensor) -> Tensor:
         """Return log sum_j exp(v_j - C_ij / reg)."""
-        return torch.cat(
-            [torch.logsumexp(self._exponent(rows, None, v), -1) for rows in self._tiles()], -1
-        )
+        out = torch.empty_like(self.problem.a)
+        for rows, C in self._tiles():
+            out[:, rows] = torch.logsumexp(self._exponent(C, None, v), -1)
+        return out
 
     def log_sum_columns(self, u: Tensor) -> Tensor:
         """Return log sum_i exp(u_i - C_ij / reg), one running maximum per column."""
         peak = torch.full_like(self.problem.b, -math.inf)
         total = torch.zeros_like(peak)
-        for rows in self._tiles():
-            s = self._exponent(rows, u, torch.zeros_like(peak))
+        for rows, C in self._tiles():
+            s = self._exponent(C, u[:, rows], torch.zeros_like(peak))
             higher = torch.maximum(peak, s.amax(-2))
             shift = higher.masked_fill(higher == -math.inf, 0.0)
             total = total * (peak - shift).exp() + (s - shift[:, None, :]).exp_().sum(-2)
@@ -75,16 +79,20 @@ class _Blocks:
         """Return P @ x or P^T @ x."""
         if transpose:
             out = x.new_zeros(x.shape[0], v.shape[-1], x.shape[-1])
-            for rows in self._tiles():
-                out += self._exponent(rows, u, v).exp_().mT @ x[:, rows]
+            for rows, C in self._tiles():
+                out += self._exponent(C, u[:, rows], v).exp_().mT @ x[:, rows]
             return out
-        return torch.cat([self._exponent(rows, u, v).exp_() @ x for rows in self._tiles()], -2)
+        out = x.new_empty(*self.problem.a.shape, x.shape[-1])
+        for rows, C in self._tiles():
+            out[:, rows] = self._exponent(C, u[:, rows], v).exp_() @ x
+        return out
 
     def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
         """Return P^T diag(1 / P 1) P, or its product with x."""
         out = torch.zeros_like(x) if x is not None else _square(v)
-        for rows in self._tiles():
-            P = self._exponent(rows, u, v).exp_()
+        # a square to sum asks for blocks as large
+        for rows, C in self._tiles(_TILE if x is not None else max(_TILE, v.shape[1] ** 2)):
+            P = self._exponent(C, u[:, rows], v).exp_()
             mass = P.sum(-1, keepdim=True)
             y = P if x is None else P @ x
             out += P.mT @ torch.where(mass > 0, y / mass, 0.0)
@@ -93,60 +101,24 @@ class _Blocks:
     def linear(self, u: Tensor, v: Tensor) -> Tensor:
         """Return <P, C>; a forbidden pair carries nothing."""
         total = torch.zeros_like(self.problem.reg)
-        for rows in self._tiles():
-            C = self.problem.cost.rows(rows.start, rows.stop).to(self.problem.work)
-            P = self._exponent(rows, u, v).exp_()
+        for rows, C in self._tiles():
+            P = self._exponent(C, u[:, rows], v).exp_()
             total += torch.where(P > 0, P * C, 0.0).sum((-2, -1))
         return total
 
+    def total(self, x: Tensor) -> Tensor:
+        """Return the sum of x (B, n) over the rows, (B,)."""
+        return x.sum(-1)
+
     def _rescued(self, u: Tensor, v: Tensor, s: Tensor) -> Tensor:
         """Return log column sums, taking those that underflowed again from their maximum."""
-        low = (s < _TINY) & (v > -math.inf)
+        low = (s < TINY) & (v > -math.inf)
         if not bool(low.any()):
             return s.log()
         return torch.where(low, self.log_sum_columns(u) + v, s.log())
 
 
-class Streamed(_Blocks):
-    """Nothing stored: one exponential per entry and sweep, O(n + m) memory."""
-
-    def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Move the rows, then sum the columns, block by block."""
-        new, s = torch.empty_like(self.problem.a), torch.zeros_like(self.problem.b)
-        for rows in self._tiles():
-            base, block, sums = self._summed(rows, u, v)
-            new[:, rows] = move_rows(self.problem, self.log_a[:, rows], sums.log() - base)
-            weight = (new[:, rows] - base).exp_()
-            s += torch.matmul(weight[:, None, :], block)[:, 0]
-        return new, self._rescued(new, v, s)
-
-    def _summed(self, rows: slice, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a base per row, exp(base + v - C / reg), and its row sums.
-
-        The last potential is the base while it keeps the sums in range, else minus the maximum.
-        """
-        if u is not None:
-            base, block = u[:, rows], self._exponent(rows, u, v).exp_()
-            sums = block.sum(-1)
-            good = (sums > _TINY) & (sums < math.inf) | (base == -math.inf)
-            if bool(good.all()):
-                return base.masked_fill(base == -math.inf, 0.0), block, sums
-        block = self._exponent(rows, None, v)
-        base = -block.amax(-1)
-        base.masked_fill_(base == math.inf, 0.0)
-        block.add_(base[..., None]).exp_()
-        return base, block, block.sum(-1)
-
-    def at(self, reg: Tensor) -> Sweep:
-        """Return the same problems at another `reg`."""
-        return Streamed(self.problem.at(reg))
-
-    def select(self, index: Tensor) -> Sweep:
-        """Return the problems at `index`."""
-        return Streamed(self.problem.select(index))
-
-
-class Absorbed(_Blocks):
+class Absorbed(Blocks):
     """The kernel of every problem, stored around the potentials of its last building."""
 
     # per storage: exponents below `cut` of their row's maximum are zero, and potentials may move by
@@ -169,7 +141,7 @@ class Absorbed(_Blocks):
             return self._build(v)
         beta = moved.exp_().mul_(v > -math.inf)
         r, u, s = self._product(beta)
-        if bool(((r < _TINY) & self._live).any()):
+        if bool(((r < TINY) & self._live).any()):
             return self._build(v)
         return u, self._rescued(u, v, s * beta)
 
@@ -187,14 +159,15 @@ class Absorbed(_Blocks):
     def _product_fused(self, kernel: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One problem with exact rows: both products over a block while it is in cache."""
         a = self.problem.a[0]
-        r, s = torch.empty_like(a), torch.zeros(x.shape, dtype=a.dtype, device=a.device)
+        mass, s = a.to(self._store), torch.zeros(x.shape, dtype=a.dtype, device=a.device)
+        r, least = torch.empty_like(mass), torch.finfo(self._store).tiny
         step = max(1, (1 << 20) // (kernel.shape[1] * kernel.element_size()))
         for start in range(0, kernel.shape[0], step):
             block = kernel[start : start + step]
-            sums = r[start : start + step].copy_(torch.mv(block, x)).clamp_(min=1e-300)
-            weight = (a[start : start + step] / sums).to(self._store)
-            s += torch.mv(block.t(), weight)
-        return r[None], self._u0 + (a / r).log(), s[None]
+            sums = torch.mv(block, x, out=r[start : start + step]).clamp_(min=least)
+            s += torch.mv(block.t(), mass[start : start + step] / sums)
+        r = r.to(a.dtype)
+        return r[None], self._u0 + (a / r).log_(), s[None]
 
     def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
         """Return P^T diag(1 / P 1) P, or its product with x, by products with the kernel."""
@@ -211,41 +184,45 @@ class Absorbed(_Blocks):
             mass = torch.matmul(block, single[some])
             # P / (P 1) has no row factor, P has exp(u - u0)
             factor = torch.where(mass > 0, weight[some, rows] / mass, 0.0)
-            y = block * factor if scaled is None else torch.matmul(block, scaled[some]) * factor
-            out[some] += torch.matmul(block.mT, y)
-        out *= beta
-        return out if x is not None else out.mul_(beta.mT)
+            if scaled is None:
+                root = (block * single[some].mT).mul_(factor.sqrt_())
+                # products of small entries would be subnormal, which is slow, and count for nothing
+                torch.threshold_(root, _NEGLIGIBLE[self._store], 0.0)
+                out[some] += torch.matmul(root.mT, root)
+            else:
+                out[some] += torch.matmul(block.mT, torch.matmul(block, scaled[some]) * factor)
+        return out if x is None else out.mul_(beta)
 
     @staticmethod
     def _cached_parts(kernel: Tensor) -> Iterator[tuple[slice, slice]]:
         """Yield problems and rows whose kernel fits in cache: rows of one, or whole problems."""
         batch, n, m = kernel.shape
         fit = max(1, (1 << 20) // (m * kernel.element_size()))
-        if batch == 1:
-            for start in range(0, n, fit):
-                yield slice(0, 1), slice(start, start + fit)
-        else:
-            step = max(1, fit // n)
-            for start in range(0, batch, step):
-                yield slice(start, start + step), slice(0, n)
+        many, height = max(1, fit // max(1, n)), max(1, min(n, fit))
+        for first in range(0, batch, many):
+            for start in range(0, n, height):
+                yield slice(first, first + many), slice(start, start + height)
 
     def _build(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Exponentiate around minus the row maxima, then sweep."""
         p = self.problem
         kernel = self._spare if self._spare is not None else v.new_empty(p.shape, dtype=self._store)
         base = torch.empty_like(p.a)
-        for rows in self._tiles():
-            block = self._exponent(rows, None, v)
-            peak = block.amax(-1)
-            peak.masked_fill_(peak == -math.inf, 0.0)
-            block.sub_(peak[..., None])
-            torch.threshold_(block, self._cut, -math.inf)
-            part = kernel[:, rows]
-            if self._store == block.dtype:
-                torch.exp(block, out=part)
+        low, high = (float(x) for x in torch.aminmax(v))
+        for rows, C in self._tiles():
+            if low == high and self._moderate and C.dtype == self._store:
+                block, peak = self._differences(C, low)
             else:
-                part.copy_(block).exp_()
+                block = self._exponent(C, None, v)
+                peak = block.amax(-1)
+                peak.masked_fill_(peak == -math.inf, 0.0)
+                block = block.sub_(peak[..., None]).to(self._store)
             base[:, rows] = -peak
+            torch.threshold_(block, self._cut, -math.inf)
+            if isinstance(rows, slice):
+                torch.exp(block, out=kernel[:, rows])
+            else:
+                kernel[:, rows] = block.exp_()
         self._kernel = self._spare = kernel
         # a point without weight has an empty column; keep its base finite
         self._u0, self._v0 = base, v.masked_fill(v == -math.inf, 0.0)
@@ -253,6 +230,23 @@ class Absorbed(_Blocks):
         # a row whose every pair is forbidden stays empty, whatever is built
         self._live = (p.a > 0) & (r > 0)
         return u, self._rescued(u, v, s)
+
+    @property
+    def _moderate(self) -> bool:
+        """Whether one problem's numbers stay in single precision's range, and away from its ends."""
+        spread = self.problem.bounds.high - self.problem.bounds.low
+        return self._alpha is not None and 1e-20 < self._alpha < 1e20 and spread < 1e18
+
+    def _differences(self, C: Tensor, v: float) -> tuple[Tensor, Tensor]:
+        """Return exponents below their row's maximum, and that; for columns of one potential.
+
+        A difference of costs is exact to its last digit, so that single precision will do.
+        """
+        alpha = self._alpha
+        assert alpha is not None
+        least = C.amin(-1, keepdim=True)
+        least.masked_fill_(least == math.inf, 0.0)
+        return (least - C).mul_(alpha), v - least[..., 0].to(self.problem.work) * alpha
 
     def at(self, reg: Tensor) -> Sweep:
         """Return the same problems at another `reg`, in the same storage."""
@@ -273,7 +267,7 @@ class Absorbed(_Blocks):
         return kept
 
 
-class Shared(_Blocks):
+class Shared(Blocks):
     """One kernel for a whole batch whose spread / reg its format can hold."""
 
     # exponents a stored kernel may span, per format

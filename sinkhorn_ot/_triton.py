@@ -57,6 +57,10 @@ class _Kernels:
         y = torch.where(mass > 0, self.apply(u, v, x) / mass, 0.0)
         return self.apply(u, v, y, transpose=True)
 
+    def total(self, x: Tensor) -> Tensor:
+        """Return the sum of x (B, n) over the rows, (B,)."""
+        return x.sum(-1)
+
     def apply(self, u: Tensor, v: Tensor, x: Tensor, transpose: bool = False) -> Tensor:
         """Return P @ x or P^T @ x."""
         raise NotImplementedError

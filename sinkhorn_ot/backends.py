@@ -4,8 +4,8 @@ import importlib.util
 
 import torch
 
-from ._torch import Absorbed, Shared, Streamed
-from .cost import Dense
+from ._streamed import Streamed
+from ._torch import Absorbed, Shared
 from .problem import Problem
 from .sweep import Sweep
 
@@ -30,7 +30,7 @@ def choose(problem: Problem, tol: float) -> Sweep:
         for dtype in (store, torch.float64):
             if span <= Shared.SPAN[dtype]:
                 return Shared(problem, dtype)
-    if batch * n * m <= _BUDGET or (isinstance(problem.cost, Dense) and not problem.shared):
+    if batch * n * m <= _BUDGET or (problem.cost.stored and not problem.shared):
         return Absorbed(problem, store)
     return Streamed(problem)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from . import _check
+from .rows import Block, Index
 
 
 # entries of one row block: small enough for cache, large enough to hide the call
@@ -55,6 +56,11 @@ class Cost(Protocol):
         """Where the numbers live."""
         ...
 
+    @property
+    def stored(self) -> bool:
+        """Whether the entries are in memory anyway."""
+        ...
+
     def flat(self, batch: torch.Size) -> "Cost":
         """Return one batch dimension: of size 1 if the whole `batch` shares a cost, else full."""
         ...
@@ -69,6 +75,10 @@ class Cost(Protocol):
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Return rows start:stop of a flat cost, (B, stop - start, m), as they are stored."""
+        ...
+
+    def tiles(self, size: int) -> Iterator[Block]:
+        """Yield all rows of a flat cost in blocks of at most `size`, each with their numbers."""
         ...
 
     def validate(self) -> Bounds:
@@ -110,9 +120,14 @@ class Dense:
         """Where the entries live."""
         return self.C.device
 
+    @property
+    def stored(self) -> bool:
+        """Whether the entries are in memory: they are."""
+        return True
+
     def flat(self, batch: torch.Size) -> "Dense":
         """Return the costs of a batch with one batch dimension."""
-        return Dense(_flat(self.C, batch, self.batch_shape.numel() == 1))
+        return Dense(flatten(self.C, batch, self.batch_shape.numel() == 1))
 
     def select(self, index: Tensor) -> "Dense":
         """Return the problems at `index` of a flat batch."""
@@ -125,6 +140,10 @@ class Dense:
     def rows(self, start: int, stop: int) -> Tensor:
         """Return rows start:stop."""
         return self.C[:, start:stop]
+
+    def tiles(self, size: int) -> Iterator[Block]:
+        """Yield all rows in blocks of at most `size`."""
+        return _tiles(self, size)
 
     def validate(self) -> Bounds:
         """Raise on NaN or -inf; return the extreme entries."""
@@ -184,10 +203,15 @@ class PointCloud:
         """Where the points live."""
         return self.x.device
 
+    @property
+    def stored(self) -> bool:
+        """Whether the entries are in memory: they are not."""
+        return False
+
     def flat(self, batch: torch.Size) -> "PointCloud":
         """Return the costs of a batch with one batch dimension."""
         one = self.batch_shape.numel() == 1
-        return PointCloud(_flat(self.x, batch, one), _flat(self.y, batch, one), self.metric)
+        return PointCloud(flatten(self.x, batch, one), flatten(self.y, batch, one), self.metric)
 
     def select(self, index: Tensor) -> "PointCloud":
         """Return the problems at `index` of a flat batch."""
@@ -206,6 +230,10 @@ class PointCloud:
         if self.metric == "euclidean":
             C.sqrt_()
         return C
+
+    def tiles(self, size: int) -> Iterator[Block]:
+        """Yield all rows in blocks of at most `size`."""
+        return _tiles(self, size)
 
     def validate(self) -> Bounds:
         """Raise unless every coordinate is finite; return bounds on the entries."""
@@ -270,7 +298,7 @@ def within(name: str, shape: torch.Size, batch: torch.Size) -> None:
         )
 
 
-def _flat(t: Tensor, batch: torch.Size, one: bool) -> Tensor:
+def flatten(t: Tensor, batch: torch.Size, one: bool) -> Tensor:
     """Return (..., n, k) as (1 or B, n, k); only a partly shared batch is copied."""
     matrix = t.shape[-2:]
     return t.reshape(1, *matrix) if one else t.expand(*batch, *matrix).reshape(-1, *matrix)
@@ -278,10 +306,10 @@ def _flat(t: Tensor, batch: torch.Size, one: bool) -> Tensor:
 
 def as_cost(cost: Any) -> Cost:
     """Return a cost object: a tensor or an array becomes `Dense`."""
-    return cost if isinstance(cost, (Dense, PointCloud)) else Dense(cost)
+    return cost if hasattr(cost, "tiles") else Dense(cost)
 
 
-def blocks(cost: Cost, batch: int, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+def blocks(cost: Cost, batch: int, dtype: torch.dtype) -> Iterator[tuple[Index, Tensor]]:
     """Yield (rows, C) over the row blocks of a flat cost, each of a bounded size.
 
     Args:
@@ -289,8 +317,12 @@ def blocks(cost: Cost, batch: int, dtype: torch.dtype) -> Iterator[tuple[slice, 
         batch: Problems that the caller holds beside each block.
         dtype: Dtype of the blocks.
     """
-    n, m = cost.shape
-    step = max(1, _BLOCK // (m * batch))
-    for start in range(0, n, step):
-        rows = slice(start, min(n, start + step))
-        yield rows, cost.rows(rows.start, rows.stop).to(dtype)
+    for rows, C in cost.tiles(max(1, _BLOCK // (cost.shape[1] * batch))):
+        yield rows, C.to(dtype)
+
+
+def _tiles(cost: Cost, size: int) -> Iterator[Block]:
+    n, _ = cost.shape
+    for start in range(0, n, size):
+        rows = slice(start, min(n, start + size))
+        yield rows, cost.rows(rows.start, rows.stop)

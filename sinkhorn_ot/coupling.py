@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .cost import blocks
 from .problem import Problem
+from .rows import Index
 from .sweep import Sweep, elasticity
 
 
@@ -27,7 +28,7 @@ class Coupling(Protocol):
         """Potentials f (B, n) and g (B, m) in the units of the cost, finite everywhere."""
         ...
 
-    def block(self, rows: slice, C: Tensor) -> Tensor:
+    def block(self, rows: Index, C: Tensor) -> Tensor:
         """Return the plan's rows, (B, rows, m), given the cost of those rows."""
         ...
 
@@ -77,7 +78,7 @@ class Entropic:
         f, g = (t.masked_fill(t.isinf(), 0.0) * p.reg[:, None] for t in (phi, psi))
         return f, g
 
-    def block(self, rows: slice, C: Tensor) -> Tensor:
+    def block(self, rows: Index, C: Tensor) -> Tensor:
         """Return exp(u + v - C / reg) for those rows."""
         scale = (-1.0 / self.problem.reg)[:, None, None]
         s = torch.addcmul(self.v[:, None, :], C, scale)
@@ -110,7 +111,7 @@ class Stored:
         """Potentials f and g."""
         return self.f, self.g
 
-    def block(self, rows: slice, C: Tensor) -> Tensor:
+    def block(self, rows: Index, C: Tensor) -> Tensor:
         """Return those rows of the matrix."""
         return self.P[:, rows]
 
@@ -137,7 +138,7 @@ def plan(coupling: Coupling) -> Tensor:
     return P
 
 
-def inner(problem: Problem, block: Callable[[slice, Tensor], Tensor]) -> Tensor:
+def inner(problem: Problem, block: Callable[[Index, Tensor], Tensor]) -> Tensor:
     """Return <P, C>, (B,), for a plan given by row blocks; a pair without mass costs nothing."""
     total = torch.zeros_like(problem.reg)
     for rows, C in blocks(problem.cost, problem.shape[0], problem.work):

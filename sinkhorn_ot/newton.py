@@ -121,8 +121,8 @@ class _NewtonSteps:
 def semidual(at: Iterate) -> Tensor:
     """Return F(psi) = sum_i a_i L_i - <b, psi>, (B,); L_i = log a_i - u_i where rows are exact."""
     p = at.sweep.problem
-    rows = torch.where(p.a > 0, p.a * (p.a.log() - at.u), 0.0).sum(-1)
-    return rows - (p.b * at.psi).sum(-1)
+    rows = torch.where(p.a > 0, p.a * (p.a.log() - at.u), 0.0)
+    return at.sweep.total(rows) - (p.b * at.psi).sum(-1)
 
 
 def solve_laplacian(W: Tensor, right: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from . import _check
 from .cost import Bounds, Cost, as_cost, broadcast
+from .rows import number
 
 
 # how far two masses may differ by rounding alone, per dtype of the weights
@@ -212,15 +213,14 @@ def _resolved(p: Problem) -> None:
 
 def _reachable(p: Problem) -> None:
     """Raise if a point with weight has only forbidden partners."""
-    _, n, m = p.shape
     column_open = torch.zeros_like(p.b, dtype=torch.bool)
-    for start in range(0, n, step := max(1, (1 << 20) // m)):
-        allowed = p.cost.rows(start, start + step) < math.inf
-        row = (allowed & (p.b > 0)[:, None, :]).any(-1) | (p.a[:, start : start + step] <= 0)
+    for rows, C in p.cost.tiles(max(1, (1 << 20) // p.shape[2])):
+        allowed, weighs = math.inf > C, p.a[:, rows] > 0
+        row = (allowed & (p.b > 0)[:, None, :]).any(-1) | ~weighs
         if p.relax[0] == math.inf and not bool(row.all()):
             k, i = _check.first_index(~row)
-            _stranded("row", "a", k, start + i, p)
-        column_open |= (allowed & (p.a[:, start : start + step] > 0)[:, :, None]).any(-2)
+            _stranded("row", "a", k, number(rows, i), p)
+        column_open |= (allowed & weighs[:, :, None]).any(-2)
     column_open |= p.b <= 0
     if p.relax[1] == math.inf and not bool(column_open.all()):
         k, j = _check.first_index(~column_open)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .cost import blocks
 from .coupling import Coupling, inner
+from .rows import Index
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,7 @@ class Rounded:
     left: Tensor
     right: Tensor
 
-    def block(self, rows: slice, C: Tensor) -> Tensor:
+    def block(self, rows: Index, C: Tensor) -> Tensor:
         """Return those rows of the feasible plan, given their cost."""
         P = self.x[:, rows, None] * self.coupling.block(rows, C) * self.y[:, None, :]
         return P + self.left[:, rows, None] * self.right[:, None, :]

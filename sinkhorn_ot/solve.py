@@ -17,6 +17,7 @@ from .progress import watch
 from .result import Transport
 from .sinkhorn import Callback, Sinkhorn, Solution, fixed
 from .status import ConvergenceWarning, Status
+from .stream import Streamed
 
 
 ON_FAIL = ("warn", "raise", "ignore")
@@ -83,7 +84,7 @@ def solve(  # noqa: PLR0913
         n_iter = _check.count("n_iter", n_iter)
         return _report(fixed(choose(problem, tol), n_iter, psi), problem, "plain")
     # what is iterated on is the columns' potential: let it be the short one
-    flip = 4 * problem.shape[1] <= problem.shape[2]
+    flip = not isinstance(problem.cost, Streamed) and 4 * problem.shape[1] <= problem.shape[2]
     if init is not None and (phi is None or psi is None):
         flip = psi is None
     posed = problem.transposed() if flip else problem

@@ -58,6 +58,10 @@ class Sweep(Protocol):
         """Return <P, C>, shape (B,)."""
         ...
 
+    def total(self, x: Tensor) -> Tensor:
+        """Return the sum of x (B, n) over all rows, wherever they are held, (B,)."""
+        ...
+
     def at(self, reg: Tensor) -> "Sweep":
         """Return the same problems at another `reg`, reusing storage."""
         ...

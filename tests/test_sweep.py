@@ -7,7 +7,8 @@ import torch
 
 from sinkhorn_ot import PointCloud, testing
 from sinkhorn_ot._reference import Reference
-from sinkhorn_ot._torch import Absorbed, Shared, Streamed
+from sinkhorn_ot._streamed import Streamed
+from sinkhorn_ot._torch import Absorbed, Shared
 from sinkhorn_ot.problem import Problem, make
 
 

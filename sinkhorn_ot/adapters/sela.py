@@ -2,21 +2,37 @@
 
 Labels depend on K numbers only. Transport with cost -log p and reg 1 / lamb gives every label a
 potential, and a sample takes the label where its log-probability plus that potential is largest.
+So the log-probabilities are read, block by block, and not kept: they may be a file, a loader, what
+linear heads make of features, or the rows of many ranks.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot import _check
-from sinkhorn_ot.solve import solve
+from sinkhorn_ot._sharded import Sharded, agreed, any_of, everywhere, first_rank
+from sinkhorn_ot.automatic import NEWTON, SWITCH, automatic
+from sinkhorn_ot.backends import choose
+from sinkhorn_ot.problem import Problem
+from sinkhorn_ot.progress import watch
+from sinkhorn_ot.sinkhorn import Callback, Progress, Sinkhorn, Solution
+from sinkhorn_ot.status import Status
+from sinkhorn_ot.sweep import Sweep
+
+from .sela_data import Scores, linear_heads
+from .sela_shares import aligned
 
 
-# entries looked at together when labels are read out
-_TILE = 1 << 18
+# where plans are sharper than this, a sample of the rows is solved first: of this many rows per
+# label and in all at least, if the whole is as many times larger, and of so many entries at most
+_SHARP, _PER_LABEL, _LEAST, _LARGER, _MOST = 50.0, 32, 4096, 4, 1 << 26
+# Newton's steps read the data least, if their K x K matrices are not too large; where the kernel is
+# held, sweeps are cheap and win up to this sharpness
+_SQUARE, _SHARPER = 1024, 300.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,13 +40,15 @@ class SelaLabels:
     """Labels, the K numbers behind them, and how far to trust them.
 
     Attributes:
-        labels: The label of each sample, argmax of log_probs + potentials, (..., N), int64.
+        labels: The label of each sample, argmax of log_probs + potentials, (..., N), int64; under
+            ranks, of this rank's samples.
         potentials: What is added to the log-probabilities of each label, (..., K), float64; -inf
-            for a label without share. They label new samples, and warm start the next call.
-        counts: Samples that each label has, (..., K), int64. The plan has the shares asked for;
-            labels are its largest entries and have them only nearly.
+            for a label without share. They label new samples, warm start the next call, and resume
+            one that was stopped.
+        counts: Samples that each label has, on all ranks, (..., K), int64. The plan has the shares
+            asked for; labels are its largest entries and have them only nearly.
         converged: Whether the shares of the plan are within tol, (...), bool.
-        n_iter: Sweeps taken, (...), int64.
+        n_iter: Sweeps over all data, (...), int64.
         marginal_error: Relative L1 distance of the plan's shares from those asked for, (...).
     """
 
@@ -43,124 +61,238 @@ class SelaLabels:
 
 
 @torch.no_grad()
-def sela_labels(
+def sela_labels(  # noqa: PLR0913
     log_probs: Any,
     *,
     lamb: float = 25.0,
     marginal: Any = None,
+    align: Any = None,
     tol: float = 1e-6,
     max_iter: int = 2_000,
     init: SelaLabels | Tensor | None = None,
     progress: bool = False,
+    callback: Callback | None = None,
+    group: Any = None,
 ) -> SelaLabels:
     """Label a data set so that every label is used to its share.
 
     Args:
-        log_probs: Log-probabilities of each sample and label, (..., N, K), e.g. (heads, N, K). A
-            constant per sample changes nothing, so logits do as well; -inf forbids a label.
+        log_probs: Log-probabilities of each sample and label, (..., N, K), e.g. (heads, N, K): a
+            tensor, an array, or a memory map, which is never loaded whole. Or what can be iterated
+            again and again, as a list, a data loader, or a function that starts an iteration: of
+            blocks (..., rows, K) in order, or of pairs (numbers of the samples, block) in any order,
+            every sample once. A constant per sample changes nothing, so logits do as well; -inf
+            forbids a label.
         lamb: The paper's lambda, one over the entropic regularisation.
         marginal: Share of each label, (K,) or (..., K), scaled to a sum of one; None means 1 / K.
-        tol: Relative L1 error of the labels' shares at which the solve ends. Nothing is raised
-            where max_iter ends it before: read `converged`.
+            `gaussian_marginal` and `zipf_marginal` make unequal ones.
+        align: Current sizes of the clusters, (K,) or (..., K), to whose order the shares are put:
+            the largest share goes to the largest cluster. True takes those of argmax log_probs.
+        tol: Relative L1 error of the labels' shares at which the solve ends; samples are exact.
+            The paper's rule is a sum over samples, sum_i |c_i / c_i' - 1| <= 0.1, and means
+            tol = 0.1 / N; as a mean over samples it does not depend on N, and is tol. Nothing is
+            raised where max_iter ends the solve before: read `converged`.
         max_iter: Sweeps over the data allowed.
         init: Warm start: an earlier answer, or its potentials.
-        progress: Show a progress bar.
+        progress: Show a progress bar, on the first rank.
+        callback: Called with a `Progress` after every sweep; returning True stops. The answer so far
+            is returned, and given as `init` it resumes.
+        group: Process group of torch.distributed over which the samples are spread: each rank
+            passes its own, in any number, none included, and everything else alike.
 
     Returns:
         A `SelaLabels`: labels, counts, potentials, and whether the shares converged.
 
     Raises:
-        ValueError: If an argument breaks a rule; for values, with the first bad index.
+        ValueError: If an argument breaks a rule, with the first bad index for values; on all ranks
+            if it does on one.
+        RuntimeError: If another rank failed meanwhile.
 
     Source: Y. M. Asano, C. Rupprecht, A. Vedaldi, Self-labelling via simultaneous clustering and
     representation learning, ICLR 2020.
     """
-    S = _check.at_least_dims("log_probs", _check.tensor("log_probs", log_probs), 2, "(..., N, K)")
-    lamb = _check.positive("lamb", lamb)
-    shares = _shares(S, marginal)
-    _open(S, shares)
-    log_shares = shares.log() / lamb
-    # samples are the rows: their marginal is exact after every sweep, the labels' is measured
-    found = solve(
-        -S,
-        b=shares,
-        reg=1.0 / lamb,
-        tol=tol,
-        max_iter=max_iter,
-        init=None if init is None else (None, _start(S, init, log_shares)),
-        on_fail="ignore",
-        progress=progress,
-    )
-    potentials = found.g.double() + log_shares
-    labels, counts = _read_out(S, potentials)
+    scores = Scores.read(log_probs, group)
+
+    def look() -> _Asked:
+        return _asked(scores, lamb, marginal, align, tol, max_iter, init)
+
+    asked, said = everywhere(group, look, lambda it: it.told() | {"callback": callback is not None})
+    agreed(said)
+    if align is True:
+        shares = aligned(asked.shares, scores.counts(scores.labels(torch.zeros_like(asked.shares))))
+        asked = replace(asked, shares=shares)
+    scores.require_open(asked.shares)
+    stop = any_of(group, callback, scores.facts.device)
+    with watch(progress and first_rank(group), stop, asked.tol, asked.max_iter) as told:
+        found = _solved(scores, asked, told)
+    batch = scores.facts.batch_shape
+    potentials = (found.v.double() / asked.lamb).reshape(asked.shares.shape)
+    labels = scores.labels(potentials)
+    met = torch.tensor([s is Status.CONVERGED for s in found.status], device=labels.device)
+    assert found.error is not None
     return SelaLabels(
-        labels, potentials, counts, found.converged, found.n_iter, found.marginal_error
+        labels,
+        potentials,
+        scores.counts(labels),
+        met.reshape(batch),
+        found.n_iter.reshape(batch),
+        found.error.reshape(batch),
     )
 
 
-def _open(S: Tensor, shares: Tensor) -> None:
-    """Require numbers below inf, a label for every sample and a sample for every label."""
-    best = S.amax(-1)
-    if not bool((best < math.inf).all()):
-        _check.refuse("log_probs", "be a number below inf", S, S.isnan() | (math.inf == S))
-    _reached("sample some label", "row", best == -math.inf)
-    _reached("label with a share some sample", "column", (S.amax(-2) == -math.inf) & (shares > 0))
+def sela_labels_from_features(
+    features: Any, weight: Tensor, bias: Tensor | None = None, **options: Any
+) -> SelaLabels:
+    """Label a data set by the logits of linear heads, formed block by block and never kept.
+
+    Args:
+        features: Features of each sample, (N, D), in any form that `sela_labels` takes.
+        weight: Weights of a head, (K, D), or of several, (heads, K, D).
+        bias: Their biases, (K,) or (heads, K).
+        options: What `sela_labels` takes.
+
+    Raises:
+        ValueError: As `sela_labels` does.
+    """
+    return sela_labels(linear_heads(features, weight, bias), **options)
 
 
-def _reached(whom: str, line: str, closed: Tensor) -> None:
-    if bool(closed.any()):
-        at = _check.first_index(closed)
-        where = at[0] if len(at) == 1 else at
-        raise ValueError(f"log_probs must allow every {whom}, got -inf all along {line} {where}")
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a call asks for, checked.
+
+    Attributes:
+        lamb: One over the regularisation.
+        tol: Error of the shares to reach.
+        max_iter: Sweeps allowed.
+        shares: Share of each label, (..., K), float64.
+        start: Potentials to start from, (..., K), float64, or None.
+    """
+
+    lamb: float
+    tol: float
+    max_iter: int
+    shares: Tensor
+    start: Tensor | None
+
+    def told(self) -> dict[str, Any]:
+        """Return what must be the same on all ranks."""
+        start = None if self.start is None else self.start.tolist()
+        limits = {"lamb": self.lamb, "tol": self.tol, "max_iter": self.max_iter}
+        return limits | {"marginal": self.shares.tolist(), "init": start}
 
 
-def _shares(S: Tensor, marginal: Any) -> Tensor:
-    """Return the share of each label, (K,) or (..., K), in float64."""
-    K = S.shape[-1]
+def _asked(  # noqa: PLR0913
+    scores: Scores,
+    lamb: Any,
+    marginal: Any,
+    align: Any,
+    tol: Any,
+    max_iter: Any,
+    init: Any,
+) -> _Asked:
+    shares = _shares(scores, marginal)
+    if align is not None and align is not True:
+        shares = aligned(shares, _per_label("align", align, scores))
+    return _Asked(
+        _check.positive("lamb", lamb),
+        _check.positive("tol", tol),
+        _check.count("max_iter", max_iter),
+        shares,
+        None if init is None else _start(scores, init),
+    )
+
+
+def _shares(scores: Scores, marginal: Any) -> Tensor:
+    """Return the share of each label, (..., K), in float64."""
     if marginal is None:
-        return torch.full((K,), 1.0 / K, dtype=torch.float64, device=S.device)
-    shares = _check.at_least_dims("marginal", _check.tensor("marginal", marginal), 1, "(..., K)")
-    _check.same_device("marginal", shares, S.device, "log_probs")
-    if shares.shape[-1] != K or not _fits(shares.shape[:-1], S.shape[:-2]):
-        raise ValueError(
-            f"marginal must have shape ({K},) or (..., {K}) to fit log_probs of {tuple(S.shape)}, "
-            f"got {tuple(shares.shape)}"
-        )
-    shares = _check.weights("marginal", shares).double()
+        marginal = torch.ones(scores.K, dtype=torch.float64, device=scores.facts.device)
+    shares = _check.weights("marginal", _per_label("marginal", marginal, scores))
     return shares / shares.sum(-1, keepdim=True)
 
 
-def _start(S: Tensor, init: Any, log_shares: Tensor) -> Tensor:
-    """Return the transport potential of an earlier answer, in units of log p."""
-    potentials = _check.tensor("init", init.potentials if isinstance(init, SelaLabels) else init)
-    _check.same_device("init", potentials, S.device, "log_probs")
-    K = S.shape[-1]
-    if potentials.shape[-1:] != (K,) or not _fits(potentials.shape[:-1], S.shape[:-2]):
-        raise ValueError(
-            f"init must hold potentials of shape ({K},) or (..., {K}) to fit log_probs of "
-            f"{tuple(S.shape)}, got {tuple(potentials.shape)}"
-        )
-    bad = potentials.isnan() | (potentials == math.inf)
+def _start(scores: Scores, init: Any) -> Tensor:
+    potentials = init.potentials if isinstance(init, SelaLabels) else init
+    t = _per_label("init", potentials, scores)
+    bad = t.isnan() | (t == torch.inf)
     if bool(bad.any()):
-        _check.refuse("init", "hold potentials below inf", potentials, bad)
-    g = potentials.double() - log_shares
-    # a label without share had no potential, or has none now
-    return g.masked_fill(~torch.isfinite(g), 0.0)
+        _check.refuse("init", "hold potentials below inf", t, bad)
+    return t
 
 
-def _fits(shape: torch.Size, batch: torch.Size) -> bool:
-    """Whether leading dimensions broadcast to those of the log-probabilities."""
-    tail = batch[len(batch) - len(shape) :]
-    return len(shape) <= len(batch) and all(s in (1, t) for s, t in zip(shape, tail, strict=True))
+def _per_label(name: str, x: Any, scores: Scores) -> Tensor:
+    """Return numbers given per label as (..., K), in float64."""
+    t = x if isinstance(x, Tensor) and not x.is_floating_point() else _check.tensor(name, x)
+    _check.same_device(name, t, scores.facts.device, "log_probs")
+    shape = (*scores.facts.batch_shape, scores.K)
+    try:
+        if t.shape[-1:] != (scores.K,):
+            raise RuntimeError
+        return t.double().expand(shape)
+    except RuntimeError:
+        fit = (*shape[:-1], scores.N, scores.K)
+        raise ValueError(
+            f"{name} must have shape ({scores.K},) or (..., {scores.K}) to fit log_probs of {fit}, "
+            f"got {tuple(t.shape)}"
+        ) from None
 
 
-def _read_out(S: Tensor, potentials: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the labels (..., N) and how many samples each has (..., K)."""
-    N, K = S.shape[-2:]
-    labels = torch.empty(S.shape[:-1], dtype=torch.int64, device=S.device)
-    step = max(1, _TILE * N // S.numel())
-    for start in range(0, N, step):
-        rows = slice(start, start + step)
-        labels[..., rows] = (S[..., rows, :].double() + potentials[..., None, :]).argmax(-1)
-    counts = torch.zeros_like(potentials, dtype=torch.int64)
-    return labels, counts.scatter_add_(-1, labels, torch.ones_like(labels))
+def _solved(scores: Scores, asked: _Asked, callback: Callback | None) -> Solution:
+    """Solve for the labels' potentials."""
+    stopped = False
+
+    def told(progress: Progress) -> bool:
+        nonlocal stopped
+        # whoever stops the sample's solve stops the whole
+        stopped = stopped or bool(callback and callback(progress))
+        return stopped
+
+    sweep = _posed(scores, asked)
+    b = sweep.problem.b
+    if asked.start is not None:
+        psi = asked.start.to(b.dtype).reshape(b.shape) * asked.lamb - b.log()
+    elif _worth_a_sample(scores, asked.lamb):
+        few = _posed(scores.sample(_sample_size(scores)), asked)
+        solver = automatic(few.problem)
+        psi = solver(few, tol=1e-2, max_iter=200, callback=told).v - b.log()
+    else:
+        psi = None
+    if psi is not None:
+        # a label without share had no potential, or has none now
+        psi = psi.masked_fill(~torch.isfinite(psi), 0.0)
+    solver = _solver(scores, sweep.problem)
+    return solver(sweep, tol=asked.tol, max_iter=asked.max_iter, psi=psi, callback=told)
+
+
+def _solver(scores: Scores, p: Problem) -> Sinkhorn:
+    """Return what needs the least time: few sweeps where data are read, cheap ones elsewhere."""
+    sharp = (p.bounds.high - p.bounds.low) * float(1 / p.reg[0])
+    if p.a.device.type != "cpu" or scores.K > _SQUARE:
+        return automatic(p)
+    return SWITCH if scores.stored and sharp <= _SHARPER else NEWTON
+
+
+def _worth_a_sample(scores: Scores, lamb: float) -> bool:
+    bounds, size = scores.facts.bounds, _sample_size(scores)
+    sharp = lamb * (bounds.high - bounds.low) > _SHARP and not bounds.forbids
+    entries = size * scores.K * scores.facts.batch_shape.numel()
+    return sharp and _LARGER * size <= scores.N and entries <= _MOST
+
+
+def _sample_size(scores: Scores) -> int:
+    return max(_LEAST, _PER_LABEL * scores.K)
+
+
+def _posed(scores: Scores, asked: _Asked) -> Sweep:
+    """Return the transport of samples, the rows, onto labels, at reg = 1 / lamb, over all ranks."""
+    facts = scores.facts
+    batch = facts.batch_shape
+    dtype = torch.float64 if facts.dtype == torch.float64 else torch.float32
+    work = torch.float64 if facts.device.type == "cpu" else dtype
+    b = asked.shares.to(work).reshape(-1, scores.K)
+    a = b.new_full((len(b), facts.shape[0]), 1.0 / scores.N)
+    reg = b.new_full((len(b),), 1.0 / asked.lamb)
+    exact = (math.inf, math.inf)
+    p = Problem(scores.cost.flat(batch), a, b, reg, exact, batch, dtype, facts.bounds)
+    local = choose(p, asked.tol)
+    return local if scores.group is None else Sharded(local, scores.group)

@@ -156,7 +156,7 @@ def test_arrays_gradients_and_arguments():
 def test_read_out_in_blocks(monkeypatch):
     S = log_probs(300, 8, heads=2)
     whole = so.sela_labels(S)
-    monkeypatch.setattr("sinkhorn_ot.adapters.sela._TILE", 50)
+    monkeypatch.setattr("sinkhorn_ot.adapters.sela_data._TILE", 50)
     assert torch.equal(so.sela_labels(S).labels, whole.labels)
 
 
@@ -183,7 +183,7 @@ BAD = {
         {"log_probs": spoiled(-math.inf, row=EVERY)},
         "every label with a share some sample, got -inf all along column 1",
     ),
-    "vector": ({"log_probs": torch.ones(3)}, r"must have shape \(..., N, K\), got \(3,\)"),
+    "vector": ({"log_probs": torch.ones(3)}, r"must have shape \(..., n, k\), got \(3,\)"),
     "no samples": ({"log_probs": torch.ones(0, 3)}, r"must not be empty, got shape \(0, 3\)"),
     "no labels": ({"log_probs": torch.ones(3, 0)}, r"must not be empty, got shape \(3, 0\)"),
     "integers": ({"log_probs": torch.ones(3, 3).long()}, "must be floating point, got int64"),
@@ -198,7 +198,7 @@ BAD = {
     ),
     "negative share": ({"marginal": [1.0, -1.0, 1.0, 1.0]}, "marginal must be non-negative"),
     "no share": ({"marginal": torch.zeros(4)}, "marginal must have some positive weight"),
-    "short init": ({"init": torch.ones(3)}, r"init must hold potentials of shape \(4,\).*\(3,\)"),
+    "short init": ({"init": torch.ones(3)}, r"init must have shape \(4,\).*\(3,\)"),
     "init nan": ({"init": torch.full((4,), math.nan)}, "init must hold potentials below inf"),
 }
 
