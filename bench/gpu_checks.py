@@ -47,12 +47,14 @@ class Check:
 
 def sweep_dense(
     place: Place, n: int, m: int, first: bool = False, kappa: float | None = None,
-    stale: float = 0.0, **how: Any,
+    stale: float = 0.0, lift: float = 0.0, **how: Any,
 ) -> float:  # fmt: skip
     """Check one sweep over a stored cost."""
     from sinkhorn_ot.kernels import dense_sweep
 
     p = dense(place, *place.shape(n, m), **how)
+    p.v += lift
+    p.u -= lift
     p.u[:, ::2] += stale
     relaxed = None if kappa is None else place.full(len(p.a), value=kappa)
     u, s = dense_sweep.sweep(
@@ -219,6 +221,7 @@ DENSE = {
     "1000x300 by no axis": _size(1000, 300, how="neither"),
     "a batch of 5, one cost": _size(300, 700, B=5),
     "a batch of 5, five costs": _size(300, 700, B=5, shared=False, first=True),
+    "potentials of 200, rows past the end": _size(17, 65, lift=200.0),
     "relaxed rows": _size(1000, 3000, kappa=0.3),
     "free rows": _size(1000, 3000, kappa=0.0, first=True),
     "stale potentials that underflow": _size(1000, 3000, stale=-300.0),

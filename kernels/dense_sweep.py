@@ -118,7 +118,8 @@ def _sweep_rows(  # noqa: C901, PLR0915
             shift = -_peaks(xs, vs, slope, CHUNKS)
             base = shift * LN2
         else:
-            base = tl.load(u + here, mask=i < n, other=0.0)
+            # a row past the end has no exponentials: times its weight of zero, inf would be nan
+            base = tl.load(u + here, mask=i < n, other=-float("inf"))
             shift = base * LOG2E
         es, total = _exponentials(xs, vs, slope, shift, CHUNKS)
         if not FIRST:

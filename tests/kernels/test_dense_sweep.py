@@ -81,6 +81,14 @@ def test_zero_weights_and_forbidden_pairs(dense, within_budget, first, shape):
     assert (s[0, 1::4] == 0).all()
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (17, 65), (5, 1100)], ids=str)
+def test_large_potentials_and_rows_past_the_end(dense, within_budget, shape):
+    p = dense(*shape)
+    p.v += 200
+    p.u -= 200
+    verify(p, run(p), within_budget)
+
+
 def test_all_rows_equal(dense, within_budget):
     p = dense(33, 100)
     p.C = p.C[:, :1].expand(1, 33, 100)
