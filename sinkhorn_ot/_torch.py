@@ -233,7 +233,7 @@ class Absorbed(Blocks):
 
     @property
     def _moderate(self) -> bool:
-        """Whether one problem's numbers stay in single precision's range, and away from its ends."""
+        """Whether one problem's numbers stay well within single precision's range."""
         spread = self.problem.bounds.high - self.problem.bounds.low
         return self._alpha is not None and 1e-20 < self._alpha < 1e20 and spread < 1e18
 

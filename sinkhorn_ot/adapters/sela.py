@@ -80,8 +80,8 @@ def sela_labels(  # noqa: PLR0913
         log_probs: Log-probabilities of each sample and label, (..., N, K), e.g. (heads, N, K): a
             tensor, an array, or a memory map, which is never loaded whole. Or what can be iterated
             again and again, as a list, a data loader, or a function that starts an iteration: of
-            blocks (..., rows, K) in order, or of pairs (numbers of the samples, block) in any order,
-            every sample once. A constant per sample changes nothing, so logits do as well; -inf
+            blocks (..., rows, K) in order, or of pairs (numbers of the samples, block) in any
+            order, every sample once. A constant per sample changes nothing, so logits do as well; -inf
             forbids a label.
         lamb: The paper's lambda, one over the entropic regularisation.
         marginal: Share of each label, (K,) or (..., K), scaled to a sum of one; None means 1 / K.
@@ -95,8 +95,8 @@ def sela_labels(  # noqa: PLR0913
         max_iter: Sweeps over the data allowed.
         init: Warm start: an earlier answer, or its potentials.
         progress: Show a progress bar, on the first rank.
-        callback: Called with a `Progress` after every sweep; returning True stops. The answer so far
-            is returned, and given as `init` it resumes.
+        callback: Called with a `Progress` after every sweep; returning True stops. The answer so
+            far is returned, and given as `init` it resumes.
         group: Process group of torch.distributed over which the samples are spread: each rank
             passes its own, in any number, none included, and everything else alike.
 
