@@ -81,8 +81,8 @@ def sela_labels(  # noqa: PLR0913
             tensor, an array, or a memory map, which is never loaded whole. Or what can be iterated
             again and again, as a list, a data loader, or a function that starts an iteration: of
             blocks (..., rows, K) in order, or of pairs (numbers of the samples, block) in any
-            order, every sample once. A constant per sample changes nothing, so logits do as well; -inf
-            forbids a label.
+            order, every sample once. A constant per sample changes nothing, so logits do as well;
+            -inf forbids a label.
         lamb: The paper's lambda, one over the entropic regularisation.
         marginal: Share of each label, (K,) or (..., K), scaled to a sum of one; None means 1 / K.
             `gaussian_marginal` and `zipf_marginal` make unequal ones.
