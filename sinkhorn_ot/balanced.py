@@ -7,7 +7,8 @@ prices follow, every sample stays at its best, and that proves the last labellin
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from . import _check
 from .automatic import SWITCH
@@ -34,6 +34,8 @@ _SWEEPS = 300
 # samples per label, and share of all samples, that the first prices are found with
 _SAMPLED = 20
 _SHARE = 0.1
+# scores below which a sample of them is not worth a solve
+_SMALL = 1 << 17
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +160,7 @@ class _Task:
         N, K = self.S.shape
         few = max(_SAMPLED * K, round(_SHARE * N))
         sample = self.S
-        if 2 * few <= N:
+        if 2 * few <= N and N * K > _SMALL:
             sample = sample[torch.randperm(N, generator=torch.Generator().manual_seed(0))[:few]]
         losses = _losses(sample[: 1 + (_TILE // K)])
         reg = _SHARP * float(losses[losses < math.inf].median())
@@ -189,11 +191,7 @@ class _Task:
             return replace(self, exact=True)._repaired(prices, largest)
         S, given, places = self.S.numpy(), labels.numpy(), dealt.numpy()
         exchange = Exchange(S, given, self.low.numpy(), places, prices.numpy(), largest)
-        with tqdm(total=exchange.misplaced, desc="repair", disable=not self.progress) as bar:
-
-            def told(misplaced: int) -> None:
-                bar.update(bar.total - misplaced - bar.n)
-
+        with _bar(self.progress, exchange.misplaced) as told:
             if not exchange.repair(told):
                 closed, many = exchange.stranded()
                 why = f"the samples of labels {_some(closed)} may take no other, {many} too many"
@@ -233,6 +231,19 @@ def _dual(S: Tensor, shares: Tensor, reg: float, start: Tensor | None, progress:
     )
     prices = found.g.double() + tilt
     return torch.where(torch.isfinite(prices), prices, 0.0)
+
+
+@contextmanager
+def _bar(show: bool, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield what is told how many samples are left to move."""
+    if not show:
+        yield lambda left: None
+        return
+    # imported here: who shows no bar does not pay for it
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, desc="repair") as bar:
+        yield lambda left: bar.update(total - left - bar.n) and None
 
 
 def _losses(S: Tensor) -> Tensor:
