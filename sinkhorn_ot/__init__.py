@@ -21,6 +21,7 @@ from .adapters import (
     zipf_marginal,
 )
 from .anneal import Anneal
+from .balanced import BalancedLabels, balanced_labels
 from .certificate import Certificate
 from .cost import Dense, PointCloud
 from .exact import solve_exact
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Anderson",
     "Anneal",
+    "BalancedLabels",
     "Certificate",
     "ConvergenceError",
     "ConvergenceWarning",
@@ -51,16 +53,17 @@ __all__ = [
     "SelaSchedule",
     "Sinkhorn",
     "Status",
+    "Streamed",
     "SwAVLoss",
     "SwAVQueue",
     "Transport",
     "adapters",
-    "normalize_prototypes_",
-    "Streamed",
     "aligned",
+    "balanced_labels",
     "gaussian_marginal",
     "linear_heads",
     "mean_log_probs",
+    "normalize_prototypes_",
     "sela_labels",
     "sela_labels_from_features",
     "solve",

@@ -18,7 +18,7 @@ _ORDER = """
     kernels _check rows cost stream problem sweep _reference _torch _triton _ops _streamed _sharded
     backends coupling certificate
     rounding status result anneal acceleration sinkhorn newton
-    automatic engines exact progress solve adapters compat
+    automatic engines exact progress solve exchange balanced adapters compat
     testing demo
 """
 ORDER = _ORDER.split()
