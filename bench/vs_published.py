@@ -34,7 +34,7 @@ def published_swav(scores: Tensor, eps: float = 0.05, n_iter: int = 3) -> Tensor
 def truth(scores: Tensor, eps: float = 0.05, n_iter: int = 3) -> Tensor:
     """Return the same in float64 and log domain."""
     S = scores.double() / eps
-    g = torch.zeros_like(S[:, :1])
+    f, g = torch.zeros_like(S[:1]), torch.zeros_like(S[:, :1])
     for _ in range(n_iter):
         f = -torch.logsumexp(S + g, 0, keepdim=True)
         g = -torch.logsumexp(S + f, 1, keepdim=True)

@@ -8,13 +8,8 @@ from .sela_data import linear_heads, mean_log_probs
 from .sela_schedule import LabelBank, SelaSchedule
 from .sela_shares import aligned, gaussian_marginal, zipf_marginal
 from .swav import SwAVCodes, swav_codes
-from .swav_loss import (
-    SwAVLoss,
-    SwAVQueue,
-    normalize_prototypes_,
-    swapped_prediction_loss,
-    swav_codes_from_features,
-)
+from .swav_features import SwAVQueue, normalize_prototypes_, swav_codes_from_features
+from .swav_loss import SwAVLoss, swapped_prediction_loss
 
 
 __all__ = [

@@ -43,15 +43,14 @@ class Ranks:
         return self._reduce(x, "SUM")
 
     def _reduce(self, x: Tensor, how: str) -> Tensor:
-        return x if self.alone else self._reduced(x, how)
+        if not self.alone:
+            x = x.contiguous()
+            _untraced(self._all_reduce, x, how)
+        return x
 
-    # exchanges are not traced
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _reduced(self, x: Tensor, how: str) -> Tensor:
-        x = x.contiguous()
+    def _all_reduce(self, x: Tensor, how: str) -> None:
         with _reaching():
             dist.all_reduce(x, op=getattr(dist.ReduceOp, how), group=self._group)
-        return x
 
     def agree(
         self, check: Callable[[], T], terms: Callable[[T], dict[str, object]] = lambda _: {}
@@ -64,9 +63,11 @@ class Ranks:
         Raises:
             ValueError: On every rank, if `check` raised it on some rank, or terms differ.
         """
-        return check() if self.alone else self._agreed(check, terms)
+        if self.alone:
+            return check()
+        agreed: T = _untraced(self._agreed, check, terms)
+        return agreed
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _agreed(self, check: Callable[[], T], terms: Callable[[T], dict[str, object]]) -> T:
         try:
             value = check()
@@ -98,6 +99,14 @@ class Ranks:
                         f"{name} must be the same on every rank of the group, got {first[name]} "
                         f"on rank 0 and {value} on rank {rank}"
                     )
+
+
+def _untraced(act: Callable[..., Any], *args: Any) -> Any:
+    """Call what exchanges something, which `torch.compile` is not to look into."""
+    # asked for only there: it imports the compiler
+    if torch.compiler.is_compiling():
+        act = torch.compiler.disable(act)  # type: ignore[no-untyped-call]
+    return act(*args)
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def _terms(call: _Call) -> dict[str, object]:
 
 def _route(call: _Call, ranks: Ranks) -> Routing:
     L = call.logits
-    T = ranks.sum(torch.tensor(float(L.shape[-2]), dtype=torch.float64, device=L.device))
+    T = ranks.sum(torch.full((), L.shape[-2], dtype=torch.float64, device=L.device))
     log_share = (T / L.shape[-1]).log()
     # logs of the scalings, (..., 1, E), before the last iteration and after it
     new = log_share - _first_log_mass(L, ranks)

@@ -22,7 +22,7 @@ def swav_codes(scores: Tensor, eps: float, n_iter: int, mask: Tensor | None = No
         Q[..., mask, :] = swav_codes(scores[..., mask, :], eps, n_iter)
         return Q
     S = scores.double() / eps
-    g = torch.zeros_like(S[..., :1])
+    f, g = torch.zeros_like(S[..., :1, :]), torch.zeros_like(S[..., :1])
     for _ in range(n_iter):
         f = -torch.logsumexp(S + g, -2, keepdim=True)
         g = -torch.logsumexp(S + f, -1, keepdim=True)
@@ -59,7 +59,7 @@ def router(logits: Tensor, n_iter: int | None, tol: float = 1e-4) -> tuple[Tenso
     """
     L = logits.double()
     T, E = L.shape
-    f, taken, change = torch.zeros(E, dtype=torch.float64), 0, math.inf
+    f, g, taken, change = L.new_zeros(E), L.new_zeros(T, 1), 0, math.inf
     while taken < n_iter if n_iter is not None else change > tol:
         g = -math.log(T) - torch.logsumexp(L + f, 1, keepdim=True)
         before, f = f, -math.log(E) - torch.logsumexp(L + g, 0)

@@ -152,6 +152,7 @@ def test_codes_are_constants_and_every_crop_that_predicts_has_a_gradient():
     given = [x.detach().requires_grad_() for x in S]
     so.swapped_prediction_loss(given, codes).backward()
     for x, y in zip(S, given, strict=True):
+        assert x.grad is not None
         assert float(x.grad.abs().max()) > 0
         torch.testing.assert_close(x.grad, y.grad)
     assert torch.autograd.gradcheck(
@@ -167,6 +168,7 @@ def test_half_precision_scores_give_a_loss_in_single():
     single = so.SwAVLoss()([x.detach().float() for x in S])
     assert float(loss.detach()) == pytest.approx(float(single), rel=5e-3)
     loss.backward()
+    assert S[0].grad is not None
     assert S[0].grad.dtype == torch.bfloat16
 
 
@@ -193,13 +195,14 @@ def test_the_loss_reads_its_queues_and_then_pushes():
 def test_queues_rest_without_features_and_in_evaluation():
     C, z = randn(6, 16, seed=99), torch.stack([randn(24, 16, seed=v) for v in range(3)])
     S = cosines(z, C).float()
-    loss = so.SwAVLoss(queues=[so.SwAVQueue(30, 16), so.SwAVQueue(30, 16)])
+    queues = [so.SwAVQueue(30, 16), so.SwAVQueue(30, 16)]
+    loss = so.SwAVLoss(queues=queues)
     plain = float(so.SwAVLoss()(S))
     assert float(loss(S)) == plain
     assert float(loss.eval()(S, z, C)) == plain
-    assert not any(q.features.any() for q in loss.queues)
+    assert not any(q.features.any() for q in queues)
     assert float(loss.train()(S, z, C)) == plain
-    assert all(q.features.any() for q in loss.queues)
+    assert all(q.features.any() for q in queues)
 
 
 def test_a_whole_step_of_training_makes_the_loss_smaller():
@@ -317,4 +320,4 @@ def test_normalising_needs_a_matrix():
     with pytest.raises(ValueError, match=r"shape \(K, D\), got \(3,\)"):
         so.normalize_prototypes_(torch.ones(3))
     with pytest.raises(ValueError, match="got Linear"):
-        so.normalize_prototypes_(torch.nn.Linear(2, 2))
+        so.normalize_prototypes_(torch.nn.Linear(2, 2))  # type: ignore[arg-type]

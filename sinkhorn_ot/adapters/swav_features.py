@@ -1,0 +1,162 @@
+"""Codes straight from features: their cosines with the prototypes, and a queue of earlier ones."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from sinkhorn_ot import _check
+
+from ._call import at_least_single, rows_that_count
+from .swav import swav_codes
+
+
+class SwAVQueue(nn.Module):
+    """The last features that were pushed, for batches smaller than the number of prototypes.
+
+    It holds zeros until `length` features have been pushed, and is used by nobody before: `ready`
+    says so. Features are scored with the prototypes of the moment, never with old ones. One queue
+    serves one crop. It is part of the `state_dict` of the module that holds it.
+
+    Keep it outside of a model that is wrapped in `DistributedDataParallel`, which would overwrite
+    every rank's queue with that of rank 0.
+    """
+
+    features: Tensor
+
+    def __init__(self, length: int, dim: int) -> None:
+        """Make an empty queue.
+
+        Args:
+            length: Features held; 3840 in the paper.
+            dim: Width of a feature; 128 in the paper.
+        """
+        super().__init__()
+        length, dim = _check.count("length", length), _check.count("dim", dim)
+        self.register_buffer("features", torch.zeros(length, dim))
+        # a number of the host: reading it never waits for a device
+        self._pushed = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether every row holds a feature."""
+        return self._pushed >= len(self.features)
+
+    @torch.no_grad()
+    def push(self, features: Any) -> None:
+        """Replace the oldest features; of more than fit, the last ones are kept.
+
+        Args:
+            features: What to hold, (B, dim).
+
+        Raises:
+            ValueError: If the width is another, or on a CPU a feature is not finite.
+        """
+        length, dim = self.features.shape
+        z = _features(features)
+        if z.ndim != 2 or z.shape[1] != dim:
+            raise ValueError(f"features must have shape (B, {dim}), got {tuple(z.shape)}")
+        _check.same_device("features", z, self.features.device, "the queue")
+        dropped = max(0, len(z) - length)
+        at, z = (self._pushed + dropped) % length, z[dropped:].to(self.features.dtype)
+        until_end = min(len(z), length - at)
+        self.features[at : at + until_end] = z[:until_end]
+        self.features[: len(z) - until_end] = z[until_end:]
+        self._pushed += dropped + len(z)
+
+    @torch.no_grad()
+    def scores(self, prototypes: Any) -> Tensor:
+        """Return the cosines of what is held and prototypes (K, dim): (length, K)."""
+        return _cosines(self.features, _prototypes(prototypes, self.features.shape[1]))
+
+    def get_extra_state(self) -> int:
+        """Return how many features were pushed, for `state_dict`."""
+        return self._pushed
+
+    def set_extra_state(self, state: int) -> None:
+        """Take how many features were pushed, from `state_dict`."""
+        self._pushed = state
+
+    def extra_repr(self) -> str:
+        """Say the sizes, and how full the queue is."""
+        length, dim = self.features.shape
+        return f"length={length}, dim={dim}, held={min(self._pushed, length)}"
+
+
+@torch.no_grad()
+def swav_codes_from_features(
+    features: Any, prototypes: Any, queue: SwAVQueue | None = None, **options: Any
+) -> Tensor:
+    """Return SwAV's codes for a batch of features, scored by their cosine with each prototype.
+
+    A queue that is ready takes part in the iterations, in front of the batch; one that is not is
+    left out. It is only read: push the features when all that needs it has been computed.
+
+    Args:
+        features: One per sample, (N, D) or (..., N, D) without a queue, of any length.
+        prototypes: One per row, (K, D), of any length.
+        queue: Features of earlier batches, of the same width.
+        **options: Those of `swav_codes`: eps, n_iter, mask (of the batch), hard, out_dtype, group.
+
+    Returns:
+        Codes of the batch, (..., N, K); float32 for half-precision features.
+
+    Raises:
+        ValueError: If an argument breaks a rule.
+    """
+    z = _features(features)
+    C = _prototypes(prototypes, z.shape[-1])
+    scores = _cosines(z, C)
+    if queue is None or not queue.ready:
+        return swav_codes(scores, **options)
+    if z.ndim != 2:
+        raise ValueError(f"features must have shape (N, D) with a queue, got {tuple(z.shape)}")
+    if options.get("mask") is not None:
+        mask = rows_that_count(options["mask"], scores.shape, scores.device)
+        options["mask"] = torch.cat([mask.new_ones(len(queue.features)), mask])
+    return swav_codes(torch.cat([queue.scores(C), scores]), last=len(z), **options)
+
+
+@torch.no_grad()
+def normalize_prototypes_(weight: Tensor) -> None:
+    """Scale prototypes (K, D) to length one, in place: what SwAV does before every step.
+
+    Args:
+        weight: One prototype per row, e.g. the weight of a linear layer without bias.
+
+    Raises:
+        ValueError: If it is no matrix of floating-point numbers.
+    """
+    if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
+        kind = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+        raise ValueError(f"weight must be a floating-point tensor of shape (K, D), got {kind}")
+    weight.copy_(normalize(weight, dim=-1))
+
+
+def _features(features: Any) -> Tensor:
+    """Return features, (..., D), none of them broken as far as a look is free."""
+    z = _check.tensor("features", features)
+    if z.ndim < 2 or z.shape[-1] == 0:
+        raise ValueError(f"features must have shape (..., N, D), got {tuple(z.shape)}")
+    if z.device.type == "cpu" and z.numel() and not torch.compiler.is_compiling():
+        _check.finite("features", z)
+    return z
+
+
+def _prototypes(prototypes: Any, dim: int) -> Tensor:
+    C = _check.at_least_dims("prototypes", _check.tensor("prototypes", prototypes), 2, "(K, D)")
+    if C.ndim != 2 or C.shape[1] != dim:
+        raise ValueError(
+            f"prototypes must have shape (K, {dim}) to fit features of width {dim}, "
+            f"got {tuple(C.shape)}"
+        )
+    return C
+
+
+def _cosines(z: Tensor, C: Tensor) -> Tensor:
+    """Return the cosines of features (..., N, D) and prototypes (K, D) in at least float32."""
+    _check.same_device("prototypes", C, z.device, "features")
+    dtype = torch.promote_types(at_least_single(z), C.dtype)
+    with torch.autocast(z.device.type, enabled=False):
+        return normalize(z.to(dtype), dim=-1) @ normalize(C.to(dtype), dim=-1).mT
