@@ -21,8 +21,6 @@ bench: .venv/ready
 	$(BIN)/python bench/crosscheck.py
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/vs_pot.py
-	$(BIN)/python bench/memory.py
-	$(BIN)/python bench/vs_pot.py
 
 bench-gpu: .venv/ready
 	$(BIN)/python bench/gpu.py $(ARGS)

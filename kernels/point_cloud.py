@@ -180,6 +180,9 @@ def tiles(clouds: Clouds, device: torch.device) -> Tiles:
         return Tiles(256, 16, clouds.width, 4, 4)
     table = _TILES.get(capability(device), _TILES[0])
     tile = table[(clouds.width > 64) + (clouds.width > 128)]
+    if clouds.width <= 64 and is_amd(device):
+        # 64 lanes a wave and no wide accumulators: half the rows, or a few registers spill
+        tile = tile._replace(BM=64)
     return tile._replace(CHUNK=min(tile.CHUNK, clouds.width))
 
 
@@ -189,6 +192,12 @@ def capability(device: torch.device) -> int:
         return 0
     target = triton.runtime.driver.active.get_current_target()
     return int(target.arch) // 10 if target.backend == "cuda" else 0
+
+
+def is_amd(device: torch.device) -> bool:
+    """Return whether a launch on this device compiles for an AMD GPU."""
+    on_chip = device.type != "cpu"
+    return on_chip and triton.runtime.driver.active.get_current_target().backend == "hip"
 
 
 def spans_for(programs: int, columns: int, slots: int) -> int:

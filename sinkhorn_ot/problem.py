@@ -123,8 +123,9 @@ def make(
     dtype = torch.float64 if cost.dtype == torch.float64 else torch.float32
     work = torch.float64 if cost.device.type == "cpu" else dtype
     rtol = max(_MASS_RTOL[a.dtype], _MASS_RTOL[b.dtype])
-    a = a.to(work).expand(*batch, n).reshape(-1, n)
-    b = b.to(work).expand(*batch, m).reshape(-1, m)
+    # copies: who changes weights in place later must not change a result
+    a = a.to(work, copy=True).expand(*batch, n).reshape(-1, n)
+    b = b.to(work, copy=True).expand(*batch, m).reshape(-1, m)
     if relax == (math.inf, math.inf):
         b = _equal_mass(a, b, rtol if values else math.inf)
     bounds = cost.validate() if values else Bounds(-math.inf, math.inf)

@@ -11,7 +11,7 @@ from torch import Tensor
 from . import _check
 from .certificate import Certificate, dual_value, feasible_duals
 from .cost import within
-from .coupling import Coupling, mass_optimality
+from .coupling import Coupling, Stored, mass_optimality
 from .coupling import plan as form_plan
 from .problem import Problem
 from .rounding import feasible
@@ -182,7 +182,7 @@ class Transport:
     def _values(self) -> tuple[Tensor, Tensor]:
         p = self.problem
         f, g = self.coupling.potentials
-        if self.method.startswith("exact"):
+        if isinstance(self.coupling, Stored):
             return self.coupling.linear(), dual_value(p, f, g)
         rows, columns = self._marginals
         # <P, C> + reg sum P log(P / ab) = <f, P 1> + <g, P^T 1>, then the masses of KL

@@ -1,5 +1,6 @@
 """solve(): turn arguments into a problem, choose, run, report."""
 
+import math
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from .automatic import METHODS, automatic
 from .backends import choose, passes
 from .cost import within
 from .coupling import Entropic
+from .newton import Newton, Switch
 from .problem import Problem, make
 from .progress import watch
 from .result import Transport
@@ -20,6 +22,7 @@ from .status import ConvergenceWarning, Status
 from .stream import Streamed
 
 
+EXACT = (math.inf, math.inf)
 ON_FAIL = ("warn", "raise", "ignore")
 
 
@@ -63,7 +66,8 @@ def solve(  # noqa: PLR0913
         callback: Called with a `Progress` after every sweep; returning True stops.
 
     Returns:
-        A `Transport`: plan, potentials, values, bounds, and how far to trust them.
+        A `Transport`: plan, potentials, values, bounds, and how far to trust them. What it has not
+        been asked for yet it computes from the cost, which must not be changed in place till then.
 
     Raises:
         ValueError: If an argument breaks a rule, or a point with weight has only forbidden pairs.
@@ -82,7 +86,8 @@ def solve(  # noqa: PLR0913
     phi, psi = (None, None) if init is None else _warm(problem, init)
     if n_iter is not None:
         n_iter = _check.count("n_iter", n_iter)
-        return _report(fixed(choose(problem, tol), n_iter, psi), problem, "plain")
+        with torch.autocast(problem.a.device.type, enabled=False):
+            return _report(fixed(choose(problem, tol), n_iter, psi), problem, "plain")
     # what is iterated on is the columns' potential: let it be the short one
     flip = not isinstance(problem.cost, Streamed) and 4 * problem.shape[1] <= problem.shape[2]
     if init is not None and (phi is None or psi is None):
@@ -90,15 +95,19 @@ def solve(  # noqa: PLR0913
     posed = problem.transposed() if flip else problem
     psi = phi if flip else psi
     solver = method if isinstance(method, Sinkhorn) else METHODS[method] or automatic(posed)
+    if isinstance(solver.acceleration, (Newton, Switch)) and problem.relax != EXACT:
+        raise ValueError(f"method {solver.name!r} needs exact marginals, got {unbalanced=}")
     max_iter = _check.count("max_iter", max_iter)
-    with watch(progress, callback, tol, max_iter) as told:
+    # inside autocast the products of a sweep would be half precision, and so would their error
+    exact_products = torch.autocast(problem.a.device.type, enabled=False)
+    with exact_products, watch(progress, callback, tol, max_iter) as told:
         found = solver(choose(posed, tol), tol=tol, max_iter=max_iter, psi=psi, callback=told)
     if flip:
         found = replace(found, u=found.v, v=found.u)
     result = _honest(_report(found, problem, solver.name), tol)
     if on_fail == "raise":
         return result.check()
-    if on_fail == "warn" and any(s not in (Status.CONVERGED,) for s in result.statuses):
+    if on_fail == "warn" and any(s is not Status.CONVERGED for s in result.statuses):
         warnings.warn(result.message, ConvergenceWarning, stacklevel=2)
     return result
 
