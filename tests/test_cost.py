@@ -58,6 +58,14 @@ def test_distances_far_from_the_origin_keep_their_digits(metric):
     torch.testing.assert_close(C, formula(x + far, y + far, metric), atol=1e-8, rtol=0)
 
 
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
+def test_rounding_makes_no_distance_negative(metric):
+    x = cloud(200, 5)
+    C = so.PointCloud(x, x, metric).flat(torch.Size([1])).rows(0, 200)[0]
+    assert (C >= 0).all()
+    assert float(C.diagonal().amax()) < 1e-6
+
+
 def test_single_precision_points_make_double_precision_costs():
     x, y = cloud(7, 3).float(), cloud(11, 3, seed=1).float()
     C = so.PointCloud(x, y).flat(torch.Size([1])).rows(0, 7)[0]
