@@ -103,7 +103,8 @@ def as_rows(name: str, source: Any, *, width: int = 1) -> Rows:
             "pass the function that makes it, a loader, a list of blocks, or an array"
         )
     if callable(source):
-        return Rows(name, lambda: _numbered(name, source()))
+        begin: Callable[[], Any] = source
+        return Rows(name, lambda: _numbered(name, begin()))
     if isinstance(source, Iterable):
         return Rows(name, lambda: _numbered(name, source))
     raise ValueError(

@@ -112,10 +112,10 @@ class Streamed:
     def tiles(self, size: int) -> Iterator[Block]:
         """Yield blocks of at most `size` rows; raise if this pass has other rows than the first."""
         n, m = self.shape
-        seen = 0
+        seen, width = 0, m
         for index, C in self._rows.tiles(size):
-            seen += C.shape[-2]
-            if C.shape[-1] != m or seen > n:
+            seen, width = seen + C.shape[-2], C.shape[-1]
+            if width != m or seen > n:
                 break
             yield index, C if self._sign > 0 else -C
         else:
@@ -123,7 +123,7 @@ class Streamed:
                 return
         raise ValueError(
             f"{self._rows.name} must give the same rows at every pass: the first had {n} of width "
-            f"{m}, a later one has {'more' if seen > n else seen} of width {C.shape[-1]}"
+            f"{m}, a later one has {'more' if seen > n else seen} of width {width}"
         )
 
     def validate(self) -> Bounds:
