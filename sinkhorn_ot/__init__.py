@@ -25,7 +25,7 @@ from .balanced import BalancedLabels, balanced_labels
 from .certificate import Certificate
 from .cost import Dense, PointCloud
 from .exact import solve_exact
-from .newton import Newton
+from .newton import Newton, Switch
 from .result import Transport
 from .sinkhorn import Progress, Sinkhorn
 from .solve import solve
@@ -56,6 +56,7 @@ __all__ = [
     "Streamed",
     "SwAVLoss",
     "SwAVQueue",
+    "Switch",
     "Transport",
     "adapters",
     "aligned",

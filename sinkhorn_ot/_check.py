@@ -35,6 +35,8 @@ def tensor(name: str, x: Any) -> Tensor:
 
 
 def _array(name: str, x: Any) -> Any:
+    if isinstance(x, np.ma.MaskedArray):
+        raise ValueError(f"{name} must not be a masked array: give what is masked a value first")
     try:
         return np.asarray(x)
     except (TypeError, ValueError):
@@ -86,6 +88,12 @@ def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
+
+
+def unused(name: str, others: Sequence[str]) -> None:
+    """Require that no option was given that has no meaning beside `name`."""
+    if others:
+        raise ValueError(f"{name} leaves no choice of {', '.join(others)}: give one or the other")
 
 
 def at_least_dims(name: str, x: Tensor, dims: int, meaning: str) -> Tensor:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from . import _check
 from .acceleration import Acceleration, Anderson, Iterate, Steps
 
 
@@ -41,6 +42,11 @@ class Newton:
     direct: int = 1024
     cap: float = 6.0
     cg_iter: int = 200
+
+    def __post_init__(self) -> None:
+        _check.count("direct", self.direct, at_least=0)
+        _check.positive("cap", self.cap)
+        _check.count("cg_iter", self.cg_iter)
 
     def start(self, weight: Tensor) -> Steps:
         """Return a state that has made no step."""
@@ -191,6 +197,10 @@ class Switch:
     second: Acceleration = Newton()
     window: int = 64
     fall: float = 4.0
+
+    def __post_init__(self) -> None:
+        _check.count("window", self.window)
+        _check.positive("fall", self.fall)
 
     def start(self, weight: Tensor) -> Steps:
         """Return a state that makes the first kind of steps."""

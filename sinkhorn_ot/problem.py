@@ -140,6 +140,8 @@ def make(
 
 def relaxation(unbalanced: Any) -> Relax:
     """Return the KL penalty of each marginal; inf is an exact one."""
+    if isinstance(unbalanced, np.ndarray):
+        unbalanced = unbalanced.tolist()
     pair = unbalanced if isinstance(unbalanced, (tuple, list)) else (unbalanced, unbalanced)
     if len(pair) != 2:
         raise ValueError(f"unbalanced must be one penalty or two, got {unbalanced!r}")
@@ -173,6 +175,8 @@ def _regularisation(reg: Any, batch: torch.Size, device: torch.device, values: b
     if not isinstance(reg, (Tensor, np.ndarray, list, tuple)) or getattr(reg, "ndim", 1) == 0:
         reg = _check.positive("reg", reg)
         return torch.full(batch, reg, dtype=torch.float64, device=device)
+    if not isinstance(reg, Tensor) and (whole := np.asarray(reg)).dtype.kind in "iu":
+        reg = whole.astype(np.float64)
     t = _check.tensor("reg", reg).to(device, torch.float64)
     if values and not bool(((t > 0) & (t < math.inf)).all()):
         _check.refuse("reg", "be finite and above zero", t, ~((t > 0) & (t < math.inf)))
@@ -208,7 +212,7 @@ def _resolved(p: Problem) -> None:
     if reg < least:
         raise ValueError(
             f"reg must be at least {least:.3g} for {p.work} to resolve cost / reg, got {reg:.3g}: "
-            "raise it, or subtract a constant from the cost"
+            "raise it, subtract a constant from the cost, or forbid outlying pairs by inf"
         )
 
 

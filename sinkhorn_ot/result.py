@@ -136,7 +136,8 @@ class Transport:
         """Return P @ x without the plan.
 
         Args:
-            x: Vectors over the target points, (..., m) or (..., m, k).
+            x: Vectors over the target points, (..., m) or (..., m, k); where the leading dimensions
+                are those of the batch, x is one vector per problem.
         """
         return self._applied(x, self.problem.shape[2], self.coupling.apply)
 
@@ -144,7 +145,7 @@ class Transport:
         """Return P^T @ x without the plan.
 
         Args:
-            x: Vectors over the source points, (..., n) or (..., n, k).
+            x: Vectors over the source points, (..., n) or (..., n, k), told apart likewise.
         """
         return self._applied(x, self.problem.shape[1], lambda t: self.coupling.apply(t, True))
 
@@ -196,8 +197,10 @@ class Transport:
             elif rho > 0:
                 pull = torch.special.expm1(-potential / rho)
                 dual = dual - rho * (weight * pull).sum(-1)
-                ratio = torch.special.xlogy(mass, mass / weight).nan_to_num(nan=0.0)
-                primal = primal + rho * (ratio - mass + weight).sum(-1)
+                # in terms of the difference, which a large rho would magnify the rounding of
+                off = torch.where(weight > 0, mass / weight - 1, 0.0)
+                divergence = torch.special.xlog1py(1 + off, off) - off
+                primal = primal + rho * (weight * divergence).sum(-1)
         return primal, dual
 
     def _out(self, t: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from .stream import Streamed
 
 EXACT = (math.inf, math.inf)
 ON_FAIL = ("warn", "raise", "ignore")
+MAX_ITER = 10_000
 
 
 def solve(  # noqa: PLR0913
@@ -35,7 +36,7 @@ def solve(  # noqa: PLR0913
     unbalanced: Any = None,
     method: str | Sinkhorn = "auto",
     tol: float | None = None,
-    max_iter: int = 10_000,
+    max_iter: int = MAX_ITER,
     n_iter: int | None = None,
     init: Any = None,
     on_fail: str = "warn",
@@ -76,39 +77,85 @@ def solve(  # noqa: PLR0913
     _check.one_of("on_fail", on_fail, ON_FAIL)
     if reg is None:
         raise ValueError("reg must be given: a number above zero, or use solve_exact for none")
-    if not isinstance(method, Sinkhorn):
-        _check.one_of("method", method, tuple(METHODS))
     if callback is not None and not callable(callback):
         raise ValueError(f"callback must be a function of a Progress, got {callback!r}")
-    looks = n_iter is None
-    problem = make(cost, a, b, reg, unbalanced, values=looks or _on_cpu(cost))
-    tol = _tolerance(tol, problem)
-    phi, psi = (None, None) if init is None else _warm(problem, init)
+    given = {
+        "method": method not in ("auto", "sinkhorn"),
+        "tol": tol is not None,
+        "max_iter": max_iter != MAX_ITER,
+        "on_fail": on_fail == "raise",
+        "progress": progress,
+        "callback": callback is not None,
+    }
     if n_iter is not None:
-        n_iter = _check.count("n_iter", n_iter)
-        with torch.autocast(problem.a.device.type, enabled=False):
-            return _report(fixed(choose(problem, tol), n_iter, psi), problem, "plain")
-    # what is iterated on is the columns' potential: let it be the short one
-    flip = not isinstance(problem.cost, Streamed) and 4 * problem.shape[1] <= problem.shape[2]
-    if init is not None and (phi is None or psi is None):
-        flip = psi is None
-    posed = problem.transposed() if flip else problem
-    psi = phi if flip else psi
-    solver = method if isinstance(method, Sinkhorn) else METHODS[method] or automatic(posed)
-    if isinstance(solver.acceleration, (Newton, Switch)) and problem.relax != EXACT:
-        raise ValueError(f"method {solver.name!r} needs exact marginals, got {unbalanced=}")
-    max_iter = _check.count("max_iter", max_iter)
+        _check.unused("n_iter", [name for name, is_given in given.items() if is_given])
+    problem = make(cost, a, b, reg, unbalanced, values=n_iter is None or _on_cpu(cost))
+    start = (None, None) if init is None else _warm(problem, init)
+    tol = _tolerance(tol, problem)
     # inside autocast the products of a sweep would be half precision, and so would their error
-    exact_products = torch.autocast(problem.a.device.type, enabled=False)
-    with exact_products, watch(progress, callback, tol, max_iter) as told:
-        found = solver(choose(posed, tol), tol=tol, max_iter=max_iter, psi=psi, callback=told)
-    if flip:
-        found = replace(found, u=found.v, v=found.u)
-    result = _honest(_report(found, problem, solver.name), tol)
+    with torch.autocast(problem.a.device.type, enabled=False):
+        if n_iter is not None:
+            n_iter = _check.count("n_iter", n_iter)
+            return _report(fixed(choose(problem, tol), n_iter, *start), problem, "plain")
+        max_iter = _check.count("max_iter", max_iter)
+        with watch(progress, callback, tol, max_iter) as told:
+            limits = {"tol": tol, "max_iter": max_iter, "callback": told}
+            found, name = _solved(problem, method, start, limits)
+        result = _honest(_report(found, problem, name), tol)
+    return _told(result, on_fail)
+
+
+def _solved(
+    problem: Problem,
+    method: str | Sinkhorn,
+    start: tuple[Tensor | None, Tensor | None],
+    limits: dict[str, Any],
+) -> tuple[Solution, str]:
+    """Run the method that is asked for, or the best; return its name too."""
+    flip = _flipped(problem, *start)
+    posed, psi = (problem.transposed(), start[0]) if flip else (problem, start[1])
+    solver = _solver(method, posed)
+    found = solver(choose(posed, limits["tol"]), psi=psi, **limits)
+    return replace(found, u=found.v, v=found.u) if flip else found, solver.name
+
+
+def _flipped(problem: Problem, phi: Tensor | None, psi: Tensor | None) -> bool:
+    """Say whether rows and columns had better change places.
+
+    What is iterated on is the columns' potential: let it be the one that is known, else the free
+    one, else the short one.
+    """
+    if isinstance(problem.cost, Streamed):
+        return False
+    if (phi is None) != (psi is None):
+        return psi is None
+    if 0 in problem.relax:
+        return problem.relax[1] > 0
+    return 4 * problem.shape[1] <= problem.shape[2]
+
+
+def _solver(method: str | Sinkhorn, problem: Problem) -> Sinkhorn:
+    if isinstance(method, Sinkhorn):
+        solver = method
+    elif callable(getattr(method, "start", None)):
+        raise ValueError(f"method must be a solver: pass Sinkhorn({method!r})")
+    else:
+        solver = METHODS[_check.one_of("method", method, tuple(METHODS))] or automatic(problem)
+    if isinstance(solver.acceleration, (Newton, Switch)) and problem.relax != EXACT:
+        raise ValueError(
+            f"method {solver.name!r} needs exact marginals, got unbalanced={problem.relax}"
+        )
+    return solver
+
+
+def _told(result: Transport, on_fail: str) -> Transport:
+    """Return the result, once it is known that it is good or whoever asked has been told."""
     if on_fail == "raise":
         return result.check()
-    if on_fail == "warn" and any(s is not Status.CONVERGED for s in result.statuses):
-        warnings.warn(result.message, ConvergenceWarning, stacklevel=2)
+    # whoever stopped it knows
+    asked = (Status.CONVERGED, Status.STOPPED)
+    if on_fail == "warn" and any(s not in asked for s in result.statuses):
+        warnings.warn(result.message, ConvergenceWarning, stacklevel=3)
     return result
 
 

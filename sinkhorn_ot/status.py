@@ -10,7 +10,7 @@ class Status(enum.Enum):
     CONVERGED = "The marginals match to within tol."
     FIXED = "Ran the n_iter sweeps asked for; read marginal_error to learn how far they went."
     STOPPED = "The callback stopped the solve before tol was reached."
-    MAX_ITER = "Ran out of iterations: raise max_iter or reg, or accept marginal_error."
+    MAX_ITER = "Ran out of iterations: raise max_iter, or reg if there is one, or accept the error."
     STALLED = (
         "The error stopped falling above tol: this is what the precision or the problem allows. "
         "Use float64, raise reg, or check that a plan exists at all."

@@ -134,3 +134,37 @@ def test_shared_kernels_at_the_edge_of_their_range():
             for k in range(4):
                 truth = testing.judge(C[0].to(dtype), a[k], b[k], reg)
                 assert float((r.plan[k] - truth.plan).abs().sum()) < 10 * atol
+
+
+def impossible() -> torch.Tensor:
+    """Every point has a partner, and yet no plan exists: two rows share one small column."""
+    C = testing.random(4, 4).cost.clone()
+    C[:2, 1:] = torch.inf
+    return C
+
+
+@pytest.mark.parametrize(
+    ("acceleration", "last", "patience"), [(so.Plain(), 0.03, 15), (so.Anderson(), 0.01, 60)]
+)
+def test_one_lost_problem_does_not_end_the_others(acceleration, last, patience):
+    """What cannot be solved is given up alone; slow ones go on long after."""
+    slow = testing.random(4, 4, seed=3).cost
+    reg = torch.tensor([1.0, 1.0, last], dtype=torch.float64)
+    C = torch.stack([impossible(), testing.random(4, 4, seed=2).cost, slow])
+    method = so.Sinkhorn(acceleration, anneal=None, patience=patience)
+    r = so.solve(C, reg=reg, method=method, on_fail="ignore")
+    assert r.converged.tolist() == [False, True, True]
+    assert r.statuses[0] is so.Status.STALLED
+    assert int(r.n_iter[0]) < int(r.n_iter[2])
+    assert "1 of 3 problems" in r.message
+
+
+def test_a_start_that_is_lost_is_lost_alone():
+    """Potentials whose sums overflow cannot be mended, and are nobody else's matter."""
+    p = testing.random(6, 7, 0.1)
+    C = torch.stack([p.cost] * 3)
+    g = torch.zeros(3, 7, dtype=torch.float64)
+    g[1] = torch.tensor([1e307, -1e307] * 3 + [0.0], dtype=torch.float64)
+    r = so.solve(C, p.a, p.b, 0.1, init=(None, g), on_fail="ignore")
+    assert r.converged[[0, 2]].all()
+    assert not r.converged[1]

@@ -95,3 +95,10 @@ def test_an_error_in_a_callback_is_the_callers():
 
     with pytest.raises(KeyError, match="mine"):
         so.solve(P.cost, P.a, P.b, P.reg, callback=broken)
+
+
+def test_who_stops_is_not_asked_again_and_not_warned():
+    told = []
+    r = so.solve(P.cost, P.a, P.b, P.reg, callback=lambda at: told.append(at) or True)
+    assert r.status is so.Status.STOPPED
+    assert len(told) == 1

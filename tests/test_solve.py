@@ -308,3 +308,25 @@ def test_all_rows_equal():
     p = testing.random(1, 40, 0.003)
     r = so.solve(p.cost.expand(30, 40), testing.uniform(30), p.b, p.reg)
     torch.testing.assert_close(r.plan, (p.b / 30).expand(30, 40), atol=1e-12, rtol=0)
+
+
+def test_a_fixed_number_of_sweeps_starts_from_either_side():
+    """From f alone, g is what answers it: at the solution nothing moves."""
+    p = testing.random(9, 7, 0.1)
+    r = so.solve(p.cost, p.a, p.b, 0.1, tol=1e-13)
+    for init in ((r.f, None), (None, r.g), r):
+        again = so.solve(p.cost, p.a, p.b, 0.1, n_iter=1, init=init)
+        torch.testing.assert_close(again.plan, r.plan, atol=1e-12, rtol=0)
+
+
+def test_regularisation_may_be_a_list_of_whole_numbers():
+    p = testing.random(9, 7)
+    r = so.solve(torch.stack([p.cost] * 2), p.a, p.b, [1, 2])
+    one = so.solve(p.cost, p.a, p.b, 2.0)
+    torch.testing.assert_close(r.plan[1], one.plan)
+
+
+def test_penalties_may_be_an_array():
+    p = testing.random(9, 7)
+    r = so.solve(p.cost, p.a, p.b, 0.5, unbalanced=np.array([1.0, 2.0]))
+    torch.testing.assert_close(r.plan, so.solve(p.cost, p.a, p.b, 0.5, unbalanced=(1.0, 2.0)).plan)

@@ -139,3 +139,54 @@ def test_every_acceleration(acceleration):
     method = so.Sinkhorn(acceleration)
     r = so.solve(p.cost, p.a, p.b, 0.1, unbalanced=(0.3, 1.0), method=method, tol=1e-12)
     torch.testing.assert_close(r.plan, truth.plan, atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("rho", "ratio"), [(10.0, 3.0), (1e4, 3.0), (1e4, 1.0), (1e8, 1.0), (1e15, 1.0)], ids=str
+)
+@pytest.mark.parametrize("n_iter", [None, 60])
+def test_a_large_penalty_costs_no_sweeps(rho, ratio, n_iter):
+    """The constant that splits between the potentials is found in closed form.
+
+    As rho grows the plan becomes the exact one between masses that are equal: the geometric mean of
+    two, weighted by the penalties.
+    """
+    p = testing.random(13, 18, 0.1)
+    how = {"tol": 1e-10} if n_iter is None else {"n_iter": n_iter}
+    r = so.solve(p.cost, p.a, ratio * p.b, 0.1, unbalanced=rho, **how)
+    if n_iter is None:
+        assert r.converged
+        assert int(r.n_iter) < 60
+        assert float(r.marginal_error) < 1e-9
+    # a plain step is as slow as it is without penalties
+    assert float(r.marginal_error) < 1e-3
+    assert float(r.gap) == pytest.approx(0, abs=1e-3 * max(1.0, abs(float(r.value))))
+    if rho >= 1e4:
+        assert float(r.plan.sum()) == pytest.approx(ratio**0.5, rel=1e-3)
+
+
+def test_penalties_on_unequal_masses_beyond_what_digits_carry():
+    """The potentials hold rho * log 3: it is said how far that lets the marginals come."""
+    p = testing.random(13, 18, 0.1)
+    r = so.solve(p.cost, p.a, 3 * p.b, 0.1, unbalanced=(1e3, 1e7), on_fail="ignore")
+    # of the two masses, 1 and 3, the one that costs less to leave is left
+    assert float(r.plan.sum()) == pytest.approx(3.0, rel=1e-3)
+    assert bool(r.converged) == (float(r.marginal_error) <= 1e-9)
+    assert float(r.marginal_error) < 1e-5
+
+
+def test_a_huge_penalty_is_an_exact_marginal():
+    p = testing.random(13, 18, 0.1)
+    exact = so.solve(p.cost, p.a, p.b, 0.1, tol=1e-12)
+    r = so.solve(p.cost, p.a, p.b, 0.1, unbalanced=1e15, tol=1e-12)
+    torch.testing.assert_close(r.plan, exact.plan, atol=1e-10, rtol=0)
+    assert float(r.value) == pytest.approx(float(exact.value), abs=1e-9)
+
+
+@pytest.mark.parametrize("rho", [(0, None), (None, 0), (0, 0), (0, 0.5), (0.5, 0)], ids=str)
+@pytest.mark.parametrize("reg", [1e-3, 1.0])
+def test_beside_a_free_marginal_one_sweep_is_the_answer(rho, reg):
+    p = testing.random(13, 18, reg)
+    r = so.solve(p.cost, p.a, p.b, reg, unbalanced=rho)
+    assert r.converged
+    assert int(r.n_iter) == 1
