@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 
+# seconds spent on one pair, about
+PATIENCE = 30.0
 RESULTS = pathlib.Path(__file__).parent / "results"
 
 
@@ -36,10 +38,14 @@ class Pair:
 
 
 def in_turn(ours: Callable[[], Any], peer: Callable[[], Any], runs: int) -> Pair:
-    """Run both in turn, once to warm up; return medians and the median ratio peer / ours."""
-    for act in (ours, peer):
-        act()
-    seconds = [(clock(ours), clock(peer)) for _ in range(runs)]
+    """Run both in turn, once to warm up; return medians and the median ratio peer / ours.
+
+    Where a turn is long there are fewer of them, and nothing to warm up.
+    """
+    seconds = [(clock(ours), clock(peer))]
+    turn = sum(seconds[0])
+    if turn < PATIENCE:
+        seconds = [(clock(ours), clock(peer)) for _ in range(min(runs, 1 + int(PATIENCE / turn)))]
     mine, theirs = zip(*seconds, strict=True)
     ratio = statistics.median(t / m for m, t in seconds)
     return Pair(statistics.median(mine), statistics.median(theirs), ratio)
