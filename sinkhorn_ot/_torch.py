@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ._sparse import Narrow, may_be_narrow
 from .problem import Problem
 from .rows import Block
 from .sweep import Sweep, move_rows
@@ -112,6 +113,8 @@ class Blocks:
 
     def _rescued(self, u: Tensor, v: Tensor, s: Tensor) -> Tensor:
         """Return log column sums, taking those that underflowed again from their maximum."""
+        if float(s.amin()) >= TINY:
+            return s.log()
         low = (s < TINY) & (v > -math.inf)
         if not bool(low.any()):
             return s.log()
@@ -130,18 +133,24 @@ class Absorbed(Blocks):
         self._store, self._spare = store, kernel
         self._cut, self._drift = self._LIMITS[store]
         self._kernel: Tensor | None = None
+        self._narrow: Narrow | None = None
+        self._try_narrow = may_be_narrow(problem)
         self._fused = problem.shape[0] == 1 and math.isinf(problem.relax[0])
 
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move the rows, then sum the columns."""
+        if self._narrow is not None and (answer := self._narrow.sweep(v)) is not None:
+            return answer
         if self._kernel is None:
             return self._build(v)
-        moved = torch.where(v > -math.inf, v - self._v0, 0.0)
-        if float(moved.abs().amax()) > self._drift:
+        moved = v - self._v0
+        # a column without weight stays at -inf
+        drift = moved if self._all_weigh else moved.masked_fill(moved == -math.inf, 0.0)
+        if float(drift.abs().amax()) > self._drift:
             return self._build(v)
-        beta = moved.exp_().mul_(v > -math.inf)
+        beta = moved.exp_()
         r, u, s = self._product(beta)
-        if bool(((r < TINY) & self._live).any()):
+        if float(r.amin()) < TINY and bool(((r < TINY) & self._live).any()):
             return self._build(v)
         return u, self._rescued(u, v, s * beta)
 
@@ -159,18 +168,19 @@ class Absorbed(Blocks):
     def _product_fused(self, kernel: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One problem with exact rows: both products over a block while it is in cache."""
         a = self.problem.a[0]
-        mass, s = a.to(self._store), torch.zeros(x.shape, dtype=a.dtype, device=a.device)
-        r, least = torch.empty_like(mass), torch.finfo(self._store).tiny
+        s, sums, least = torch.zeros_like(x, dtype=a.dtype), [], torch.finfo(self._store).tiny
         step = max(1, (1 << 20) // (kernel.shape[1] * kernel.element_size()))
-        for start in range(0, kernel.shape[0], step):
-            block = kernel[start : start + step]
-            sums = torch.mv(block, x, out=r[start : start + step]).clamp_(min=least)
-            s += torch.mv(block.t(), mass[start : start + step] / sums)
-        r = r.to(a.dtype)
+        masses = torch.split(a.to(self._store), step)
+        for block, mass in zip(torch.split(kernel, step), masses, strict=True):
+            sums.append(torch.mv(block, x).clamp_(min=least))
+            s += torch.mv(block.t(), mass / sums[-1])
+        r = torch.cat(sums).to(a.dtype)
         return r[None], self._u0 + (a / r).log_(), s[None]
 
     def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
         """Return P^T diag(1 / P 1) P, or its product with x, by products with the kernel."""
+        if self._narrow is not None:
+            return self._narrow.curve(u, v, x)
         kernel = self._kernel
         if kernel is None:
             return super().curve(u, v, x)
@@ -206,6 +216,15 @@ class Absorbed(Blocks):
     def _build(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Exponentiate around minus the row maxima, then sweep."""
         p = self.problem
+        self._narrow = None
+        if self._try_narrow:
+            exponents = ((rows, self._exponent(C, None, v)) for rows, C in self._tiles())
+            self._narrow = Narrow.build(p, exponents, v)
+            self._try_narrow = self._narrow is not None
+        if self._narrow is not None and (answer := self._narrow.sweep(v)) is not None:
+            self._kernel = self._spare = None
+            return answer
+        self._narrow = None
         kernel = self._spare if self._spare is not None else v.new_empty(p.shape, dtype=self._store)
         base = torch.empty_like(p.a)
         low, high = (float(x) for x in torch.aminmax(v))
@@ -226,6 +245,7 @@ class Absorbed(Blocks):
         self._kernel = self._spare = kernel
         # a point without weight has an empty column; keep its base finite
         self._u0, self._v0 = base, v.masked_fill(v == -math.inf, 0.0)
+        self._all_weigh = low > -math.inf
         r, u, s = self._product((v > -math.inf).to(v.dtype))
         # a row whose every pair is forbidden stays empty, whatever is built
         self._live = (p.a > 0) & (r > 0)
@@ -263,7 +283,7 @@ class Absorbed(Blocks):
                 self._kernel[start : start + len(part)] = self._kernel[part]
             kept._kernel = kept._spare = self._kernel[: len(index)]
             kept._u0, kept._v0 = self._u0[index], self._v0[index]
-            kept._live = self._live[index]
+            kept._live, kept._all_weigh = self._live[index], self._all_weigh
         return kept
 
 

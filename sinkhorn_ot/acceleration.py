@@ -55,6 +55,16 @@ class Acceleration(Protocol):
         ...
 
 
+def pick(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """Return `yes` for the problems in `mask` (B,), else `no`; both (B,) or (B, m).
+
+    One problem on a CPU is no more than a question.
+    """
+    if len(mask) == 1 and mask.device.type == "cpu":
+        return yes if mask.item() else no
+    return torch.where(mask if yes.ndim == 1 else mask[:, None], yes, no)
+
+
 @dataclass(frozen=True)
 class Plain:
     """No acceleration: Sinkhorn's own step."""
@@ -114,43 +124,54 @@ class _AndersonSteps:
         self._dr = torch.empty_like(self._dx)
         self._count = 0
         self._last: tuple[Tensor, Tensor] | None = None
-        self._fallback = Nesterov().start(weight)
+        self._fallback: Steps | None = None
         self._best = weight.new_full((batch,), math.inf)
-        self._best_psi = torch.zeros_like(weight)
-        self._best_residual = torch.zeros_like(weight)
+        self._best_psi = self._best_residual = torch.zeros_like(weight)
         self._waiting = torch.zeros_like(self._best)
         self._penalty = torch.full_like(self._best, options.wait)
 
     def __call__(self, at: Iterate) -> Tensor:
-        psi, residual, error = at.psi, at.residual, at.error
-        failed = ~(error <= self._options.growth * self._best) & (self._waiting <= 0)
-        better = error < self._best
-        self._best = torch.where(better, error, self._best)
-        self._best_psi = torch.where(better[:, None], psi, self._best_psi)
-        self._best_residual = torch.where(better[:, None], residual, self._best_residual)
-        psi = torch.where(failed[:, None], self._best_psi, psi)
-        residual = torch.where(failed[:, None], self._best_residual, residual)
-        self._waiting = torch.where(failed, self._penalty, self._waiting - 1)
-        self._penalty = torch.where(failed, 2 * self._penalty, self._penalty)
-        plain = self._fallback(at._replace(psi=psi, residual=residual))
-        if self._last is None:
-            self._last = psi, residual
-            return plain
-        slot = self._count % self._options.memory
-        torch.sub(psi, self._last[0], out=self._dx[slot])
-        torch.sub(residual, self._last[1], out=self._dr[slot])
-        self._count += 1
-        self._last = psi, residual
+        failed = ~(at.error <= self._options.growth * self._best) & (self._waiting <= 0)
+        better = at.error < self._best
+        self._best = torch.minimum(at.error, self._best)
+        self._best_psi = pick(better, at.psi, self._best_psi)
+        self._best_residual = pick(better, at.residual, self._best_residual)
+        psi = pick(failed, self._best_psi, at.psi)
+        residual = pick(failed, self._best_residual, at.residual)
+        self._waiting = pick(failed, self._penalty, self._waiting - 1)
+        self._penalty = pick(failed, 2 * self._penalty, self._penalty)
+        self._remember(psi, residual, failed)
+        patient = (self._waiting > 0) | (at.error > self._options.begin)
         used = min(self._count, self._options.memory)
-        dx, dr = self._dx[:used], self._dr[:used]
-        # a difference of zeros has no say in the combination: that is how history is dropped
-        dx.masked_fill_(failed[:, None], 0.0)
-        dr.masked_fill_(failed[:, None], 0.0)
-        patient = (self._waiting > 0) | (error > self._options.begin)
-        mix = self._combination(dr.transpose(0, 1), residual)
-        back = torch.matmul(mix[:, None, :], dx.transpose(0, 1))
-        back += torch.matmul(mix[:, None, :], dr.transpose(0, 1))
-        return torch.where(patient[:, None], plain, psi + residual - back[:, 0])
+        every, some = _all_any(patient)
+        if every or used == 0:
+            return self._fallen_back(at._replace(psi=psi, residual=residual))
+        dx, dr = self._dx[:used].transpose(0, 1), self._dr[:used].transpose(0, 1)
+        mix = self._combination(dr, residual)[:, None, :]
+        best = psi + residual - (torch.matmul(mix, dx) + torch.matmul(mix, dr))[:, 0]
+        if not some:
+            # its momentum would be stale when it is needed next
+            self._fallback = None
+            return best
+        return pick(patient, self._fallen_back(at._replace(psi=psi, residual=residual)), best)
+
+    def _fallen_back(self, at: Iterate) -> Tensor:
+        if self._fallback is None:
+            self._fallback = Nesterov().start(self._weight)
+        return self._fallback(at)
+
+    def _remember(self, psi: Tensor, residual: Tensor, failed: Tensor) -> None:
+        """Keep the differences from the step before; of problems that failed, keep none."""
+        if self._last is not None:
+            slot = self._count % self._options.memory
+            torch.sub(psi, self._last[0], out=self._dx[slot])
+            torch.sub(residual, self._last[1], out=self._dr[slot])
+            self._count += 1
+        self._last = psi, residual
+        if _all_any(failed)[1]:
+            # a difference of zeros has no say in the combination
+            self._dx[: self._count].masked_fill_(failed[:, None], 0.0)
+            self._dr[: self._count].masked_fill_(failed[:, None], 0.0)
 
     def _combination(self, dr: Tensor, residual: Tensor) -> Tensor:
         """Return the least-squares weights, (B, used), from scaled normal equations."""
@@ -161,12 +182,13 @@ class _AndersonSteps:
         gram.diagonal(dim1=-2, dim2=-1).fill_(1.0 + 1e-10)
         right = torch.matmul(weighted, residual[:, :, None]) * scale[:, :, None]
         mix, info = torch.linalg.solve_ex(gram, right)
-        good = torch.isfinite(mix).all(1, keepdim=True) & (info == 0)[:, None, None]
-        return torch.where(good, mix, 0.0)[:, :, 0] * scale
+        good = torch.isfinite(mix).all(2).all(1) & (info == 0)
+        return pick(good, mix[:, :, 0] * scale, torch.zeros_like(scale))
 
     def select(self, index: Tensor) -> Steps:
         kept = copy.copy(self)
-        kept._weight, kept._fallback = self._weight[index], self._fallback.select(index)
+        kept._weight = self._weight[index]
+        kept._fallback = None if self._fallback is None else self._fallback.select(index)
         kept._dx, kept._dr = self._dx[:, index], self._dr[:, index]
         kept._last = None if self._last is None else (self._last[0][index], self._last[1][index])
         kept._best, kept._best_psi = self._best[index], self._best_psi[index]
@@ -191,7 +213,7 @@ class _NesterovSteps:
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight
         self._last: Tensor | None = None
-        self._t = torch.ones_like(weight[:, :1])
+        self._t = torch.ones_like(weight[:, 0])
 
     def __call__(self, at: Iterate) -> Tensor:
         plain = at.psi + at.residual
@@ -199,15 +221,23 @@ class _NesterovSteps:
             self._last = plain
             return plain
         step = plain - self._last
-        against = (at.residual * step * self._weight).sum(-1, keepdim=True) < 0
+        against = (at.residual * step * self._weight).sum(-1) < 0
         longer = (1 + (1 + 4 * self._t.square()).sqrt()) / 2
-        momentum = torch.where(against, 0.0, (self._t - 1) / longer)
-        self._t = torch.where(against, 1.0, longer)
+        momentum = (self._t - 1) / longer
+        self._t = pick(against, torch.ones_like(longer), longer)
         self._last = plain
-        return plain + momentum * step
+        return pick(against, plain, plain + momentum[:, None] * step)
 
     def select(self, index: Tensor) -> Steps:
         kept = _NesterovSteps(self._weight[index])
         kept._t = self._t[index]
         kept._last = None if self._last is None else self._last[index]
         return kept
+
+
+def _all_any(mask: Tensor) -> tuple[bool, bool]:
+    """Say whether all and whether some of a batch are meant; on an accelerator do not ask."""
+    if mask.device.type != "cpu":
+        return False, True
+    count = int(mask.count_nonzero())
+    return count == len(mask), count > 0

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from . import _check
-from .acceleration import Acceleration, Anderson, Iterate, Steps
+from .acceleration import Acceleration, Anderson, Iterate, Steps, pick
 
 
 # entries of Hessians held at once; more problems than fit go by conjugate gradients
@@ -39,7 +39,7 @@ class Newton:
         cg_iter: Products at most in one step's conjugate gradients.
     """
 
-    direct: int = 1024
+    direct: int = 320
     cap: float = 6.0
     cg_iter: int = 200
 
@@ -71,19 +71,19 @@ class _NewtonSteps:
         fine = (value <= self._value + slack) | (at.error <= 0.9 * self._error)
         failed = self._stepped & ~fine
         # a capped step that went well may be longer next time: prices far apart take many
-        grown = torch.where(self._length < 1, 2 * self._cap, self._cap)
+        grown = pick(self._length < 1, 2 * self._cap, self._cap)
         shrunk = (0.3 * self._cap).clamp(min=self._options.cap)
-        self._cap = torch.where(failed, shrunk, torch.where(self._stepped, grown, self._cap))
-        self._length = torch.where(failed, 0.3 * self._length, self._length)
+        self._cap = pick(failed, shrunk, pick(self._stepped, grown, self._cap))
+        self._length = pick(failed, 0.3 * self._length, self._length)
         given_up = failed & (self._length * self._step.abs().amax(-1) < 1e-3)
         # far from the solution a plain step follows every Newton step: it is the globaliser
         plain = self._stepped & ~failed & (at.error > 0.1)
         fresh = ~failed & ~plain
         if bool(fresh.any()):
             self._begin(at, value, fresh)
-        origin = torch.where((plain | fresh)[:, None], at.psi, self._psi)
-        move = torch.where(plain[:, None], at.residual, self._length[:, None] * self._step)
-        move = torch.where(given_up[:, None], self._residual, move)
+        origin = pick(plain | fresh, at.psi, self._psi)
+        move = pick(plain, at.residual, self._length[:, None] * self._step)
+        move = pick(given_up, self._residual, move)
         self._stepped = ~plain & ~given_up
         return origin + move
 
@@ -93,13 +93,15 @@ class _NewtonSteps:
         step = self._direction(at, gradient)
         slope = (gradient * step).sum(-1)
         # rounding may leave no descent: a plain step always descends
-        step = torch.where((slope < 0)[:, None] & torch.isfinite(step), step, at.residual)
+        descends = (slope < 0) & torch.isfinite(step).all(-1)
+        step = pick(descends, step, at.residual)
+        slope = pick(descends, slope, (gradient * step).sum(-1))
         length = (self._cap / step.abs().amax(-1).clamp(min=1e-300)).clamp(max=1.0)
-        new = (at.psi, at.residual, step, length, value, (gradient * step).sum(-1), at.error)
-        names = ("_psi", "_residual", "_step", "_length", "_value", "_slope", "_error")
-        for name, tensor in zip(names, new, strict=True):
-            mask = fresh if tensor.ndim == 1 else fresh[:, None]
-            setattr(self, name, torch.where(mask, tensor, getattr(self, name)))
+        self._psi = pick(fresh, at.psi, self._psi)
+        self._residual = pick(fresh, at.residual, self._residual)
+        self._step, self._length = pick(fresh, step, self._step), pick(fresh, length, self._length)
+        self._value, self._slope = pick(fresh, value, self._value), pick(fresh, slope, self._slope)
+        self._error = pick(fresh, at.error, self._error)
 
     def _direction(self, at: Iterate, gradient: Tensor) -> Tensor:
         """Return the solution x of Hessian x = -gradient, (B, m)."""
@@ -195,8 +197,8 @@ class Switch:
 
     first: Acceleration = Anderson()
     second: Acceleration = Newton()
-    window: int = 64
-    fall: float = 4.0
+    window: int = 16
+    fall: float = 10.0
 
     def __post_init__(self) -> None:
         _check.count("window", self.window)

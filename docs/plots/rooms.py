@@ -218,6 +218,7 @@ def _kind(name: str) -> int:
             "problem",
             "sweep",
             "_reference",
+            "_sparse",
             "_torch",
             "_triton",
             "backends",
