@@ -127,6 +127,8 @@ class Absorbed(Blocks):
     # per storage: exponents below `cut` of their row's maximum are zero, and potentials may move by
     # `drift` before the kernel is built again; no product of the two leaves the format's range
     _LIMITS = {torch.float64: (-650.0, 250.0), torch.float32: (-60.0, 20.0)}
+    # exponents that a kernel may span if it is to be scaled without looking
+    _SPAN = {torch.float64: 100.0, torch.float32: 30.0}
 
     def __init__(self, problem: Problem, store: torch.dtype, kernel: Tensor | None = None) -> None:
         super().__init__(problem)
@@ -153,6 +155,23 @@ class Absorbed(Blocks):
         if float(r.amin()) < TINY and bool(((r < TINY) & self._live).any()):
             return self._build(v)
         return u, self._rescued(u, v, s * beta)
+
+    def repeat(self, v: Tensor, count: int) -> tuple[Tensor, int]:
+        """Make plain steps of one small problem in the scaling domain, unless numbers span much."""
+        p = self.problem
+        span = (p.bounds.high - p.bounds.low) / float(p.reg[0])
+        exact = self._fused and math.isinf(p.relax[1])
+        if not (exact and p.shape[1] * p.shape[2] <= 2 * _TILE and span <= self._SPAN[self._store]):
+            return v, 0
+        self._build(v)
+        assert self._kernel is not None
+        kernel, a, b = self._kernel[0], p.a[0].to(self._store), p.b[0].to(self._store)
+        back, least = kernel.t(), torch.finfo(self._store).tiny
+        beta = (b > 0).to(self._store)
+        for _ in range(count):
+            weight = a / torch.mv(kernel, beta).clamp_(min=least)
+            beta = b / torch.mv(back, weight).clamp_(min=least)
+        return self._v0 + beta.to(v.dtype).log_(), count
 
     def _product(self, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return row sums, new row potentials, and column sums before their factor `beta`."""

@@ -30,7 +30,14 @@ def automatic(problem: Problem) -> Sinkhorn:
     sharp = (problem.bounds.high - problem.bounds.low) / float(problem.reg.min())
     if problem.relax != (math.inf, math.inf) or problem.a.device.type != "cpu":
         return SWEEPS
-    small = m <= _DIRECT.direct and n * m * m <= _HESSIAN
-    if small and sharp > (300 if batch > 1 and problem.shared else 50):
+    if m <= _DIRECT.direct and n * m * m <= _HESSIAN and sharp > _sharp_enough(problem):
         return NEWTON
     return SWITCH
+
+
+def _sharp_enough(problem: Problem) -> float:
+    """Return the spread of the cost over reg from which Newton's steps win."""
+    batch, n, m = problem.shape
+    if batch > 1 and problem.shared:
+        return 300
+    return 50 if n * m * m <= _HESSIAN / 8 else 500

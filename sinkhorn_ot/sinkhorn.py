@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from .acceleration import Acceleration, Anderson, Iterate
 from .anneal import Anneal
 from .problem import Problem
 from .status import Status
-from .sweep import Sweep, elasticity
+from .sweep import Repeats, Sweep, elasticity
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,23 +71,25 @@ class Sinkhorn:
         patience: Sweeps without progress after which a problem counts as stalled.
         check_every: Sweeps between two looks at the error; None means every sweep on a CPU and
             every tenth on an accelerator, where the host reads each look one look late.
+        ahead: Plain sweeps made at once, without a look, on small problems of a CPU, while they
+            leave a tenth of the error or less; 0 for none. With a callback there are none.
     """
 
     acceleration: Acceleration = field(default_factory=Anderson)
     anneal: Anneal | None = field(default_factory=Anneal)
     patience: int = 1000
     check_every: int | None = None
+    ahead: int = 10
 
     def __post_init__(self) -> None:
         if not callable(getattr(self.acceleration, "start", None)):
-            raise ValueError(
-                f"acceleration must be such as Anderson(), got {self.acceleration!r}"
-            )
+            raise ValueError(f"acceleration must be such as Anderson(), got {self.acceleration!r}")
         if not isinstance(self.anneal, Anneal | None):
             raise ValueError(f"anneal must be an Anneal or None, got {self.anneal!r}")
         _check.count("patience", self.patience)
         if self.check_every is not None:
             _check.count("check_every", self.check_every)
+        _check.count("ahead", self.ahead, at_least=0)
 
     @property
     def name(self) -> str:
@@ -119,6 +121,8 @@ class Sinkhorn:
         # beside a free marginal the first sweep is the answer
         if self.anneal and psi is None and math.isfinite(spread) and 0 not in p.relax:
             factors = self.anneal.stages(spread, float(p.reg.min()))
+        # a warm start may be there already
+        options = self if psi is None else replace(self, ahead=0)
         psi = torch.zeros_like(p.b) if psi is None else psi
         used, stopped = 0, False
         # every stage takes a sweep, and the last one must have its own
@@ -126,7 +130,7 @@ class Sinkhorn:
         for stage, (factor, after) in enumerate(itertools.pairwise(factors), 1):
             assert self.anneal is not None
             left = max_iter - (len(factors) - stage)
-            run = _Run(self, sweep.at(p.reg * factor), psi, used, callback, factor)
+            run = _Run(options, sweep.at(p.reg * factor), psi, used, callback, factor)
             run.until(self.anneal.tol, min(left, used + self.anneal.max_iter))
             used = run.n_iter
             # potentials keep their units while reg shrinks
@@ -134,11 +138,13 @@ class Sinkhorn:
             if stopped := run.stopped:
                 psi = psi * after
                 break
-        run = _Run(self, sweep.at(p.reg) if used else sweep, psi, used, callback)
+        run = _Run(options, sweep.at(p.reg) if used else sweep, psi, used, callback)
         run.stopped = stopped
         return run.until(tol, max_iter).solution(p)
 
 
+# what plain steps made at once may leave of the error for more of them to follow
+_EASY = 0.1
 # logarithms of masses that differ by rounding alone
 _SAME_MASS = 1e-14
 
@@ -157,8 +163,11 @@ def fixed(
         psi = torch.zeros_like(p.b)
         if phi is not None:
             psi = move_columns(p, psi, sweep.log_sum_columns(phi + p.a.log()) + log_b, log_b)
-    u: Tensor | None = None
-    for _ in range(n_iter):
+    u, made = None, 0
+    if isinstance(sweep, Repeats):
+        v, made = sweep.repeat(psi + log_b, n_iter - 1)
+        psi = torch.where(log_b > -math.inf, v - log_b, psi)
+    for _ in range(n_iter - made):
         u, log_s = sweep.sweep(u, psi + log_b)
         psi = answer(sweep, u, psi, log_s, log_b)
     assert u is not None
@@ -277,12 +286,15 @@ class _Run:
         self.psi, self.u = psi.clone(), torch.full_like(p.a, -math.inf)
         self._error = torch.full_like(p.reg, math.inf)
         self._sweeps = torch.full_like(p.reg, n_iter, dtype=torch.int64)
-        self._status = [Status.MAX_ITER] * p.shape[0]
+        self._status, self._why = [Status.MAX_ITER] * p.shape[0], Status.MAX_ITER
         # the least that the largest error has been, and when
         self._best, self._since = math.inf, n_iter
+        # the error before some steps were made at once; 0 where none are
+        self._ahead_of = math.inf
 
     def until(self, tol: float, max_iter: int) -> "_Run":
         """Sweep until every problem is within `tol`, or no more may or can be done."""
+        self._run_ahead(max_iter)
         while len(self._at):
             p = self._sweep.problem
             self._u, log_s = self._sweep.sweep(self._u, self._psi + self._log_b)
@@ -291,8 +303,13 @@ class _Run:
             worst = self._look(error, now=self.n_iter >= max_iter)
             ended = None if worst is None else self._ended(worst, error, tol, max_iter)
             if ended is not None and bool(ended.all()):
-                self._record(slice(None), self._psi, error)
+                self._record(slice(None), self._psi, error, tol)
                 break
+            # once they do not pay, they never will
+            easy = worst is not None and worst < _EASY * self._ahead_of
+            self._ahead_of = worst if worst is not None and easy else 0.0
+            if easy and self._run_ahead(max_iter):
+                continue
             psi = self._psi
             residual = answer(self._sweep, self._u, psi, log_s, self._log_b) - psi
             self._psi = self._steps(Iterate(psi, residual, error, self._u, self._sweep))
@@ -300,8 +317,20 @@ class _Run:
                 self._retire(ended, psi, error, tol)
         return self
 
+    def _run_ahead(self, max_iter: int) -> bool:
+        """Make some plain steps at once, where they cost next to nothing and nobody counts them."""
+        if self._callback is None and isinstance(self._sweep, Repeats):
+            count = max(0, min(self._options.ahead, max_iter - self.n_iter - 1))
+            v, made = self._sweep.repeat(self._psi + self._log_b, count)
+            if made:
+                self._psi = torch.where(self._log_b > -math.inf, v - self._log_b, self._psi)
+                self.n_iter += made
+                return True
+        self._ahead_of = 0.0
+        return False
+
     def _ended(self, worst: float, error: Tensor, tol: float, max_iter: int) -> Tensor | None:
-        """Say which problems end here, (B,), and note how; None if none can have."""
+        """Say which problems end here, (B,); None if none can have."""
         if self._callback is not None and not self.stopped:
             told = Progress(self.n_iter, worst, len(self._at), self._factor)
             self.stopped = bool(self._callback(told))
@@ -317,26 +346,25 @@ class _Run:
             # the worst are given up; the others have all the patience again
             ended |= error >= 0.999 * self._best
             self._best, self._since = math.inf, self.n_iter
-        other = Status.STOPPED if self.stopped else Status.MAX_ITER if last else Status.STALLED
-        for k in ended.nonzero()[:, 0].tolist():
-            fine, lost = bool(done[k]), bool(broken[k])
-            how = Status.CONVERGED if fine else Status.NOT_FINITE if lost else other
-            self._status[int(self._at[k])] = how
+        self._why = Status.STOPPED if self.stopped else Status.MAX_ITER if last else Status.STALLED
         return ended
 
-    def _record(self, which: Tensor | slice, psi: Tensor, error: Tensor) -> None:
+    def _record(self, which: Tensor | slice, psi: Tensor, error: Tensor, tol: float) -> None:
         """Keep what the problems `which` of those running have reached at `psi`."""
         at = self._at[which]
         assert self._u is not None
         self.psi[at], self.u[at], self._error[at] = psi[which], self._u[which], error[which]
         self._sweeps[at] = self.n_iter
+        for k, off in zip(at.tolist(), error[which].tolist(), strict=True):
+            bad = self._why if math.isfinite(off) else Status.NOT_FINITE
+            self._status[k] = Status.CONVERGED if off <= tol else bad
 
     def _retire(self, ended: Tensor, psi: Tensor, error: Tensor, tol: float) -> None:
         """Take ended problems out: those that failed at once, others as a tenth of the batch."""
         few = 10 * int(ended.sum()) < len(self._at)
         if few and bool((error[ended] <= tol).all()):
             return
-        self._record(ended.nonzero()[:, 0], psi, error)
+        self._record(ended.nonzero()[:, 0], psi, error, tol)
         left = (~ended).nonzero()[:, 0]
         self._at, self._psi, self._log_b = self._at[left], self._psi[left], self._log_b[left]
         self._u = None if self._u is None else self._u[left]

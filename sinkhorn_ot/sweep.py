@@ -8,7 +8,7 @@ a rank. Every solver is written on this page's protocol and on nothing else.
 """
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -68,6 +68,19 @@ class Sweep(Protocol):
 
     def select(self, index: Tensor) -> "Sweep":
         """Return the problems at `index`; the old object must not be used again."""
+        ...
+
+
+@runtime_checkable
+class Repeats(Protocol):
+    """A sweep that can make several plain steps at once, in less time than one by one."""
+
+    def repeat(self, v: Tensor, count: int) -> tuple[Tensor, int]:
+        """Make `count` plain steps, or none where that would not be safe or no faster.
+
+        Returns:
+            The column potential (B, m), and how many steps led there.
+        """
         ...
 
 

@@ -94,3 +94,34 @@ def test_a_tolerance_out_of_reach_is_a_stall():
     assert r.status is so.Status.STALLED
     assert float(r.marginal_error) < 1e-13
     assert not r.converged
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_steps_made_at_once_are_plain_steps(dtype, zeros):
+    """Ten at once lead where ten do, and are counted."""
+    p = testing.random(30, 40, 0.1, zeros=zeros)
+    method = so.Sinkhorn(so.Plain(), anneal=None, ahead=10)
+    slow = so.Sinkhorn(so.Plain(), anneal=None, ahead=0)
+    for most in (1, 2, 5, 11, 12):
+        quick, plain = (
+            so.solve(
+                p.cost.to(dtype), p.a, p.b, 0.1,
+                method=how, tol=1e-15, max_iter=most, on_fail="ignore",
+            )
+            for how in (method, slow)
+        )  # fmt: skip
+        assert int(quick.n_iter) == int(plain.n_iter) == most
+        within = {"atol": 1e-12 if dtype == torch.float64 else 1e-6, "rtol": 0}
+        torch.testing.assert_close(quick.plan, plain.plan, **within)
+
+
+def test_a_fixed_number_of_steps_made_at_once():
+    p = testing.random(30, 40, 0.1)
+    P = p.a[:, None] * p.b[None, :] * torch.exp(-p.cost / 0.1)
+    for _ in range(7):
+        P = P * (p.a / P.sum(1))[:, None]
+        P = P * (p.b / P.sum(0))[None, :]
+    torch.testing.assert_close(
+        so.solve(p.cost, p.a, p.b, 0.1, n_iter=7).plan, P, atol=1e-14, rtol=0
+    )
