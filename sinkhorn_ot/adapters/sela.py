@@ -24,7 +24,7 @@ from sinkhorn_ot.status import Status
 from sinkhorn_ot.sweep import Sweep
 
 from .sela_data import Scores, linear_heads
-from .sela_shares import aligned
+from .sela_shares import align_marginal
 
 
 # where plans are sharper than this, a sample of the rows is solved first: of this many rows per
@@ -119,7 +119,7 @@ def sela_labels(  # noqa: PLR0913
     asked, said = everywhere(group, look, lambda it: it.told() | {"callback": callback is not None})
     agreed(said)
     if align is True:
-        shares = aligned(asked.shares, scores.counts(scores.labels(torch.zeros_like(asked.shares))))
+        shares = align_marginal(asked.shares, scores.counts(scores.labels(torch.zeros_like(asked.shares))))
         asked = replace(asked, shares=shares)
     scores.require_open(asked.shares)
     stop = any_of(group, callback, scores.facts.device)
@@ -193,7 +193,7 @@ def _asked(  # noqa: PLR0913
 ) -> _Asked:
     shares = _shares(scores, marginal)
     if align is not None and align is not True:
-        shares = aligned(shares, _per_label("align", align, scores))
+        shares = align_marginal(shares, _per_label("align", align, scores))
     return _Asked(
         _check.positive("lamb", lamb),
         _check.positive("tol", tol),

@@ -33,7 +33,7 @@ def zipf_marginal(K: int, s: float = 1.0) -> Tensor:
     return size / size.sum()
 
 
-def aligned(marginal: Tensor, sizes: Tensor) -> Tensor:
+def align_marginal(marginal: Tensor, sizes: Tensor) -> Tensor:
     """Return the shares in the order of cluster sizes: the largest share to the largest cluster.
 
     Args:
