@@ -119,8 +119,8 @@ def sela_labels(  # noqa: PLR0913
     asked, said = everywhere(group, look, lambda it: it.told() | {"callback": callback is not None})
     agreed(said)
     if align is True:
-        shares = align_marginal(asked.shares, scores.counts(scores.labels(torch.zeros_like(asked.shares))))
-        asked = replace(asked, shares=shares)
+        sizes = scores.counts(scores.labels(torch.zeros_like(asked.shares)))
+        asked = replace(asked, shares=align_marginal(asked.shares, sizes))
     scores.require_open(asked.shares)
     stop = any_of(group, callback, scores.facts.device)
     with watch(progress and first_rank(group), stop, asked.tol, asked.max_iter) as told:

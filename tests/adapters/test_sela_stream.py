@@ -73,7 +73,7 @@ def test_is_the_oracle(scale):
     found = so.sela_labels(list(S.split(333)), tol=1e-10, max_iter=5000)
     assert bool(found.converged)
     if scale <= 1:
-        score = 25.0 * S + oracles.sela(S, 25.0, torch.full((9,), 1 / 9).double(), tol=1e-9)
+        score = 25.0 * S + oracles.sela(S, 25.0, torch.full((9,), 1 / 9, dtype=torch.float64))
         best = score.topk(2, -1)
         clear = best.values[:, 0] - best.values[:, 1] > 1e-5
         assert torch.equal(found.labels[clear], best.indices[clear, 0])
