@@ -13,7 +13,8 @@ import sinkhorn_ot as so
 
 def log_probs(N: int = 5000, K: int = 12, scale: float = 3.0, dtype=torch.float64) -> Tensor:
     g = torch.Generator().manual_seed(0)
-    return torch.log_softmax(scale * torch.randn(N, K, generator=g, dtype=torch.float64), -1).to(dtype)
+    S = scale * torch.randn(N, K, generator=g, dtype=torch.float64)
+    return torch.log_softmax(S, -1).to(dtype)
 
 
 def numbered(S: Tensor):
@@ -58,7 +59,8 @@ def held(request, monkeypatch):
 @pytest.mark.parametrize("name", SOURCES)
 def test_labels_are_those_of_memory(name, scale, tmp_path):
     S = log_probs(scale=scale)
-    found, want = so.sela_labels(SOURCES[name](S, tmp_path), tol=1e-10), so.sela_labels(S, tol=1e-10)
+    found = so.sela_labels(SOURCES[name](S, tmp_path), tol=1e-10)
+    want = so.sela_labels(S, tol=1e-10)
     assert bool(found.converged)
     off = found.potentials - want.potentials
     assert float((off - off.mean()).abs().max()) < 1e-8
@@ -170,7 +172,8 @@ def test_stopped_and_resumed():
 
 def test_a_stop_while_the_sample_is_solved_stops_the_whole():
     S, calls = log_probs(40_000, 16, 6.0), []
-    stopped = so.sela_labels(S, tol=1e-9, callback=lambda told: calls.append(told) or len(calls) == 1)
+    once = lambda told: calls.append(told) or len(calls) == 1  # noqa: E731
+    stopped = so.sela_labels(S, tol=1e-9, callback=once)
     assert int(stopped.n_iter) == 1
     assert not bool(stopped.converged)
 
