@@ -6,7 +6,7 @@ from .msn import msn_codes
 from .sela import SelaLabels, sela_labels, sela_labels_from_features
 from .sela_data import linear_heads, mean_log_probs
 from .sela_schedule import LabelBank, SelaSchedule
-from .sela_shares import aligned, gaussian_marginal, zipf_marginal
+from .sela_shares import align_marginal, gaussian_marginal, zipf_marginal
 from .swav import SwAVCodes, swav_codes
 from .swav_features import SwAVQueue, normalize_prototypes_, swav_codes_from_features
 from .swav_loss import SwAVLoss, swapped_prediction_loss
@@ -20,7 +20,7 @@ __all__ = [
     "SwAVCodes",
     "SwAVLoss",
     "SwAVQueue",
-    "aligned",
+    "align_marginal",
     "capi_codes",
     "dino_codes",
     "gaussian_marginal",

@@ -17,16 +17,19 @@ from sinkhorn_ot import _check
 from sinkhorn_ot._sharded import Sharded, agreed, any_of, everywhere, first_rank
 from sinkhorn_ot.automatic import NEWTON, SWITCH, automatic
 from sinkhorn_ot.backends import choose
+from sinkhorn_ot.balanced import balanced_labels
 from sinkhorn_ot.problem import Problem
 from sinkhorn_ot.progress import watch
 from sinkhorn_ot.sinkhorn import Callback, Progress, Sinkhorn, Solution
 from sinkhorn_ot.status import Status
 from sinkhorn_ot.sweep import Sweep
 
+from ._ranks import Ranks
 from .sela_data import Scores, linear_heads
-from .sela_shares import aligned
+from .sela_shares import align_marginal, whole_counts
 
 
+ROUNDINGS = ("argmax", "balanced")
 # where plans are sharper than this, a sample of the rows is solved first: of this many rows per
 # label and in all at least, if the whole is as many times larger, and of so many entries at most
 _SHARP, _PER_LABEL, _LEAST, _LARGER, _MOST = 50.0, 32, 4096, 4, 1 << 26
@@ -40,8 +43,8 @@ class SelaLabels:
     """Labels, the K numbers behind them, and how far to trust them.
 
     Attributes:
-        labels: The label of each sample, argmax of log_probs + potentials, (..., N), int64; under
-            ranks, of this rank's samples.
+        labels: The label of each sample, (..., N), int64: argmax of log_probs + potentials, unless
+            rounding made the counts exact. Under ranks, of this rank's samples.
         potentials: What is added to the log-probabilities of each label, (..., K), float64; -inf
             for a label without share. They label new samples, warm start the next call, and resume
             one that was stopped.
@@ -70,6 +73,7 @@ def sela_labels(  # noqa: PLR0913
     tol: float = 1e-6,
     max_iter: int = 2_000,
     init: SelaLabels | Tensor | None = None,
+    rounding: str = "argmax",
     progress: bool = False,
     callback: Callback | None = None,
     group: Any = None,
@@ -94,6 +98,9 @@ def sela_labels(  # noqa: PLR0913
             raised where max_iter ends the solve before: read `converged`.
         max_iter: Sweeps over the data allowed.
         init: Warm start: an earlier answer, or its potentials.
+        rounding: "argmax" labels each sample by its largest entry of the plan, and counts have the
+            shares only nearly. "balanced" makes the counts exact, by `balanced_labels`, for data in
+            memory on one rank; where 1 / K each leaves a remainder, some labels have one more.
         progress: Show a progress bar, on the first rank.
         callback: Called with a `Progress` after every sweep; returning True stops. The answer so
             far is returned, and given as `init` it resumes.
@@ -111,7 +118,12 @@ def sela_labels(  # noqa: PLR0913
     Source: Y. M. Asano, C. Rupprecht, A. Vedaldi, Self-labelling via simultaneous clustering and
     representation learning, ICLR 2020.
     """
+    _check.one_of("rounding", rounding, ROUNDINGS)
+    # refuses what is no group
+    Ranks(group)
     scores = Scores.read(log_probs, group)
+    if rounding == "balanced" and (group is not None or not scores.stored):
+        raise ValueError('rounding="balanced" needs all log_probs in memory, on one rank')
 
     def look() -> _Asked:
         return _asked(scores, lamb, marginal, align, tol, max_iter, init)
@@ -119,15 +131,19 @@ def sela_labels(  # noqa: PLR0913
     asked, said = everywhere(group, look, lambda it: it.told() | {"callback": callback is not None})
     agreed(said)
     if align is True:
-        shares = aligned(asked.shares, scores.counts(scores.labels(torch.zeros_like(asked.shares))))
-        asked = replace(asked, shares=shares)
+        sizes = scores.counts(scores.labels(torch.zeros_like(asked.shares)))
+        asked = replace(asked, shares=align_marginal(asked.shares, sizes))
     scores.require_open(asked.shares)
     stop = any_of(group, callback, scores.facts.device)
     with watch(progress and first_rank(group), stop, asked.tol, asked.max_iter) as told:
         found = _solved(scores, asked, told)
     batch = scores.facts.batch_shape
     potentials = (found.v.double() / asked.lamb).reshape(asked.shares.shape)
-    labels = scores.labels(potentials)
+    if rounding == "balanced":
+        counts = None if marginal is None else whole_counts(asked.shares, scores.N)
+        labels = balanced_labels(log_probs, counts, init=potentials, progress=progress).labels
+    else:
+        labels = scores.labels(potentials)
     met = torch.tensor([s is Status.CONVERGED for s in found.status], device=labels.device)
     assert found.error is not None
     return SelaLabels(
@@ -193,7 +209,7 @@ def _asked(  # noqa: PLR0913
 ) -> _Asked:
     shares = _shares(scores, marginal)
     if align is not None and align is not True:
-        shares = aligned(shares, _per_label("align", align, scores))
+        shares = align_marginal(shares, _per_label("align", align, scores))
     return _Asked(
         _check.positive("lamb", lamb),
         _check.positive("tol", tol),
