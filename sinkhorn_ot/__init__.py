@@ -39,6 +39,7 @@ __all__ = [
     "Anderson",
     "Anneal",
     "BalancedLabels",
+    "CLOTLoss",
     "Certificate",
     "ConvergenceError",
     "ConvergenceWarning",
