@@ -39,7 +39,6 @@ __all__ = [
     "Anderson",
     "Anneal",
     "BalancedLabels",
-    "CLOTLoss",
     "Certificate",
     "ConvergenceError",
     "ConvergenceWarning",

@@ -243,7 +243,11 @@ def _bar(show: bool, total: int) -> Iterator[Callable[[int], None]]:
     from tqdm.auto import tqdm
 
     with tqdm(total=total, desc="repair") as bar:
-        yield lambda left: bar.update(total - left - bar.n) and None
+
+        def told(left: int) -> None:
+            bar.update(total - left - bar.n)
+
+        yield told
 
 
 def _losses(S: Tensor) -> Tensor:
