@@ -19,6 +19,10 @@ RUNS = {
     "warm_start_and_progress": (["--points", "60", "--steps", "2"], "callback: STOPPED"),
     "swav": (["--epochs", "1", "--images", "300"], "SwAV features  NMI 0."),
     "sela": (["--epochs", "1", "--images", "300"], "SeLa features  NMI 0."),
+    "clot": (["--epochs", "1", "--images", "300"], "CLOT features  NMI 0."),
+    "deepcluster": (["--epochs", "2", "--images", "300"], "DeepCluster features NMI 0."),
+    "deepercluster": (["--epochs", "2", "--images", "300"], "DeeperCluster features NMI 0."),
+    "balanced": (["--images", "200"], "equal, exact: value -"),
     "swav_loop": (
         ["--epochs", "2", "--images", "300", "--batch", "64", "--queue", "200"],
         "queues ready: [True, True]",

@@ -1,5 +1,13 @@
 """Codes and labels for the methods of the field: one per file, one call in a training loop."""
 
+from .clot import CLOTLoss, clot_labels, nt_xent
+from .deepcluster import DeepClusterLabels, deepcluster_labels, k_means
+from .deepercluster import (
+    DeeperClusterLabels,
+    deepercluster_labels,
+    deepercluster_loss,
+    rotate,
+)
 from .dino import capi_codes, dino_codes
 from .moe import Routing, moe_router
 from .msn import msn_codes
@@ -13,6 +21,9 @@ from .swav_loss import SwAVLoss, swapped_prediction_loss
 
 
 __all__ = [
+    "CLOTLoss",
+    "DeepClusterLabels",
+    "DeeperClusterLabels",
     "LabelBank",
     "Routing",
     "SelaLabels",
@@ -22,13 +33,20 @@ __all__ = [
     "SwAVQueue",
     "align_marginal",
     "capi_codes",
+    "clot_labels",
+    "deepcluster_labels",
+    "deepercluster_labels",
+    "deepercluster_loss",
     "dino_codes",
     "gaussian_marginal",
+    "k_means",
     "linear_heads",
     "mean_log_probs",
     "moe_router",
     "msn_codes",
     "normalize_prototypes_",
+    "nt_xent",
+    "rotate",
     "sela_labels",
     "sela_labels_from_features",
     "swapped_prediction_loss",

@@ -37,8 +37,8 @@ def train_swav(
     network = nn.Sequential(backbone, head)
     weights = [*network.parameters(), *directions.parameters()]
     optimizer = torch.optim.Adam(weights, lr=2e-3, weight_decay=1e-6)
-    for epoch in _epochs("SwAV", epochs, optimizer, progress):
-        for index in _batches(len(images), random):
+    for epoch in epochs_of("SwAV", epochs, optimizer, progress):
+        for index in batches(len(images), random):
             with torch.no_grad():
                 directions.weight.copy_(F.normalize(directions.weight, dim=1))
             batch = images[index]
@@ -98,9 +98,9 @@ def train_sela(
             everyone = torch.cat([log_probs(part) for part in batch.split(BATCH)], 1)
         return so.sela_labels(everyone, lamb=25.0, tol=1e-3, init=found)
 
-    for _ in _epochs("SeLa", epochs, optimizer, progress):
+    for _ in epochs_of("SeLa", epochs, optimizer, progress):
         found = relabel(view(images, random))
-        for index in _batches(len(images), random):
+        for index in batches(len(images), random):
             predicted = log_probs(view(images[index], random))
             loss = F.nll_loss(predicted.flatten(0, 1), found.labels[:, index].flatten())
             optimizer.zero_grad()
@@ -110,7 +110,7 @@ def train_sela(
     return backbone, relabel(images)
 
 
-def _epochs(
+def epochs_of(
     name: str, epochs: int, optimizer: torch.optim.Optimizer, progress: bool
 ) -> Iterator[int]:
     """Yield the number of each epoch; the learning rate falls along a half cosine."""
@@ -120,7 +120,7 @@ def _epochs(
         schedule.step()
 
 
-def _batches(n: int, random: torch.Generator) -> tuple[Tensor, ...]:
+def batches(n: int, random: torch.Generator) -> tuple[Tensor, ...]:
     """Return the indices of one epoch's batches, all of one size."""
     size = min(BATCH, n)
     order = torch.randperm(n, generator=random)
