@@ -31,7 +31,8 @@ def published(p: Tensor, most: int) -> tuple[Tensor, int, float]:
     """Return labels, iterations, and the sum the loop stops at."""
     N, K = p.shape
     Q = p.pow(LAMB)
-    c, off, count = torch.full((N,), 1.0 / N, dtype=p.dtype), float("inf"), 0
+    c, r = p.new_full((N,), 1.0 / N), p.new_ones(K)
+    off, count = float("inf"), 0
     while off > 0.1 and count < most:
         r = (1.0 / K) / torch.mv(Q.t(), c)
         fresh = (1.0 / N) / torch.mv(Q, r)
