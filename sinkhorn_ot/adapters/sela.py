@@ -25,6 +25,7 @@ from sinkhorn_ot.status import Status
 from sinkhorn_ot.sweep import Sweep
 
 from ._ranks import Ranks
+from .sela_asked import Asked, asked_for
 from .sela_data import Scores, linear_heads
 from .sela_shares import align_marginal, whole_counts
 
@@ -99,8 +100,9 @@ def sela_labels(  # noqa: PLR0913
         max_iter: Sweeps over the data allowed.
         init: Warm start: an earlier answer, or its potentials.
         rounding: "argmax" labels each sample by its largest entry of the plan, and counts have the
-            shares only nearly. "balanced" makes the counts exact, by `balanced_labels`, for data in
-            memory on one rank; where 1 / K each leaves a remainder, some labels have one more.
+            shares only nearly; samples with equal rows get one label, however many they are.
+            "balanced" makes the counts exact, by `balanced_labels`, for data in memory on one
+            rank; where 1 / K each leaves a remainder, some labels have one more.
         progress: Show a progress bar, on the first rank.
         callback: Called with a `Progress` after every sweep; returning True stops. The answer so
             far is returned, and given as `init` it resumes.
@@ -125,8 +127,9 @@ def sela_labels(  # noqa: PLR0913
     if rounding == "balanced" and (group is not None or not scores.stored):
         raise ValueError('rounding="balanced" needs all log_probs in memory, on one rank')
 
-    def look() -> _Asked:
-        return _asked(scores, lamb, marginal, align, tol, max_iter, init)
+    def look() -> Asked:
+        start = init.potentials if isinstance(init, SelaLabels) else init
+        return asked_for(scores, lamb, marginal, align, tol, max_iter, start)
 
     asked, said = everywhere(group, look, lambda it: it.told() | {"callback": callback is not None})
     agreed(said)
@@ -173,87 +176,7 @@ def sela_labels_from_features(
     return sela_labels(linear_heads(features, weight, bias), **options)
 
 
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """What a call asks for, checked.
-
-    Attributes:
-        lamb: One over the regularisation.
-        tol: Error of the shares to reach.
-        max_iter: Sweeps allowed.
-        shares: Share of each label, (..., K), float64.
-        start: Potentials to start from, (..., K), float64, or None.
-    """
-
-    lamb: float
-    tol: float
-    max_iter: int
-    shares: Tensor
-    start: Tensor | None
-
-    def told(self) -> dict[str, Any]:
-        """Return what must be the same on all ranks."""
-        start = None if self.start is None else self.start.tolist()
-        limits = {"lamb": self.lamb, "tol": self.tol, "max_iter": self.max_iter}
-        return limits | {"marginal": self.shares.tolist(), "init": start}
-
-
-def _asked(  # noqa: PLR0913
-    scores: Scores,
-    lamb: Any,
-    marginal: Any,
-    align: Any,
-    tol: Any,
-    max_iter: Any,
-    init: Any,
-) -> _Asked:
-    shares = _shares(scores, marginal)
-    if align is not None and align is not True:
-        shares = align_marginal(shares, _per_label("align", align, scores))
-    return _Asked(
-        _check.positive("lamb", lamb),
-        _check.positive("tol", tol),
-        _check.count("max_iter", max_iter),
-        shares,
-        None if init is None else _start(scores, init),
-    )
-
-
-def _shares(scores: Scores, marginal: Any) -> Tensor:
-    """Return the share of each label, (..., K), in float64."""
-    if marginal is None:
-        marginal = torch.ones(scores.K, dtype=torch.float64, device=scores.facts.device)
-    shares = _check.weights("marginal", _per_label("marginal", marginal, scores))
-    return shares / shares.sum(-1, keepdim=True)
-
-
-def _start(scores: Scores, init: Any) -> Tensor:
-    potentials = init.potentials if isinstance(init, SelaLabels) else init
-    t = _per_label("init", potentials, scores)
-    bad = t.isnan() | (t == torch.inf)
-    if bool(bad.any()):
-        _check.refuse("init", "hold potentials below inf", t, bad)
-    return t
-
-
-def _per_label(name: str, x: Any, scores: Scores) -> Tensor:
-    """Return numbers given per label as (..., K), in float64."""
-    t = x if isinstance(x, Tensor) and not x.is_floating_point() else _check.tensor(name, x)
-    _check.same_device(name, t, scores.facts.device, "log_probs")
-    shape = (*scores.facts.batch_shape, scores.K)
-    try:
-        if t.shape[-1:] != (scores.K,):
-            raise RuntimeError
-        return t.double().expand(shape)
-    except RuntimeError:
-        fit = (*shape[:-1], scores.N, scores.K)
-        raise ValueError(
-            f"{name} must have shape ({scores.K},) or (..., {scores.K}) to fit log_probs of {fit}, "
-            f"got {tuple(t.shape)}"
-        ) from None
-
-
-def _solved(scores: Scores, asked: _Asked, callback: Callback | None) -> Solution:
+def _solved(scores: Scores, asked: Asked, callback: Callback | None) -> Solution:
     """Solve for the labels' potentials."""
     stopped = False
 
@@ -299,7 +222,7 @@ def _sample_size(scores: Scores) -> int:
     return max(_LEAST, _PER_LABEL * scores.K)
 
 
-def _posed(scores: Scores, asked: _Asked) -> Sweep:
+def _posed(scores: Scores, asked: Asked) -> Sweep:
     """Return the transport of samples, the rows, onto labels, at reg = 1 / lamb, over all ranks."""
     facts = scores.facts
     batch = facts.batch_shape

@@ -103,6 +103,21 @@ def test_balanced_rounding_makes_counts_exact(heads):
     assert int(found.counts.sum()) == 1003 * (heads or 1)
 
 
+def test_equal_samples_have_one_label_unless_rounding_splits_them():
+    # the plan shares them; no K numbers can tell equal rows apart
+    S = torch.cat([log_probs(60, 4), torch.zeros(40, 4).double().log_softmax(-1)])
+    found, split = so.sela_labels(S), so.sela_labels(S, rounding="balanced")
+    assert bool(found.converged)
+    assert len(found.labels[60:].unique()) == 1
+    assert int(found.counts.max()) >= 40
+    assert split.counts.tolist() == [25] * 4
+    assert len(split.labels[60:].unique()) > 1
+    same = so.sela_labels(torch.zeros(100, 4))
+    assert bool(same.converged)
+    assert same.counts.tolist() == [100, 0, 0, 0]
+    assert so.sela_labels(torch.zeros(100, 4), rounding="balanced").counts.tolist() == [25] * 4
+
+
 def test_potentials_label_as_the_labels_do():
     S = log_probs(300, 8)
     found = so.sela_labels(S)
