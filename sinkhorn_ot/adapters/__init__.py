@@ -1,7 +1,7 @@
 """Codes and labels for the methods of the field: one per file, one call in a training loop."""
 
 from .clot import CLOTLoss, clot_labels, nt_xent
-from .deepcluster import DeepClusterLabels, deepcluster_labels, k_means
+from .deepcluster import DeepClusterLabels, deepcluster_labels
 from .deepercluster import (
     DeeperClusterLabels,
     deepercluster_labels,
@@ -9,6 +9,7 @@ from .deepercluster import (
     rotate,
 )
 from .dino import capi_codes, dino_codes
+from .lloyd import k_means
 from .moe import Routing, moe_router
 from .msn import msn_codes
 from .sela import SelaLabels, sela_labels, sela_labels_from_features

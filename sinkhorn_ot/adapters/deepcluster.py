@@ -1,8 +1,8 @@
 """DeepCluster's labels: transport of features to centroids whose shares are free.
 
 With nothing asked of the clusters, each sample takes its nearest centroid: no potentials and no
-iterations, one pass over blocks of rows. k-means is this solve in turn with the means of what it
-found. A lower bound on the clusters' sizes gives back potentials, none of them negative.
+iterations, one pass over blocks of rows. A lower bound on the clusters' sizes gives back
+potentials, none of them negative.
 """
 
 import math
@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot import _check
+
+from ._call import samples
+from ._ranks import ALONE, Ranks
 
 
 METRICS = ("sqeuclidean", "cosine")
@@ -34,7 +37,8 @@ class DeepClusterLabels:
     """Labels, and what the next centroids and the next batches need.
 
     Attributes:
-        labels: The nearest centroid of each sample, (N,), int64.
+        labels: The nearest centroid of each sample, (N,), int64. Under ranks, of this rank's
+            samples; everything else is of all.
         counts: Samples of each cluster, (K,), int64.
         sums: Sum of the features of each cluster, (K, d), float64; of unit features if the metric
             is "cosine".
@@ -67,18 +71,34 @@ class DeepClusterLabels:
         return torch.nn.functional.normalize(means, dim=1) if self.metric == "cosine" else means
 
     def sample_weights(self) -> Tensor:
-        """Return one weight per sample, (N,), of sum one, by which all clusters weigh the same."""
+        """Return one weight per sample, (N,), by which all clusters weigh the same.
+
+        Their sum is one, under ranks that of all ranks.
+        """
         used = int((self.counts > 0).sum())
         return 1.0 / (self.counts.double()[self.labels] * used)
 
-    def matched(self, previous: Tensor) -> "DeepClusterLabels":
+    def matched(self, previous: Tensor, group: Any = None) -> "DeepClusterLabels":
         """Return the same clusters, renamed so that most samples keep the label they had.
 
         Args:
             previous: Earlier labels of the same samples, (N,), in 0..K - 1.
+            group: The process group that the clusters were found with.
         """
         from scipy.optimize import linear_sum_assignment
 
+        K, ranks = len(self.counts), Ranks(group)
+        ranks.agree(lambda: self._fits(previous))
+        pairs = previous.to(self.labels.device) * K + self.labels
+        overlap = ranks.sum(torch.bincount(pairs, minlength=K * K)).view(K, K).cpu()
+        # old name k goes to the new cluster order[k]
+        order = torch.from_numpy(linear_sum_assignment(-overlap.numpy())[1])
+        order = order.to(self.labels.device)
+        kept = {name: getattr(self, name)[order] for name in ("counts", "sums", "origin")}
+        return replace(self, labels=order.argsort()[self.labels], **kept)
+
+    def _fits(self, previous: Tensor) -> None:
+        """Require labels of these samples."""
         K = len(self.counts)
         if previous.shape != self.labels.shape or previous.dtype != torch.int64:
             raise ValueError(
@@ -88,13 +108,6 @@ class DeepClusterLabels:
         bad = (previous < 0) | (previous >= K)
         if bool(bad.any()):
             _check.refuse("previous", f"hold labels in 0..{K - 1}", previous, bad)
-        pairs = previous.to(self.labels.device) * K + self.labels
-        overlap = torch.bincount(pairs, minlength=K * K).view(K, K).cpu()
-        # old name k goes to the new cluster order[k]
-        order = torch.from_numpy(linear_sum_assignment(-overlap.numpy())[1])
-        order = order.to(self.labels.device)
-        kept = {name: getattr(self, name)[order] for name in ("counts", "sums", "origin")}
-        return replace(self, labels=order.argsort()[self.labels], **kept)
 
 
 @torch.no_grad()
@@ -105,6 +118,7 @@ def deepcluster_labels(
     metric: str = "sqeuclidean",
     min_size: int = 0,
     reg: float | None = None,
+    group: Any = None,
 ) -> DeepClusterLabels:
     """Label each sample by its nearest centroid, in one pass over blocks of rows.
 
@@ -116,6 +130,8 @@ def deepcluster_labels(
             entries of a plan, so that they keep the bound nearly; `counts` says how nearly.
         reg: Entropic regularisation of that plan, in units of half a squared distance or of a
             cosine. None means a hundredth of what a farther centroid typically costs.
+        group: Process group of torch.distributed over which the samples are spread: each rank
+            passes its own, in any number, none included, and the same centroids.
 
     Returns:
         A `DeepClusterLabels`: labels, counts, sums, from which the next centroids come.
@@ -126,75 +142,65 @@ def deepcluster_labels(
     Source: M. Caron et al., Deep clustering for unsupervised learning of visual features, ECCV
     2018; DeepCluster-v2 as in M. Caron et al., NeurIPS 2020, appendix.
     """
-    x = _matrix("features", features, "(N, d)")
-    c = _check.same_device(
-        "centroids", _matrix("centroids", centroids, "(K, d)"), x.device, "features"
-    )
+    ranks = Ranks(group)
+
+    def look() -> _Asked:
+        return _asked(features, centroids, metric, min_size, reg, ranks)
+
+    asked = ranks.agree(look, _Asked.terms)
+    problem, min_size = asked.problem, asked.min_size
+    N, K = ranks.total(len(problem.x)), len(problem.c)
+    if N == 0:
+        raise ValueError("features must not be empty, got no sample on any rank of the group")
+    if min_size * K > N:
+        raise ValueError(
+            f"min_size must leave enough samples: {K} clusters of at least {min_size} need "
+            f"{min_size * K}, got {N}"
+        )
+    offset = torch.zeros_like(problem.c[:, 0])
+    if min_size:
+        reg = problem.scale() * _SHARP if asked.reg is None else asked.reg
+        offset = problem.bounded(min_size, reg)
+    return problem.read_out(offset, N)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What a call asks for, checked."""
+
+    problem: "_Problem"
+    min_size: int
+    reg: float | None
+
+    def terms(self) -> dict[str, object]:
+        """Return what ranks must agree on."""
+        p = self.problem
+        return {
+            "K": len(p.c),
+            "width": p.c.shape[1],
+            "metric": p.metric,
+            "min_size": self.min_size,
+            "reg": self.reg,
+            "device": p.c.device.type,
+            # a centroid that differs shows here
+            "sum of the centroids": float(p.c.sum()),
+        }
+
+
+def _asked(
+    features: Any, centroids: Any, metric: str, min_size: Any, reg: Any, ranks: Ranks
+) -> _Asked:
+    x = finite("features", matrix("features", features, ranks))
+    c = matrix("centroids", centroids)
+    c = finite("centroids", _check.same_device("centroids", c, x.device, "features"))
     if x.shape[1] != c.shape[1]:
         raise ValueError(
             f"features and centroids must have one width, got {x.shape[1]} and {c.shape[1]}"
         )
     _check.one_of("metric", metric, METRICS)
     min_size = _check.count("min_size", min_size, at_least=0)
-    if min_size * len(c) > len(x):
-        raise ValueError(
-            f"min_size must leave enough samples: {len(c)} clusters of at least {min_size} need "
-            f"{min_size * len(c)}, got {len(x)}"
-        )
-    problem = _Problem(x, c.double(), metric)
-    offset = torch.zeros(len(c), dtype=torch.float64, device=c.device)
-    if min_size:
-        reg = problem.scale() * _SHARP if reg is None else _check.positive("reg", reg)
-        offset = problem.bounded(min_size, reg)
-    return problem.read_out(offset)
-
-
-@torch.no_grad()
-def k_means(
-    features: Any,
-    clusters: int,
-    *,
-    metric: str = "sqeuclidean",
-    init: Any = None,
-    empty: str = "split",
-    max_iter: int = 20,
-    seed: int = 0,
-) -> DeepClusterLabels:
-    """Cluster features by Lloyd's algorithm: `deepcluster_labels` in turn with its centroids.
-
-    Args:
-        features: One row per sample, (N, d).
-        clusters: How many clusters, K; no more than samples.
-        metric: "sqeuclidean", or "cosine" for spherical k-means.
-        init: Centroids to start from, (K, d), or an earlier answer. None chooses samples far from
-            each other, at random (k-means++).
-        empty: What a cluster without samples becomes, "split" or "keep".
-        max_iter: Labellings at most; it ends earlier where no label changes.
-        seed: Fixes the samples chosen.
-
-    Raises:
-        ValueError: If an argument breaks a rule.
-
-    Source: k-means++ as in D. Arthur, S. Vassilvitskii, SODA 2007.
-    """
-    x = _matrix("features", features, "(N, d)")
-    clusters = _check.count("clusters", clusters)
-    max_iter = _check.count("max_iter", max_iter)
-    _check.one_of("metric", metric, METRICS)
-    _check.one_of("empty", empty, EMPTY)
-    if clusters > len(x):
-        raise ValueError(f"clusters must be at most the {len(x)} samples, got {clusters}")
-    if isinstance(init, DeepClusterLabels):
-        init = init.centroids(empty)
-    start = _spread(x, clusters, metric, seed) if init is None else init
-    found = deepcluster_labels(x, start, metric=metric)
-    if len(found.counts) != clusters:
-        raise ValueError(f"init must hold {clusters} centroids, got {len(found.counts)}")
-    for _ in range(1, max_iter):
-        before, found = found, deepcluster_labels(x, found.centroids(empty), metric=metric)
-        if torch.equal(before.labels, found.labels):
-            break
-    return found
+    reg = None if reg is None else _check.positive("reg", reg)
+    return _Asked(_Problem(x, c.double(), metric, ranks), min_size, reg)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +210,7 @@ class _Problem:
     x: Tensor
     c: Tensor
     metric: str
+    ranks: Ranks
 
     def blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield rows, their features in float64, and their scores (rows, K)."""
@@ -220,9 +227,13 @@ class _Problem:
 
     def scale(self) -> float:
         """Return what another centroid than the nearest typically loses, on the first rows."""
-        _, _, S = next(self.blocks())
-        loss = float((S.amax(1, keepdim=True) - S).median())
-        return loss if loss > 0 else 1.0
+        found = self.c.new_zeros(2)
+        for _, _, S in self.blocks():
+            found += torch.stack([(S.amax(1, keepdim=True) - S).median(), torch.ones_like(S[0, 0])])
+            break
+        # the mean over the ranks that have rows
+        loss, some = self.ranks.sum(found).tolist()
+        return loss / some if loss > 0 else 1.0
 
     def bounded(self, min_size: int, reg: float) -> Tensor:
         """Return offsets f of the scores, (K,), with which no cluster has less than its bound.
@@ -234,6 +245,7 @@ class _Problem:
             mass = torch.zeros_like(f)
             for _, _, S in self.blocks():
                 mass += torch.softmax(S / reg + f, 1).sum(0)
+            mass = self.ranks.sum(mass)
             short = (min_size - mass).clamp(min=0)
             spare = torch.where(f > 0, (mass - min_size).clamp(min=0), 0.0)
             if float((short + spare).sum()) <= _TOL * len(f):
@@ -241,8 +253,8 @@ class _Problem:
             f = (f + math.log(min_size) - mass.clamp(min=1e-300).log()).clamp(min=0)
         return f * reg
 
-    def read_out(self, offset: Tensor) -> DeepClusterLabels:
-        """Return the labels, and sum what has each."""
+    def read_out(self, offset: Tensor, N: int) -> DeepClusterLabels:
+        """Return the labels, and sum what has each, over the N samples of all ranks."""
         K, d = self.c.shape
         labels = torch.empty(len(self.x), dtype=torch.int64, device=self.x.device)
         sums, cost = torch.zeros_like(self.c), self.c.new_zeros(())
@@ -253,8 +265,9 @@ class _Problem:
             cost -= S.gather(1, best[:, None]).sum()
             if self.metric == "sqeuclidean":
                 cost += x.square().sum() / 2
-        counts = torch.bincount(labels, minlength=K)
-        return DeepClusterLabels(labels, counts, sums, cost / len(self.x), self.c, self.metric)
+        counts = self.ranks.sum(torch.bincount(labels, minlength=K))
+        sums, cost = self.ranks.sum(sums), self.ranks.sum(cost)
+        return DeepClusterLabels(labels, counts, sums, cost / N, self.c, self.metric)
 
 
 def _split(means: Tensor, counts: Tensor) -> None:
@@ -274,29 +287,15 @@ def _split(means: Tensor, counts: Tensor) -> None:
         counts[largest] -= counts[k]
 
 
-def _spread(x: Tensor, clusters: int, metric: str, seed: int) -> Tensor:
-    """Return samples as centroids, each chosen with probability as its squared distance, (K, d)."""
-    g = torch.Generator().manual_seed(seed)
-    x = x.double()
-    x = torch.nn.functional.normalize(x, dim=1) if metric == "cosine" else x
-    chosen = [int(torch.randint(len(x), (), generator=g))]
-    far = (x - x[chosen[0]]).square().sum(1)
-    for _ in range(1, clusters):
-        # where all are equal, any will do
-        odds = far.cpu() if float(far.sum()) > 0 else torch.ones(len(x))
-        chosen.append(
-            int(
-                torch.searchsorted(odds.cumsum(0), odds.sum() * torch.rand((), generator=g)).clamp(
-                    max=len(x) - 1
-                )
-            )
-        )
-        far = torch.minimum(far, (x - x[chosen[-1]]).square().sum(1))
-    return x[chosen]
-
-
-def _matrix(name: str, x: Any, meaning: str) -> Tensor:
-    t = _check.at_least_dims(name, _check.tensor(name, x), 2, meaning)
+def matrix(name: str, x: Any, ranks: Ranks = ALONE) -> Tensor:
+    """Require a matrix of rows; there may be none on a rank of a group."""
+    meaning = "(K, d)" if name == "centroids" else "(N, d)"
+    t = samples(name, x, meaning, ranks)
     if t.ndim != 2:
         raise ValueError(f"{name} must have shape {meaning}, got {tuple(t.shape)}")
-    return _check.finite(name, t)
+    return t
+
+
+def finite(name: str, t: Tensor) -> Tensor:
+    """Require finite numbers, if there are any."""
+    return _check.finite(name, t) if t.numel() else t

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 
 from sinkhorn_ot import _check
 
-from .deepcluster import DeepClusterLabels, k_means
+from ._ranks import Ranks
+from .deepcluster import DeepClusterLabels, finite, matrix
+from .lloyd import k_means
 
 
 # quarter turns
@@ -26,7 +28,8 @@ class DeeperClusterLabels:
 
     Attributes:
         clusters: First level: the clusters of the images as they are, m of them.
-        sub: Second level: the label of each image inside its cluster, (N,), int64.
+        sub: Second level: the label of each image inside its cluster, (N,), int64. Under ranks,
+            of this rank's images; counts are of all.
         sub_counts: Images of each sub-cluster, (m, k), int64. A cluster of fewer than k images has
             one for each.
     """
@@ -54,6 +57,7 @@ def deepercluster_labels(
     metric: str = "sqeuclidean",
     max_iter: int = 20,
     seed: int = 0,
+    group: Any = None,
 ) -> DeeperClusterLabels:
     """Cluster features, then the features of every cluster, cluster by cluster.
 
@@ -64,6 +68,8 @@ def deepercluster_labels(
         metric: "sqeuclidean" or "cosine".
         max_iter: Labellings of one k-means at most.
         seed: Fixes where k-means starts.
+        group: Process group of torch.distributed over which the samples are spread: each rank
+            passes its own, in any number, none included, and everything else alike.
 
     Raises:
         ValueError: If an argument breaks a rule; for a value, with the first bad index.
@@ -71,15 +77,22 @@ def deepercluster_labels(
     Source: M. Caron et al., Unsupervised pre-training of image features on non-curated data, ICCV
     2019.
     """
-    sub_clusters = _check.count("sub_clusters", sub_clusters)
-    x = _check.at_least_dims("features", _check.tensor("features", features), 2, "(N, d)")
-    found = k_means(x, clusters, metric=metric, max_iter=max_iter, seed=seed)
+    ranks = Ranks(group)
+    x, sub_clusters = ranks.agree(
+        lambda: (
+            finite("features", matrix("features", features, ranks)),
+            _check.count("sub_clusters", sub_clusters),
+        ),
+        lambda it: {"sub_clusters": it[1]},
+    )
+    found = k_means(x, clusters, metric=metric, max_iter=max_iter, seed=seed, group=group)
     sub = torch.empty_like(found.labels)
     counts = sub.new_zeros(len(found.counts), sub_clusters)
-    for k in (found.counts > 0).nonzero()[:, 0].tolist():
-        members = (found.labels == k).nonzero()[:, 0]
-        few = min(sub_clusters, len(members))
-        inside = k_means(x[members], few, metric=metric, max_iter=max_iter, seed=seed)
+    for k, size in enumerate(found.counts.tolist()):
+        if size == 0:
+            continue
+        members, few = (found.labels == k).nonzero()[:, 0], min(sub_clusters, size)
+        inside = k_means(x[members], few, metric=metric, max_iter=max_iter, seed=seed, group=group)
         sub[members] = inside.labels
         counts[k, :few] = inside.counts
     return DeeperClusterLabels(found, sub, counts)
