@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sinkhorn_ot.adapters import CLOTLoss
-from sinkhorn_ot.demo import digits, figures
+from sinkhorn_ot.demo import digits, judge
 from sinkhorn_ot.demo.training import batches, epochs_of
 
 
@@ -51,15 +51,11 @@ def main() -> None:
     data = digits.load(options.images)
     backbone, clusters = train(data.images, options.epochs, options.seed)
     found = {
-        "raw pixels": digits.k_means(data.pixels),
-        "CLOT features": digits.k_means(digits.features(backbone, data.images)),
-        "CLOT clusters": clusters,
+        "raw pixels": judge.pixels(data),
+        "CLOT features": judge.features(backbone, data),
+        "CLOT clusters": judge.clusters(clusters, data),
     }
-    for name, cluster in found.items():
-        score = digits.mutual_information(cluster, data.labels)
-        print(f"{name:<14} NMI {score:.3f}, accuracy {digits.accuracy(cluster, data.labels):.1%}")
-    figures.save(figures.clusters(data.images, data.labels, found), options.out)
-    print(f"figure: {options.out}")
+    judge.show(data, found, options.out)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sinkhorn_ot.adapters import DeepClusterLabels, k_means
-from sinkhorn_ot.demo import digits, figures
+from sinkhorn_ot.demo import digits, judge
 from sinkhorn_ot.demo.training import epochs_of
 
 
@@ -24,24 +24,32 @@ def whitened(features: Tensor, width: int = 32) -> Tensor:
     return F.normalize(torch.linalg.svd(h, full_matrices=False)[0][:, :width], dim=1)
 
 
-def train(images: Tensor, options: argparse.Namespace) -> nn.Module:
+def train(
+    images: Tensor,
+    epochs: int,
+    *,
+    clusters: int = 30,
+    batch: int = 64,
+    reset: bool = False,
+    seed: int = 0,
+) -> nn.Module:
     """Return the trained backbone."""
-    torch.manual_seed(options.seed)
-    random = torch.Generator().manual_seed(options.seed)
+    torch.manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
     backbone = digits.Backbone()
-    classify = nn.Linear(backbone.width, options.clusters)
+    classify = nn.Linear(backbone.width, clusters)
     weights = [*backbone.parameters(), *classify.parameters()]
     optimizer = torch.optim.Adam(weights, lr=1e-3, weight_decay=1e-5)
     found: DeepClusterLabels | None = None
-    for epoch in epochs_of("DeepCluster", options.epochs, optimizer, progress=True):
+    for epoch in epochs_of("DeepCluster", epochs, optimizer, progress=True):
         seen = whitened(digits.features(backbone, images))
-        fresh = k_means(seen, options.clusters, seed=epoch)
-        if options.reset:
+        fresh = k_means(seen, clusters, seed=epoch)
+        if reset:
             classify.reset_parameters()
-        found = fresh if found is None or options.reset else fresh.matched(found.labels)
+        found = fresh if found is None or reset else fresh.matched(found.labels)
         # every cluster is seen equally often
         order = torch.multinomial(found.sample_weights(), len(images), True, generator=random)
-        for index in order.split(options.batch):
+        for index in order.split(batch):
             logits = classify(backbone(digits.view(images[index], random)))
             loss = F.cross_entropy(logits, found.labels[index])
             optimizer.zero_grad()
@@ -63,16 +71,19 @@ def main() -> None:
 
     torch.set_num_threads(1)
     data = digits.load(options.images)
-    backbone = train(data.images, options)
+    backbone = train(
+        data.images,
+        options.epochs,
+        clusters=options.clusters,
+        batch=options.batch,
+        reset=options.reset,
+        seed=options.seed,
+    )
     found = {
-        "raw pixels": digits.k_means(data.pixels),
-        "DeepCluster features": digits.k_means(digits.features(backbone, data.images)),
+        "raw pixels": judge.pixels(data),
+        "DeepCluster features": judge.features(backbone, data),
     }
-    for name, cluster in found.items():
-        score = digits.mutual_information(cluster, data.labels)
-        print(f"{name:<20} NMI {score:.3f}, accuracy {digits.accuracy(cluster, data.labels):.1%}")
-    figures.save(figures.clusters(data.images, data.labels, found), options.out)
-    print(f"figure: {options.out}")
+    judge.show(data, found, options.out)
 
 
 if __name__ == "__main__":

@@ -11,29 +11,37 @@ import torch
 from torch import Tensor, nn
 
 from sinkhorn_ot.adapters import deepercluster_labels, deepercluster_loss, rotate
-from sinkhorn_ot.demo import digits, figures
+from sinkhorn_ot.demo import digits, judge
 from sinkhorn_ot.demo.training import epochs_of
 
 
-def train(images: Tensor, options: argparse.Namespace) -> nn.Module:
-    """Return the trained backbone."""
-    torch.manual_seed(options.seed)
-    random = torch.Generator().manual_seed(options.seed)
+def train(
+    images: Tensor,
+    epochs: int,
+    *,
+    m: int = 10,
+    k: int = 3,
+    every: int = 10,
+    batch: int = 64,
+    seed: int = 0,
+) -> nn.Module:
+    """Return the trained backbone: m clusters times four rotations, k sub-clusters in each."""
+    torch.manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
     backbone = digits.Backbone()
-    m, k = options.clusters, options.inside
     first, second = nn.Linear(backbone.width, 4 * m), nn.Linear(backbone.width, 4 * m * k)
     weights = [*backbone.parameters(), *first.parameters(), *second.parameters()]
     optimizer = torch.optim.Adam(weights, lr=1e-3, weight_decay=1e-5)
     found = None
-    for epoch in epochs_of("DeeperCluster", options.epochs, optimizer, progress=True):
+    for epoch in epochs_of("DeeperCluster", epochs, optimizer, progress=True):
         # labels are kept for some epochs, as in the paper: two levels take long to learn
-        if epoch % options.every == 0:
+        if epoch % every == 0:
             seen = digits.features(backbone, images)
             found = deepercluster_labels(seen, m, k, seed=epoch)
             first.reset_parameters()
             second.reset_parameters()
         assert found is not None
-        for index in torch.randperm(len(images), generator=random).split(options.batch):
+        for index in torch.randperm(len(images), generator=random).split(batch):
             turn = torch.randint(4, (len(images),), generator=random)
             h = backbone(rotate(digits.view(images[index], random), turn[index]))
             logits = first(h), second(h).view(-1, 4 * m, k)
@@ -59,16 +67,20 @@ def main() -> None:
 
     torch.set_num_threads(1)
     data = digits.load(options.images)
-    backbone = train(data.images, options)
+    backbone = train(
+        data.images,
+        options.epochs,
+        m=options.clusters,
+        k=options.inside,
+        every=options.every,
+        batch=options.batch,
+        seed=options.seed,
+    )
     found = {
-        "raw pixels": digits.k_means(data.pixels),
-        "DeeperCluster features": digits.k_means(digits.features(backbone, data.images)),
+        "raw pixels": judge.pixels(data),
+        "DeeperCluster features": judge.features(backbone, data),
     }
-    for name, cluster in found.items():
-        score = digits.mutual_information(cluster, data.labels)
-        print(f"{name:<22} NMI {score:.3f}, accuracy {digits.accuracy(cluster, data.labels):.1%}")
-    figures.save(figures.clusters(data.images, data.labels, found), options.out)
-    print(f"figure: {options.out}")
+    judge.show(data, found, options.out)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
-"""Two ways to learn without labels: SwAV's codes in every step, SeLa's labels in every epoch."""
+"""Two ways to learn without labels: SwAV's codes in every step, SeLa's labels in every epoch.
 
+And the parts that the other examples are made of.
+"""
+
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -120,8 +124,39 @@ def epochs_of(
         schedule.step()
 
 
-def batches(n: int, random: torch.Generator) -> tuple[Tensor, ...]:
+def batches(n: int, random: torch.Generator, size: int = BATCH) -> tuple[Tensor, ...]:
     """Return the indices of one epoch's batches, all of one size."""
-    size = min(BATCH, n)
+    size = min(size, n)
     order = torch.randperm(n, generator=random)
     return torch.split(order[: n - n % size], size)
+
+
+class Cosines(nn.Module):
+    """Backbone, head and prototypes: images (N, 1, 8, 8) to cosines with each prototype, (N, K)."""
+
+    def __init__(self, prototypes: int = 30) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+        self.head = nn.Sequential(
+            nn.Linear(self.backbone.width, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 32)
+        )
+        self.prototypes = nn.Parameter(torch.randn(prototypes, 32))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return unit vectors, (N, 32)."""
+        return F.normalize(self.head(self.backbone(images)), dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the cosines."""
+        return self.embed(images) @ F.normalize(self.prototypes, dim=1).T
+
+    @torch.no_grad()
+    def follow(self, student: nn.Module, momentum: float) -> None:
+        """Move a little towards a student."""
+        for kept, moved in zip(self.parameters(), student.parameters(), strict=True):
+            kept.lerp_(moved, 1 - momentum)
+
+
+def teacher_of(student: Cosines) -> Cosines:
+    """Return a copy that moves only when it follows."""
+    return copy.deepcopy(student).requires_grad_(False)
