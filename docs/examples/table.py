@@ -1,7 +1,7 @@
 """Every method on digits over several seeds, beside raw pixels; the table and figure of the docs.
 
 No label is used but to judge: settings are those of the examples, and the last epoch counts. All of
-it takes about half an hour on one core.
+it takes about twenty minutes on one core.
 """
 
 import argparse
