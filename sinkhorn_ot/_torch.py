@@ -295,7 +295,7 @@ class Absorbed(Blocks):
         """Return the problems at `index`, moved to the front of the same storage."""
         kept = Absorbed(self.problem.select(index), self._store)
         if self._kernel is not None:
-            step = max(1, (1 << 22) // self._kernel[0].numel())
+            step = max(1, (1 << 22) // max(1, self._kernel[0].numel()))
             for start in range(0, len(index), step):
                 # indices rise, so what is overwritten has been read
                 part = index[start : start + step]

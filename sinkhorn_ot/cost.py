@@ -302,7 +302,7 @@ def within(name: str, shape: torch.Size, batch: torch.Size) -> None:
 def flatten(t: Tensor, batch: torch.Size, one: bool) -> Tensor:
     """Return (..., n, k) as (1 or B, n, k); only a partly shared batch is copied."""
     matrix = t.shape[-2:]
-    return t.reshape(1, *matrix) if one else t.expand(*batch, *matrix).reshape(-1, *matrix)
+    return (t if one else t.expand(*batch, *matrix)).reshape(1 if one else batch.numel(), *matrix)
 
 
 def as_cost(cost: Any) -> Cost:

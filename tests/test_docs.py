@@ -64,11 +64,13 @@ def test_figures_are_light_and_come_in_pairs():
         assert path.with_name(re.sub("light|dark", other, path.name)).exists()
 
 
-@pytest.mark.parametrize("module", ["errors", "rooms"])
+@pytest.mark.parametrize("module", ["errors", "rooms", "learnt"])
 def test_generated_tables_are_current(module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.syspath_prepend(str(DOCS / "plots"))
-    monkeypatch.setattr(importlib.import_module("style"), "TABLES", tmp_path)
-    importlib.import_module(module).tables()
+    style = importlib.import_module("style")
+    made_by = importlib.import_module(module)
+    monkeypatch.setattr(style, "TABLES", tmp_path)
+    made_by.tables()
     made = list(tmp_path.iterdir())
     assert made
     for path in made:

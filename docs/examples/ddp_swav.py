@@ -9,6 +9,7 @@ codes every sample weighs the same, whatever its rank.
 import argparse
 import os
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -18,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 import sinkhorn_ot as so
-from sinkhorn_ot.demo import digits
+from sinkhorn_ot.demo import digits, judge
 
 
 class Network(nn.Module):
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=None, help="use only the first so many")
     parser.add_argument("--batch", type=int, default=128, help="of all ranks together, in the mean")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("ddp_swav.png"))
     options = parser.parse_args()
 
     if "RANK" in os.environ:
@@ -75,9 +77,12 @@ def main() -> None:
         bar.set_postfix(loss=f"{loss.item():.3f}")
 
     if rank == 0:
-        found = digits.k_means(digits.features(network.backbone, data.images))
-        score = digits.mutual_information(found, data.labels)
-        print(f"{world} processes: SwAV features NMI {score:.3f}")
+        print(f"processes: {world}")
+        found = {
+            "raw pixels": judge.pixels(data),
+            "SwAV features": judge.features(network.backbone, data),
+        }
+        judge.show(data, found, options.out)
     dist.destroy_process_group()
 
 

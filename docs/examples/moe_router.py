@@ -1,18 +1,20 @@
 """A mixture of experts on digits: each image goes to one expert, chosen from a transport plan.
 
 In training the plan chooses, so that no expert starves; the softmax of the logits weighs what the
-chosen expert says, and carries the gradients. Afterwards each image takes its best expert.
+chosen expert says, and carries the gradients. Afterwards each image takes its best expert. This
+example learns from labels: what it says of clusters is which digits go to one expert.
 """
 
 import argparse
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 import sinkhorn_ot as so
-from sinkhorn_ot.demo import digits
+from sinkhorn_ot.demo import digits, judge
+from sinkhorn_ot.demo.training import epochs_of
 
 
 class Mixture(nn.Module):
@@ -38,33 +40,46 @@ class Mixture(nn.Module):
         return weight * said[torch.arange(len(x)), chosen[:, 0]], chosen[:, 0]
 
 
+def train(data: digits.Digits, net: Mixture, epochs: int, name: str) -> Tensor:
+    """Train, and return how many digits each expert had in the last epoch."""
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    load = torch.zeros(len(net.experts))
+    for _ in epochs_of(name, epochs, optimizer, progress=True):
+        load.zero_()
+        for index in torch.randperm(len(data.images)).split(128):
+            outputs, chosen = net(data.pixels[index])
+            loss = F.cross_entropy(outputs, data.labels[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            load += torch.bincount(chosen, minlength=len(load))
+    return load
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--images", type=int, default=None, help="use only the first so many")
     parser.add_argument("--experts", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("moe_router.png"))
     options = parser.parse_args()
 
-    data = digits.load(options.images)
+    torch.set_num_threads(1)
+    data, other = digits.load(options.images), digits.held_out()
+    found = {}
     for name, balanced in {"best expert": False, "transport plan": True}.items():
         torch.manual_seed(options.seed)
         net = Mixture(64, options.experts, 10, balanced)
-        optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
-        load = torch.zeros(options.experts)
-        bar = tqdm(range(options.epochs), desc=name, unit="epoch")
-        for _ in bar:
-            load.zero_()
-            for index in torch.randperm(len(data.images)).split(128):
-                outputs, chosen = net(data.pixels[index])
-                loss = F.cross_entropy(outputs, data.labels[index])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                load += torch.bincount(chosen, minlength=options.experts)
-            bar.set_postfix(loss=f"{loss.item():.3f}")
+        load = train(data, net, options.epochs, name)
         shares = ", ".join(f"{x:.0%}" for x in load / load.sum())
         print(f"{name:<14} loads in the last epoch: {shares}")
+        net.eval()
+        said = net(other.pixels)[0].argmax(-1)
+        right = float((said == other.labels).double().mean())
+        print(f"{name:<14} held-out digits named rightly: {right:.1%}")
+        found[name] = judge.clusters(net(data.pixels)[1], data)
+    judge.show(data, found, options.out)
 
 
 if __name__ == "__main__":

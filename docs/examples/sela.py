@@ -6,7 +6,9 @@ The loop is `train_sela` in `sinkhorn_ot/demo/training.py`; `so.sela_labels` is 
 import argparse
 from pathlib import Path
 
-from sinkhorn_ot.demo import digits, figures, training
+import torch
+
+from sinkhorn_ot.demo import digits, judge, training
 
 
 def main() -> None:
@@ -18,6 +20,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("sela.png"))
     options = parser.parse_args()
 
+    torch.set_num_threads(1)
     data = digits.load(options.images)
     backbone, labels = training.train_sela(
         data.images, options.epochs, heads=options.heads, seed=options.seed
@@ -25,15 +28,11 @@ def main() -> None:
     print(f"converged: {labels.converged.tolist()}, sweeps: {labels.n_iter.tolist()}")
     print(f"samples per label, first head: {labels.counts[0].tolist()}")
     found = {
-        "raw pixels": digits.k_means(data.pixels),
-        "SeLa labels": labels.labels[0],
-        "SeLa features": digits.k_means(digits.features(backbone, data.images)),
+        "raw pixels": judge.pixels(data),
+        "SeLa labels": judge.clusters(labels.labels[0], data),
+        "SeLa features": judge.features(backbone, data),
     }
-    for name, clusters in found.items():
-        score = digits.mutual_information(clusters, data.labels)
-        print(f"{name:<14} NMI {score:.3f}, accuracy {digits.accuracy(clusters, data.labels):.1%}")
-    figures.save(figures.clusters(data.images, data.labels, found), options.out)
-    print(f"figure: {options.out}")
+    judge.show(data, found, options.out)
 
 
 if __name__ == "__main__":

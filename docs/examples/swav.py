@@ -6,31 +6,27 @@ The loop is `train_swav` in `sinkhorn_ot/demo/training.py`; `so.swav_codes` is o
 import argparse
 from pathlib import Path
 
-from sinkhorn_ot.demo import digits, figures, training
+import torch
+
+from sinkhorn_ot.demo import digits, judge, training
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--images", type=int, default=None, help="use only the first so many")
     parser.add_argument("--prototypes", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("swav.png"))
     options = parser.parse_args()
 
+    torch.set_num_threads(1)
     data = digits.load(options.images)
     backbone = training.train_swav(
         data.images, options.epochs, prototypes=options.prototypes, seed=options.seed
     )
-    found = {
-        "raw pixels": digits.k_means(data.pixels),
-        "SwAV features": digits.k_means(digits.features(backbone, data.images)),
-    }
-    for name, clusters in found.items():
-        score = digits.mutual_information(clusters, data.labels)
-        print(f"{name:<14} NMI {score:.3f}, accuracy {digits.accuracy(clusters, data.labels):.1%}")
-    figures.save(figures.clusters(data.images, data.labels, found), options.out)
-    print(f"figure: {options.out}")
+    found = {"raw pixels": judge.pixels(data), "SwAV features": judge.features(backbone, data)}
+    judge.show(data, found, options.out)
 
 
 if __name__ == "__main__":

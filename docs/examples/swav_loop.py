@@ -5,6 +5,7 @@ are full soon; features are pushed to them from the second epoch on.
 """
 
 import argparse
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 import sinkhorn_ot as so
-from sinkhorn_ot.demo import digits
+from sinkhorn_ot.demo import digits, judge
 
 
 def main() -> None:
@@ -22,8 +23,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--queue", type=int, default=384)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("swav_loop.png"))
     options = parser.parse_args()
 
+    torch.set_num_threads(1)
     torch.manual_seed(options.seed)
     random = torch.Generator().manual_seed(options.seed)
     data = digits.load(options.images)
@@ -52,11 +55,8 @@ def main() -> None:
         bar.set_postfix(loss=f"{loss.item():.3f}")
 
     print(f"queues ready: {[queue.ready for queue in swav.queues]}")
-    for name, found in {
-        "raw pixels": digits.k_means(data.pixels),
-        "SwAV features": digits.k_means(digits.features(backbone, data.images)),
-    }.items():
-        print(f"{name:<14} NMI {digits.mutual_information(found, data.labels):.3f}")
+    found = {"raw pixels": judge.pixels(data), "SwAV features": judge.features(backbone, data)}
+    judge.show(data, found, options.out)
 
 
 if __name__ == "__main__":

@@ -101,6 +101,11 @@ def at_least_single(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
+def mean_of_rows(x: Tensor) -> Tensor:
+    """Return the mean of x (N,); zero, with a gradient of zero, where a rank has no samples."""
+    return x.mean() if len(x) else x.sum()
+
+
 def rows_that_count(mask: Any, shape: torch.Size, device: torch.device) -> Tensor:
     """Return the mask of samples, (..., N), for scores or logits of shape (..., N, K)."""
     keep = torch.as_tensor(mask)

@@ -42,6 +42,27 @@ class Ranks:
         """Return the sum of each number over the ranks; `x` is used up."""
         return self._reduce(x, "SUM")
 
+    def total(self, x: int) -> int:
+        """Return the sum of a whole number over the ranks."""
+        return x if self.alone else int(self.sum(torch.tensor([x], device=self._device)))
+
+    def shares(self, x: Tensor) -> Tensor:
+        """Return the number x () of every rank, (ranks,)."""
+        if self.alone:
+            return x[None]
+        every = x.new_zeros(dist.get_world_size(self._group))
+        every[self.rank] = x
+        return self.sum(every)
+
+    @property
+    def rank(self) -> int:
+        """The place of this process in the group."""
+        return 0 if self.alone else dist.get_rank(self._group)
+
+    @property
+    def _device(self) -> str:
+        return "cuda" if dist.get_backend(self._group) == "nccl" else "cpu"
+
     def _reduce(self, x: Tensor, how: str) -> Tensor:
         if not self.alone:
             x = x.contiguous()

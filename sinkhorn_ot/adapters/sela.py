@@ -17,16 +17,20 @@ from sinkhorn_ot import _check
 from sinkhorn_ot._sharded import Sharded, agreed, any_of, everywhere, first_rank
 from sinkhorn_ot.automatic import NEWTON, SWITCH, automatic
 from sinkhorn_ot.backends import choose
+from sinkhorn_ot.balanced import balanced_labels
 from sinkhorn_ot.problem import Problem
 from sinkhorn_ot.progress import watch
 from sinkhorn_ot.sinkhorn import Callback, Progress, Sinkhorn, Solution
 from sinkhorn_ot.status import Status
 from sinkhorn_ot.sweep import Sweep
 
+from ._ranks import Ranks
+from .sela_asked import Asked, asked_for
 from .sela_data import Scores, linear_heads
-from .sela_shares import aligned
+from .sela_shares import align_marginal, whole_counts
 
 
+ROUNDINGS = ("argmax", "balanced")
 # where plans are sharper than this, a sample of the rows is solved first: of this many rows per
 # label and in all at least, if the whole is as many times larger, and of so many entries at most
 _SHARP, _PER_LABEL, _LEAST, _LARGER, _MOST = 50.0, 32, 4096, 4, 1 << 26
@@ -40,8 +44,8 @@ class SelaLabels:
     """Labels, the K numbers behind them, and how far to trust them.
 
     Attributes:
-        labels: The label of each sample, argmax of log_probs + potentials, (..., N), int64; under
-            ranks, of this rank's samples.
+        labels: The label of each sample, (..., N), int64: argmax of log_probs + potentials, unless
+            rounding made the counts exact. Under ranks, of this rank's samples.
         potentials: What is added to the log-probabilities of each label, (..., K), float64; -inf
             for a label without share. They label new samples, warm start the next call, and resume
             one that was stopped.
@@ -70,6 +74,7 @@ def sela_labels(  # noqa: PLR0913
     tol: float = 1e-6,
     max_iter: int = 2_000,
     init: SelaLabels | Tensor | None = None,
+    rounding: str = "argmax",
     progress: bool = False,
     callback: Callback | None = None,
     group: Any = None,
@@ -94,6 +99,10 @@ def sela_labels(  # noqa: PLR0913
             raised where max_iter ends the solve before: read `converged`.
         max_iter: Sweeps over the data allowed.
         init: Warm start: an earlier answer, or its potentials.
+        rounding: "argmax" labels each sample by its largest entry of the plan, and counts have the
+            shares only nearly; samples with equal rows get one label, however many they are.
+            "balanced" makes the counts exact, by `balanced_labels`, for data in memory on one
+            rank; where 1 / K each leaves a remainder, some labels have one more.
         progress: Show a progress bar, on the first rank.
         callback: Called with a `Progress` after every sweep; returning True stops. The answer so
             far is returned, and given as `init` it resumes.
@@ -111,23 +120,33 @@ def sela_labels(  # noqa: PLR0913
     Source: Y. M. Asano, C. Rupprecht, A. Vedaldi, Self-labelling via simultaneous clustering and
     representation learning, ICLR 2020.
     """
+    _check.one_of("rounding", rounding, ROUNDINGS)
+    # refuses what is no group
+    Ranks(group)
     scores = Scores.read(log_probs, group)
+    if rounding == "balanced" and (group is not None or not scores.stored):
+        raise ValueError('rounding="balanced" needs all log_probs in memory, on one rank')
 
-    def look() -> _Asked:
-        return _asked(scores, lamb, marginal, align, tol, max_iter, init)
+    def look() -> Asked:
+        start = init.potentials if isinstance(init, SelaLabels) else init
+        return asked_for(scores, lamb, marginal, align, tol, max_iter, start)
 
     asked, said = everywhere(group, look, lambda it: it.told() | {"callback": callback is not None})
     agreed(said)
     if align is True:
-        shares = aligned(asked.shares, scores.counts(scores.labels(torch.zeros_like(asked.shares))))
-        asked = replace(asked, shares=shares)
+        sizes = scores.counts(scores.labels(torch.zeros_like(asked.shares)))
+        asked = replace(asked, shares=align_marginal(asked.shares, sizes))
     scores.require_open(asked.shares)
     stop = any_of(group, callback, scores.facts.device)
     with watch(progress and first_rank(group), stop, asked.tol, asked.max_iter) as told:
         found = _solved(scores, asked, told)
     batch = scores.facts.batch_shape
     potentials = (found.v.double() / asked.lamb).reshape(asked.shares.shape)
-    labels = scores.labels(potentials)
+    if rounding == "balanced":
+        counts = None if marginal is None else whole_counts(asked.shares, scores.N)
+        labels = balanced_labels(log_probs, counts, init=potentials, progress=progress).labels
+    else:
+        labels = scores.labels(potentials)
     met = torch.tensor([s is Status.CONVERGED for s in found.status], device=labels.device)
     assert found.error is not None
     return SelaLabels(
@@ -157,87 +176,7 @@ def sela_labels_from_features(
     return sela_labels(linear_heads(features, weight, bias), **options)
 
 
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """What a call asks for, checked.
-
-    Attributes:
-        lamb: One over the regularisation.
-        tol: Error of the shares to reach.
-        max_iter: Sweeps allowed.
-        shares: Share of each label, (..., K), float64.
-        start: Potentials to start from, (..., K), float64, or None.
-    """
-
-    lamb: float
-    tol: float
-    max_iter: int
-    shares: Tensor
-    start: Tensor | None
-
-    def told(self) -> dict[str, Any]:
-        """Return what must be the same on all ranks."""
-        start = None if self.start is None else self.start.tolist()
-        limits = {"lamb": self.lamb, "tol": self.tol, "max_iter": self.max_iter}
-        return limits | {"marginal": self.shares.tolist(), "init": start}
-
-
-def _asked(  # noqa: PLR0913
-    scores: Scores,
-    lamb: Any,
-    marginal: Any,
-    align: Any,
-    tol: Any,
-    max_iter: Any,
-    init: Any,
-) -> _Asked:
-    shares = _shares(scores, marginal)
-    if align is not None and align is not True:
-        shares = aligned(shares, _per_label("align", align, scores))
-    return _Asked(
-        _check.positive("lamb", lamb),
-        _check.positive("tol", tol),
-        _check.count("max_iter", max_iter),
-        shares,
-        None if init is None else _start(scores, init),
-    )
-
-
-def _shares(scores: Scores, marginal: Any) -> Tensor:
-    """Return the share of each label, (..., K), in float64."""
-    if marginal is None:
-        marginal = torch.ones(scores.K, dtype=torch.float64, device=scores.facts.device)
-    shares = _check.weights("marginal", _per_label("marginal", marginal, scores))
-    return shares / shares.sum(-1, keepdim=True)
-
-
-def _start(scores: Scores, init: Any) -> Tensor:
-    potentials = init.potentials if isinstance(init, SelaLabels) else init
-    t = _per_label("init", potentials, scores)
-    bad = t.isnan() | (t == torch.inf)
-    if bool(bad.any()):
-        _check.refuse("init", "hold potentials below inf", t, bad)
-    return t
-
-
-def _per_label(name: str, x: Any, scores: Scores) -> Tensor:
-    """Return numbers given per label as (..., K), in float64."""
-    t = x if isinstance(x, Tensor) and not x.is_floating_point() else _check.tensor(name, x)
-    _check.same_device(name, t, scores.facts.device, "log_probs")
-    shape = (*scores.facts.batch_shape, scores.K)
-    try:
-        if t.shape[-1:] != (scores.K,):
-            raise RuntimeError
-        return t.double().expand(shape)
-    except RuntimeError:
-        fit = (*shape[:-1], scores.N, scores.K)
-        raise ValueError(
-            f"{name} must have shape ({scores.K},) or (..., {scores.K}) to fit log_probs of {fit}, "
-            f"got {tuple(t.shape)}"
-        ) from None
-
-
-def _solved(scores: Scores, asked: _Asked, callback: Callback | None) -> Solution:
+def _solved(scores: Scores, asked: Asked, callback: Callback | None) -> Solution:
     """Solve for the labels' potentials."""
     stopped = False
 
@@ -283,7 +222,7 @@ def _sample_size(scores: Scores) -> int:
     return max(_LEAST, _PER_LABEL * scores.K)
 
 
-def _posed(scores: Scores, asked: _Asked) -> Sweep:
+def _posed(scores: Scores, asked: Asked) -> Sweep:
     """Return the transport of samples, the rows, onto labels, at reg = 1 / lamb, over all ranks."""
     facts = scores.facts
     batch = facts.batch_shape

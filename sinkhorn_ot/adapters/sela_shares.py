@@ -33,7 +33,16 @@ def zipf_marginal(K: int, s: float = 1.0) -> Tensor:
     return size / size.sum()
 
 
-def aligned(marginal: Tensor, sizes: Tensor) -> Tensor:
+def whole_counts(marginal: Tensor, N: int) -> Tensor:
+    """Return shares of N samples as whole numbers, (..., K), by largest remainders."""
+    exact = marginal * N
+    counts = exact.floor()
+    left = (N - counts.sum(-1, keepdim=True)).round()
+    rank = (exact - counts).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    return (counts + (rank < left)).to(torch.int64)
+
+
+def align_marginal(marginal: Tensor, sizes: Tensor) -> Tensor:
     """Return the shares in the order of cluster sizes: the largest share to the largest cluster.
 
     Args:

@@ -107,6 +107,10 @@ def swav_codes_from_features(
     """
     z = _features(features)
     C = _prototypes(prototypes, z.shape[-1])
+    if queue is not None and queue.features.shape[1] != z.shape[-1]:
+        # also while it is not used yet
+        held, dim = queue.features.shape[1], z.shape[-1]
+        raise ValueError(f"queue must hold features of width {dim}, got a queue of width {held}")
     scores = _cosines(z, C)
     if queue is None or not queue.ready:
         return swav_codes(scores, **options)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sinkhorn_ot import _check
 
-from ._call import at_least_single
+from ._call import at_least_single, mean_of_rows
 from .swav import swav_codes
 from .swav_features import SwAVQueue
 
@@ -46,7 +46,7 @@ def swapped_prediction_loss(
     with torch.autocast(scores[0].device.type, enabled=False):
         logs = [torch.log_softmax(S.to(at_least_single(S)) / temperature, -1) for S in scores]
         losses = [
-            -(q.detach().to(p.dtype) * p).sum(-1).mean()
+            mean_of_rows(-(q.detach().to(p.dtype) * p).sum(-1))
             for t, q in zip(assign, codes, strict=True)
             for s, p in enumerate(logs)
             if s != t
@@ -83,7 +83,8 @@ class SwAVLoss(nn.Module):
             assign: Crops whose codes are predicted.
             queues: None, or one per assign crop.
             group: Process group whose ranks share the codes; see `swav_codes`. The loss is the
-                mean over this rank's samples, as `DistributedDataParallel` expects it.
+                mean over this rank's samples, as `DistributedDataParallel` expects it, and zero
+                where it has none.
         """
         super().__init__()
         if len(queues) not in (0, len(assign)):

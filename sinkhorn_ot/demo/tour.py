@@ -8,7 +8,7 @@ from torch import Tensor
 
 import sinkhorn_ot as so
 
-from . import digits, figures, training
+from . import digits, figures, judge, training
 
 
 def run(out: Path, quick: bool = False) -> list[Path]:
@@ -85,8 +85,8 @@ def clustering(data: digits.Digits, out: Path, quick: bool) -> list[Path]:
     print("                           NMI   accuracy")
     titles = {}
     for name, cluster in (clusters | heads).items():
-        score = digits.mutual_information(cluster, data.labels)
-        print(f"{name:<24} {score:5.3f}     {digits.accuracy(cluster, data.labels):6.1%}")
+        score = judge.mutual_information(cluster, data.labels)
+        print(f"{name:<24} {score:5.3f}     {judge.accuracy(cluster, data.labels):6.1%}")
         titles[name] = f"{name}\nNMI {score:.3f}"
     print("\nNMI is normalised mutual information: 1 if clusters and labels agree, 0 if unrelated.")
     print(f"Training took {middle - start:.0f} s (SwAV) and {end - middle:.0f} s (SeLa).")

@@ -1,5 +1,9 @@
-"""Two ways to learn without labels: SwAV's codes in every step, SeLa's labels in every epoch."""
+"""Two ways to learn without labels: SwAV's codes in every step, SeLa's labels in every epoch.
 
+And the parts that the other examples are made of.
+"""
+
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -37,8 +41,8 @@ def train_swav(
     network = nn.Sequential(backbone, head)
     weights = [*network.parameters(), *directions.parameters()]
     optimizer = torch.optim.Adam(weights, lr=2e-3, weight_decay=1e-6)
-    for epoch in _epochs("SwAV", epochs, optimizer, progress):
-        for index in _batches(len(images), random):
+    for epoch in epochs_of("SwAV", epochs, optimizer, progress):
+        for index in batches(len(images), random):
             with torch.no_grad():
                 directions.weight.copy_(F.normalize(directions.weight, dim=1))
             batch = images[index]
@@ -98,9 +102,9 @@ def train_sela(
             everyone = torch.cat([log_probs(part) for part in batch.split(BATCH)], 1)
         return so.sela_labels(everyone, lamb=25.0, tol=1e-3, init=found)
 
-    for _ in _epochs("SeLa", epochs, optimizer, progress):
+    for _ in epochs_of("SeLa", epochs, optimizer, progress):
         found = relabel(view(images, random))
-        for index in _batches(len(images), random):
+        for index in batches(len(images), random):
             predicted = log_probs(view(images[index], random))
             loss = F.nll_loss(predicted.flatten(0, 1), found.labels[:, index].flatten())
             optimizer.zero_grad()
@@ -110,7 +114,7 @@ def train_sela(
     return backbone, relabel(images)
 
 
-def _epochs(
+def epochs_of(
     name: str, epochs: int, optimizer: torch.optim.Optimizer, progress: bool
 ) -> Iterator[int]:
     """Yield the number of each epoch; the learning rate falls along a half cosine."""
@@ -120,8 +124,39 @@ def _epochs(
         schedule.step()
 
 
-def _batches(n: int, random: torch.Generator) -> tuple[Tensor, ...]:
+def batches(n: int, random: torch.Generator, size: int = BATCH) -> tuple[Tensor, ...]:
     """Return the indices of one epoch's batches, all of one size."""
-    size = min(BATCH, n)
+    size = min(size, n)
     order = torch.randperm(n, generator=random)
     return torch.split(order[: n - n % size], size)
+
+
+class Cosines(nn.Module):
+    """Backbone, head and prototypes: images (N, 1, 8, 8) to cosines with each prototype, (N, K)."""
+
+    def __init__(self, prototypes: int = 30) -> None:
+        super().__init__()
+        self.backbone = Backbone()
+        self.head = nn.Sequential(
+            nn.Linear(self.backbone.width, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, 32)
+        )
+        self.prototypes = nn.Parameter(torch.randn(prototypes, 32))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return unit vectors, (N, 32)."""
+        return F.normalize(self.head(self.backbone(images)), dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the cosines."""
+        return self.embed(images) @ F.normalize(self.prototypes, dim=1).T
+
+    @torch.no_grad()
+    def follow(self, student: nn.Module, momentum: float) -> None:
+        """Move a little towards a student."""
+        for kept, moved in zip(self.parameters(), student.parameters(), strict=True):
+            kept.lerp_(moved, 1 - momentum)
+
+
+def teacher_of(student: Cosines) -> Cosines:
+    """Return a copy that moves only when it follows."""
+    return copy.deepcopy(student).requires_grad_(False)

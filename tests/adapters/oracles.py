@@ -85,3 +85,35 @@ def sela(log_probs: Tensor, lamb: float, marginal: Tensor, tol: float = 1e-11) -
         # a cluster that may hold nothing stays closed
         f = torch.where(log_r > -math.inf, f + log_r - log_mass, -math.inf)
     raise AssertionError("the oracle did not converge")
+
+
+def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> float:
+    """Return the mean over all 2N samples of -log exp(s_ip / T) / sum_{j != i} exp(s_ij / T)."""
+    z = torch.cat([z1, z2]).double()
+    z = z / z.norm(dim=1, keepdim=True)
+    total, n = 0.0, len(z)
+    for i in range(n):
+        s = [float(z[i] @ z[j]) / temperature for j in range(n)]
+        others = sum(math.exp(s[j]) for j in range(n) if j != i)
+        total -= s[(i + n // 2) % n] - math.log(others)
+    return total / n
+
+
+def nearest(x: Tensor, c: Tensor, metric: str) -> Tensor:
+    """Return the distance of every sample to every centroid, (N, K), by its definition."""
+    x, c = x.double(), c.double()
+    if metric == "sqeuclidean":
+        return (x[:, None] - c).square().sum(-1)
+    return -torch.cosine_similarity(x[:, None], c, dim=-1)
+
+
+def at_least(S: Tensor, low: float, n_iter: int = 20_000) -> Tensor:
+    """Return transport with free samples' labels but a lower bound on every column, (N, K).
+
+    Alternates f_k = max(0, log low - LSE_i(S_ik + g_i)) and g_i = -LSE_k(S_ik + f_k).
+    """
+    f = torch.zeros_like(S[:1])
+    for _ in range(n_iter):
+        g = -torch.logsumexp(S + f, 1, keepdim=True)
+        f = (math.log(low) - torch.logsumexp(S + g, 0, keepdim=True)).clamp(min=0)
+    return torch.softmax(S + f, 1)

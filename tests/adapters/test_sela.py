@@ -88,6 +88,36 @@ def test_counts_count_the_labels_and_are_nearly_even():
     assert 90 <= int(found.counts.min()) <= int(found.counts.max()) <= 110
 
 
+@pytest.mark.parametrize("heads", [None, 2])
+def test_balanced_rounding_makes_counts_exact(heads):
+    S = log_probs(1003, 10, heads=heads)
+    found, plain = so.sela_labels(S, rounding="balanced"), so.sela_labels(S)
+    assert bool(((found.counts - 100.3).abs() < 1).all())
+    assert float((found.labels == plain.labels).double().mean()) > 0.9
+    # no labelling in such counts is better
+    assert torch.equal(found.labels, so.balanced_labels(S).labels)
+    marginal = torch.arange(1.0, 11).double()
+    found = so.sela_labels(S, marginal=marginal, rounding="balanced")
+    want = marginal / marginal.sum() * 1003
+    assert bool(((found.counts - want).abs() < 1).all())
+    assert int(found.counts.sum()) == 1003 * (heads or 1)
+
+
+def test_equal_samples_have_one_label_unless_rounding_splits_them():
+    # the plan shares them; no K numbers can tell equal rows apart
+    S = torch.cat([log_probs(60, 4), torch.zeros(40, 4).double().log_softmax(-1)])
+    found, split = so.sela_labels(S), so.sela_labels(S, rounding="balanced")
+    assert bool(found.converged)
+    assert len(found.labels[60:].unique()) == 1
+    assert int(found.counts.max()) >= 40
+    assert split.counts.tolist() == [25] * 4
+    assert len(split.labels[60:].unique()) > 1
+    same = so.sela_labels(torch.zeros(100, 4))
+    assert bool(same.converged)
+    assert same.counts.tolist() == [100, 0, 0, 0]
+    assert so.sela_labels(torch.zeros(100, 4), rounding="balanced").counts.tolist() == [25] * 4
+
+
 def test_potentials_label_as_the_labels_do():
     S = log_probs(300, 8)
     found = so.sela_labels(S)
@@ -189,6 +219,11 @@ BAD = {
     "integers": ({"log_probs": torch.ones(3, 3).long()}, "must be floating point, got int64"),
     "lamb zero": ({"lamb": 0}, "lamb must be a finite number above zero, got 0"),
     "tol zero": ({"tol": 0.0}, "tol must be a finite number above zero, got 0.0"),
+    "rounding": ({"rounding": "even"}, "rounding must be one of 'argmax', 'balanced', got 'even'"),
+    "balanced blocks": (
+        {"log_probs": [log_probs(9, 4)], "rounding": "balanced"},
+        'rounding="balanced" needs all log_probs in memory',
+    ),
     "no sweeps": ({"max_iter": 0}, "max_iter must be a whole number of at least 1, got 0"),
     "short marginal": ({"marginal": torch.ones(3)}, r"marginal must have shape \(4,\).*got \(3,\)"),
     "marginal with heads": ({"marginal": torch.ones(2, 4)}, "marginal must have shape"),

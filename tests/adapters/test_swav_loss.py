@@ -241,7 +241,7 @@ FEATURES = {
     ),
     "queue of another width": (
         {"queue": full_queue(9, 12)},
-        r"prototypes must have shape \(K, 12\) to fit features of width 12, got \(10, 16\)",
+        "queue must hold features of width 16, got a queue of width 12",
     ),
     "batches with a queue": (
         {"features": torch.ones(2, 8, 16), "queue": full_queue(9)},

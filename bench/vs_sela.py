@@ -31,7 +31,7 @@ def published(p: Tensor, most: int) -> tuple[Tensor, int, float]:
     """Return labels, iterations, and the sum the loop stops at."""
     N, K = p.shape
     Q = p.pow(LAMB)
-    c, r = torch.full((N,), 1.0 / N, dtype=p.dtype), torch.ones(K, dtype=p.dtype)
+    c, r = p.new_full((N,), 1.0 / N), p.new_ones(K)
     off, count = float("inf"), 0
     while off > 0.1 and count < most:
         r = (1.0 / K) / torch.mv(Q.t(), c)
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=list(SCALES), choices=list(SCALES))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    save("sela", [row(name, SCALES[name], 50_000, 128, options) for name in options.cases])
+    save("vs_sela", [row(name, SCALES[name], 50_000, 128, options) for name in options.cases])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,184 @@
+"""CLOT: a batch is labelled by transport in two views, each predicted from the other, contrasted.
+
+The labels are soft: the plan between samples and clusters in equal shares, to a tolerance. They are
+targets, so no gradient flows through them; the two terms of the loss have theirs.
+"""
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sinkhorn_ot import _check
+from sinkhorn_ot.solve import solve
+from sinkhorn_ot.status import ConvergenceWarning
+
+from ._call import mean_of_rows, samples
+from ._ranks import Ranks
+from .sela import sela_labels
+
+
+@torch.no_grad()
+def clot_labels(
+    log_probs: Any,
+    *,
+    lamb: float = 5.0,
+    tol: float = 1e-6,
+    max_iter: int = 1_000,
+    group: Any = None,
+) -> Tensor:
+    """Return soft labels of a batch, in equal shares of the clusters: constants.
+
+    Args:
+        log_probs: Log-probabilities of each sample and cluster, (..., N, K). A constant per sample
+            changes nothing, so logits do as well.
+        lamb: The paper's lambda, one over the entropic regularisation.
+        tol: Relative L1 error of the clusters' shares at which the solve ends.
+        max_iter: Sweeps allowed. A solve that ends above tol warns.
+        group: Process group of torch.distributed over which the batch is spread: each rank passes
+            its own samples, in any number, none included, and everything else alike.
+
+    Returns:
+        Labels, (..., N, K), in the dtype of the log-probabilities; each row sums to one, each
+        column to N / K within tol, N being the samples of all ranks.
+
+    Raises:
+        ValueError: If an argument breaks a rule; for a value, with the first bad index.
+    """
+    ranks = Ranks(group)
+
+    def look() -> tuple[Tensor, float]:
+        S = samples("log_probs", log_probs, "(..., N, K)", ranks)
+        return _check.finite("log_probs", S) if S.numel() else S, _check.positive("lamb", lamb)
+
+    S, lamb = ranks.agree(look)
+    with torch.autocast(S.device.type, enabled=False):
+        work = S if S.dtype == torch.float64 else S.float()
+        options: dict[str, Any] = {"tol": tol, "max_iter": max_iter}
+        if ranks.alone:
+            potential = solve(-work, reg=1.0 / lamb, **options).g
+        else:
+            potential = _over_ranks(work, lamb, options, group)
+        # one more step on the samples, which makes their rows exact
+        return torch.softmax(lamb * (work + potential[..., None, :]), -1).to(S.dtype)
+
+
+def _over_ranks(S: Tensor, lamb: float, options: dict[str, Any], group: Any) -> Tensor:
+    """Return the clusters' potentials, (..., K): SeLa's are the same."""
+    found = sela_labels(S, lamb=lamb, group=group, **options)
+    if not bool(found.converged.all()):
+        said = f"labels have shares off by {float(found.marginal_error.max()):.1e}, above tol"
+        warnings.warn(f"{said}: raise max_iter or tol", ConvergenceWarning, stacklevel=4)
+    return found.potentials.to(S.dtype)
+
+
+def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
+    """Return the contrastive loss of two views: each sample must find its pair among all others.
+
+    With unit vectors, the mean over all 2N samples of the cross-entropy of the pair under
+    softmax(cosines / temperature) of the 2N - 1 others.
+
+    Args:
+        z1: Embeddings of one view, (N, d).
+        z2: Embeddings of the other view of the same samples, (N, d).
+        temperature: What the cosines are divided by.
+
+    Raises:
+        ValueError: If an argument breaks a rule.
+
+    Source: T. Chen et al., A simple framework for contrastive learning of visual representations,
+    ICML 2020, equation 1.
+    """
+    _pair("z1", z1, "z2", z2)
+    temperature = _check.positive("temperature", temperature)
+    with torch.autocast(z1.device.type, enabled=False):
+        work = torch.promote_types(z1.dtype, torch.float32)
+        z = F.normalize(torch.cat([z1, z2]).to(work), dim=1)
+        n = len(z)
+        itself = torch.eye(n, dtype=torch.bool, device=z.device)
+        logits = (z @ z.T / temperature).masked_fill(itself, -math.inf)
+        pair = torch.arange(n, device=z.device).roll(n // 2)
+        return F.cross_entropy(logits, pair)
+
+
+class CLOTLoss(nn.Module):
+    """The loss of CLOT: labels of one view predicted by the other, both ways, plus `nt_xent`.
+
+    Args:
+        lamb: One over the entropic regularisation of the labels.
+        weight: Weight of the contrastive term.
+        temperature: Temperature of the contrastive term.
+        tol: Error of the clusters' shares at which a labelling ends.
+        group: Process group over which the batch is spread. Labels are those of the whole batch;
+            the loss is the mean over this rank's samples, zero where it has none, and the
+            contrastive term is among them.
+    """
+
+    def __init__(
+        self,
+        lamb: float = 5.0,
+        weight: float = 1.0,
+        temperature: float = 0.5,
+        tol: float = 1e-3,
+        group: Any = None,
+    ) -> None:
+        super().__init__()
+        self.lamb = _check.positive("lamb", lamb)
+        self.weight = _check.number("weight", weight)
+        self.temperature = _check.positive("temperature", temperature)
+        self.tol = _check.positive("tol", tol)
+        self.group = group
+
+    def forward(self, logits1: Tensor, logits2: Tensor, z1: Tensor, z2: Tensor) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            logits1: Cluster logits of one view, (N, K).
+            logits2: Cluster logits of the other view of the same samples, (N, K).
+            z1: Embeddings of the first view, (N, d).
+            z2: Embeddings of the second view, (N, d).
+        """
+        Ranks(self.group).agree(
+            lambda: _pair("logits1", logits1, "logits2", logits2, self.group is not None)
+        )
+        swapped = self.swapped(logits1, logits2)
+        if len(logits1) == 0:
+            return swapped
+        return swapped + self.weight * nt_xent(z1, z2, self.temperature)
+
+    def swapped(self, logits1: Tensor, logits2: Tensor) -> Tensor:
+        """Return the mean cross-entropy of each view under the labels of the other."""
+        log_p = [F.log_softmax(t, 1, dtype=_at_least_single(t)) for t in (logits1, logits2)]
+        q = [clot_labels(t.detach(), lamb=self.lamb, tol=self.tol, group=self.group) for t in log_p]
+        loss = -((q[0] * log_p[1]).sum(1) + (q[1] * log_p[0]).sum(1))
+        return mean_of_rows(loss) / 2
+
+    def extra_repr(self) -> str:
+        """Return the settings."""
+        return f"lamb={self.lamb:g}, weight={self.weight:g}, temperature={self.temperature:g}"
+
+
+def _at_least_single(t: Tensor) -> torch.dtype:
+    return torch.promote_types(t.dtype, torch.float32)
+
+
+def _pair(name: str, t: Tensor, other: str, u: Tensor, empty: bool = False) -> None:
+    """Require two matrices of one shape, dtype and device; they may have no rows if `empty`."""
+    for one, tensor in ((name, t), (other, u)):
+        if not isinstance(tensor, Tensor) or tensor.dtype not in _check.FLOATS:
+            raise ValueError(f"{one} must be a floating-point tensor, got {_kind(tensor)}")
+        if tensor.ndim != 2 or 0 in tensor.shape[empty:]:
+            raise ValueError(f"{one} must have shape (N, d), not empty, got {tuple(tensor.shape)}")
+    if t.shape != u.shape or t.dtype != u.dtype:
+        raise ValueError(
+            f"{name} and {other} must share shape and dtype, got {tuple(t.shape)} in {t.dtype} "
+            f"and {tuple(u.shape)} in {u.dtype}"
+        )
+    _check.same_device(other, u, t.device, name)
+
+
+def _kind(x: Any) -> str:
+    return str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
