@@ -114,6 +114,14 @@ def place(x: Tensor, y: Tensor, *, metric: str, precision: str = "fp16x3") -> Cl
     return Clouds(rows, columns, "matrix", "ieee", width, batch)
 
 
+def last(clouds: Clouds, rows: int) -> Clouds:
+    """Return the last row points and all columns, of clouds for tensor cores."""
+    assert clouds.kind == "matrix", "clouds of few coordinates lie by coordinates"
+    side = clouds.rows
+    parts = (None if t is None else t[:, -rows:] for t in side[:3])
+    return replace(clouds, rows=Side(*parts, side.scale, rows, side.pitch, side.step, side.alone))
+
+
 def _placed(x: Tensor, y: Tensor, metric: str) -> tuple[Tensor, Tensor]:
     """Return the clouds in fp32 or fp64, centred or normalised where the metric asks for it."""
     given, work = x.dtype, torch.float64 if x.dtype == torch.float64 else torch.float32

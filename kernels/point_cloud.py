@@ -248,6 +248,14 @@ def log_sum_rows(
     return _launch(clouds, v, inv_reg, mode="log", own=guess, online=guess is None)
 
 
+def move_rows(clouds: Clouds, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor) -> Tensor:
+    """Return the row potential log a - log_sum_rows, -inf where the weight is zero.
+
+    Arguments as in `sweep`; without `u` every sum is taken from its maximum.
+    """
+    return _launch(clouds, v, inv_reg, mode="row", weight=a, own=u, online=u is None)
+
+
 def sweep(
     clouds: Clouds, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor, *,
     kappa: Tensor | None = None, first: bool = False, done: Tensor | None = None,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import _check
 from .automatic import METHODS, automatic
-from .backends import choose, passes
+from .backends import choose, passes, whole
 from .cost import within
 from .coupling import Entropic
 from .newton import Newton, Switch
@@ -87,7 +87,9 @@ def solve(  # noqa: PLR0913
     if n_iter is not None:
         n_iter = _check.count("n_iter", n_iter)
         with torch.autocast(problem.a.device.type, enabled=False):
-            return _report(fixed(choose(problem, tol), n_iter, psi), problem, "plain")
+            found = whole(problem, n_iter) if psi is None else None
+            found = found or fixed(choose(problem, tol), n_iter, psi)
+            return _report(found, problem, "plain")
     # what is iterated on is the columns' potential: let it be the short one
     flip = not isinstance(problem.cost, Streamed) and 4 * problem.shape[1] <= problem.shape[2]
     if init is not None and (phi is None or psi is None):
