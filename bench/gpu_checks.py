@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import gpu_features
 import torch
 from gpu_problems import (
     Case,
@@ -289,6 +290,7 @@ _ALL = [
     *_checks("dense sweep", sweep_dense, DENSE),
     *_checks("dense sweep", sweep_rescued, {"reg 1e-3, rescued": _size(1000, 3000, reg=1e-3)}),
     *_checks("codes", write_codes, CODES),
+    *_checks("codes", gpu_features.write_features, gpu_features.CHECKS),
     *_checks("batched", batched, BATCHED),
     *_checks("batched", batched_to_tol, {"1000 of 16x16 to 1e-4": dict(B=1000, n=16, m=16)}),
     *_checks("point cloud", sweep_clouds, CLOUDS),

@@ -11,6 +11,7 @@ from typing import Any
 import gpu_peers as peers
 import torch
 from gpu_clock import Act
+from gpu_features import features_of
 from gpu_problems import Case, Place, codes, dense, points, scores, variation
 from gpu_table import Problem, Row, Target, of, ratio
 from torch import Tensor
@@ -303,6 +304,8 @@ PROBLEMS = (
     codes_of("codes 4096x3000, all written", 4096, 3000, 4096, public=True),
     codes_of("codes 64x131072, all written", 64, 131072, 64, public=True),
     codes_of("codes 2458x131072, all written", 2458, 131072, 2458, public=True),
+    features_of(65536, 3000, 128, 256),
+    features_of(4096, 3000, 128, 256),
     _solve_of(4096, 3000),
     batched_of(1000, 64),
     points_of(50000, 50000, 2),

@@ -17,8 +17,17 @@ import triton.language as tl
 from torch import Tensor
 
 from .clouds import Clouds, Side, hold, own_cost, pairs, place, slope, split
-from .configs import OPTIONS, Bound, Layout, layout, log_sum_tile, multiprocessors, power_of_two
-from .point_cloud import Tiles, capability, spans_for, tiles
+from .configs import (
+    OPTIONS,
+    Bound,
+    Layout,
+    capability,
+    layout,
+    log_sum_tile,
+    multiprocessors,
+    power_of_two,
+)
+from .point_cloud import Tiles, spans_for, tiles
 from .tiles import LOG2E, finite, offsets
 
 

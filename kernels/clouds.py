@@ -114,6 +114,16 @@ def place(x: Tensor, y: Tensor, *, metric: str, precision: str = "fp16x3") -> Cl
     return Clouds(rows, columns, "matrix", "ieee", width, batch)
 
 
+def last(clouds: Clouds, rows: int) -> Clouds:
+    """Return the last row points and all columns, of clouds for tensor cores."""
+    assert clouds.kind == "matrix", "clouds of few coordinates lie by coordinates"
+    side = clouds.rows
+    rest = None if side.rest is None else side.rest[:, -rows:]
+    norm = None if side.norm is None else side.norm[:, -rows:]
+    kept = side._replace(points=side.points[:, -rows:], rest=rest, norm=norm, size=rows)
+    return replace(clouds, rows=kept)
+
+
 def _placed(x: Tensor, y: Tensor, metric: str) -> tuple[Tensor, Tensor]:
     """Return the clouds in fp32 or fp64, centred or normalised where the metric asks for it."""
     given, work = x.dtype, torch.float64 if x.dtype == torch.float64 else torch.float32

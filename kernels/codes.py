@@ -65,6 +65,29 @@ def _write_rows(
         tl.store(labels + problem * n + i, label.to(tl.int64), mask=i < n)
 
 
+@triton.jit
+def put_tile(
+    z, i, j, n, m, problem, column, column_blocks, g, keep, codes, peaks, places,
+    MASKED: tl.constexpr, SOFT: tl.constexpr, HARD: tl.constexpr,
+):  # fmt: skip
+    """Write the codes 2^(z + g) of a tile, and the maximum of each of its rows."""
+    kept = i < n
+    if MASKED:
+        kept = kept & (tl.load(keep + problem * n + i, mask=i < n, other=0).to(tl.int32) != 0)
+    if SOFT:
+        g_i = tl.load(g + problem * n + i, mask=i < n, other=0.0) * LOG2E
+        code = tl.where(kept[:, None], tl.exp2(z + g_i[:, None]), 0.0)
+        out = codes + (problem * n + i)[:, None] * m + j[None, :]
+        inside = (i < n)[:, None] & (j < m)[None, :]
+        tl.store(out, code.to(codes.dtype.element_ty), mask=inside)
+    if HARD:
+        peak = tl.max(z, 1)
+        place = tl.min(tl.where(z == peak[:, None], j[None, :], m), 1)
+        out = (problem * n + i) * column_blocks + column
+        tl.store(peaks + out, peak, mask=i < n)
+        tl.store(places + out, tl.where(kept & (place < m), place, -1).to(tl.int64), mask=i < n)
+
+
 @triton.jit(do_not_specialize=["n", "m", "row_blocks", "column_blocks"])
 def _write_tiles(
     S, f, g, inv_eps, keep, codes, peaks, places, n, m, row_blocks, column_blocks, strides,
@@ -84,20 +107,10 @@ def _write_tiles(
     x = tl.load(at, mask=inside, other=0.0).to(tl.float32)
     f_j = tl.load(f + problem * m + j, mask=j < m, other=-float("inf")) * LOG2E
     z = x * (tl.load(inv_eps + problem) * LOG2E) + f_j[None, :]
-    kept = i < n
-    if MASKED:
-        kept = kept & (tl.load(keep + problem * n + i, mask=i < n, other=0).to(tl.int32) != 0)
-    if SOFT:
-        g_i = tl.load(g + problem * n + i, mask=i < n, other=0.0) * LOG2E
-        code = tl.where(kept[:, None], tl.exp2(z + g_i[:, None]), 0.0)
-        out = codes + (problem * n + i)[:, None] * m + j[None, :]
-        tl.store(out, code.to(codes.dtype.element_ty), mask=inside)
-    if HARD:
-        peak = tl.max(z, 1)
-        place = tl.min(tl.where(z == peak[:, None], j[None, :], m), 1)
-        out = (problem * n + i) * column_blocks + column
-        tl.store(peaks + out, peak, mask=i < n)
-        tl.store(places + out, tl.where(kept & (place < m), place, -1).to(tl.int64), mask=i < n)
+    put_tile(
+        z, i, j, n, m, problem, column, column_blocks, g, keep, codes, peaks, places,
+        MASKED, SOFT, HARD,
+    )  # fmt: skip
 
 
 def first_prototypes(S: Tensor, r: Tensor, inv_eps: Tensor, keep: Tensor | None = None) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import triton
 from torch import Tensor
 
 
@@ -72,6 +73,30 @@ def multiprocessors(device: torch.device) -> int:
         return torch.cuda.get_device_properties(device).multi_processor_count
     # a compile-only run on meta tensors poses as an H200; the interpreter wants few programs
     return 132 if device.type == "meta" else 3
+
+
+def capability(device: torch.device) -> int:
+    """Return the major compute capability that a launch on this device compiles for, 0 if none."""
+    if device.type == "cpu":
+        return 0
+    target = triton.runtime.driver.active.get_current_target()
+    return int(target.arch) // 10 if target.backend == "cuda" else 0
+
+
+def is_amd(device: torch.device) -> bool:
+    """Return whether a launch on this device compiles for an AMD GPU."""
+    on_chip = device.type != "cpu"
+    return on_chip and triton.runtime.driver.active.get_current_target().backend == "hip"
+
+
+def all_registers(device: torch.device, warps: int) -> dict[str, int]:
+    """Return the launch option that gives a thread as many registers as there are.
+
+    Left to itself NVIDIA's assembler may spill a few, so that more small programs are resident.
+    """
+    if device.type == "cpu" or is_amd(device):
+        return {}
+    return {"maxnreg": min(255, 2048 // warps)}
 
 
 def power_of_two(size: int, least: int = 16) -> int:
@@ -159,11 +184,12 @@ def small_tile(n: int, m: int) -> SmallTile:
     """Return how small problems are held on chip.
 
     A thread holds 32 entries where it can. Narrow problems have almost as many potentials as
-    entries, so it holds fewer; and the largest fill it, which leaves no room to scale.
+    entries, so it holds half; then it has all of a 4 x 4 problem, and asks no neighbour. The
+    largest fill it, which leaves no room to scale.
     """
     BM, BN = power_of_two(n, 4), power_of_two(m, 4)
     area, side = BM * BN, min(BM, BN)
-    entries = 1024 if side > 8 else 256
+    entries = 1024 if side > 8 else 512
     PB = max(1, entries // area)
     scaled = 7 if area <= 4096 and (side > 8 or BM == BN) else 0
     warp = 512 if side == 16 and area > 512 else 1024

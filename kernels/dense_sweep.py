@@ -59,12 +59,13 @@ def _exponentials(xs, vs, slope, shift, CHUNKS: tl.constexpr):
 
 
 @triton.jit
-def _moved(base, shift, total, weight, kappa, RELAXED: tl.constexpr):
+def _moved(base, total, weight, kappa, RELAXED: tl.constexpr):
     """Return (base, move) of the new row potential `base + log(move)`, and the rows' rescaling.
 
     The logarithm is left to `_finish`: here every thread of a row would take it.
     """
     if RELAXED:
+        shift = base * LOG2E
         # a free row keeps its weight, whatever its sum
         lost = tl.where(kappa > 0, kappa * (tl.log2(total) - shift), 0.0)
         new = tl.log2(weight) - lost
@@ -115,23 +116,20 @@ def _sweep_rows(  # noqa: C901, PLR0915
             xs = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
         weight = tl.load(a + here, mask=i < n, other=0.0)
         if FIRST:
-            shift = -_peaks(xs, vs, slope, CHUNKS)
-            base = shift * LN2
+            base = _peaks(xs, vs, slope, CHUNKS) * -LN2
         else:
             # a row past the end has no exponentials: times its weight of zero, inf would be nan
             base = tl.load(u + here, mask=i < n, other=-float("inf"))
-            shift = base * LOG2E
-        es, total = _exponentials(xs, vs, slope, shift, CHUNKS)
+        es, total = _exponentials(xs, vs, slope, base * LOG2E, CHUNKS)
         if not FIRST:
             # nan is lost too
             lost = (weight > 0) & ~((total > TINY) & (total < HUGE))
             if tl.max(lost.to(tl.int32), 0) > 0:
                 # read again rather than kept: the entries' registers hold the exponentials now
                 again = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
-                shift = -_peaks(again, vs, slope, CHUNKS)
-                base = shift * LN2
-                es, total = _exponentials(again, vs, slope, shift, CHUNKS)
-        base, move, scale = _moved(base, shift, total, weight, elasticity, RELAXED)
+                base = _peaks(again, vs, slope, CHUNKS) * -LN2
+                es, total = _exponentials(again, vs, slope, base * LOG2E, CHUNKS)
+        base, move, scale = _moved(base, total, weight, elasticity, RELAXED)
         tl.store(bases + here, base, mask=i < n)
         tl.store(moves + here, move, mask=i < n)
         more = ()
@@ -196,7 +194,8 @@ def sweep(
         a: Row weights (B, n), float32.
         inv_reg: 1 / reg of each problem (B,), float32; minus that, for scores instead of costs.
         kappa: Elasticity of relaxed rows (B,); None for exact marginals, 0 for a free one.
-        first: Take the maximum of every row; for a first sweep, or after a change of reg.
+        first: Take the maximum of every row; for a first sweep, or after a change of reg. Relaxed
+            rows always take it.
         done: Problems to be left out (B,), int32; `out` keeps what it holds for them.
         out: Where to write the result; its first tensor may be `u` itself.
         move: Column weights b (B, m), and where to write the column potential v + log b - log s
@@ -213,7 +212,9 @@ def sweep(
         move_rows(C, v, a, inv_reg, kappa, done, out=new_u)
         sum_columns(C, new_u, v, inv_reg, done, out=s, move=move)
     else:
-        held, first = (new_u, True) if u is None else (u, first)
+        # a relaxed row does not come back to its weight, so the last potential is a poor guess
+        first = first or u is None or kappa is not None
+        held = new_u if u is None else u
         _sweep_on_chip(tile, C, held, v, a, inv_reg, kappa, first, done, new_u, s, move)
     return new_u, s
 
@@ -285,7 +286,7 @@ CASES = {
 _TILE = ("BM", "W", "CHUNKS")
 BOUNDS = {
     "_sweep_rows": Bound(_TILE, instructions=15, mufu=1.3),
-    "_sweep_rows 1x512x6 w2": Bound(_TILE, instructions=11, mufu=1.05),
+    "_sweep_rows 1x512x6 w2": Bound(_TILE, instructions=12, mufu=1.05),
     "_sweep_rows 1x2048x8 w8": Bound(_TILE, instructions=9.5, mufu=1.05),
     "_finish": Bound(("BP", "BN"), instructions=5.5, mufu=0.1),
 }

@@ -21,7 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .clouds import Clouds, hold, own_cost, pairs, place, slope
-from .configs import OPTIONS, Bound, multiprocessors, power_of_two
+from .configs import OPTIONS, Bound, capability, is_amd, multiprocessors, power_of_two
 from .tiles import HUGE, LN2, LOG2E, TINY, finite, fold, merge
 
 
@@ -186,20 +186,6 @@ def tiles(clouds: Clouds, device: torch.device) -> Tiles:
     return tile._replace(CHUNK=min(tile.CHUNK, clouds.width))
 
 
-def capability(device: torch.device) -> int:
-    """Return the major compute capability that a launch on this device compiles for, 0 if none."""
-    if device.type == "cpu":
-        return 0
-    target = triton.runtime.driver.active.get_current_target()
-    return int(target.arch) // 10 if target.backend == "cuda" else 0
-
-
-def is_amd(device: torch.device) -> bool:
-    """Return whether a launch on this device compiles for an AMD GPU."""
-    on_chip = device.type != "cpu"
-    return on_chip and triton.runtime.driver.active.get_current_target().backend == "hip"
-
-
 def spans_for(programs: int, columns: int, slots: int) -> int:
     """Return in how many spans to cut the columns so that no multiprocessor waits for the last.
 
@@ -260,6 +246,14 @@ def log_sum_rows(
             maximum; rows that it would take out of range are summed again with one.
     """
     return _launch(clouds, v, inv_reg, mode="log", own=guess, online=guess is None)
+
+
+def move_rows(clouds: Clouds, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor) -> Tensor:
+    """Return the row potential log a - log_sum_rows, -inf where the weight is zero.
+
+    Arguments as in `sweep`; without `u` every sum is taken from its maximum.
+    """
+    return _launch(clouds, v, inv_reg, mode="row", weight=a, own=u, online=u is None)
 
 
 def sweep(
@@ -325,7 +319,7 @@ BOUNDS = {
     "_log_sums": Bound(_TILE, instructions=23, mufu=1.15, wide=False),
     # eight coordinates in float32: 16 of these
     "_log_sums 256x16 w4": Bound(_TILE, instructions=27, mufu=1.1, wide=False),
-    "_log_sums 256x64 w8": Bound(_TILE, instructions=10.5, mufu=1.1),
+    "_log_sums 256x64 w8": Bound(_TILE, instructions=11, mufu=1.1),
     # joined spans read vectors only, whatever the width of the loads; tf32 takes the rescue with it
-    "_log_sums 128x32 w8": Bound(_TILE, instructions=18, mufu=1.3, wide=False),
+    "_log_sums 128x32 w8": Bound(_TILE, instructions=19.5, mufu=1.3, wide=False),
 }

@@ -46,15 +46,24 @@ def cloud_apply(
     return _eager_plan(_scaled(_cost(x, y, metric), inv_reg), u, v) @ z.to(v.dtype)
 
 
-def codes(S: Tensor, inv_eps: Tensor, n_iter: int) -> Tensor:
-    """Return codes (B, N, K) of scores, float32: prototypes first, n_iter times, samples last."""
+def codes(S: Tensor, inv_eps: Tensor, n_iter: int, last: int) -> Tensor:
+    """Return the codes (B, last, K) of the last samples of scores, float32.
+
+    Prototypes first, n_iter times, samples last.
+    """
     E = S.float() * inv_eps[:, None, None]
     g = E.new_zeros(E.shape[:2])
     f = E.new_zeros(E.shape[0], E.shape[2])
     for _ in range(n_iter):
         f = -torch.logsumexp(E + g[:, :, None], -2)
         g = -torch.logsumexp(E + f[:, None, :], -1)
-    return (E + f[:, None, :] + g[:, :, None]).exp()
+    start = S.shape[1] - last
+    return (E[:, start:] + f[:, None, :] + g[:, start:, None]).exp()
+
+
+def feature_codes(z: Tensor, c: Tensor, inv_eps: Tensor, n_iter: int, last: int) -> Tensor:
+    """Return `codes` of the scores of features z (B, N, D) and prototypes c (B or 1, K, D)."""
+    return codes(z.float() @ c.float().mT, inv_eps, n_iter, last)
 
 
 def _scaled(C: Tensor, inv_reg: Tensor) -> Tensor:
@@ -93,13 +102,22 @@ def _fake_apply(u: Tensor, x: Tensor) -> Tensor:
     return u.new_empty(u.shape[0], u.shape[1], x.shape[-1])
 
 
+def _fake_codes(x: Tensor, K: int, last: int) -> Tensor:
+    return x.new_empty((x.shape[0], last, K), dtype=torch.float32)
+
+
 # operator, its Triton launcher in `_triton`, its shape rule
 _TABLE: tuple[tuple[Callable[..., Any], str, Callable[..., Any]], ...] = (
     (dense_sweep, "dense_sweep_op", lambda C, u, v, a, *_: _like_sweep(v, a)),
     (cloud_sweep, "cloud_sweep_op", lambda x, y, metric, u, v, a, *_: _like_sweep(v, a)),
     (dense_apply, "dense_apply_op", lambda C, u, v, x, *_: _fake_apply(u, x)),
     (cloud_apply, "cloud_apply_op", lambda x, y, metric, u, v, z, *_: _fake_apply(u, z)),
-    (codes, "codes_op", lambda S, *_: S.new_empty(S.shape, dtype=torch.float32)),
+    (codes, "codes_op", lambda S, inv_eps, n_iter, last: _fake_codes(S, S.shape[2], last)),
+    (
+        feature_codes,
+        "feature_codes_op",
+        lambda z, c, inv_eps, n_iter, last: _fake_codes(z, c.shape[1], last),
+    ),
 )
 
 

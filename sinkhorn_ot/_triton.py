@@ -12,9 +12,11 @@ from torch import Tensor
 
 from .cost import Cost, Dense, PointCloud
 from .kernels import apply as products
-from .kernels import codes, dense_sweep, log_sums, point_cloud
+from .kernels import batched, codes, dense_sweep, features, log_sums, point_cloud
 from .kernels.clouds import METRICS, Clouds, place
 from .problem import Problem
+from .sinkhorn import Solution
+from .status import Status
 from .sweep import Sweep, elasticity
 
 
@@ -149,6 +151,16 @@ class CloudKernels(_Kernels):
         return CloudKernels(problem, clouds)
 
 
+def small(problem: Problem, n_iter: int) -> Solution | None:
+    """Return what `sinkhorn.fixed` does, all sweeps in one launch; None where they do not fit."""
+    batch, n, m = problem.shape
+    if not isinstance(problem.cost, Dense) or max(n, m) > 128 or problem.relax != (math.inf,) * 2:
+        return None
+    u, v, _, _ = batched.solve(problem.cost.C, problem.a, problem.b, 1.0 / problem.reg, n_iter)
+    made = torch.full_like(problem.reg, n_iter, dtype=torch.int64)
+    return Solution(u, v, None, made, [Status.FIXED] * batch)
+
+
 def dense_sweep_op(
     C: Tensor, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor, kappa: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -186,9 +198,19 @@ def cloud_apply_op(
     return products.apply(place(x, y, metric=metric), u, v, z, inv_reg)
 
 
-def codes_op(S: Tensor, inv_eps: Tensor, n_iter: int) -> Tensor:
-    """Launch SwAV's iterations and write the codes; the meaning is `_ops.codes`."""
+def codes_op(S: Tensor, inv_eps: Tensor, n_iter: int, last: int) -> Tensor:
+    """Launch SwAV's iterations and write the last codes; the meaning is `_ops.codes`."""
     r = torch.ones(len(S), S.shape[-1], device=S.device)
-    found, _ = codes.write(S, codes.solve(S, r, inv_eps, n_iter), inv_eps)
+    f = codes.solve(S, r, inv_eps, n_iter)
+    found, _ = codes.write(S[:, S.shape[1] - last :], f, inv_eps)
+    assert found is not None
+    return found
+
+
+def feature_codes_op(z: Tensor, c: Tensor, inv_eps: Tensor, n_iter: int, last: int) -> Tensor:
+    """Launch the same without a matrix of scores; the meaning is `_ops.feature_codes`."""
+    r = torch.ones(len(z), c.shape[1], device=z.device)
+    clouds = features.place_features(z, c)
+    found, _ = features.write(clouds, features.solve(clouds, r, inv_eps, n_iter), inv_eps, last)
     assert found is not None
     return found

@@ -7,6 +7,7 @@ import torch
 from ._streamed import Streamed
 from ._torch import Absorbed, Shared
 from .problem import Problem
+from .sinkhorn import Solution
 from .sweep import Sweep
 
 
@@ -38,6 +39,15 @@ def choose(problem: Problem, tol: float) -> Sweep:
 def passes(problem: Problem) -> Sweep:
     """Return an implementation that holds no storage, for the few passes a result may need."""
     return _kernels(problem) or Streamed(problem)
+
+
+def whole(problem: Problem, n_iter: int) -> Solution | None:
+    """Return plain sweeps of problems so small that one launch makes them all, or None."""
+    if _kernels(problem) is None:
+        return None
+    from . import _triton
+
+    return _triton.small(problem, n_iter)
 
 
 def _kernels(problem: Problem) -> Sweep | None:

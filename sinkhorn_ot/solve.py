@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import _check
 from .automatic import METHODS, automatic
-from .backends import choose, passes
+from .backends import choose, passes, whole
 from .cost import within
 from .coupling import Entropic
 from .newton import Newton, Switch
@@ -96,7 +96,9 @@ def solve(  # noqa: PLR0913
     with torch.autocast(problem.a.device.type, enabled=False):
         if n_iter is not None:
             n_iter = _check.count("n_iter", n_iter)
-            return _report(fixed(choose(problem, tol), n_iter, *start), problem, "plain")
+            found = whole(problem, n_iter) if start == (None, None) else None
+            found = found or fixed(choose(problem, tol), n_iter, *start)
+            return _report(found, problem, "plain")
         max_iter = _check.count("max_iter", max_iter)
         with watch(progress, callback, tol, max_iter) as told:
             limits = {"tol": tol, "max_iter": max_iter, "callback": told}

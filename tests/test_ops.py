@@ -22,11 +22,12 @@ def arguments(name: str, batch: int = 2, dtype: torch.dtype = torch.float32) -> 
         "cloud_sweep": (x.to(dtype), y.to(dtype), "sqeuclidean", u, v, a, inv, inv / 4),
         "dense_apply": (C.to(dtype), u, v, z, inv),
         "cloud_apply": (x.to(dtype), y.to(dtype), "cosine", u, v, z, inv),
-        "codes": (C.to(dtype), inv, 3),
+        "codes": (C.to(dtype), inv, 3, 4),
+        "feature_codes": (x.to(dtype), y.to(dtype), inv, 3, 4),
     }[name]
 
 
-NAMES = ("dense_sweep", "cloud_sweep", "dense_apply", "cloud_apply", "codes")
+NAMES = ("dense_sweep", "cloud_sweep", "dense_apply", "cloud_apply", "codes", "feature_codes")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

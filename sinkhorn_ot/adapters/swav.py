@@ -130,12 +130,12 @@ def assign(
     mass = ranks.sum(Q.sum(-2, dtype=torch.float64))
     # no samples give no mass
     mass = K * mass / mass.sum(-1, keepdim=True).clamp_(min=1e-300)
-    return SwAVCodes(_read_out(kept, p, hard), labels, mass, (mass - 1).abs().mean(-1))
+    return SwAVCodes(read_out(kept, p, hard), labels, mass, (mass - 1).abs().mean(-1))
 
 
 def codes_of(p: Call, ranks: Ranks, hard: bool = False) -> Tensor:
     """Return the codes that a call asks for, in its caller's shape."""
-    return p.back(_read_out(_solved(p, ranks), p, hard))
+    return p.back(read_out(_solved(p, ranks), p, hard))
 
 
 def _solved(p: Call, ranks: Ranks) -> Tensor:
@@ -144,24 +144,25 @@ def _solved(p: Call, ranks: Ranks) -> Tensor:
             return _converged(p, ranks)
         if p.S.device.type == "cpu" and not torch.compiler.is_compiling():
             return _by_kernel(p, p.n_iter, ranks)
-        if p.mask is None and ranks.alone and _has_kernels(p.S):
-            return _by_operator(p.S, p.inv, p.n_iter)[..., p.start :, :]
+        if p.mask is None and ranks.alone and has_kernels(p.S):
+            return _by_operator(p.S, p.inv, p.n_iter, p.last)
         return _by_logs(p, p.n_iter, ranks)
 
 
-def _has_kernels(S: Tensor) -> bool:
+def has_kernels(S: Tensor) -> bool:
+    """Say whether kernels take numbers of this dtype on this device."""
     return _TRITON and S.device.type == "cuda" and S.dtype != torch.float64
 
 
-def _by_operator(S: Tensor, inv: float, n_iter: int) -> Tensor:
-    """Return the codes, (..., N, K), by the operator that the kernels implement."""
+def _by_operator(S: Tensor, inv: float, n_iter: int, last: int) -> Tensor:
+    """Return the codes, (..., last, K), by the operator that the kernels implement."""
     # imported here: it registers operators, which only CUDA tensors need
     from sinkhorn_ot import _ops  # noqa: F401
 
     problems = S.reshape(-1, *S.shape[-2:])
     inv_eps = torch.full((len(problems),), inv, device=S.device)
-    codes: Tensor = torch.ops.sinkhorn_ot.codes(problems, inv_eps, n_iter)
-    return codes.reshape(S.shape)
+    codes: Tensor = torch.ops.sinkhorn_ot.codes(problems, inv_eps, n_iter, last)
+    return codes.reshape(*S.shape[:-2], last, S.shape[-1])
 
 
 def _by_logs(p: Call, n_iter: int, ranks: Ranks = ALONE) -> Tensor:
@@ -255,7 +256,8 @@ def _converged_over(ranks: Ranks, p: Call) -> Tensor:
 _MOST = 10_000
 
 
-def _read_out(Q: Tensor, p: Call, hard: bool) -> Tensor:
+def read_out(Q: Tensor, p: Call, hard: bool) -> Tensor:
+    """Return codes as a call asks for them: hard or soft, in its dtype."""
     if hard:
         Q = torch.zeros_like(Q).scatter_(-1, Q.argmax(-1, keepdim=True), 1.0)
         Q = _cleared(Q, p.last_mask)

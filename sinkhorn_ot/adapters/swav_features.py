@@ -8,8 +8,9 @@ from torch.nn.functional import normalize
 
 from sinkhorn_ot import _check
 
-from ._call import at_least_single, rows_that_count
-from .swav import swav_codes
+from ._call import Call, at_least_single, call, rows_that_count
+from ._ranks import ALONE
+from .swav import has_kernels, read_out, swav_codes
 
 
 class SwAVQueue(nn.Module):
@@ -111,15 +112,58 @@ def swav_codes_from_features(
         # also while it is not used yet
         held, dim = queue.features.shape[1], z.shape[-1]
         raise ValueError(f"queue must hold features of width {dim}, got a queue of width {held}")
-    scores = _cosines(z, C)
-    if queue is None or not queue.ready:
-        return swav_codes(scores, **options)
-    if z.ndim != 2:
+    if queue is not None and not queue.ready:
+        queue = None
+    if queue is not None and z.ndim != 2:
         raise ValueError(f"features must have shape (N, D) with a queue, got {tuple(z.shape)}")
+    if _worth_it(z, C, queue, options):
+        return _without_scores(z, C, queue, **options)
+    scores = _cosines(z, C)
+    if queue is None:
+        return swav_codes(scores, **options)
     if options.get("mask") is not None:
         mask = rows_that_count(options["mask"], scores.shape, scores.device)
         options["mask"] = torch.cat([mask.new_ones(len(queue.features)), mask])
     return swav_codes(torch.cat([queue.scores(C), scores]), last=len(z), **options)
+
+
+# scores above which they are not stored: 256 MB
+_MANY = 1 << 26
+# the widest features that stay on chip
+_WIDE = 128
+
+
+def _worth_it(z: Tensor, C: Tensor, queue: SwAVQueue | None, options: dict[str, Any]) -> bool:
+    """Say whether to make scores again at every step; kernels/README.md has the reckoning."""
+    held = 0 if queue is None else len(queue.features)
+    many = (z.shape[:-1].numel() + held) * len(C) >= _MANY and z.shape[-1] <= _WIDE
+    served = has_kernels(z) and has_kernels(C) and options.get("n_iter", 3) is not None
+    return many and served and all(options.get(k) is None for k in ("mask", "group", "last"))
+
+
+def _without_scores(z: Tensor, C: Tensor, queue: SwAVQueue | None, **options: Any) -> Tensor:
+    """Return the codes of the batch, (..., N, K), by the operator that stores no scores."""
+    # imported here: it registers operators, which only CUDA tensors need
+    from sinkhorn_ot import _ops  # noqa: F401
+
+    _check.same_device("prototypes", C, z.device, "features")
+    p, hard = _terms(z.new_empty((), dtype=torch.float32).expand(*z.shape[:-1], len(C)), **options)
+    rows = z if queue is None else torch.cat([queue.features.to(z.dtype), z])
+    with torch.autocast(z.device.type, enabled=False):
+        units = normalize(rows.float(), dim=-1).reshape(-1, *rows.shape[-2:])
+        inv_eps = torch.full((len(units),), p.inv, device=z.device)
+        codes: Tensor = torch.ops.sinkhorn_ot.feature_codes(
+            units, normalize(C.float(), dim=-1)[None], inv_eps, p.n_iter, p.last
+        )
+    return read_out(codes.reshape(p.S.shape), p, hard)
+
+
+def _terms(
+    S: Tensor, eps: Any = 0.05, n_iter: Any = 3, hard: bool = False, out_dtype: Any = None,
+    **given: None,
+) -> tuple[Call, bool]:  # fmt: skip
+    """Return the checked options of `swav_codes`, with scores `S` in place of those not made."""
+    return call(ALONE, S, eps, n_iter, given.get("mask"), None, out_dtype), hard
 
 
 @torch.no_grad()

@@ -216,7 +216,7 @@ def test_where_values_are_not_looked_at_nan_stays_nan():
 @pytest.mark.parametrize("shape", [(17, 65), (3, 20, 10)], ids=str)
 def test_scores_go_through_the_operator_where_kernels_serve(shape, monkeypatch):
     # on a CPU the operator is eager code, which means the same
-    monkeypatch.setattr(swav, "_has_kernels", lambda S: True)
+    monkeypatch.setattr(swav, "has_kernels", lambda S: True)
     S = cosines(math.prod(shape[:-1]), shape[-1]).reshape(shape)
     seen = torch.compile(so.swav_codes, fullgraph=True, backend="aot_eager")
     assert total_variation(seen(S), oracles.swav_codes(S, 0.05, 3)) < 1e-6
@@ -229,7 +229,7 @@ def test_scores_go_through_the_operator_where_kernels_serve(shape, monkeypatch):
 def test_all_but_double_precision_is_served_by_kernels_on_cuda(dtype):
     with FakeTensorMode():
         S = torch.empty(3, 8, 5, device="cuda", dtype=dtype)
-    assert swav._has_kernels(S) == (dtype != torch.float64)
+    assert swav.has_kernels(S) == (dtype != torch.float64)
 
 
 @pytest.mark.gpu

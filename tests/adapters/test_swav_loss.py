@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 import sinkhorn_ot as so
+from sinkhorn_ot.adapters import swav_features
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
@@ -321,3 +322,30 @@ def test_normalising_needs_a_matrix():
         so.normalize_prototypes_(torch.ones(3))
     with pytest.raises(ValueError, match="got Linear"):
         so.normalize_prototypes_(torch.nn.Linear(2, 2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("with_queue", [False, True])
+def test_many_scores_are_not_stored_where_kernels_serve(with_queue, monkeypatch):
+    # on a CPU the operator is eager code, which means the same
+    monkeypatch.setattr(swav_features, "has_kernels", lambda t: True)
+    monkeypatch.setattr(swav_features, "_cosines", None)
+    monkeypatch.setattr(swav_features, "_MANY", 1)
+    z, C, held = randn(9, 16), randn(10, 16), randn(20, 16)
+    queue = so.SwAVQueue(20, 16)
+    queue.push(held)
+    both = torch.cat([held, z]) if with_queue else z
+    x, y = (torch.nn.functional.normalize(t.double(), dim=-1) for t in (both, C))
+    truth = oracles.swav_codes(x @ y.mT, 0.1, 2)[-9:]
+    options = dict(eps=0.1, n_iter=2)
+    got = so.swav_codes_from_features(z, C, queue if with_queue else None, **options)
+    assert oracles.total_variation(got, truth) < 1e-6
+    hard = so.swav_codes_from_features(z[None].half(), C, hard=True, mask=None, **options)
+    assert hard.shape == (1, 9, 10)
+    assert hard.dtype == torch.float32
+    with pytest.raises(ValueError, match="eps"):
+        so.swav_codes_from_features(z, C, eps=0)
+
+
+def test_few_scores_are_stored():
+    z, C = randn(9, 16), randn(10, 16)
+    assert not swav_features._worth_it(z, C, None, {})

@@ -1,14 +1,16 @@
 """The kernels behind the primitive's protocol, in the interpreter where there is no GPU."""
 
 import math
+import sys
 
 import pytest
 import torch
 
+import sinkhorn_ot
 from sinkhorn_ot._reference import Reference
 from sinkhorn_ot.cost import PointCloud
 from sinkhorn_ot.problem import Problem, make
-from sinkhorn_ot.sinkhorn import Sinkhorn
+from sinkhorn_ot.sinkhorn import Sinkhorn, fixed
 from sinkhorn_ot.sweep import Sweep
 
 
@@ -86,3 +88,34 @@ def test_underflowed_columns_are_summed_again() -> None:
     truth = Reference(p).sweep(None, p.b.log())[1]
     assert math.isfinite(log_s[0, 1])
     torch.testing.assert_close(log_s.double(), truth, atol=1e-4, rtol=1e-6)
+
+
+def test_small_problems_are_swept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = problems()["own"]
+    truth = fixed(Reference(p), 5)
+    found = _triton.small(single(p), 5)
+    assert found is not None
+    assert (found.n_iter == 5).all()
+    for got, want in ((found.u, truth.u), (found.v, truth.v)):
+        assert torch.equal(got.isinf(), want.isinf())
+        torch.testing.assert_close(got.double(), want, atol=2e-5, rtol=1e-5)
+    # as `solve` would on a GPU; the package calls the function by the name of its module
+    module = sys.modules["sinkhorn_ot.solve"]
+    C = torch.rand(3, 9, 7)
+    want = sinkhorn_ot.solve(C, reg=0.3, n_iter=5)
+    monkeypatch.setattr(module, "whole", lambda q, k: _triton.small(single(q), k))
+    calls: list[object] = []
+    monkeypatch.setattr(module, "fixed", lambda *a: calls.append(a))
+    got = sinkhorn_ot.solve(C, reg=0.3, n_iter=5)
+    assert not calls
+    torch.testing.assert_close(got.plan.double(), want.plan.double(), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cloud", "large", "relaxed"])
+def test_other_problems_are_not(name: str) -> None:
+    p = {
+        "cloud": problems()["cloud"],
+        "large": make(torch.rand(3, 129), reg=0.3),
+        "relaxed": problems((0.5, None))["own"],
+    }[name]
+    assert _triton.small(single(p), 5) is None
