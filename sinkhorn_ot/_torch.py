@@ -152,7 +152,8 @@ class Absorbed(Blocks):
             return self._build(v)
         beta = moved.exp_()
         r, u, s = self._product(beta)
-        if float(r.amin()) < TINY and bool(((r < TINY) & self._live).any()):
+        low = r < TINY
+        if bool(low.any()) and bool((low & self._live).any()):
             return self._build(v)
         return u, self._rescued(u, v, s * beta)
 
@@ -163,11 +164,12 @@ class Absorbed(Blocks):
         exact = self._fused and math.isinf(p.relax[1])
         if not (exact and p.shape[1] * p.shape[2] <= 2 * _TILE and span <= self._SPAN[self._store]):
             return v, 0
-        self._build(v)
+        if self._kernel is None:
+            self._build(v)
         assert self._kernel is not None
         kernel, a, b = self._kernel[0], p.a[0].to(self._store), p.b[0].to(self._store)
         back, least = kernel.t(), torch.finfo(self._store).tiny
-        beta = (b > 0).to(self._store)
+        beta = (v[0] - self._v0[0]).exp_().to(self._store)
         for _ in range(count):
             weight = a / torch.mv(kernel, beta).clamp_(min=least)
             beta = b / torch.mv(back, weight).clamp_(min=least)

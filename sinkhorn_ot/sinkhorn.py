@@ -290,7 +290,7 @@ class _Run:
         # the least that the largest error has been, and when
         self._best, self._since = math.inf, n_iter
         # the error before some steps were made at once; 0 where none are
-        self._ahead_of = math.inf
+        self._ahead_of = math.inf if callback is None else 0.0
 
     def until(self, tol: float, max_iter: int) -> "_Run":
         """Sweep until every problem is within `tol`, or no more may or can be done."""
@@ -319,7 +319,7 @@ class _Run:
 
     def _run_ahead(self, max_iter: int) -> bool:
         """Make some plain steps at once, where they cost next to nothing and nobody counts them."""
-        if self._callback is None and isinstance(self._sweep, Repeats):
+        if self._ahead_of and isinstance(self._sweep, Repeats):
             count = max(0, min(self._options.ahead, max_iter - self.n_iter - 1))
             v, made = self._sweep.repeat(self._psi + self._log_b, count)
             if made:
