@@ -15,8 +15,8 @@ from .kernels import apply as products
 from .kernels import batched, codes, dense_sweep, features, log_sums, point_cloud
 from .kernels.clouds import METRICS, Clouds, place
 from .problem import Problem
-from .sinkhorn import Solution
 from .status import Status
+from .steps import Solution
 from .sweep import Sweep, elasticity
 
 

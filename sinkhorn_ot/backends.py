@@ -7,7 +7,7 @@ import torch
 from ._streamed import Streamed
 from ._torch import Absorbed, Shared
 from .problem import Problem
-from .sinkhorn import Solution
+from .steps import Solution
 from .sweep import Sweep
 
 

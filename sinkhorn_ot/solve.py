@@ -17,8 +17,9 @@ from .newton import Newton, Switch
 from .problem import Problem, make
 from .progress import watch
 from .result import Transport
-from .sinkhorn import Callback, Sinkhorn, Solution, fixed
+from .sinkhorn import Callback, Sinkhorn
 from .status import ConvergenceWarning, Status
+from .steps import Solution, fixed
 from .stream import Streamed
 
 

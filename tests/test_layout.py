@@ -15,9 +15,9 @@ ROOT = Path(sinkhorn_ot.__file__).parent
 REPOSITORY = ROOT.parent
 # a room may import only what stands above it
 _ORDER = """
-    kernels _check rows cost stream problem sweep _reference _sparse _torch _triton _ops
-    _streamed _sharded backends coupling certificate
-    rounding status result anneal acceleration sinkhorn newton
+    kernels _check rows cost stream problem sweep status steps _reference _sparse _torch
+    _triton _ops _streamed _sharded backends coupling certificate
+    rounding result anneal acceleration sinkhorn newton
     automatic engines exact progress solve exchange balanced adapters compat
     testing demo
 """

@@ -233,6 +233,7 @@ def _kind(name: str) -> int:
             "newton",
             "progress",
             "sinkhorn",
+            "steps",
         },
         {"coupling", "rounding", "certificate", "result", "status"},
     )

@@ -20,8 +20,9 @@ from sinkhorn_ot.backends import choose
 from sinkhorn_ot.balanced import balanced_labels
 from sinkhorn_ot.problem import Problem
 from sinkhorn_ot.progress import watch
-from sinkhorn_ot.sinkhorn import Callback, Progress, Sinkhorn, Solution
+from sinkhorn_ot.sinkhorn import Callback, Progress, Sinkhorn
 from sinkhorn_ot.status import Status
+from sinkhorn_ot.steps import Solution
 from sinkhorn_ot.sweep import Sweep
 
 from ._ranks import Ranks

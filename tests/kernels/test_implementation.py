@@ -10,7 +10,8 @@ import sinkhorn_ot
 from sinkhorn_ot._reference import Reference
 from sinkhorn_ot.cost import PointCloud
 from sinkhorn_ot.problem import Problem, make
-from sinkhorn_ot.sinkhorn import Sinkhorn, fixed
+from sinkhorn_ot.sinkhorn import Sinkhorn
+from sinkhorn_ot.steps import fixed
 from sinkhorn_ot.sweep import Sweep
 
 
