@@ -249,6 +249,8 @@ class Absorbed(Blocks):
         kernel = self._spare if self._spare is not None else v.new_empty(p.shape, dtype=self._store)
         base = torch.empty_like(p.a)
         low, high = (float(x) for x in torch.aminmax(v))
+        spread = (p.bounds.high - p.bounds.low) / float(p.reg.min())
+        cuts = p.bounds.forbids or not spread + high - low <= -self._cut
         for rows, C in self._tiles():
             if low == high and self._moderate and C.dtype == self._store:
                 block, peak = self._differences(C, low)
@@ -258,7 +260,8 @@ class Absorbed(Blocks):
                 peak.masked_fill_(peak == -math.inf, 0.0)
                 block = block.sub_(peak[..., None]).to(self._store)
             base[:, rows] = -peak
-            torch.threshold_(block, self._cut, -math.inf)
+            if cuts:
+                torch.threshold_(block, self._cut, -math.inf)
             if isinstance(rows, slice):
                 torch.exp(block, out=kernel[:, rows])
             else:
