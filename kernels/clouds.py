@@ -118,8 +118,10 @@ def last(clouds: Clouds, rows: int) -> Clouds:
     """Return the last row points and all columns, of clouds for tensor cores."""
     assert clouds.kind == "matrix", "clouds of few coordinates lie by coordinates"
     side = clouds.rows
-    parts = (None if t is None else t[:, -rows:] for t in side[:3])
-    return replace(clouds, rows=Side(*parts, side.scale, rows, side.pitch, side.step, side.alone))
+    rest = None if side.rest is None else side.rest[:, -rows:]
+    norm = None if side.norm is None else side.norm[:, -rows:]
+    points = side.points[:, -rows:]
+    return replace(clouds, rows=side._replace(points=points, rest=rest, norm=norm, size=rows))
 
 
 def _placed(x: Tensor, y: Tensor, metric: str) -> tuple[Tensor, Tensor]:

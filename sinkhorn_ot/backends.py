@@ -3,11 +3,11 @@
 import importlib.util
 
 import torch
+from torch import Tensor
 
 from ._streamed import Streamed
 from ._torch import Absorbed, Shared
 from .problem import Problem
-from .sinkhorn import Solution
 from .sweep import Sweep
 
 
@@ -41,8 +41,8 @@ def passes(problem: Problem) -> Sweep:
     return _kernels(problem) or Streamed(problem)
 
 
-def whole(problem: Problem, n_iter: int) -> Solution | None:
-    """Return plain sweeps of problems so small that one launch makes them all, or None."""
+def whole(problem: Problem, n_iter: int) -> tuple[Tensor, Tensor] | None:
+    """Return both potentials of problems so small that one launch makes all sweeps, or None."""
     if _kernels(problem) is None:
         return None
     from . import _triton

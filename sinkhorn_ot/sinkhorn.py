@@ -145,8 +145,13 @@ def fixed(sweep: Sweep, n_iter: int, psi: Tensor | None = None) -> Solution:
         u, log_s = sweep.sweep(u, psi + log_b)
         psi = move_columns(p, psi, log_s, log_b)
     assert u is not None
+    return swept(p, u, psi + log_b, n_iter)
+
+
+def swept(p: Problem, u: Tensor, v: Tensor, n_iter: int) -> Solution:
+    """Return the solution that plain sweeps led to, at which nobody looked."""
     n = torch.full_like(p.reg, n_iter, dtype=torch.int64)
-    return Solution(u, psi + log_b, None, n, [Status.FIXED] * p.shape[0])
+    return Solution(u, v, None, n, [Status.FIXED] * p.shape[0])
 
 
 def move_columns(p: Problem, psi: Tensor, log_s: Tensor, log_b: Tensor) -> Tensor:

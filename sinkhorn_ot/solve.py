@@ -17,7 +17,7 @@ from .newton import Newton, Switch
 from .problem import Problem, make
 from .progress import watch
 from .result import Transport
-from .sinkhorn import Callback, Sinkhorn, Solution, fixed
+from .sinkhorn import Callback, Sinkhorn, Solution, fixed, swept
 from .status import ConvergenceWarning, Status
 from .stream import Streamed
 
@@ -87,9 +87,7 @@ def solve(  # noqa: PLR0913
     if n_iter is not None:
         n_iter = _check.count("n_iter", n_iter)
         with torch.autocast(problem.a.device.type, enabled=False):
-            found = whole(problem, n_iter) if psi is None else None
-            found = found or fixed(choose(problem, tol), n_iter, psi)
-            return _report(found, problem, "plain")
+            return _report(_plain(problem, tol, n_iter, psi), problem, "plain")
     # what is iterated on is the columns' potential: let it be the short one
     flip = not isinstance(problem.cost, Streamed) and 4 * problem.shape[1] <= problem.shape[2]
     if init is not None and (phi is None or psi is None):
@@ -112,6 +110,14 @@ def solve(  # noqa: PLR0913
     if on_fail == "warn" and any(s is not Status.CONVERGED for s in result.statuses):
         warnings.warn(result.message, ConvergenceWarning, stacklevel=2)
     return result
+
+
+def _plain(problem: Problem, tol: float, n_iter: int, psi: Tensor | None) -> Solution:
+    """Run plain sweeps, all in one launch where the problem is that small."""
+    pair = whole(problem, n_iter) if psi is None else None
+    if pair is None:
+        return fixed(choose(problem, tol), n_iter, psi)
+    return swept(problem, *pair, n_iter)
 
 
 def _report(s: Solution, problem: Problem, method: str) -> Transport:
