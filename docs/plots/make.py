@@ -26,6 +26,8 @@ FIGURES = (
     "rooms",
     "errors",
     "measured",
+    "grid",
+    "profile",
 )
 
 
