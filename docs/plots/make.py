@@ -28,6 +28,8 @@ FIGURES = (
     "measured",
     "learnt",
     "precision",
+    "grid",
+    "profile",
 )
 
 

@@ -13,7 +13,8 @@ RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results"
 def tables() -> None:
     """Write a table for each result that is there."""
     _memory(_read("memory"))
-    _speed(_read("vs_pot"))
+    _stress(_read("stress"))
+    _scale(_read("scale"))
 
 
 def _read(name: str) -> dict[str, Any] | None:
@@ -33,26 +34,35 @@ def _memory(found: dict[str, Any] | None) -> None:
     return table("memory", ["solve", "peak memory"], rows)
 
 
-def _speed(found: dict[str, Any] | None) -> None:
+def _stress(found: dict[str, Any] | None) -> None:
     if found is None:
-        return _nothing("speed", "vs_pot.py")
+        return _nothing("stress", "stress.py")
+    regs = sorted({r["reg"] for r in found["rows"]}, reverse=True)
+    rows: dict[str, list[str]] = {}
+    for r in found["rows"]:
+        good = r["status"] == "CONVERGED"
+        text = f"{r['error']:.0e}" if good else f"**{r['status']}** at {r['error']:.0e}"
+        rows.setdefault(r["family"], []).append(text)
+    header = ["family", *(f"reg {reg:g}" for reg in regs)]
+    return table("stress", header, [[name, *texts] for name, texts in rows.items()])
+
+
+def _scale(found: dict[str, Any] | None) -> None:
+    if found is None:
+        return _nothing("scale", "scale.py")
+    names = {"matrix": "matrix, reg 0.01 to 1e-6", "clouds": "`PointCloud`, reg 0.1 to 1e-3"}
     rows = [
         [
-            r["case"],
-            f"{r['reg']:g}",
-            f"{r['ours_s']:.3g}",
-            f"{r['pot_s']:.3g}",
-            f"{r['ratio']:.1f}",
-            f"{r['ours_error']:.0e} / {r['pot_error']:.0e}",
+            names[r["case"]],
+            f"{r['n']:,}",
+            f"{r['seconds']:.3g}",
+            f"{r['ns_per_pair']:.0f}",
+            f"{r['total_mb']:.0f}" if "total_mb" in r else "",
         ]
         for r in found["rows"]
     ]
-    header = ["case", "reg", "here, s", "POT, s", "POT / here", "errors reached"]
-    table("speed", header, rows)
-    machine = ", ".join(f"{k} {v}" for k, v in found["machine"].items())
-    with (TABLES / "speed.md").open("a") as page:
-        page.write(f"\nMeasured on: {machine}.\n")
-    return None
+    header = ["problem", "n = m", "s", "ns per pair of points", "peak MB, torch included"]
+    return table("scale", header, rows)
 
 
 def _nothing(name: str, script: str) -> None:

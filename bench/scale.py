@@ -1,0 +1,97 @@
+"""Prints how cost grows with size: seconds per pair of points, and clouds that have no matrix."""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+from cases import dense, uniform
+from judge import judged
+from measure import clock, save
+
+import sinkhorn_ot as so
+
+
+SIZES = (1000, 2000, 4000, 8000)
+CLOUDS = (10_000, 50_000)
+ERROR = 1e-6
+
+
+def matrix(n: int) -> dict[str, Any]:
+    """Return one row: points in the unit square at reg 1e-2, to an error of 1e-6."""
+    case = dense("points", n)
+
+    def act() -> so.Transport:
+        return so.solve(case.C, case.a, case.b, 1e-2, tol=0.9 * ERROR)
+
+    error, _ = judged(case, 1e-2, act().plan, None)
+    seconds = [clock(act) for _ in range(3)]
+    return {
+        "case": "matrix",
+        "n": n,
+        "seconds": min(seconds),
+        "ns_per_pair": 1e9 * min(seconds) / n**2,
+        "error": error,
+    }
+
+
+def clouds(n: int) -> dict[str, Any]:
+    """Return one row: float32 clouds in three dimensions, reg a tenth of the spread, to 1e-3."""
+    import resource
+
+    x, y = torch.rand(2, n, 3, generator=torch.Generator().manual_seed(0))
+    start = time.perf_counter()
+    r = so.solve(so.PointCloud(x, y), reg=0.3, tol=1e-3)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "case": "clouds",
+        "n": n,
+        "seconds": seconds,
+        "ns_per_pair": 1e9 * seconds / n**2,
+        "total_mb": peak / 1024,
+        "error": _error(r, x, y),
+    }
+
+
+def _error(r: so.Transport, x: torch.Tensor, y: torch.Tensor) -> float:
+    """Return the L1 error of both marginals in float64, a block of rows at a time."""
+    f, g, n = r.f.double(), r.g.double(), len(x)
+    weight = uniform(n, 0)[0]
+    off, columns = 0.0, torch.zeros(n, dtype=torch.float64)
+    for at in range(0, n, 500):
+        C = (x[at : at + 500, None].double() - y[None].double()).square().sum(-1)
+        P = torch.exp((f[at : at + 500, None] + g - C) / 0.3) * weight * weight
+        off += float((P.sum(1) - weight).abs().sum())
+        columns += P.sum(0)
+    return off + float((columns - weight).abs().sum())
+
+
+def apart(what: str, n: int) -> dict[str, Any]:
+    """Measure in a fresh process: its peak memory is its own."""
+    command = [sys.executable, __file__, "--one", what, str(n)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    row: dict[str, Any] = json.loads(out.stdout.splitlines()[-1])
+    print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+    return row
+
+
+def main() -> None:
+    """Run every size."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.one:
+        what, n = options.one
+        print(json.dumps({"matrix": matrix, "clouds": clouds}[what](int(n))))
+        return
+    rows = [apart("matrix", n) for n in SIZES] + [apart("clouds", n) for n in CLOUDS]
+    save("scale", rows)
+
+
+if __name__ == "__main__":
+    main()
