@@ -33,11 +33,12 @@ def problems() -> list[Problem]:
     kinds = [("points", 1000), ("random", 1000), ("points", 2000), ("wide", 10_000)]
     kinds += [("mixtures", 1000), ("euclidean", 1000), ("points", 100), ("random", 100)]
     kinds += [("digit", 8), ("digits", 1000), ("own costs", 1000), ("random", 2000)]
-    kinds += [("points", 4000), ("image", 64), ("random", 4000)]
+    kinds += [("points", 4000), ("image", 64)]
     found = [Problem(kind, n, reg) for kind, n in kinds for reg in REGS]
+    found += [Problem("random", 4000, reg) for reg in REGS[1:3]]
     found += [Problem("points", 1000, reg, w) for w in ("uniform", "zeros") for reg in REGS]
     for kind, n in (("points", 1000), ("random", 1000), ("digits", 1000)):
-        found += [Problem(kind, n, reg, dtype="float32") for reg in REGS]
+        found += [Problem(kind, n, reg, dtype="float32") for reg in REGS[:3]]
     for kind in ("flat logits", "peaked logits"):
         found += [Problem(kind, 50_000, reg) for reg in (own_reg(kind), own_reg(kind) / 10)]
     found += [Problem("scores", 7936, own_reg("scores"), dtype="float32")]
@@ -55,6 +56,9 @@ def entrants(problem: Problem) -> tuple[str, ...]:
         names = _LARGE_BROAD
     if problem in (Problem("points", 1000, problem.reg), Problem("random", 1000, 1e-2)):
         names = (*names, *_ONCE)
+    if problem.reg > 5e-4:
+        # where POT's kernel does not underflow it is always ahead of its log domain
+        names = tuple(name for name in names if name != "POT log")
     # the exact solver does not see reg
     return (*names, EXACT) if problem.reg == 1e-2 else names
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from cases import Case
 
 from .signature import Answer, Peer, Prepare, Run
@@ -17,7 +18,8 @@ def entrance(variant: str) -> Callable[[Case, float], Prepare]:
     def enter(case: Case, reg: float) -> Prepare:
         import jax  # pyright: ignore[reportMissingImports]
 
-        jax.config.update("jax_enable_x64", True)
+        # with it, float32 problems are given float64 constants, and Anderson's mixing fails
+        jax.config.update("jax_enable_x64", case.C.dtype == torch.float64)
         # problems of one shape are compiled once
         jax.config.update("jax_compilation_cache_dir", str(Path(tempfile.gettempdir(), "ott_jax")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
