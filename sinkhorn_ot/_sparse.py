@@ -67,7 +67,8 @@ class Narrow:
         values, columns, rows = [], [], []
         held = seen = 0
         for _, block in exponents:
-            s = block[0]
+            # of a transposed cost it is not
+            s = block[0].contiguous()
             live = s > (s.amax(-1, keepdim=True) + cut)
             at = live.view(-1).nonzero()[:, 0]
             row = at.div(m, rounding_mode="floor")

@@ -138,6 +138,9 @@ class Absorbed(Blocks):
         self._narrow: Narrow | None = None
         self._try_narrow = may_be_narrow(problem)
         self._fused = problem.shape[0] == 1 and math.isinf(problem.relax[0])
+        # single precision cannot hold every mass
+        mass = problem.a.sum(-1, keepdim=True)
+        self._mass = torch.where(mass > 0, mass, 1.0)
 
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move the rows, then sum the columns."""
@@ -167,12 +170,18 @@ class Absorbed(Blocks):
         if self._kernel is None:
             self._build(v)
         assert self._kernel is not None
-        kernel, a, b = self._kernel[0], p.a[0].to(self._store), p.b[0].to(self._store)
-        back, least = kernel.t(), torch.finfo(self._store).tiny
+        kernel, back = self._kernel[0], self._kernel[0].t()
+        a, b = ((w[0] / self._mass[0]).to(self._store) for w in (p.a, p.b))
         beta = (v[0] - self._v0[0]).exp_().to(self._store)
+        least = torch.finfo(self._store).tiny
+        low = torch.zeros_like(b, dtype=torch.bool)
         for _ in range(count):
-            weight = a / torch.mv(kernel, beta).clamp_(min=least)
-            beta = b / torch.mv(back, weight).clamp_(min=least)
+            s = torch.mv(back, a / torch.mv(kernel, beta).clamp_(min=least))
+            low |= s < TINY
+            beta = b / s.clamp_(min=least)
+        # a column that underflowed on the way has led the others astray
+        if bool((low & (p.b[0] > 0)).any()):
+            return v, 0
         return self._v0 + beta.to(v.dtype).log_(), count
 
     def _product(self, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -183,20 +192,21 @@ class Absorbed(Blocks):
             return self._product_fused(kernel[0], x[0])
         r = torch.bmm(kernel, x[:, :, None])[:, :, 0].to(beta.dtype)
         u = move_rows(self.problem, self.log_a, r.log() - self._u0)
-        weight = (u - self._u0).exp_().to(self._store)
-        return r, u, torch.bmm(weight[:, None, :], kernel)[:, 0].to(beta.dtype)
+        weight = ((u - self._u0).exp_() / self._mass).to(self._store)
+        s = torch.bmm(weight[:, None, :], kernel)[:, 0].to(beta.dtype)
+        return r, u, s * self._mass
 
     def _product_fused(self, kernel: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One problem with exact rows: both products over a block while it is in cache."""
         a = self.problem.a[0]
         s, sums, least = torch.zeros_like(x, dtype=a.dtype), [], torch.finfo(self._store).tiny
         step = max(1, (1 << 20) // (kernel.shape[1] * kernel.element_size()))
-        masses = torch.split(a.to(self._store), step)
+        masses = torch.split((a / self._mass[0]).to(self._store), step)
         for block, mass in zip(torch.split(kernel, step), masses, strict=True):
             sums.append(torch.mv(block, x).clamp_(min=least))
             s += torch.mv(block.t(), mass / sums[-1])
         r = torch.cat(sums).to(a.dtype)
-        return r[None], self._u0 + (a / r).log_(), s[None]
+        return r[None], self._u0 + (a / r).log_(), s[None] * self._mass
 
     def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
         """Return P^T diag(1 / P 1) P, or its product with x, by products with the kernel."""

@@ -130,9 +130,9 @@ class Stored:
 
 
 def plan(coupling: Coupling) -> Tensor:
-    """Return the plan of a coupling, (B, n, m), filled row block by row block."""
+    """Return the plan of a coupling, (B, n, m), in the caller's dtype, row block by row block."""
     p = coupling.problem
-    P = p.a.new_empty(p.shape)
+    P = p.a.new_empty(p.shape, dtype=p.dtype)
     for rows, C in blocks(p.cost, p.shape[0], p.work):
         P[:, rows] = coupling.block(rows, C)
     return P

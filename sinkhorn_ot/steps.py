@@ -44,13 +44,14 @@ def fixed(
     answers f / reg = phi.
     """
     p = sweep.problem
-    log_b = p.b.log()
+    log_b, given = p.b.log(), psi is not None
     if psi is None:
         psi = torch.zeros_like(p.b)
         if phi is not None:
             psi = move_columns(p, psi, sweep.log_sum_columns(phi + p.a.log()) + log_b, log_b)
     u, made = None, 0
-    if isinstance(sweep, Repeats):
+    # potentials that are given may be far from all that a kernel can hold
+    if isinstance(sweep, Repeats) and phi is None and not given:
         v, made = sweep.repeat(psi + log_b, n_iter - 1)
         psi = torch.where(log_b > -math.inf, v - log_b, psi)
     for _ in range(n_iter - made):

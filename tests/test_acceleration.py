@@ -1,5 +1,7 @@
 """Every way to step finds the same solution; the clever ones sooner, and none is lost."""
 
+import math
+
 import pytest
 import torch
 
@@ -125,3 +127,32 @@ def test_a_fixed_number_of_steps_made_at_once():
     torch.testing.assert_close(
         so.solve(p.cost, p.a, p.b, 0.1, n_iter=7).plan, P, atol=1e-14, rtol=0
     )
+
+
+def test_a_fixed_number_of_steps_from_far_away():
+    """Potentials that no kernel holds: the log domain does."""
+    p = testing.random(30, 40, 0.1)
+    g = torch.zeros(40, dtype=torch.float64)
+    g[::3], g[1::3] = 200.0, -200.0
+    v = g / 0.1 + p.b.log()
+    s = -p.cost / 0.1
+    for _ in range(5):
+        u = p.a.log() - torch.logsumexp(s + v, 1)
+        v = p.b.log() - torch.logsumexp(s + u[:, None], 0)
+    r = so.solve(p.cost, p.a, p.b, 0.1, n_iter=5, init=(None, g))
+    torch.testing.assert_close(r.plan, (s + u[:, None] + v).exp(), atol=1e-13, rtol=0)
+
+
+@pytest.mark.parametrize("mass", [1e-100, 1e-50, 1e-40, 1e100])
+@pytest.mark.parametrize("options", [{}, {"n_iter": 30}, {"method": "sinkhorn"}], ids=str)
+def test_single_precision_takes_any_mass(mass, options):
+    """A plan scales with its masses, also where single precision could not hold them."""
+    p = testing.random(30, 40, 0.1)
+    C = p.cost.float()
+    one = so.solve(C, p.a, p.b, 0.1, **options)
+    r = so.solve(C, mass * p.a, mass * p.b, 0.1, **options)
+    assert r.converged.all() or "n_iter" in options
+    # in double precision: the plan itself is given back in single
+    u, v = r.coupling.u[0] - math.log(mass), r.coupling.v[0]
+    plan = (u[:, None] + v - C.double() / 0.1).exp()
+    torch.testing.assert_close(plan, one.plan.double(), atol=1e-7, rtol=0)
