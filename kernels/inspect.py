@@ -214,7 +214,7 @@ def line(row: Row) -> str:
 
 def layout_line(*cells: object) -> str:
     """Return the cells in columns."""
-    widths = (13, 42, 7, 14, 5, 7, 7, 5, 7, 8)
+    widths = (15, 42, 7, 14, 5, 7, 7, 5, 7, 8)
     return " ".join(f"{cell!s:{w}}" for cell, w in zip(cells, widths, strict=True)).rstrip()
 
 
