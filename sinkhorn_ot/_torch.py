@@ -173,14 +173,16 @@ class Absorbed(Blocks):
         kernel, back = self._kernel[0], self._kernel[0].t()
         a, b = ((w[0] / self._mass[0]).to(self._store) for w in (p.a, p.b))
         beta = (v[0] - self._v0[0]).exp_().to(self._store)
-        least = torch.finfo(self._store).tiny
-        low = torch.zeros_like(b, dtype=torch.bool)
+        # rows and columns that carry nothing would be 0 / 0
+        some_empty = p.bounds.forbids or not self._all_weigh
+        least = torch.finfo(self._store).tiny if some_empty else 0.0
+        s = b
         for _ in range(count):
-            s = torch.mv(back, a / torch.mv(kernel, beta).clamp_(min=least))
-            low |= s < TINY
-            beta = b / s.clamp_(min=least)
-        # a column that underflowed on the way has led the others astray
-        if bool((low & (p.b[0] > 0)).any()):
+            r = torch.mv(kernel, beta)
+            s = torch.mv(back, a / (r.clamp_(min=least) if some_empty else r))
+            beta = b / (s.clamp(min=least) if some_empty else s)
+        # a column whose kernel is below what the format holds has led the others astray
+        if bool((~(s >= TINY) & (b > 0)).any()):
             return v, 0
         return self._v0 + beta.to(v.dtype).log_(), count
 
