@@ -137,6 +137,8 @@ class Absorbed(Blocks):
         self._kernel: Tensor | None = None
         self._narrow: Narrow | None = None
         self._try_narrow = may_be_narrow(problem)
+        # builds to come without a try, and after the next failure
+        self._wait, self._penalty = 0, 1
         self._fused = problem.shape[0] == 1 and math.isinf(problem.relax[0])
         # single precision cannot hold every mass
         mass = problem.a.sum(-1, keepdim=True)
@@ -250,14 +252,17 @@ class Absorbed(Blocks):
         """Exponentiate around minus the row maxima, then sweep."""
         p = self.problem
         self._narrow = None
-        if self._try_narrow:
+        self._wait -= 1
+        if self._try_narrow and self._wait < 0:
             exponents = ((rows, self._exponent(C, None, v)) for rows, C in self._tiles())
             self._narrow = Narrow.build(p, exponents, v)
             self._try_narrow = self._narrow is not None
         if self._narrow is not None and (answer := self._narrow.sweep(v)) is not None:
             self._kernel = self._spare = None
             return answer
-        self._narrow = None
+        if self._narrow is not None:
+            # some column lives on what was dropped, and may for some time
+            self._narrow, self._wait, self._penalty = None, self._penalty, 2 * self._penalty
         kernel = self._spare if self._spare is not None else v.new_empty(p.shape, dtype=self._store)
         base = torch.empty_like(p.a)
         low, high = (float(x) for x in torch.aminmax(v))

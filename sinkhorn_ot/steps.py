@@ -66,7 +66,7 @@ def answer(sweep: Sweep, u: Tensor, psi: Tensor, log_s: Tensor, log_b: Tensor) -
     """Return where a plain step moves the column potentials, after a sweep."""
     p = sweep.problem
     psi = move_columns(p, psi, log_s, log_b)
-    if math.inf in p.relax or 0 in p.relax:
+    if p.relax == (math.inf, math.inf) or 0 in p.relax:
         return psi
     return psi - level(p, u - p.a.log(), psi, sweep.total)[:, None]
 
@@ -84,7 +84,7 @@ def move_columns(p: Problem, psi: Tensor, log_s: Tensor, log_b: Tensor) -> Tenso
 
 
 def level(p: Problem, phi: Tensor, psi: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return the constant, (B,), that moved from psi to phi makes both relaxed masses agree.
+    """Return the constant, (B,), that moved from psi to phi makes both sides' masses agree.
 
     The plan depends on the sum of the potentials only, and the penalties fix its split: in closed
     form, where plain steps would need about rho / reg of them.

@@ -190,3 +190,20 @@ def test_beside_a_free_marginal_one_sweep_is_the_answer(rho, reg):
     r = so.solve(p.cost, p.a, p.b, reg, unbalanced=rho)
     assert r.converged
     assert int(r.n_iter) == 1
+
+
+@pytest.mark.parametrize("rho", [(None, 1e3), (1e3, None), (None, 3.0), (3.0, None)], ids=str)
+@pytest.mark.parametrize("ratio", [1.0, 1.3])
+def test_a_large_penalty_beside_an_exact_marginal(rho, ratio):
+    """The exact side decides the mass; the other's potential holds rho times its logarithm."""
+    p = testing.random(13, 18, 0.1)
+    r = so.solve(p.cost, p.a, ratio * p.b, 0.1, unbalanced=rho, tol=1e-10)
+    assert r.converged
+    assert int(r.n_iter) < 60
+    assert float(r.plan.sum()) == pytest.approx(1.0 if rho[0] is None else ratio, rel=1e-9)
+    # the conditions of an optimum, and no gap
+    first = p.a if rho[0] is None else p.a * (-r.f / rho[0]).exp()
+    second = ratio * p.b if rho[1] is None else ratio * p.b * (-r.g / rho[1]).exp()
+    torch.testing.assert_close(r.plan.sum(1), first, atol=1e-9, rtol=0)
+    torch.testing.assert_close(r.plan.sum(0), second, atol=1e-9, rtol=0)
+    assert float(r.gap) == pytest.approx(0, abs=1e-9)
