@@ -31,6 +31,8 @@ _SHARP = 0.01
 # error of the dual's counts, relative to N, and the sweeps that it may take
 _TOL = 3e-3
 _SWEEPS = 300
+# losses, in units of reg, beyond which a label is out of reach for a sample
+_REACH = 1e9
 # samples per label, and share of all samples, that the first prices are found with
 _SAMPLED = 20
 _SHARE = 0.1
@@ -217,8 +219,11 @@ class _Task:
 def _dual(S: Tensor, shares: Tensor, reg: float, start: Tensor | None, progress: bool) -> Tensor:
     """Return prices by entropic transport; how far it came costs repairs, and nothing else."""
     tilt = reg * shares.log()
+    losses = _losses(S)
+    # this far away is out of reach, and further would cost all others their digits
+    losses.masked_fill_((losses > _REACH * reg) & losses.isfinite(), _REACH * reg)
     found = solve(
-        _losses(S),
+        losses,
         b=shares,
         reg=reg,
         # a warm start is within the reach of accelerated sweeps, which are the cheaper ones

@@ -168,8 +168,12 @@ def _report(s: Solution, problem: Problem, method: str) -> Transport:
 
 
 def _honest(result: Transport, tol: float) -> Transport:
-    """Return the result with the error of its plan, where that may be more than the sweeps saw."""
-    if result.problem.work != torch.float64 or result.problem.resolution <= tol:
+    """Return the result with the error of its plan, where that may be more than the sweeps saw.
+
+    That is where rounding is coarse, and where potentials have drifted without an end in sight.
+    """
+    exact = result.problem.resolution <= tol and result.status is Status.CONVERGED
+    if result.problem.work != torch.float64 or exact:
         return result
     error = replace(result, measured=None).marginal_error.reshape(-1).double()
     statuses = [

@@ -281,3 +281,26 @@ def test_warm_start(mode):
 def test_progress_is_shown(capsys):
     so.balanced_labels(scores(500, 5, 3.0), progress=True)
     assert "repair" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("outlier", [1e9, 1e15, 1e30])
+def test_an_outlying_score_is_taken(outlier):
+    """The others are dealt as well as digits allow beside it, and the gap says how well."""
+    S = torch.randn(600, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    plain = so.balanced_labels(S)
+    S[7, 2] = outlier
+    found = so.balanced_labels(S)
+    assert found.labels[7] == 2
+    assert torch.equal(found.counts, plain.counts)
+    # the judge matches samples to places, without sample 7 and its place
+    cost = -S.repeat_interleave(100, 1).numpy()
+    cost[7, 200] = 0.0
+    keep = np.delete(np.arange(600), 7), np.delete(np.arange(600), 200)
+    rest = cost[np.ix_(*keep)]
+    best = -rest[linear_sum_assignment(rest)].sum()
+    others = torch.ones(600, dtype=torch.bool)
+    others[7] = False
+    own = S.gather(1, found.labels[:, None])[:, 0]
+    digits = 1e-9 + 100 * outlier * torch.finfo(torch.float64).eps
+    assert best - digits <= float(own[others].sum()) <= best + 1e-9
+    assert 0 <= float(found.gap) <= digits

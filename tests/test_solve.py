@@ -330,3 +330,16 @@ def test_penalties_may_be_an_array():
     p = testing.random(9, 7)
     r = so.solve(p.cost, p.a, p.b, 0.5, unbalanced=np.array([1.0, 2.0]))
     torch.testing.assert_close(r.plan, so.solve(p.cost, p.a, p.b, 0.5, unbalanced=(1.0, 2.0)).plan)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("method", ["auto", "sinkhorn", "newton"])
+def test_what_has_no_plan_is_told_with_the_error_of_its_plan(seed, method):
+    """Two rows share one small column: potentials drift, and the plan must own up to it."""
+    p = testing.random(6, 7, 0.01, seed=seed)
+    C = p.cost.clone()
+    C[:2, 1:] = math.inf
+    r = so.solve(C, p.a, p.b, 0.01, method=method, on_fail="ignore")
+    assert not r.converged
+    off = (r.plan.sum(1) - p.a).abs().sum() + (r.plan.sum(0) - p.b).abs().sum()
+    assert float(r.marginal_error) == pytest.approx(float(off), rel=1e-3)

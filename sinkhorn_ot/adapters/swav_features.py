@@ -124,7 +124,11 @@ def swav_codes_from_features(
     if options.get("mask") is not None:
         mask = rows_that_count(options["mask"], scores.shape, scores.device)
         options["mask"] = torch.cat([mask.new_ones(len(queue.features)), mask])
-    return swav_codes(torch.cat([queue.scores(C), scores]), last=len(z), **options)
+    last = options.pop("last", None)
+    last = len(z) if last is None else _check.count("last", last)
+    if last > len(z):
+        raise ValueError(f"last must be at most the batch, {len(z)}, got {last}")
+    return swav_codes(torch.cat([queue.scores(C), scores]), last=last, **options)
 
 
 # scores above which they are not stored: 256 MB
@@ -150,10 +154,10 @@ def _without_scores(z: Tensor, C: Tensor, queue: SwAVQueue | None, **options: An
     p, hard = _terms(z.new_empty((), dtype=torch.float32).expand(*z.shape[:-1], len(C)), **options)
     rows = z if queue is None else torch.cat([queue.features.to(z.dtype), z])
     with torch.autocast(z.device.type, enabled=False):
-        units = normalize(rows.float(), dim=-1).reshape(-1, *rows.shape[-2:])
+        units = _units(rows.float()).reshape(-1, *rows.shape[-2:])
         inv_eps = torch.full((len(units),), p.inv, device=z.device)
         codes: Tensor = torch.ops.sinkhorn_ot.feature_codes(
-            units, normalize(C.float(), dim=-1)[None], inv_eps, p.n_iter, p.last
+            units, _units(C.float())[None], inv_eps, p.n_iter, p.last
         )
     return read_out(codes.reshape(p.S.shape), p, hard)
 
@@ -207,4 +211,10 @@ def _cosines(z: Tensor, C: Tensor) -> Tensor:
     _check.same_device("prototypes", C, z.device, "features")
     dtype = torch.promote_types(at_least_single(z), C.dtype)
     with torch.autocast(z.device.type, enabled=False):
-        return normalize(z.to(dtype), dim=-1) @ normalize(C.to(dtype), dim=-1).mT
+        return _units(z.to(dtype)) @ _units(C.to(dtype)).mT
+
+
+def _units(x: Tensor) -> Tensor:
+    """Return vectors of length one, however long or short they were; zero stays zero."""
+    largest = x.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+    return normalize(x / largest, dim=-1)

@@ -349,3 +349,21 @@ def test_many_scores_are_not_stored_where_kernels_serve(with_queue, monkeypatch)
 def test_few_scores_are_stored():
     z, C = randn(9, 16), randn(10, 16)
     assert not swav_features._worth_it(z, C, None, {})
+
+
+def test_last_rows_of_the_batch_behind_a_queue():
+    z, C, queue = randn(8, 16), randn(10, 16, seed=1), full_queue(56)
+    every = so.swav_codes_from_features(z, C, queue)
+    last = so.swav_codes_from_features(z, C, queue, last=3)
+    torch.testing.assert_close(last, every[5:], atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="last must be at most the batch, 8, got 9"):
+        so.swav_codes_from_features(z, C, queue, last=9)
+
+
+@pytest.mark.parametrize("length", [1e-30, 1e-13, 1e18, 1e37])
+def test_features_of_any_length(length):
+    """Cosines do not see it, also where the square of a length leaves the format."""
+    z, C = randn(8, 16), randn(10, 16, seed=1)
+    Q = so.swav_codes_from_features(z, C)
+    scaled = so.swav_codes_from_features(length * z, C / length)
+    torch.testing.assert_close(scaled, Q, atol=1e-6, rtol=0)
