@@ -35,15 +35,19 @@ def main() -> None:
     if options.fresh:
         LINES.unlink(missing_ok=True)
     asked = [p for p in problems() if options.match in f"{p.name} reg {p.reg:g}"]
-    done = {key(line) for line in lines()}
+    done, left = {key(line) for line in lines()}, 0
     for k, problem in enumerate(asked):
         if time.monotonic() - start > 60 * options.minutes:
-            print(f"{len(asked) - k} problems are left: run again to go on")
-            return
+            left = len(asked) - k
+            print(f"{left} problems are left: run again to go on")
+            break
         if key(asdict(problem)) not in done:
             keep(problem, pose(context, problem), time.monotonic() - start)
     if not options.match:
         print("written to", save())
+        # what is left will need them
+        if not left:
+            LINES.unlink()
 
 
 def pose(context: Any, problem: Problem) -> dict[str, list[Row]]:
@@ -109,12 +113,11 @@ def key(line: Line) -> tuple[Any, ...]:
 
 
 def save() -> Path:
-    """Write everything that has been measured, one problem a line, and forget the lines."""
+    """Write everything that has been measured, one problem a line."""
     body = ",\n".join(json.dumps(line) for line in lines())
     told = json.dumps(machine() | versions())
     path = RESULTS / "grid.json"
     path.write_text(f'{{"machine": {told},\n"problems": [\n{body}\n]}}\n')
-    LINES.unlink()
     return path
 
 

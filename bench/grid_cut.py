@@ -48,7 +48,7 @@ def problems() -> list[Problem]:
 def entrants(problem: Problem) -> tuple[str, ...]:
     """Return who is asked beside this package."""
     if problem.batch:
-        return _BATCH
+        return _BATCH if problem.reg > 5e-3 else _BATCH[:1]
     if "logits" in problem.kind or problem.kind == "scores":
         return _LOGITS
     names = _SHARP if problem.reg < 5e-3 else _BROAD
@@ -68,4 +68,4 @@ def cap(kind: str, name: str, ours: float | None) -> float:
     if ours is None or name == EXACT:
         return _MOST
     times = _WIDE_TIMES if kind == "wide" else _TIMES
-    return min(max(_LEAST, times * ours), max(_MOST, 5 * ours))
+    return min(max(_LEAST, times * ours), max(_MOST, 2 * ours))
