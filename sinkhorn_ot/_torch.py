@@ -1,6 +1,6 @@
 """The portable implementation: kernels exponentiated once and swept as matrix-vector products.
 
-Two ways to hold the kernel, one file each would repeat their common ground:
+Two ways to hold the whole kernel, one file each would repeat their common ground:
 
 - `Absorbed` stores `exp(u0 + v0 - C / reg)` per problem and sweeps by two products over row blocks
   that fit in cache, so that the kernel is read once. When a potential drifts away from `u0, v0` it

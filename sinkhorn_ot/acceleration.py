@@ -55,6 +55,10 @@ class Acceleration(Protocol):
         ...
 
 
+# how many times the residual an extrapolation may go
+_FARTHEST = 1e6
+
+
 def pick(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """Return `yes` for the problems in `mask` (B,), else `no`; both (B,) or (B, m).
 
@@ -120,7 +124,9 @@ class _AndersonSteps:
         self._options, self._weight = options, weight
         batch, m = weight.shape
         # differences of past potentials and of past residuals, oldest overwritten first
-        self._dx = weight.new_empty(options.memory, batch, m)
+        # more of them than dimensions have combinations to spare
+        self._memory = min(options.memory, max(1, m - 1))
+        self._dx = weight.new_empty(self._memory, batch, m)
         self._dr = torch.empty_like(self._dx)
         self._count = 0
         self._last: tuple[Tensor, Tensor] | None = None
@@ -131,6 +137,10 @@ class _AndersonSteps:
         self._penalty = torch.full_like(self._best, options.wait)
 
     def __call__(self, at: Iterate) -> Tensor:
+        if at.sweep.problem.relax == (math.inf, math.inf):
+            # a constant changes nothing, so nothing keeps a combination from making it huge
+            centre = (self._weight * at.residual).sum(-1, keepdim=True)
+            at = at._replace(residual=at.residual - centre)
         failed = ~(at.error <= self._options.growth * self._best) & (self._waiting <= 0)
         better = at.error < self._best
         self._best = torch.minimum(at.error, self._best)
@@ -141,14 +151,22 @@ class _AndersonSteps:
         self._waiting = pick(failed, self._penalty, self._waiting - 1)
         self._penalty = pick(failed, 2 * self._penalty, self._penalty)
         self._remember(psi, residual, failed)
-        patient = (self._waiting > 0) | (at.error > self._options.begin)
-        used = min(self._count, self._options.memory)
-        every, some = _all_any(patient)
-        if every or used == 0:
-            return self._fallen_back(at._replace(psi=psi, residual=residual))
+        used = min(self._count, self._memory)
         dx, dr = self._dx[:used].transpose(0, 1), self._dr[:used].transpose(0, 1)
+        # residuals that do not change say where to go and not how far: gather speed there
+        reach = residual.abs().amax(-1)
+        changed = dr.abs().amax((1, 2)) if used else torch.zeros_like(reach)
+        patient = (self._waiting > 0) | (at.error > self._options.begin)
+        patient |= changed <= reach / _FARTHEST
+        if used == 0 or _all_any(patient)[0]:
+            return self._fallen_back(at._replace(psi=psi, residual=residual))
         mix = self._combination(dr, residual)[:, None, :]
         best = psi + residual - (torch.matmul(mix, dx) + torch.matmul(mix, dr))[:, 0]
+        # parts that no allowed pair joins have a constant each
+        patient |= (best - psi).abs().amax(-1) > _FARTHEST * reach
+        every, some = _all_any(patient)
+        if every:
+            return self._fallen_back(at._replace(psi=psi, residual=residual))
         if not some:
             # its momentum would be stale when it is needed next
             self._fallback = None
@@ -163,7 +181,7 @@ class _AndersonSteps:
     def _remember(self, psi: Tensor, residual: Tensor, failed: Tensor) -> None:
         """Keep the differences from the step before; of problems that failed, keep none."""
         if self._last is not None:
-            slot = self._count % self._options.memory
+            slot = self._count % self._memory
             torch.sub(psi, self._last[0], out=self._dx[slot])
             torch.sub(residual, self._last[1], out=self._dr[slot])
             self._count += 1

@@ -20,7 +20,7 @@ from .sweep import Repeats, Sweep
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback is told after every sweep.
+    """What a callback is told at every look at the error: each sweep, or as `check_every` says.
 
     Attributes:
         n_iter: Sweeps so far.
@@ -127,6 +127,8 @@ class Sinkhorn:
 
 # what plain steps made at once may leave of the error for more of them to follow
 _EASY = 0.1
+
+
 class Look:
     """Reads the largest error of a batch now and then, without making an accelerator wait.
 

@@ -172,8 +172,12 @@ def _honest(result: Transport, tol: float) -> Transport:
 
     That is where rounding is coarse, and where potentials have drifted without an end in sight.
     """
-    exact = result.problem.resolution <= tol and result.status is Status.CONVERGED
-    if result.problem.work != torch.float64 or exact:
+    p = result.problem
+    if p.work != torch.float64:
+        return result
+    drifted = torch.finfo(p.work).eps * max(_largest(t) for t in result.coupling.potentials)
+    rounding = max(p.resolution, drifted / float(p.reg.min()))
+    if rounding <= tol and result.status is Status.CONVERGED:
         return result
     error = replace(result, measured=None).marginal_error.reshape(-1).double()
     statuses = [
@@ -181,6 +185,10 @@ def _honest(result: Transport, tol: float) -> Transport:
         for status, off in zip(result.statuses, error.tolist(), strict=True)
     ]
     return replace(result, measured=error, statuses=statuses)
+
+
+def _largest(t: Tensor) -> float:
+    return float(t.abs().amax())
 
 
 def _on_cpu(cost: Any) -> bool:

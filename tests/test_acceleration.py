@@ -156,3 +156,30 @@ def test_single_precision_takes_any_mass(mass, options):
     u, v = r.coupling.u[0] - math.log(mass), r.coupling.v[0]
     plan = (u[:, None] + v - C.double() / 0.1).exp()
     torch.testing.assert_close(plan, one.plan.double(), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize(("n", "m"), [(5, 2), (5, 3), (40, 3), (7, 4), (9, 9)])
+@pytest.mark.parametrize("acceleration", [so.Anderson(), so.Switch()])
+def test_few_columns_do_not_run_away(n, m, acceleration):
+    """With fewer columns than differences a combination is free to add any constant."""
+    drawn = [testing.random(n, m, seed=seed, zeros=seed % 2 == 0) for seed in range(60)]
+    C, a, b = (torch.stack([getattr(p, name) for p in drawn]) for name in ("cost", "a", "b"))
+    method = so.Sinkhorn(acceleration, anneal=None, ahead=0)
+    for reg in (0.3, 0.03, 0.003):
+        r = so.solve(C, a, b, reg, method=method, tol=1e-10)
+        assert r.converged.all()
+        assert float(r.g.abs().max()) < 1e3
+        off = (r.plan.sum(2) - a).abs().sum(1) + (r.plan.sum(1) - b).abs().sum(1)
+        assert float(off.max()) < 2e-10
+
+
+def test_parts_that_nothing_joins_do_not_run_away():
+    """Two problems in one matrix have two free constants."""
+    p, q = testing.random(4, 3, seed=1), testing.random(5, 2, seed=2)
+    C = torch.full((9, 5), torch.inf, dtype=torch.float64)
+    C[:4, :3], C[4:, 3:] = p.cost, q.cost
+    a, b = torch.cat([p.a, q.a]) / 2, torch.cat([p.b, q.b]) / 2
+    r = so.solve(C, a, b, 0.05, method=so.Sinkhorn(so.Anderson(), anneal=None, ahead=0), tol=1e-10)
+    assert r.converged
+    torch.testing.assert_close(2 * r.plan[:4, :3], so.solve(p.cost, p.a, p.b, 0.05, tol=1e-12).plan)
+    assert float(r.g.abs().max()) < 1e6

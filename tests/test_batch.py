@@ -143,15 +143,13 @@ def impossible() -> torch.Tensor:
     return C
 
 
-@pytest.mark.parametrize(
-    ("acceleration", "last", "patience"), [(so.Plain(), 0.03, 15), (so.Anderson(), 0.01, 60)]
-)
-def test_one_lost_problem_does_not_end_the_others(acceleration, last, patience):
+@pytest.mark.parametrize("acceleration", [so.Plain(), so.Anderson()])
+def test_one_lost_problem_does_not_end_the_others(acceleration):
     """What cannot be solved is given up alone; slow ones go on long after."""
     slow = testing.random(4, 4, seed=3).cost
-    reg = torch.tensor([1.0, 1.0, last], dtype=torch.float64)
+    reg = torch.tensor([1.0, 1.0, 0.03], dtype=torch.float64)
     C = torch.stack([impossible(), testing.random(4, 4, seed=2).cost, slow])
-    method = so.Sinkhorn(acceleration, anneal=None, patience=patience)
+    method = so.Sinkhorn(acceleration, anneal=None, patience=15)
     r = so.solve(C, reg=reg, method=method, on_fail="ignore")
     assert r.converged.tolist() == [False, True, True]
     assert r.statuses[0] is so.Status.STALLED
