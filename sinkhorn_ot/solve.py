@@ -104,7 +104,7 @@ def solve(  # noqa: PLR0913
         with watch(progress, callback, tol, max_iter) as told:
             limits = {"tol": tol, "max_iter": max_iter, "callback": told}
             found, name = _solved(problem, method, start, limits)
-        result = _honest(_report(found, problem, name), tol)
+        result = _honest(_report(found, problem, name), found, tol)
     return _told(result, on_fail)
 
 
@@ -167,7 +167,7 @@ def _report(s: Solution, problem: Problem, method: str) -> Transport:
     return Transport(problem, coupling, method, s.status, s.n_iter, s.error)
 
 
-def _honest(result: Transport, tol: float) -> Transport:
+def _honest(result: Transport, found: Solution, tol: float) -> Transport:
     """Return the result with the error of its plan, where that may be more than the sweeps saw.
 
     That is where rounding is coarse, and where potentials have drifted without an end in sight.
@@ -175,9 +175,8 @@ def _honest(result: Transport, tol: float) -> Transport:
     p = result.problem
     if p.work != torch.float64:
         return result
-    drifted = torch.finfo(p.work).eps * max(_largest(t) for t in result.coupling.potentials)
-    rounding = max(p.resolution, drifted / float(p.reg.min()))
-    if rounding <= tol and result.status is Status.CONVERGED:
+    drifted = torch.finfo(p.work).eps * max(_largest(found.u), _largest(found.v))
+    if max(p.resolution, drifted) <= tol and result.status is Status.CONVERGED:
         return result
     error = replace(result, measured=None).marginal_error.reshape(-1).double()
     statuses = [
@@ -188,7 +187,8 @@ def _honest(result: Transport, tol: float) -> Transport:
 
 
 def _largest(t: Tensor) -> float:
-    return float(t.abs().amax())
+    """Return the largest size of a potential; points without weight have none."""
+    return float(t.masked_fill(t == -math.inf, 0.0).abs().amax())
 
 
 def _on_cpu(cost: Any) -> bool:
