@@ -10,7 +10,7 @@ import torch
 
 
 _START = """
-import datetime, sys, warnings
+import datetime, os, sys, warnings
 import torch
 import torch.distributed as dist
 import sinkhorn_ot as so
@@ -35,7 +35,14 @@ def refused(call):
 """
 _END = """
 torch.save(said, f"{store}.{rank}")
-dist.destroy_process_group()
+try:
+    # who leaves early cuts the others off
+    dist.barrier()
+except RuntimeError:
+    # a group that has lost a rank cannot meet
+    pass
+# nor be taken down in order: its threads may still run, and end the process with an error
+os._exit(0)
 """
 
 

@@ -83,6 +83,8 @@ def main() -> None:
             "SwAV features": judge.features(network.backbone, data),
         }
         judge.show(data, found, options.out)
+    # who leaves early cuts the others off
+    dist.barrier()
     dist.destroy_process_group()
 
 
