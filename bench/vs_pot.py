@@ -11,12 +11,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import ot
 import torch
 from cases import Case, digit_histograms
 from cases import dense as dense_case
 from measure import in_turn, marginal_error, save
+from peers import pot
 
 import sinkhorn_ot as so
 
@@ -26,42 +25,20 @@ KINDS = ("points", "random")
 GRID = [(kind, n, reg) for n in (1000, 2000, 4000) for kind in KINDS for reg in (1e-1, 1e-2, 1e-3)]
 
 
-def pot_to(case: Case, reg: float, error: float) -> tuple[Callable[[], np.ndarray], float]:
+def pot_to(case: Case, reg: float, error: float) -> tuple[Callable[[], Any], float]:
     """Return POT's Sinkhorn at the loosest threshold whose plan is measured within `error`.
 
     POT stops on the L2 error of one marginal, so the threshold that reaches an L1 error is found
     by trying, outside the clock.
     """
-    a, b, C = case.a.numpy(), case.b.numpy(), case.C.numpy()
-
-    def run(stop: float) -> np.ndarray:
-        return np.asarray(ot.sinkhorn(a, b, C, reg, numItermax=100_000, stopThr=stop, warn=False))
-
-    reached = float("inf")
-    for stop in (error, error / 3, error / 10, error / 30, error / 100, error / 1000):
-        reached = marginal_error(run(stop), case.a, case.b)
+    prepare, run, reached = pot.in_numpy("sinkhorn")(case, reg), None, math.inf
+    for part in (1, 3, 10, 30, 100, 1000):
+        run = prepare(error / part)
+        reached = marginal_error(run().plan, case.a, case.b)
         if reached <= error:
             break
-    return lambda: run(stop), reached
-
-
-def pot_loop(case: Case, reg: float, stop: float) -> Callable[[], list[np.ndarray]]:
-    """Return a loop of POT's Sinkhorn over a batch, each problem stripped of its zero weights."""
-    C = case.C.numpy()
-
-    def run() -> list[np.ndarray]:
-        plans = []
-        for a, b in zip(case.a.numpy(), case.b.numpy(), strict=True):
-            rows, columns = a > 0, b > 0
-            part = C[np.ix_(rows, columns)]
-            P = np.zeros_like(C)
-            P[np.ix_(rows, columns)] = ot.sinkhorn(
-                a[rows], b[columns], part, reg, numItermax=100_000, stopThr=stop, warn=False
-            )
-            plans.append(P)
-        return plans
-
-    return run
+    assert run is not None
+    return run, reached
 
 
 def dense(kind: str, n: int, reg: float, runs: int) -> dict[str, Any]:
@@ -80,14 +57,14 @@ def dense(kind: str, n: int, reg: float, runs: int) -> dict[str, Any]:
 def digits(reg: float, runs: int) -> dict[str, Any]:
     """Return one row: 1000 digit histograms of 64 bins with a shared cost."""
     case = digit_histograms(1000)
-    peer = pot_loop(case, reg, ERROR / 10)
+    peer = pot.loop(case, reg)(ERROR / 10)
 
     def ours() -> so.Transport:
         return so.solve(case.C, case.a, case.b, reg, tol=0.9 * ERROR)
 
     pair = in_turn(ours, peer, runs)
     error = marginal_error(ours().plan, case.a, case.b)
-    return row("1000 digits 64x64", reg, pair, error, marginal_error(peer(), case.a, case.b))
+    return row("1000 digits 64x64", reg, pair, error, marginal_error(peer().plan, case.a, case.b))
 
 
 def row(name: str, reg: float, pair: Any, error: float, peer_error: float) -> dict[str, Any]:

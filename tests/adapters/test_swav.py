@@ -388,3 +388,20 @@ def test_bad_input_is_refused(name):
     arguments, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         so.swav_codes(**{"scores": cosines(8, 5)} | arguments)
+
+
+def test_what_one_mass_per_rank_costs():
+    """The figure of docs/adapters.md: ranks of 64 and 32 samples, each given half of the mass."""
+    generator = torch.Generator().manual_seed(0)
+    z, c = (
+        torch.nn.functional.normalize(torch.randn(k, 128, generator=generator).double(), dim=1)
+        for k in (96, 300)
+    )
+    S = z @ c.T
+    share = torch.cat([torch.full((64,), 1 / 128), torch.full((32,), 1 / 64)]).double()[:, None]
+    Q = torch.exp(S / 0.05)
+    for _ in range(3):
+        Q = Q / Q.sum(0) / 300
+        Q = Q / Q.sum(1, keepdim=True) * share
+    off = (Q / share - so.swav_codes(S)).abs().sum(1) / 2
+    assert float(off.mean()) == pytest.approx(0.04, abs=0.005)
