@@ -175,7 +175,8 @@ def _honest(result: Transport, found: Solution, tol: float) -> Transport:
     p = result.problem
     if p.work != torch.float64:
         return result
-    drifted = torch.finfo(p.work).eps * max(_largest(found.u), _largest(found.v))
+    # both potentials of a pair are rounded, and a row has many pairs
+    drifted = 10 * torch.finfo(p.work).eps * max(_largest(found.u), _largest(found.v))
     if max(p.resolution, drifted) <= tol and result.status is Status.CONVERGED:
         return result
     error = replace(result, measured=None).marginal_error.reshape(-1).double()

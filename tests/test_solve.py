@@ -343,3 +343,15 @@ def test_what_has_no_plan_is_told_with_the_error_of_its_plan(seed, method):
     assert not r.converged
     off = (r.plan.sum(1) - p.a).abs().sum() + (r.plan.sum(0) - p.b).abs().sum()
     assert float(r.marginal_error) == pytest.approx(float(off), rel=1e-3)
+
+
+@pytest.mark.parametrize("constant", [0.0, 1e8, 1e12])
+def test_the_error_is_that_of_the_plan_where_potentials_have_drifted(constant):
+    """A constant changes no plan, but takes the digits of the potentials that make one."""
+    p = testing.random(13, 18, 0.1)
+    g = torch.full((18,), constant, dtype=torch.float64)
+    tol = max(1e-10, 1e-14 * constant)
+    r = so.solve(p.cost, p.a, p.b, 0.1, init=(None, g), tol=tol, on_fail="ignore")
+    off = (r.plan.sum(1) - p.a).abs().sum() + (r.plan.sum(0) - p.b).abs().sum()
+    assert float(r.marginal_error) == pytest.approx(float(off), rel=1e-2, abs=1e-12)
+    assert bool(r.converged) == (float(off) <= tol)
