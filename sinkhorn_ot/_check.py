@@ -130,15 +130,20 @@ def _index(at: tuple[int, ...]) -> str:
 
 def finite(name: str, x: Tensor) -> Tensor:
     """Require every entry to be finite."""
+    _finite_range(name, x)
+    return x
+
+
+def _finite_range(name: str, x: Tensor) -> tuple[float, float]:
     low, high = (float(t) for t in torch.aminmax(x))
     if not (math.isfinite(low) and math.isfinite(high)):
         refuse(name, "be finite", x, ~torch.isfinite(x))
-    return x
+    return low, high
 
 
 def weights(name: str, x: Tensor) -> Tensor:
     """Require finite, non-negative weights whose last dimension has some mass, not too much."""
-    low, high = (float(t) for t in torch.aminmax(finite(name, x)))
+    low, high = _finite_range(name, x)
     if low < 0:
         refuse(name, "be non-negative", x, x < 0)
     # a positive weight everywhere leaves nobody empty

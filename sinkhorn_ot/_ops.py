@@ -80,9 +80,7 @@ def _cost(x: Tensor, y: Tensor, metric: str) -> Tensor:
     return -(x @ y.mT)
 
 
-def _eager_sweep(
-    E: Tensor, v: Tensor, a: Tensor, kappa: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _eager_sweep(E: Tensor, v: Tensor, a: Tensor, kappa: Tensor | None) -> tuple[Tensor, Tensor]:
     log_sum = torch.logsumexp(E + v[:, None, :], -1)
     if kappa is not None:
         log_sum = torch.where(kappa[:, None] > 0, kappa[:, None] * log_sum, 0.0)

@@ -89,9 +89,7 @@ def reduced(x: Tensor, group: Group, op: Any = dist.ReduceOp.SUM) -> Tensor:
     return out
 
 
-def everywhere(
-    group: Group, act: Callable[[], T], tell: Callable[[T], Any]
-) -> tuple[T, list[Any]]:
+def everywhere(group: Group, act: Callable[[], T], tell: Callable[[T], Any]) -> tuple[T, list[Any]]:
     """Act on every rank; what one raises, all raise.
 
     Args:

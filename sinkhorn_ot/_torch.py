@@ -13,6 +13,7 @@ Exponents are formed in float64; only the stored kernel may be float32.
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -34,12 +35,19 @@ _NEGLIGIBLE = {torch.float64: 1e-150, torch.float32: 1e-18}
 class Blocks:
     """What the three have in common: log-domain passes over row blocks."""
 
-    def __init__(self, problem: Problem, log_a: Tensor | None = None) -> None:
+    def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.log_a = problem.a.log() if log_a is None else log_a
-        self._scale = (-1.0 / problem.reg)[:, None, None]
         single = problem.shape[0] == 1 and problem.a.device.type == "cpu"
         self._alpha = 1.0 / float(problem.reg[0]) if single else None
+
+    @cached_property
+    def log_a(self) -> Tensor:
+        """Logarithm of the row weights, (B, n)."""
+        return self.problem.a.log()
+
+    @cached_property
+    def _scale(self) -> Tensor:
+        return (-1.0 / self.problem.reg)[:, None, None]
 
     def _tiles(self, entries: int = _TILE) -> Iterator[Block]:
         batch, _, m = self.problem.shape

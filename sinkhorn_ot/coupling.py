@@ -66,16 +66,16 @@ class Entropic:
     @cached_property
     def _potentials(self) -> tuple[Tensor, Tensor]:
         p = self.problem
-        kappa_a, kappa_b = elasticity(p)
-        phi, psi = self.u - p.a.log(), self.v - p.b.log()
-        if bool((p.a == 0).any()):
-            answer = -kappa_a[:, None] * self.sweep.log_sum_rows(self.v)
+        log_a, log_b, reg = p.a.log(), p.b.log(), p.reg[:, None]
+        phi, psi = self.u - log_a, self.v - log_b
+        if bool((log_a == -math.inf).any()):
+            answer = -elasticity(p)[0][:, None] * self.sweep.log_sum_rows(self.v)
             phi = torch.where(p.a > 0, phi, answer)
-        if bool((p.b == 0).any()):
-            answer = -kappa_b[:, None] * self.sweep.log_sum_columns(self.u)
+        if bool((log_b == -math.inf).any()):
+            answer = -elasticity(p)[1][:, None] * self.sweep.log_sum_columns(self.u)
             psi = torch.where(p.b > 0, psi, answer)
         # a point that no pair allows has no answer and carries nothing: any number will do
-        f, g = (t.masked_fill(t.isinf(), 0.0) * p.reg[:, None] for t in (phi, psi))
+        f, g = (t.masked_fill(t.isinf(), 0.0).mul_(reg) for t in (phi, psi))
         return f, g
 
     def block(self, rows: Index, C: Tensor) -> Tensor:
@@ -132,9 +132,14 @@ class Stored:
 def plan(coupling: Coupling) -> Tensor:
     """Return the plan of a coupling, (B, n, m), in the caller's dtype, row block by row block."""
     p = coupling.problem
-    P = p.a.new_empty(p.shape, dtype=p.dtype)
+    P: Tensor | None = None
     for rows, C in blocks(p.cost, p.shape[0], p.work):
-        P[:, rows] = coupling.block(rows, C)
+        block = coupling.block(rows, C).to(p.dtype)
+        if isinstance(rows, slice) and block.shape[1] == p.shape[1]:
+            return block
+        P = p.a.new_empty(p.shape, dtype=p.dtype) if P is None else P
+        P[:, rows] = block
+    assert P is not None
     return P
 
 

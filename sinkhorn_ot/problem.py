@@ -145,9 +145,7 @@ def relaxation(unbalanced: Any) -> Relax:
     pair = unbalanced if isinstance(unbalanced, (tuple, list)) else (unbalanced, unbalanced)
     if len(pair) != 2:
         raise ValueError(f"unbalanced must be one penalty or two, got {unbalanced!r}")
-    first, second = (
-        math.inf if rho is None else _check.number("unbalanced", rho) for rho in pair
-    )
+    first, second = (math.inf if rho is None else _check.number("unbalanced", rho) for rho in pair)
     for rho in (first, second):
         if not rho >= 0:
             raise ValueError(f"unbalanced must be at least zero, or None for exact, got {rho!r}")
@@ -191,15 +189,15 @@ def _regularisation(reg: Any, batch: torch.Size, device: torch.device, values: b
 def _equal_mass(a: Tensor, b: Tensor, rtol: float) -> Tensor:
     """Require one total mass; return `b` scaled to match to the last digit."""
     mass_a, mass_b = a.sum(-1), b.sum(-1)
-    off = (mass_a - mass_b).abs() > rtol * torch.maximum(mass_a, mass_b)
-    if rtol < math.inf and bool(off.any()):
+    ratio = mass_a / mass_b
+    if rtol < math.inf and bool((off := (ratio - 1).abs() > rtol).any()):
         k = _check.first_index(off)
         where = f" in problem {k[0]}" if a.shape[0] > 1 else ""
         raise ValueError(
             f"a and b must have the same total mass, got {float(mass_a[k]):.9g} and "
             f"{float(mass_b[k]):.9g}{where}: normalise them, or relax a marginal (unbalanced=)"
         )
-    return b * (mass_a / mass_b)[:, None]
+    return b * ratio[:, None]
 
 
 def _resolved(p: Problem) -> None:

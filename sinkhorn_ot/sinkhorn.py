@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from .anneal import Anneal
 from .problem import Problem
 from .status import Status
 from .steps import Solution, answer, column_error
-from .sweep import Repeats, Sweep
+from .sweep import Sweep
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,12 @@ class Sinkhorn:
         patience: Sweeps without progress after which a problem counts as stalled.
         check_every: Sweeps between two looks at the error; None means every sweep on a CPU and
             every tenth on an accelerator, where the host reads each look one look late.
-        ahead: Plain sweeps made at once, without a look, on small problems of a CPU, while they
-            leave a tenth of the error or less; 0 for none. With a callback there are none.
     """
 
     acceleration: Acceleration = field(default_factory=Anderson)
     anneal: Anneal | None = field(default_factory=Anneal)
     patience: int = 1000
     check_every: int | None = None
-    ahead: int = 10
 
     def __post_init__(self) -> None:
         if not callable(getattr(self.acceleration, "start", None)):
@@ -71,7 +68,6 @@ class Sinkhorn:
         _check.count("patience", self.patience)
         if self.check_every is not None:
             _check.count("check_every", self.check_every)
-        _check.count("ahead", self.ahead, at_least=0)
 
     @property
     def name(self) -> str:
@@ -103,8 +99,6 @@ class Sinkhorn:
         # beside a free marginal the first sweep is the answer
         if self.anneal and psi is None and math.isfinite(spread) and 0 not in p.relax:
             factors = self.anneal.stages(spread, float(p.reg.min()))
-        # a warm start may be there already
-        options = self if psi is None else replace(self, ahead=0)
         psi = torch.zeros_like(p.b) if psi is None else psi
         used, stopped = 0, False
         # every stage takes a sweep, and the last one must have its own
@@ -112,7 +106,7 @@ class Sinkhorn:
         for stage, (factor, after) in enumerate(itertools.pairwise(factors), 1):
             assert self.anneal is not None
             left = max_iter - (len(factors) - stage)
-            run = _Run(options, sweep.at(p.reg * factor), psi, used, callback, factor)
+            run = _Run(self, sweep.at(p.reg * factor), psi, used, callback, factor)
             run.until(self.anneal.tol, min(left, used + self.anneal.max_iter))
             used = run.n_iter
             # potentials keep their units while reg shrinks
@@ -120,13 +114,9 @@ class Sinkhorn:
             if stopped := run.stopped:
                 psi = psi * after
                 break
-        run = _Run(options, sweep.at(p.reg) if used else sweep, psi, used, callback)
+        run = _Run(self, sweep.at(p.reg) if used else sweep, psi, used, callback)
         run.stopped = stopped
         return run.until(tol, max_iter).solution(p)
-
-
-# what plain steps made at once may leave of the error for more of them to follow
-_EASY = 0.1
 
 
 class Look:
@@ -187,12 +177,9 @@ class _Run:
         self._status, self._why = [Status.MAX_ITER] * p.shape[0], Status.MAX_ITER
         # the least that the largest error has been, and when
         self._best, self._since = math.inf, n_iter
-        # the error before some steps were made at once; 0 where none are
-        self._ahead_of = math.inf if callback is None else 0.0
 
     def until(self, tol: float, max_iter: int) -> "_Run":
         """Sweep until every problem is within `tol`, or no more may or can be done."""
-        self._run_ahead(max_iter)
         while len(self._at):
             p = self._sweep.problem
             self._u, log_s = self._sweep.sweep(self._u, self._psi + self._log_b)
@@ -203,29 +190,12 @@ class _Run:
             if ended is not None and bool(ended.all()):
                 self._record(slice(None), self._psi, error, tol)
                 break
-            # once they do not pay, they never will
-            easy = worst is not None and worst < _EASY * self._ahead_of
-            self._ahead_of = worst if worst is not None and easy else 0.0
-            if easy and self._run_ahead(max_iter):
-                continue
             psi = self._psi
             residual = answer(self._sweep, self._u, psi, log_s, self._log_b) - psi
             self._psi = self._steps(Iterate(psi, residual, error, self._u, self._sweep))
             if ended is not None:
                 self._retire(ended, psi, error, tol)
         return self
-
-    def _run_ahead(self, max_iter: int) -> bool:
-        """Make some plain steps at once, where they cost next to nothing and nobody counts them."""
-        if self._ahead_of and isinstance(self._sweep, Repeats):
-            count = max(0, min(self._options.ahead, max_iter - self.n_iter - 1))
-            v, made = self._sweep.repeat(self._psi + self._log_b, count)
-            if made:
-                self._psi = torch.where(self._log_b > -math.inf, v - self._log_b, self._psi)
-                self.n_iter += made
-                return True
-        self._ahead_of = 0.0
-        return False
 
     def _ended(self, worst: float, error: Tensor, tol: float, max_iter: int) -> Tensor | None:
         """Say which problems end here, (B,); None if none can have."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import _check
+from ._small import small
 from .automatic import METHODS, automatic
 from .backends import choose, passes, whole
 from .cost import within
@@ -118,8 +119,17 @@ def _solved(
     flip = _flipped(problem, *start)
     posed, psi = (problem.transposed(), start[0]) if flip else (problem, start[1])
     solver = _solver(method, posed)
-    found = solver(choose(posed, limits["tol"]), psi=psi, **limits)
-    return replace(found, u=found.v, v=found.u) if flip else found, solver.name
+    one_by_one = method == "auto" and (posed.shape[0] == 1 or solver is METHODS["newton"])
+    answer = small(posed, psi=psi, **limits) if one_by_one else None
+    if answer is None:
+        found, name = solver(choose(posed, limits["tol"]), psi=psi, **limits), solver.name
+    else:
+        found, name = answer
+    if answer and (left := [k for k, s in enumerate(found.status) if s is not Status.CONVERGED]):
+        at = torch.tensor(left)
+        rest, psi = posed.select(at), None if psi is None else psi[at]
+        found = found.put(at, solver(choose(rest, limits["tol"]), psi=psi, **limits))
+    return replace(found, u=found.v, v=found.u) if flip else found, name
 
 
 def _flipped(problem: Problem, phi: Tensor | None, psi: Tensor | None) -> bool:
@@ -189,7 +199,10 @@ def _honest(result: Transport, found: Solution, tol: float) -> Transport:
 
 def _largest(t: Tensor) -> float:
     """Return the largest size of a potential; points without weight have none."""
-    return float(t.masked_fill(t == -math.inf, 0.0).abs().amax())
+    low, high = (float(x) for x in torch.aminmax(t))
+    if low == -math.inf:
+        low = float(t.masked_fill(t == -math.inf, 0.0).amin())
+    return max(-low, high)
 
 
 def _on_cpu(cost: Any) -> bool:

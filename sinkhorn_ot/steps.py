@@ -34,6 +34,18 @@ class Solution:
     n_iter: Tensor
     status: list[Status]
 
+    def put(self, index: Tensor, other: "Solution") -> "Solution":
+        """Return this solution with that of the problems at `index` replaced."""
+        pairs = ((self.u, other.u), (self.v, other.v), (self.n_iter, other.n_iter))
+        u, v, n_iter = (mine.index_copy(0, index, theirs) for mine, theirs in pairs)
+        error = None
+        if self.error is not None and other.error is not None:
+            error = self.error.index_copy(0, index, other.error)
+        status = list(self.status)
+        for k, s in zip(index.tolist(), other.status, strict=True):
+            status[k] = s
+        return Solution(u, v, error, n_iter, status)
+
 
 def fixed(
     sweep: Sweep, n_iter: int, phi: Tensor | None = None, psi: Tensor | None = None

@@ -102,9 +102,7 @@ class Streamed:
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Return rows start:stop, by a pass over all of them."""
-        out = torch.empty(
-            (*self.batch_shape, *self.shape), dtype=self.dtype, device=self.device
-        )
+        out = torch.empty((*self.batch_shape, *self.shape), dtype=self.dtype, device=self.device)
         for index, C in self.tiles(max(1, self.shape[0])):
             out[..., index, :] = C
         return out[..., start:stop, :]

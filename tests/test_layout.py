@@ -18,7 +18,7 @@ _ORDER = """
     kernels _check rows cost stream problem sweep status steps _reference _sparse _torch
     _triton _ops _streamed _sharded backends coupling certificate
     rounding result anneal acceleration sinkhorn newton
-    automatic engines exact progress solve exchange balanced adapters compat
+    _small automatic engines exact progress solve exchange balanced adapters compat
     testing demo
 """
 ORDER = _ORDER.split()

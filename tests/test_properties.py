@@ -11,6 +11,7 @@ from hypothesis import given
 
 import sinkhorn_ot as so
 from sinkhorn_ot import testing
+from sinkhorn_ot.automatic import SWITCH
 
 
 BOOLEANS = st.booleans()
@@ -152,7 +153,7 @@ def test_strides_do_not_matter(p):
     close(so.solve(columns, p.a, p.b, p.reg, tol=1e-12).plan, solve(p).plan)
 
 
-@given(problems(), st.sampled_from(["auto", "sinkhorn", "newton"]))
+@given(problems(), st.sampled_from(["auto", SWITCH, "sinkhorn", "newton"]))
 def test_arguments_are_left_alone(p, method):
     given_ = p.cost.clone(), p.a.clone(), p.b.clone()
     r = solve(p, method=method)
@@ -163,7 +164,7 @@ def test_arguments_are_left_alone(p, method):
         assert torch.equal(was, now)
 
 
-@given(problems(), st.sampled_from(["auto", "sinkhorn", "newton"]))
+@given(problems(), st.sampled_from(["auto", SWITCH, "sinkhorn", "newton"]))
 def test_a_warm_start_is_done_at_once(p, method):
     r = solve(p, tol=1e-9)
     again = solve(p, init=r, tol=1e-8, method=method)

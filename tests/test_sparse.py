@@ -9,6 +9,7 @@ import sinkhorn_ot as so
 from sinkhorn_ot import _sparse, _torch, testing
 from sinkhorn_ot._reference import Reference
 from sinkhorn_ot._sparse import Narrow, may_be_narrow
+from sinkhorn_ot.automatic import SWITCH
 from sinkhorn_ot.problem import Problem, make
 
 
@@ -122,10 +123,10 @@ def test_solves_agree_with_those_that_drop_nothing(of_points, dtype, monkeypatch
     used = []
     sweep = Narrow.sweep
     monkeypatch.setattr(Narrow, "sweep", lambda self, v: used.append(1) or sweep(self, v))
-    few = so.solve(cost.to(dtype), p.a, p.b, reg, tol=1e-6)
+    few = so.solve(cost.to(dtype), p.a, p.b, reg, tol=1e-6, method=SWITCH)
     assert len(used) > 5
     monkeypatch.setattr(_torch, "may_be_narrow", lambda problem: False)
-    every = so.solve(cost.to(dtype), p.a, p.b, reg, tol=1e-6)
+    every = so.solve(cost.to(dtype), p.a, p.b, reg, tol=1e-6, method=SWITCH)
     assert few.converged
     assert every.converged
     # marginals measured on the plan, which forms every entry
@@ -137,7 +138,7 @@ def test_solves_agree_with_those_that_drop_nothing(of_points, dtype, monkeypatch
 
 
 @pytest.mark.parametrize("shape", [(150, 1500), (1500, 150), (400, 500)])
-@pytest.mark.parametrize("method", ["auto", "sinkhorn", "newton"])
+@pytest.mark.parametrize("method", ["auto", SWITCH, "sinkhorn", "newton"])
 @pytest.mark.parametrize("strides", ["rows", "columns", "every other"])
 def test_any_shape_and_strides(shape, method, strides):
     """Wide costs are transposed inside."""

@@ -218,6 +218,7 @@ def _kind(name: str) -> int:
             "problem",
             "sweep",
             "_reference",
+            "_small",
             "_sparse",
             "_torch",
             "_triton",

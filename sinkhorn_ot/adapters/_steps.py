@@ -67,9 +67,7 @@ class Kernel:
     below `exp(_FAINT)` could give. The other rows are faint, and taken by their logs.
     """
 
-    def __init__(
-        self, S: Tensor, E: Tensor, inv: float, mask: Tensor | None, ranks: Ranks
-    ) -> None:
+    def __init__(self, S: Tensor, E: Tensor, inv: float, mask: Tensor | None, ranks: Ranks) -> None:
         """Take the first prototype step.
 
         Args:

@@ -1,0 +1,228 @@
+"""One small problem on a CPU, whole, in NumPy: there a call costs more than its arithmetic.
+
+The road is the usual one: annealed, plain steps while they are about to arrive, Newton's on the
+semi-dual (see `newton`) from there. What does not arrive this way is left to the others.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from .anneal import Anneal
+from .problem import Problem
+from .status import Status
+from .steps import Solution
+
+
+Array = npt.NDArray[np.float64]
+
+# pairs up to which plain steps are made here, and multiply-adds of a Hessian for Newton's
+_PAIRS, _HESSIAN = 1 << 18, 64_000_000
+# a batch is swept as one instead where its problems are smaller, or there are threads to share it
+_LOOP, _THREADS = 2000, 3
+_STAGES = Anneal(start=0.05, tol=1e-2)
+# plain steps between two looks, and how many may be to come: a Newton step costs some thirty
+_STEPS, _SOON = 4, 80
+# passes that a stage may take after its plain steps
+_PASSES = 100
+# the least exponent that a kernel holds, whose square is a normal number; and what scalings may
+# reach: the largest lifts it to no more than e^-60 of what the smallest leaves
+_FLOOR, _DRIFT = -340.0, 140.0
+# largest change of a scaled potential in one Newton step, doubled while such steps go well
+_CAP = 6.0
+# what is added to the Hessian, relative to b
+_JOINED = 1e-12
+
+
+def small(
+    p: Problem,
+    *,
+    psi: Tensor | None,
+    tol: float,
+    max_iter: int,
+    callback: object = None,
+) -> tuple[Solution, str] | None:
+    """Solve small problems with exact marginals, one after the other.
+
+    Args:
+        p: The problem, or a batch of them.
+        psi: Column potentials g / reg to start from, (B, m); they replace the annealing.
+        tol: Relative L1 marginal error to reach.
+        max_iter: Passes over the cost allowed.
+        callback: Whoever wants to be told of every sweep is not served here.
+
+    Returns:
+        The solution, in which problems that did not arrive are not converged, and the name of the
+        steps that led to it; None if no problem arrived.
+    """
+    batch, n, m = p.shape
+    exact = p.relax == (math.inf, math.inf)
+    if n * m > _PAIRS or not exact or p.a.device.type != "cpu" or callback is not None:
+        return None
+    if batch > 1 and (n * m < _LOOP or torch.get_num_threads() > _THREADS):
+        return None
+    one_by_one = (p,) if batch == 1 else (p.select(torch.tensor([k])) for k in range(batch))
+    with np.errstate(all="ignore"):
+        found = [
+            _annealed(one, None if psi is None else psi[k].numpy(), tol, max_iter)
+            for k, one in enumerate(one_by_one)
+        ]
+    if all(x is None for x in found):
+        return None
+    missing = _Answer(np.zeros(n), np.zeros(m), math.inf, 0, False)
+    answers = [missing if x is None else x for x in found]
+    u, v = (torch.from_numpy(np.array([x[side] for x in answers])) for side in (0, 1))
+    error = torch.tensor([x.error for x in answers], dtype=torch.float64)
+    n_iter = torch.tensor([x.n_iter for x in answers])
+    status = [Status.CONVERGED if x is not missing else Status.MAX_ITER for x in answers]
+    name = "newton" if any(x.newton for x in answers) else "plain"
+    return Solution(u, v, error, n_iter, status), name
+
+
+class _Answer(NamedTuple):
+    u: Array
+    v: Array
+    error: float
+    n_iter: int
+    newton: bool
+
+
+def _annealed(p: Problem, psi: Array | None, tol: float, max_iter: int) -> _Answer | None:
+    mass, reg = float(p.a.sum()), float(p.reg[0])
+    a, b = p.a[0].numpy() / mass, p.b[0].numpy() / mass
+    factors = _STAGES.stages(p.bounds.high - p.bounds.low, reg) if psi is None else [1.0]
+    affordable = len(b) ** 2 * len(a) <= _HESSIAN
+    if not (a.all() and b.all() and (affordable or len(factors) == 1)):
+        return None
+    C = p.cost.rows(0, len(a))[0].to(torch.float64).numpy()
+    below = p.bounds.low - C
+    psi = np.zeros_like(b) if psi is None else psi
+    passes, newton, stage = 0, False, None
+    for factor in factors:
+        goal = _STAGES.tol if factor > 1 else tol
+        stage = _Stage(below * (1 / (factor * reg)), a, b, psi)
+        stage.plain(goal)
+        if affordable and not stage.reached(goal):
+            newton = True
+            stage.newton(goal)
+        passes += stage.passes
+        if not (stage.reached(goal) and passes <= max_iter):
+            return None
+        # potentials keep their units while reg shrinks
+        psi = stage.psi * min(factor, _STAGES.factor)
+    assert stage is not None
+    u = np.log(stage.y * mass) - stage.top + p.bounds.low / reg
+    return _Answer(u, stage.psi + stage.log_b, stage.error, passes, newton)
+
+
+class _Stage:
+    """A problem at one reg: the kernel exp(S + base + log b - top), scaled by y and x."""
+
+    def __init__(self, S: Array, a: Array, b: Array, base: Array) -> None:
+        self.S, self.a, self.b, self.log_b = S, a, b, np.log(b)
+        self.passes, self.cap = 0, _CAP
+        self.build(base)
+
+    def build(self, base: Array) -> None:
+        """Exponentiate around column potentials, whose scaling becomes one."""
+        self.base, self.top = base, np.zeros_like(self.a)
+        S = self.S + (base + self.log_b)
+        if not S.min() > _FLOOR:
+            self.top = S.max(1)
+            S -= self.top[:, None]
+            np.maximum(S, _FLOOR, out=S)
+        self.K = np.exp(S, out=S)
+        self.look(np.ones_like(base))
+
+    def look(self, x: Array) -> None:
+        """Answer the column scaling x by the rows', and see by how much columns miss b."""
+        self.x, self.r = x, self.K.dot(x)
+        self.y = self.a / self.r
+        self.s = self.y.dot(self.K)
+        self.gradient = x * self.s - self.b
+        self.error = float(np.abs(self.gradient).sum())
+        self.passes += 1
+
+    def plain(self, tol: float) -> None:
+        """Make plain steps while they are about to arrive."""
+        K, a, b = self.K, self.a, self.b
+        while self.error > tol:
+            x, before = b / self.s, self.error
+            for _ in range(_STEPS - 1):
+                x = b / (a / K.dot(x)).dot(K)
+            self.passes += _STEPS - 1
+            self.look(x)
+            fall = math.log(before / self.error) / _STEPS if self.error > tol else math.inf
+            if not fall * _SOON > math.log(max(self.error / tol, 1.0)):
+                break
+
+    def newton(self, tol: float) -> None:
+        """Make Newton's steps, around the present potentials, while they lead down."""
+        most = self.passes + _PASSES
+        while math.isfinite(self.error) and self.passes < most and not self.reached(tol):
+            if not self._near:
+                self.build(self.psi)
+            elif not self._newton():
+                break
+
+    def reached(self, tol: float) -> bool:
+        """Whether the error is within tol, and nothing counts that the kernel dropped."""
+        return self.error <= tol and self._near
+
+    def _newton(self) -> bool:
+        """Make one step, shortened until it leads down; say whether it could."""
+        log_x, r, error = np.log(self.x), self.r, self.error
+        step = self._direction()
+        slope, longest = float(self.gradient @ step), float(np.abs(step).max())
+        if not (slope < 0 and longest < math.inf):
+            return False
+        length = min(1.0, self.cap / longest)
+        # a capped step that goes well may be longer next time: prices far apart take many
+        longer = 2 * self.cap if length < 1 else self.cap
+        while True:
+            self.look(np.exp(log_x + length * step))
+            if self.error <= 0.9 * error:
+                break
+            change = self.a @ np.log(self.r / r) - length * (self.b @ step)
+            if change <= 1e-4 * length * slope + 1e-13:
+                break
+            length *= 0.3
+            longer = max(_CAP, 0.3 * longer)
+            if not length * longest > 1e-3:
+                return False
+        self.cap = longer
+        # far from the solution a plain step follows: it is the globaliser
+        if self.error > 0.1:
+            self.look(self.b / self.s)
+        return True
+
+    def _direction(self) -> Array:
+        """Return minus the inverse Hessian times the gradient."""
+        R = self.K * self.x
+        R *= (np.sqrt(self.a) / self.r)[:, None]
+        H = R.T @ R
+        diagonal = H.reshape(-1)[:: len(H) + 1]
+        # a Laplacian: its diagonal as a sum without itself loses no digits
+        diagonal[:] = 0
+        degree = H.sum(1)
+        np.negative(H, out=H)
+        # what joins the parts of a plan may be lost to rounding
+        diagonal[:] = degree + _JOINED * self.b
+        factor, _ = torch.linalg.cholesky_ex(torch.from_numpy(H))
+        step = torch.cholesky_solve(torch.from_numpy(-self.gradient[:, None]), factor)
+        return step.numpy()[:, 0]
+
+    @property
+    def _near(self) -> bool:
+        """Whether the scalings are within what the kernel allows."""
+        return bool(np.abs(np.log(self.x)).max() <= _DRIFT)
+
+    @property
+    def psi(self) -> Array:
+        """Column potentials g / reg."""
+        psi: Array = self.base + np.log(self.x)
+        return psi
