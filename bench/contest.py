@@ -15,8 +15,9 @@ from peers import ALL, Peer
 from peers.signature import Prepare, Run
 
 
-# seconds and runs spent on repeating a short run
+# seconds and runs spent on repeating a short run; a very short one is run more often
 _REPEAT, _RUNS = 0.3, 5
+_BRIEF, _MANY = 0.05, 50
 # plans beyond this are judged by their error alone
 _GAP = 10_000_000
 
@@ -103,7 +104,7 @@ def _timed(
     reached, gap = judged(case, problem.reg, plan, g if problem.size <= _GAP else None)
     said, all_seconds = answer.said, [seconds]
     del answer, plan, g
-    while reached <= error and sum(all_seconds) < _REPEAT and len(all_seconds) < _RUNS:
+    while reached <= error and _unsure(all_seconds):
         yield Go(error)
         all_seconds.append(_clocked(run)[1])
         yield Stop()
@@ -111,6 +112,12 @@ def _timed(
     counted = all_seconds[1:] or all_seconds
     status = "said" if said else "ran"
     return Row(error, status, statistics.median(counted), min(counted), reached, gap)
+
+
+def _unsure(seconds: list[float]) -> bool:
+    """Say whether another run is worth its time."""
+    spent, runs = sum(seconds), len(seconds)
+    return (spent < _REPEAT and runs < _RUNS) or (spent < _BRIEF and runs < _MANY)
 
 
 def _clocked(run: Run) -> tuple[Any, float]:

@@ -34,7 +34,7 @@ def main() -> None:
     context, start = begin(options.core), time.monotonic()
     if options.fresh:
         LINES.unlink(missing_ok=True)
-    asked = [p for p in problems() if options.match in f"{p.name} reg {p.reg:g}"]
+    asked = [p for p in problems() if options.match in f"{p.name}, reg {p.reg:g}"]
     done, left = {key(line) for line in lines()}, 0
     for k, problem in enumerate(asked):
         if time.monotonic() - start > 60 * options.minutes:

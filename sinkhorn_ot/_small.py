@@ -100,7 +100,7 @@ def _annealed(p: Problem, psi: Array | None, tol: float, max_iter: int) -> _Answ
         return None
     C = p.cost.rows(0, len(a))[0].to(torch.float64).numpy()
     below = p.bounds.low - C
-    psi = np.zeros_like(b) if psi is None else psi
+    psi = np.zeros(len(b)) if psi is None else psi
     passes, newton, stage = 0, False, None
     for factor in factors:
         goal = _STAGES.tol if factor > 1 else tol

@@ -281,6 +281,8 @@ class PointCloud:
 
 def broadcast(name: str, shape: torch.Size, other: str, other_shape: torch.Size) -> torch.Size:
     """Return the common shape of two batches, or say which two do not fit."""
+    if shape == other_shape:
+        return shape
     try:
         return torch.Size(np.broadcast_shapes(shape, other_shape))
     except ValueError:

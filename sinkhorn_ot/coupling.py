@@ -68,14 +68,14 @@ class Entropic:
         p = self.problem
         log_a, log_b, reg = p.a.log(), p.b.log(), p.reg[:, None]
         phi, psi = self.u - log_a, self.v - log_b
-        if bool((log_a == -math.inf).any()):
+        if float(log_a.amin()) == -math.inf:
             answer = -elasticity(p)[0][:, None] * self.sweep.log_sum_rows(self.v)
             phi = torch.where(p.a > 0, phi, answer)
-        if bool((log_b == -math.inf).any()):
+        if float(log_b.amin()) == -math.inf:
             answer = -elasticity(p)[1][:, None] * self.sweep.log_sum_columns(self.u)
             psi = torch.where(p.b > 0, psi, answer)
         # a point that no pair allows has no answer and carries nothing: any number will do
-        f, g = (t.masked_fill(t.isinf(), 0.0).mul_(reg) for t in (phi, psi))
+        f, g = (torch.nan_to_num(t * reg, math.nan, 0.0, 0.0) for t in (phi, psi))
         return f, g
 
     def block(self, rows: Index, C: Tensor) -> Tensor:
