@@ -1,12 +1,14 @@
-"""Prints how cost grows with size: seconds per pair of points, and clouds that have no matrix."""
+"""Prints how cost grows with size: the fixed part, seconds per pair, and clouds unformed."""
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from cases import dense, uniform
 from judge import judged
@@ -18,6 +20,49 @@ import sinkhorn_ot as so
 SIZES = (1000, 2000, 4000, 8000)
 CLOUDS = (10_000, 50_000)
 ERROR = 1e-6
+# points a side of the smallest problem, and its sweeps in NumPy that a solve is held against
+SMALL, SWEEPS = 30, 50
+# what a process that has torch pays once
+FRESH = """
+from time import perf_counter as now
+import torch
+C = torch.rand(30, 30, dtype=torch.float64)
+start = now()
+import sinkhorn_ot
+there = now()
+sinkhorn_ot.solve(C, reg=0.1)
+print(there - start, now() - there)
+"""
+
+
+def fixed(n: int) -> dict[str, Any]:
+    """Return one row: a small problem at reg 1e-1 beside bare sweeps; import and first call."""
+    case = dense("points", n)
+    C, a, b = case.C.numpy(), case.a.numpy(), case.b.numpy()
+
+    def act() -> so.Transport:
+        return so.solve(case.C, case.a, case.b, 1e-1)
+
+    def bare() -> None:
+        K = np.exp(-C / 1e-1)
+        x = np.ones(n)
+        for _ in range(SWEEPS):
+            x = b / ((a / (K @ x)) @ K)
+
+    command = [sys.executable, "-c", FRESH]
+    fresh = subprocess.run(command, capture_output=True, text=True, check=True)
+    imported, first = (float(x) for x in fresh.stdout.split())
+    turns = [(clock(act), clock(bare)) for _ in range(300)]
+    ours, theirs = (statistics.median(t) for t in zip(*turns, strict=True))
+    return {
+        "case": "fixed",
+        "n": n,
+        "seconds": ours,
+        "first_call": first,
+        "import": imported,
+        "bare_sweeps": theirs,
+        "times_bare": ours / theirs,
+    }
 
 
 def matrix(n: int) -> dict[str, Any]:
@@ -87,9 +132,10 @@ def main() -> None:
     torch.set_num_threads(1)
     if options.one:
         what, n = options.one
-        print(json.dumps({"matrix": matrix, "clouds": clouds}[what](int(n))))
+        print(json.dumps({"fixed": fixed, "matrix": matrix, "clouds": clouds}[what](int(n))))
         return
-    rows = [apart("matrix", n) for n in SIZES] + [apart("clouds", n) for n in CLOUDS]
+    rows = [apart("fixed", SMALL)]
+    rows += [apart("matrix", n) for n in SIZES] + [apart("clouds", n) for n in CLOUDS]
     save("scale", rows)
 
 

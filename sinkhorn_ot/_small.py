@@ -28,10 +28,11 @@ _STAGES = Anneal(start=0.05, tol=1e-2)
 # plain steps between two looks, and how many may be to come: a Newton step costs some thirty
 _STEPS, _SOON = 4, 80
 # passes that a stage may take after its plain steps
-_PASSES = 100
+_PASSES = 300
 # the least exponent that a kernel holds, whose square is a normal number; and what scalings may
 # reach: the largest lifts it to no more than e^-60 of what the smallest leaves
 _FLOOR, _DRIFT = -340.0, 140.0
+_NEGLIGIBLE = 1e-150
 # largest change of a scaled potential in one Newton step, doubled while such steps go well
 _CAP = 6.0
 # what is added to the Hessian, relative to b
@@ -204,6 +205,8 @@ class _Stage:
         """Return minus the inverse Hessian times the gradient."""
         R = self.K * self.x
         R *= (np.sqrt(self.a) / self.r)[:, None]
+        # products of small entries would be subnormal, which is slow, and count for nothing
+        R *= R > _NEGLIGIBLE
         H = R.T @ R
         diagonal = H.reshape(-1)[:: len(H) + 1]
         # a Laplacian: its diagonal as a sum without itself loses no digits

@@ -60,9 +60,21 @@ def _scale(found: dict[str, Any] | None) -> None:
             f"{r['total_mb']:.0f}" if "total_mb" in r else "",
         ]
         for r in found["rows"]
+        if r["case"] in names
     ]
     header = ["problem", "n = m", "s", "ns per pair of points", "peak MB, torch included"]
-    return table("scale", header, rows)
+    table("scale", header, rows)
+    fixed = [
+        [
+            f"{r['n']} x {r['n']}",
+            *(f"{1e3 * r[name]:.3g} ms" for name in ("bare_sweeps", "seconds", "first_call", "import")),
+            f"{r['times_bare']:.1f}",
+        ]
+        for r in found["rows"]
+        if r["case"] == "fixed"
+    ]
+    header = ["problem", "50 bare sweeps in NumPy", "a solve to 1e-9", "the first", "import"]
+    return table("fixed", [*header, "solve over sweeps"], fixed)
 
 
 def _nothing(name: str, script: str) -> None:
