@@ -64,17 +64,26 @@ def _scale(found: dict[str, Any] | None) -> None:
     ]
     header = ["problem", "n = m", "s", "ns per pair of points", "peak MB, torch included"]
     table("scale", header, rows)
-    fixed = [
+    _fixed([r for r in found["rows"] if r["case"] == "fixed"])
+    return None
+
+
+def _fixed(found: list[dict[str, Any]]) -> None:
+    columns = {
+        "bare_sweeps": "50 bare sweeps in NumPy",
+        "seconds": "a solve to 1e-9",
+        "first_call": "the first",
+        "import": "import",
+    }
+    rows = [
         [
             f"{r['n']} x {r['n']}",
-            *(f"{1e3 * r[name]:.3g} ms" for name in ("bare_sweeps", "seconds", "first_call", "import")),
+            *(f"{1e3 * r[name]:.3g} ms" for name in columns),
             f"{r['times_bare']:.1f}",
         ]
-        for r in found["rows"]
-        if r["case"] == "fixed"
+        for r in found
     ]
-    header = ["problem", "50 bare sweeps in NumPy", "a solve to 1e-9", "the first", "import"]
-    return table("fixed", [*header, "solve over sweeps"], fixed)
+    table("fixed", ["problem", *columns.values(), "solve over sweeps"], rows)
 
 
 def _nothing(name: str, script: str) -> None:
