@@ -20,8 +20,9 @@ from .steps import Solution
 
 Array = npt.NDArray[np.float64]
 
-# pairs up to which plain steps are made here, and multiply-adds of a Hessian for Newton's
-_PAIRS, _HESSIAN = 1 << 18, 64_000_000
+# pairs up to which problems are small, twice as many if they are very easy or sharp: spreads of the
+# cost over reg; multiply-adds that a Hessian may take
+_PAIRS, _EASY, _SHARP, _HESSIAN = 1 << 18, 30.0, 500.0, 200_000_000
 # a batch is swept as one instead where its problems are smaller, or there are threads to share it
 _LOOP, _THREADS = 2000, 3
 _STAGES = Anneal(start=0.05, tol=1e-2)
@@ -61,8 +62,10 @@ def small(
         steps that led to it; None if no problem arrived.
     """
     batch, n, m = p.shape
+    sharp = (p.bounds.high - p.bounds.low) / float(p.reg.min())
+    few = n * m <= (_PAIRS if _EASY < sharp < _SHARP else 2 * _PAIRS)
     exact = p.relax == (math.inf, math.inf)
-    if n * m > _PAIRS or not exact or p.a.device.type != "cpu" or callback is not None:
+    if not few or not exact or p.a.device.type != "cpu" or callback is not None:
         return None
     if batch > 1 and (n * m < _LOOP or torch.get_num_threads() > _THREADS):
         return None

@@ -100,7 +100,7 @@ def test_what_does_not_arrive_is_left_to_others(bad):
 
 def test_what_is_not_small_is_left_to_others():
     p = testing.random(30, 30)
-    assert small(make(torch.rand(600, 600).double(), reg=0.1), **LIMITS) is None
+    assert small(make(torch.rand(600, 600).double(), reg=0.01), **LIMITS) is None
     assert small(make(p.cost, p.a, p.b, 0.1, unbalanced=1.0), **LIMITS) is None
 
 
