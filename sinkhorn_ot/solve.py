@@ -22,6 +22,7 @@ from .sinkhorn import Callback, Sinkhorn
 from .status import ConvergenceWarning, Status
 from .steps import Solution, fixed
 from .stream import Streamed
+from .support import support
 
 
 EXACT = (math.inf, math.inf)
@@ -116,6 +117,9 @@ def _solved(
     limits: dict[str, Any],
 ) -> tuple[Solution, str]:
     """Run the method that is asked for, or the best; return its name too."""
+    if (fewer := support(problem)) is not None:
+        found, name = _solved(fewer.problem, method, fewer.start(*start), limits)
+        return fewer.whole(found), name
     flip = _flipped(problem, *start)
     posed, psi = (problem.transposed(), start[0]) if flip else (problem, start[1])
     solver = _solver(method, posed)

@@ -235,6 +235,7 @@ def _kind(name: str) -> int:
             "progress",
             "sinkhorn",
             "steps",
+            "support",
         },
         {"coupling", "rounding", "certificate", "result", "status"},
     )

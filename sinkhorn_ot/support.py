@@ -1,0 +1,76 @@
+"""Points without weight carry nothing: a problem is solved without them, and they are put back."""
+
+import math
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from .cost import Cost, Dense, PointCloud
+from .problem import Problem
+from .steps import Solution
+
+
+# share of the entries that is left: above it a smaller cost saves less than it takes to select,
+# and its copy more memory than the smaller kernel gives back
+_STORED = 0.5
+# points are few numbers
+_POINTS = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class Support:
+    """One problem among its points with weight.
+
+    Attributes:
+        problem: The problem without the others.
+        rows: Where its source points stand among all, (n',).
+        columns: Where its target points stand among all, (m',).
+        shape: Number of all source and of all target points.
+    """
+
+    problem: Problem
+    rows: Tensor
+    columns: Tensor
+    shape: tuple[int, int]
+
+    def start(self, phi: Tensor | None, psi: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Return what a start says of the points with weight."""
+        return (
+            None if phi is None else phi[:, self.rows],
+            None if psi is None else psi[:, self.columns],
+        )
+
+    def whole(self, found: Solution) -> Solution:
+        """Return the solution with the other points in place, where they carry nothing."""
+        n, m = self.shape
+        u, v = found.u.new_full((1, n), -math.inf), found.v.new_full((1, m), -math.inf)
+        u[:, self.rows], v[:, self.columns] = found.u, found.v
+        return replace(found, u=u, v=v)
+
+
+def support(problem: Problem) -> Support | None:
+    """Return the problem among its points with weight; None where all had better stay.
+
+    They stay where few are without weight, in batches, whose problems differ in them, beside
+    penalties, in costs that are read elsewhere, and on accelerators.
+    """
+    batch, n, m = problem.shape
+    one = batch == 1 and problem.a.device.type == "cpu"
+    if not one or problem.relax != (math.inf, math.inf):
+        return None
+    rows, columns = problem.a[0].nonzero()[:, 0], problem.b[0].nonzero()[:, 0]
+    cost = _among(problem.cost, rows, columns, len(rows) * len(columns) / (n * m))
+    if cost is None:
+        return None
+    a, b = problem.a[:, rows], problem.b[:, columns]
+    fewer = replace(problem, cost=cost, a=a, b=b, bounds=cost.validate())
+    return Support(fewer, rows, columns, (n, m))
+
+
+def _among(cost: Cost, rows: Tensor, columns: Tensor, left: float) -> Cost | None:
+    """Return the cost among some points, a share `left` of it, where that is worth it."""
+    if isinstance(cost, Dense) and left <= _STORED:
+        return Dense(cost.C[:, rows[:, None], columns])
+    if isinstance(cost, PointCloud) and left <= _POINTS:
+        return PointCloud(cost.x[:, rows], cost.y[:, columns], cost.metric)
+    return None
