@@ -40,8 +40,9 @@ def primal(P: Array, a: Array, b: Array, C: Array, reg: float) -> Array:
 def dual(g: Array, a: Array, b: Array, C: Array, reg: float) -> Array:
     """Return the dual value at g and the row potentials that are best with it, (...)."""
     g = np.where(b > 0, g, 0.0)
-    exponent = (g[..., None, :] - C) / reg
-    top = np.where(b[..., None, :] > 0, exponent, -np.inf).max(-1)
+    # what has no weight may lie so far above the rest that its exponential is inf, and 0 * inf nan
+    exponent = np.where(b[..., None, :] > 0, (g[..., None, :] - C) / reg, -np.inf)
+    top = exponent.max(-1)
     total = (np.exp(exponent - top[..., None]) * b[..., None, :]).sum(-1)
     f = -reg * (top + np.log(total))
     value: Array = (f * a).sum(-1) + (g * b).sum(-1)

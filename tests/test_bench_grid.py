@@ -55,6 +55,20 @@ def test_the_gap_sees_wrong_plans_and_potentials(known):
     assert judged(case, reg, truth.plan * torch.nan, g) == (float("inf"), None)
 
 
+def test_columns_without_weight_do_not_spoil_the_gap(bench):
+    """Cheap columns that carry nothing lie further above the others than an exponential reaches."""
+    from cases import Case
+    from judge import judged
+
+    a, b = (torch.tensor(w, dtype=torch.float64) for w in ([0.3, 0.7], [0.4, 0.0, 0.6]))
+    # rows do not tell columns apart: the plan is independent
+    C = torch.tensor([[1.0, 0.0, 1.0]]).double().expand(2, 3)
+    error, gap = judged(Case("", C, a, b), 1e-4, a[:, None] * b, torch.zeros(3))
+    assert error < 1e-15
+    assert gap is not None
+    assert abs(gap) < 1e-12
+
+
 def test_a_batch_is_as_good_as_its_worst(known):
     from cases import Case
     from judge import judged
