@@ -119,11 +119,14 @@ class Blocks:
         """Return the sum of x (B, n) over the rows, (B,)."""
         return x.sum(-1)
 
-    def _rescued(self, u: Tensor, v: Tensor, s: Tensor) -> Tensor:
-        """Return log column sums, taking those that underflowed again from their maximum."""
-        if float(s.amin()) >= TINY:
+    def _rescued(self, u: Tensor, v: Tensor, s: Tensor, share: float = 0.0) -> Tensor:
+        """Return log column sums; those that underflowed are taken again from their maximum.
+
+        So are those below a share of the whole mass, which may have lost what a kernel drops.
+        """
+        if float(s.amin()) >= max(TINY, share * float(s.sum())):
             return s.log()
-        low = (s < TINY) & (v > -math.inf)
+        low = (s < (share * s.sum(-1, keepdim=True)).clamp_(min=TINY)) & (v > -math.inf)
         if not bool(low.any()):
             return s.log()
         return torch.where(low, self.log_sum_columns(u) + v, s.log())
@@ -142,6 +145,8 @@ class Absorbed(Blocks):
         super().__init__(problem)
         self._store, self._spare = store, kernel
         self._cut, self._drift = self._LIMITS[store]
+        # the share of the mass beside which what is cut of a column is rounding
+        self._least = math.exp(self._cut) / torch.finfo(store).eps
         self._kernel: Tensor | None = None
         self._narrow: Narrow | None = None
         self._try_narrow = may_be_narrow(problem)
@@ -163,12 +168,30 @@ class Absorbed(Blocks):
         drift = moved if self._all_weigh else moved.masked_fill(moved == -math.inf, 0.0)
         if float(drift.abs().amax()) > self._drift:
             return self._build(v)
-        beta = moved.exp_()
+        beta = moved.exp()
         r, u, s = self._product(beta)
         low = r < TINY
         if bool(low.any()) and bool((low & self._live).any()):
             return self._build(v)
-        return u, self._rescued(u, v, s * beta)
+        s *= beta
+        if self._misses(s, drift):
+            return self._build(v)
+        return u, self._rescued(u, v, s, self._least)
+
+    def _misses(self, s: Tensor, drift: Tensor) -> bool:
+        """Say whether some column misses what it would not, were the kernel built again.
+
+        What is cut of a column gains as much as potentials have moved apart.
+        """
+        # in double precision that is nothing for all the moves that there may be
+        if self._least * math.exp(2 * self._drift) <= TINY:
+            return False
+        lowest, highest = torch.aminmax(drift, dim=-1, keepdim=True)
+        now = self._least * (highest - lowest).exp_()
+        if float(s.amin()) >= float(now.amax() * s.sum()):
+            return False
+        share = s / s.sum(-1, keepdim=True)
+        return bool(((share >= self._least) & (share < now)).any())
 
     def repeat(self, v: Tensor, count: int) -> tuple[Tensor, int]:
         """Make plain steps of one small problem in the scaling domain, unless numbers span much."""
@@ -191,10 +214,14 @@ class Absorbed(Blocks):
             r = torch.mv(kernel, beta)
             s = torch.mv(back, a / (r.clamp_(min=least) if some_empty else r))
             beta = b / (s.clamp(min=least) if some_empty else s)
+        moved = beta.to(v.dtype).log_()
         # a column whose kernel is below what the format holds has led the others astray
-        if bool((~(s >= TINY) & (b > 0)).any()):
+        live = p.b[0] > 0
+        lowest, highest = torch.aminmax(moved[live])
+        known = (self._least * (highest - lowest).exp_()).clamp_(min=TINY)
+        if not bool((torch.minimum(s, b)[live] >= known).all()):
             return v, 0
-        return self._v0 + beta.to(v.dtype).log_(), count
+        return self._v0 + moved, count
 
     def _product(self, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return row sums, new row potentials, and column sums before their factor `beta`."""
@@ -298,7 +325,7 @@ class Absorbed(Blocks):
         r, u, s = self._product((v > -math.inf).to(v.dtype))
         # a row whose every pair is forbidden stays empty, whatever is built
         self._live = (p.a > 0) & (r > 0)
-        return u, self._rescued(u, v, s)
+        return u, self._rescued(u, v, s, self._least)
 
     @property
     def _moderate(self) -> bool:
