@@ -20,9 +20,9 @@ class Reference:
         self._log_a = problem.a.log()
 
     def _exponent(self, u: Tensor | float, v: Tensor | float) -> Tensor:
-        """Return u_i + v_j - C_ij / reg, shape (B, n, m)."""
+        """Return u_i + v_j - C_ij / reg, shape (B, n, m), C less the problem's shift."""
         _, n, _ = self.problem.shape
-        C = self.problem.cost.rows(0, n).to(self.problem.work)
+        C = self.problem.cost.rows(0, n).to(self.problem.work) - self.problem.shift
         rows = u[:, :, None] if isinstance(u, Tensor) else u
         columns = v[:, None, :] if isinstance(v, Tensor) else v
         return rows + columns - C / self.problem.reg[:, None, None]

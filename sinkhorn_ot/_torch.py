@@ -55,6 +55,8 @@ class Blocks:
 
     def _exponent(self, C: Tensor, u: Tensor | None, v: Tensor) -> Tensor:
         """Return u_i + v_j - C_ij / reg for a block of rows, (B, rows, m), with u (B, rows)."""
+        if self.problem.shift:
+            C = C.to(v.dtype) - self.problem.shift
         if self._alpha is None:
             s = torch.addcmul(v[:, None, :], C.to(v.dtype), self._scale)
         elif C.dtype == v.dtype:
@@ -342,7 +344,8 @@ class Absorbed(Blocks):
         assert alpha is not None
         least = C.amin(-1, keepdim=True)
         least.masked_fill_(least == math.inf, 0.0)
-        return (least - C).mul_(alpha), v - least[..., 0].to(self.problem.work) * alpha
+        base = least[..., 0].to(self.problem.work) - self.problem.shift
+        return (least - C).mul_(alpha), v - base * alpha
 
     def at(self, reg: Tensor) -> Sweep:
         """Return the same problems at another `reg`, in the same storage."""
@@ -371,12 +374,12 @@ class Shared(Blocks):
 
     def __init__(self, problem: Problem, store: torch.dtype, kernel: Tensor | None = None) -> None:
         super().__init__(problem)
-        self._low = problem.bounds.low / float(problem.reg[0])
+        self._low = (problem.bounds.low - problem.shift) / float(problem.reg[0])
         if kernel is None:
             n = problem.shape[1]
             kernel = torch.empty(problem.cost.shape, dtype=store, device=problem.a.device)
             for start in range(0, n, step := max(1, _TILE // kernel.shape[1])):
-                C = problem.cost.rows(start, start + step)[0].to(problem.work)
+                C = problem.cost.rows(start, start + step)[0].to(problem.work) - problem.shift
                 kernel[start : start + step] = (self._low - C / problem.reg[0]).exp_()
         self._kernel, self._store = kernel, store
 

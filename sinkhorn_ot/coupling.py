@@ -76,10 +76,11 @@ class Entropic:
             psi = torch.where(p.b > 0, psi, answer)
         # a point that no pair allows has no answer and carries nothing: any number will do
         f, g = (torch.nan_to_num(t * reg, math.nan, 0.0, 0.0) for t in (phi, psi))
-        return f, g
+        return f + p.shift, g
 
     def block(self, rows: Index, C: Tensor) -> Tensor:
         """Return exp(u + v - C / reg) for those rows."""
+        C = C - self.problem.shift if self.problem.shift else C
         scale = (-1.0 / self.problem.reg)[:, None, None]
         s = torch.addcmul(self.v[:, None, :], C, scale)
         return s.add_(self.u[:, rows, None]).exp_()

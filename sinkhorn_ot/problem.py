@@ -23,6 +23,8 @@ _MASS_RTOL = {
     torch.bfloat16: 5e-2,
 }
 
+# how many times its spread the least cost must be for it to be taken off: then that is exact
+_FAR = 10.0
 # how wrong a plan may be only because its exponents are rounded
 _RESOLUTION = 0.01
 
@@ -44,6 +46,7 @@ class Problem:
         batch_shape: Leading dimensions of the caller.
         dtype: What the caller is given back: float64 or float32.
         bounds: Where the entries of the cost lie; unknown bounds are infinite.
+        shift: What is taken off every cost before it is scaled: scaled potentials answer the rest.
     """
 
     cost: Cost
@@ -54,6 +57,7 @@ class Problem:
     batch_shape: torch.Size
     dtype: torch.dtype
     bounds: Bounds
+    shift: float = 0.0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -73,8 +77,7 @@ class Problem:
     @cached_property
     def resolution(self) -> float:
         """Relative error of the plan that rounding cost / reg makes."""
-        largest = max(abs(self.bounds.low), abs(self.bounds.high))
-        return torch.finfo(self.work).eps * largest / float(self.reg.min())
+        return _rounding(self, self.shift)
 
     def select(self, index: Tensor) -> "Problem":
         """Return the problems at `index` of the flat batch."""
@@ -132,6 +135,7 @@ def make(
     bounds = cost.validate() if values else Bounds(-math.inf, math.inf)
     reg = _regularisation(reg, batch, cost.device, values).reshape(-1).to(work)
     p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtype, bounds)
+    p = replace(p, shift=_shift(p))
     if values:
         _resolved(p)
     if bounds.forbids:
@@ -201,13 +205,30 @@ def _equal_mass(a: Tensor, b: Tensor, rtol: float) -> Tensor:
     return b * ratio[:, None]
 
 
+def _rounding(p: Problem, shift: float = 0.0) -> float:
+    largest = max(abs(bound - shift) for bound in (p.bounds.low, p.bounds.high))
+    return torch.finfo(p.work).eps * largest / float(p.reg.min())
+
+
+def _shift(p: Problem) -> float:
+    """Return the least cost, where it is so large that it would take digits from the others.
+
+    With penalties the level of the potentials counts, and kernels of an accelerator take none off.
+    """
+    low, high, _ = p.bounds
+    far = math.isfinite(low) and abs(low) > _FAR * (high - low)
+    exact = p.relax == (math.inf, math.inf) and p.a.device.type == "cpu"
+    return low if far and exact else 0.0
+
+
 def _resolved(p: Problem) -> None:
     """Raise if reg is so small that rounding the exponents would decide the plan."""
     reg = float(p.reg.min())
     # exact transport has none
     if reg == 0:
         return
-    least = max(torch.finfo(p.work).tiny, p.resolution / _RESOLUTION * reg)
+    # what is taken off has been rounded with the rest
+    least = max(torch.finfo(p.work).tiny, _rounding(p) / _RESOLUTION * reg)
     if reg < least:
         raise ValueError(
             f"reg must be at least {least:.3g} for {p.work} to resolve cost / reg, got {reg:.3g}: "

@@ -227,7 +227,8 @@ def _warm(problem: Problem, init: Any) -> tuple[Tensor | None, Tensor | None]:
     if not (isinstance(init, tuple) and len(init) == 2) or all(p is None for p in init):
         raise ValueError(f"init must be a result or a pair (f, g), got {type(init).__name__}")
     _, n, m = problem.shape
-    return _scaled(problem, init[0], n, "source"), _scaled(problem, init[1], m, "target")
+    phi, psi = _scaled(problem, init[0], n, "source"), _scaled(problem, init[1], m, "target")
+    return None if phi is None else phi - problem.shift / problem.reg[:, None], psi
 
 
 def _scaled(problem: Problem, potential: Any, size: int, side: str) -> Tensor | None:

@@ -255,22 +255,52 @@ def test_a_sharper_float32_tolerance_is_met():
 
 
 @pytest.mark.parametrize("offset", [-1e9, 1e6, 1e9])
-def test_offsets_cost_only_the_digits_they_must(offset):
-    """A constant in the cost is not seen, beyond what rounding the cost itself has done."""
-    p = testing.random(15, 20, 0.1)
-    moved = p.cost + offset
+@pytest.mark.parametrize("zeros", [False, True])
+def test_an_offset_costs_no_digits_but_those_of_the_cost(offset, zeros):
+    """The least cost is taken off before anything is rounded, and is in the potentials again."""
+    p = testing.random(15, 20, 0.1, zeros=zeros)
+    moved = forbid(p, 0.3) + offset
     truth = testing.judge(moved - offset, p.a, p.b, p.reg)
-    resolution = 1e-15 * abs(offset) / p.reg
-    r = so.solve(moved, p.a, p.b, p.reg, tol=max(1e-9, 10 * resolution))
-    assert r.converged
-    assert float((r.plan - truth.plan).abs().sum()) < 100 * resolution
+    solved = so.solve(moved, p.a, p.b, p.reg, tol=1e-12)
+    both = so.solve(torch.stack([moved] * 2), p.a, p.b, p.reg, tol=1e-12)
+    steps = so.solve(moved, p.a, p.b, p.reg, n_iter=2000)
+    again = so.solve(moved, p.a, p.b, p.reg, n_iter=1, init=solved)
+    rows = so.solve(moved, p.a, p.b, p.reg, n_iter=2000, init=(solved.f, None))
+    for r in (solved, both, steps, again, rows):
+        torch.testing.assert_close(r.plan, truth.plan.expand_as(r.plan), atol=1e-10, rtol=0)
+        torch.testing.assert_close(r.plan.sum(-1), p.a.expand_as(r.f), atol=1e-10, rtol=0)
+        value = torch.as_tensor(truth.value + offset, dtype=torch.float64)
+        torch.testing.assert_close(r.value, value.expand_as(r.value), rtol=1e-13, atol=1e-10)
+        P = p.a[:, None] * p.b * ((r.f[..., None] + r.g[..., None, :] - moved) / p.reg).exp()
+        # potentials in units of the cost have its digits
+        atol = 1e-14 * abs(offset) / p.reg
+        torch.testing.assert_close(P, r.plan, atol=atol, rtol=0)
+    c = solved.certificate()
+    assert float(c.lower) <= truth.value + offset
+    assert (c.f[:, None] + c.g <= moved).all()
+
+
+@pytest.mark.parametrize("offset", [-1e5, 1e5])
+@pytest.mark.parametrize("how", ["one", "shared", "own"])
+def test_an_offset_in_single_precision(offset, how):
+    p = testing.random(15, 20, 0.1)
+    C = (p.cost + offset).float()
+    a, b = testing.uniform(15), testing.uniform(20)
+    truth = testing.judge(C.double() - offset, a, b, p.reg)
+    a, b = (a, b) if how == "one" else (a.expand(2, -1), b.expand(2, -1))
+    r = so.solve(torch.stack([C] * 2) if how == "own" else C, a, b, p.reg)
+    assert r.converged.all()
+    torch.testing.assert_close(r.plan.double(), truth.plan.expand_as(r.plan), atol=1e-7, rtol=0)
 
 
 def test_what_rounding_hides_is_said():
     """The exponents have no digits left for this tolerance, and the result says so."""
     p = testing.random(15, 20, 0.1)
+    C = p.cost.clone()
+    # no constant to take off
+    C[:7] += 1e11
     with pytest.warns(so.ConvergenceWarning):
-        r = so.solve(p.cost + 1e11, p.a, p.b, p.reg)
+        r = so.solve(C, p.a, p.b, p.reg)
     assert r.status is so.Status.STALLED
     true = (r.plan.sum(0) - p.b).abs().sum() + (r.plan.sum(1) - p.a).abs().sum()
     assert float(r.marginal_error) == pytest.approx(float(true), rel=0.5)
