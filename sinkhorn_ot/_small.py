@@ -119,7 +119,8 @@ def _annealed(p: Problem, psi: Array | None, tol: float, max_iter: int) -> _Answ
         # potentials keep their units while reg shrinks
         psi = stage.psi * min(factor, _STAGES.factor)
     assert stage is not None
-    u = np.log(stage.y * mass) - stage.top + p.bounds.low / reg
+    # y itself may be too small to be a normal number
+    u = np.log(p.a[0].numpy()) - np.log(stage.r) - stage.top + (p.bounds.low - p.shift) / reg
     return _Answer(u, stage.psi + stage.log_b, stage.error, passes, newton)
 
 

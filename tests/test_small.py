@@ -20,7 +20,8 @@ def served(cost, a, b, reg, **changes):
 
 
 def plan_of(s, cost, reg, k=0):
-    return torch.exp(s.u[k, :, None] + s.v[k] - cost / reg)
+    shift = make(cost, reg=reg).shift
+    return torch.exp(s.u[k, :, None] + s.v[k] - (cost - shift) / reg)
 
 
 @pytest.mark.parametrize("reg", [1.0, 0.1, 0.01, 1e-3, 1e-4])
