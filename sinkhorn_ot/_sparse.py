@@ -63,19 +63,19 @@ class Narrow:
     def build(problem: Problem, exponents: Iterable[Block], v: Tensor) -> "Narrow | None":
         """Gather what may count from blocks of v_j - C_ij / reg; None where too much does."""
         _, n, m = problem.shape
-        cut, shift = _cut(m, _WIDE), v[0].masked_fill(v[0] == -math.inf, 0.0)
+        cut, shift = _cut(m, _WIDE), v[0].masked_fill(v[0] == -math.inf, 0.0).numpy()
         values, columns, rows = [], [], []
         held = seen = 0
         for _, block in exponents:
             # of a transposed cost it is not
-            s = block[0].contiguous()
-            live = s > (s.amax(-1, keepdim=True) + cut)
-            at = live.view(-1).nonzero()[:, 0]
-            row = at.div(m, rounding_mode="floor")
-            column = at - row * m
-            values.append((s.view(-1)[at] - shift[column]).numpy())
-            columns.append(column.to(torch.int32).numpy())
-            rows.append(np.bincount(row.numpy(), minlength=len(s)))
+            s = block[0].contiguous().numpy()
+            live = s > s.max(-1, keepdims=True) + cut
+            # to take by place is many times quicker than to select by a mask
+            at, counts = np.flatnonzero(live), np.count_nonzero(live, axis=1)
+            column = at - np.repeat(m * np.arange(len(s)), counts)
+            values.append(s.ravel().take(at) - shift.take(column))
+            columns.append(column.astype(np.int32))
+            rows.append(counts)
             held, seen = held + len(at), seen + len(s)
             if seen > _SAMPLE * n and held > _FULL * seen * m:
                 return None
@@ -89,16 +89,16 @@ class Narrow:
 
         n, m = self._problem.shape[1:]
         values, columns, starts = self._kept
-        s = values + v[0].numpy()[columns]
+        s = values + v[0].numpy().take(columns)
         lengths = np.diff(starts)
         peak = np.zeros(n)
         # a row whose every pair is forbidden has no entries
         some = lengths > 0
         peak[some] = np.maximum.reduceat(s, starts[:-1][some]) if some.any() else 0.0
         s -= np.repeat(peak, lengths)
-        live = s > _cut(m, _CLOSE)
-        fewer = np.concatenate(([0], live.cumsum(dtype=np.int32)))[starts]
-        parts = np.exp(s[live]), columns[live], fewer
+        live = np.flatnonzero(s > _cut(m, _CLOSE))
+        fewer = np.searchsorted(live, starts).astype(np.int32)
+        parts = np.exp(s.take(live)), columns.take(live), fewer
         self._kernel = csr_array(parts, shape=(n, m))
         self._u0, self._v0 = torch.from_numpy(-peak)[None], v.masked_fill(v == -math.inf, 0.0)
 

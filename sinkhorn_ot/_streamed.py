@@ -8,7 +8,8 @@ import math
 import torch
 from torch import Tensor
 
-from ._torch import TINY, Blocks
+from ._blocks import TINY, Blocks
+from ._exp import exp_
 from .rows import Index
 from .sweep import Sweep, move_rows
 
@@ -35,7 +36,7 @@ class Streamed(Blocks):
         """
         if u is not None:
             base = u[:, rows]
-            block = self._exponent(C, base, v).exp_()
+            block = exp_(self._exponent(C, base, v))
             sums = block.sum(-1)
             good = (sums > TINY) & (sums < math.inf) | (base == -math.inf)
             if bool(good.all()):
@@ -43,7 +44,7 @@ class Streamed(Blocks):
         block = self._exponent(C, None, v)
         base = -block.amax(-1)
         base.masked_fill_(base == math.inf, 0.0)
-        block.add_(base[..., None]).exp_()
+        block = exp_(block.add_(base[..., None]))
         return base, block, block.sum(-1)
 
     def at(self, reg: Tensor) -> Sweep:

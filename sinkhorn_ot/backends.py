@@ -4,8 +4,9 @@ import importlib.util
 
 import torch
 
+from ._shared import Shared
 from ._streamed import Streamed
-from ._torch import Absorbed, Shared
+from ._torch import Absorbed
 from .problem import Problem
 from .steps import Solution
 from .sweep import Sweep

@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ._exp import exp_
+from ._memory import empty
 from .cost import blocks
 from .problem import Problem
 from .rows import Index
@@ -83,7 +85,7 @@ class Entropic:
         C = C - self.problem.shift if self.problem.shift else C
         scale = (-1.0 / self.problem.reg)[:, None, None]
         s = torch.addcmul(self.v[:, None, :], C, scale)
-        return s.add_(self.u[:, rows, None]).exp_()
+        return exp_(s.add_(self.u[:, rows, None]))
 
     def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
         """Return P @ x or P^T @ x without the plan."""
@@ -138,7 +140,7 @@ def plan(coupling: Coupling) -> Tensor:
         block = coupling.block(rows, C).to(p.dtype)
         if isinstance(rows, slice) and block.shape[1] == p.shape[1]:
             return block
-        P = p.a.new_empty(p.shape, dtype=p.dtype) if P is None else P
+        P = empty(p.shape, p.dtype, p.a.device) if P is None else P
         P[:, rows] = block
     assert P is not None
     return P

@@ -15,8 +15,8 @@ ROOT = Path(sinkhorn_ot.__file__).parent
 REPOSITORY = ROOT.parent
 # a room may import only what stands above it
 _ORDER = """
-    kernels _check rows cost stream problem sweep status steps support _reference _sparse _torch
-    _triton _ops _streamed _sharded backends coupling certificate
+    kernels _check _exp _memory rows cost stream problem sweep status steps support _reference
+    _blocks _sparse _torch _triton _ops _shared _streamed _sharded backends coupling certificate
     rounding result anneal acceleration sinkhorn newton
     _small automatic engines exact progress solve exchange balanced adapters compat
     testing demo

@@ -7,8 +7,9 @@ import torch
 
 from sinkhorn_ot import PointCloud, testing
 from sinkhorn_ot._reference import Reference
+from sinkhorn_ot._shared import Shared
 from sinkhorn_ot._streamed import Streamed
-from sinkhorn_ot._torch import Absorbed, Shared
+from sinkhorn_ot._torch import Absorbed
 from sinkhorn_ot.problem import Problem, make
 
 
@@ -172,6 +173,23 @@ def test_offsets_and_ranges():
     check(problem(17, 23, 0.05, C=wide))
     check(problem(17, 23, 0.05, C=wide, batch=2))
     check(problem(17, 23, 0.1, C=p.cost[:1].expand(17, 23)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", [(1, 1), (17, 65), (130, 9), (700, 500)])
+def test_mild_kernels_have_one_base(shape, dtype):
+    # an offset that a difference must take before a product
+    C = 1000 + torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    p = make(C, reg=0.1)
+    turned = make(C.mT.contiguous().mT, reg=0.1)
+    for sweep in (Absorbed(p, dtype), Absorbed(turned, dtype)):
+        for stride in (1.0, 20.0):
+            for v in walk(p, stride=stride):
+                want_u, want_s = Reference(p).sweep(None, v)
+                u, s = sweep.sweep(None, v)
+                slack = (1e-12 if dtype == torch.float64 else 3e-6) + 10 * p.resolution
+                assert_same(u, want_u, slack)
+                assert_same(s, want_s, 10 * slack, least=-50)
 
 
 def test_a_cost_for_every_problem():

@@ -214,10 +214,14 @@ def _kind(name: str) -> int:
     kinds = (
         {
             "_check",
+            "_exp",
+            "_memory",
             "cost",
             "problem",
             "sweep",
+            "_blocks",
             "_reference",
+            "_shared",
             "_small",
             "_sparse",
             "_torch",
