@@ -104,11 +104,12 @@ def _annealed(p: Problem, psi: Array | None, tol: float, max_iter: int) -> _Answ
         return None
     C = p.cost.rows(0, len(a))[0].to(torch.float64).numpy()
     below = p.bounds.low - C
+    room = np.empty_like(below)
     psi = np.zeros(len(b)) if psi is None else psi
     passes, newton, stage = 0, False, None
     for factor in factors:
         goal = _STAGES.tol if factor > 1 else tol
-        stage = _Stage(below * (1 / (factor * reg)), a, b, psi)
+        stage = _Stage(below, 1 / (factor * reg), a, b, psi, room)
         stage.plain(goal)
         if affordable and not stage.reached(goal):
             newton = True
@@ -125,22 +126,26 @@ def _annealed(p: Problem, psi: Array | None, tol: float, max_iter: int) -> _Answ
 
 
 class _Stage:
-    """A problem at one reg: the kernel exp(S + base + log b - top), scaled by y and x."""
+    """A problem at one reg: the kernel exp(below / reg + base + log b - top), scaled by y and x."""
 
-    def __init__(self, S: Array, a: Array, b: Array, base: Array) -> None:
-        self.S, self.a, self.b, self.log_b = S, a, b, np.log(b)
+    def __init__(  # noqa: PLR0913
+        self, below: Array, alpha: float, a: Array, b: Array, base: Array, room: Array
+    ) -> None:
+        self.below, self.alpha, self.K = below, alpha, room
+        self.a, self.b, self.log_b = a, b, np.log(b)
         self.passes, self.cap = 0, _CAP
         self.build(base)
 
     def build(self, base: Array) -> None:
         """Exponentiate around column potentials, whose scaling becomes one."""
         self.base, self.top = base, np.zeros_like(self.a)
-        S = self.S + (base + self.log_b)
+        S = np.multiply(self.below, self.alpha, out=self.K)
+        S += base + self.log_b
         if not S.min() > _FLOOR:
             self.top = S.max(1)
             S -= self.top[:, None]
             np.maximum(S, _FLOOR, out=S)
-        self.K = np.exp(S, out=S)
+        np.exp(S, out=S)
         self.look(np.ones_like(base))
 
     def look(self, x: Array) -> None:

@@ -26,8 +26,13 @@ class Coupling(Protocol):
         ...
 
     @property
-    def potentials(self) -> tuple[Tensor, Tensor]:
-        """Potentials f (B, n) and g (B, m) in the units of the cost, finite everywhere."""
+    def f(self) -> Tensor:
+        """Source potential in the units of the cost, (B, n), finite everywhere."""
+        ...
+
+    @property
+    def g(self) -> Tensor:
+        """Target potential in the units of the cost, (B, m), finite everywhere."""
         ...
 
     def block(self, rows: Index, C: Tensor) -> Tensor:
@@ -61,24 +66,38 @@ class Entropic:
         return self.sweep.problem
 
     @property
-    def potentials(self) -> tuple[Tensor, Tensor]:
-        """Potentials; a point without weight gets the transform of the other side's."""
-        return self._potentials
+    def f(self) -> Tensor:
+        """Source potential; a point without weight gets the transform of the other side's."""
+        return self._f
+
+    @property
+    def g(self) -> Tensor:
+        """Target potential; a point without weight gets the transform of the other side's."""
+        return self._g
 
     @cached_property
-    def _potentials(self) -> tuple[Tensor, Tensor]:
+    def _f(self) -> Tensor:
         p = self.problem
-        log_a, log_b, reg = p.a.log(), p.b.log(), p.reg[:, None]
-        phi, psi = self.u - log_a, self.v - log_b
+        log_a = p.a.log()
+        phi = self.u - log_a
         if float(log_a.amin()) == -math.inf:
             answer = -elasticity(p)[0][:, None] * self.sweep.log_sum_rows(self.v)
             phi = torch.where(p.a > 0, phi, answer)
+        return self._in_units(phi) + p.shift
+
+    @cached_property
+    def _g(self) -> Tensor:
+        p = self.problem
+        log_b = p.b.log()
+        psi = self.v - log_b
         if float(log_b.amin()) == -math.inf:
             answer = -elasticity(p)[1][:, None] * self.sweep.log_sum_columns(self.u)
             psi = torch.where(p.b > 0, psi, answer)
+        return self._in_units(psi)
+
+    def _in_units(self, scaled: Tensor) -> Tensor:
         # a point that no pair allows has no answer and carries nothing: any number will do
-        f, g = (torch.nan_to_num(t * reg, math.nan, 0.0, 0.0) for t in (phi, psi))
-        return f + p.shift, g
+        return torch.nan_to_num(scaled * self.problem.reg[:, None], math.nan, 0.0, 0.0)
 
     def block(self, rows: Index, C: Tensor) -> Tensor:
         """Return exp(u + v - C / reg) for those rows."""
@@ -108,11 +127,6 @@ class Stored:
     P: Tensor
     f: Tensor
     g: Tensor
-
-    @property
-    def potentials(self) -> tuple[Tensor, Tensor]:
-        """Potentials f and g."""
-        return self.f, self.g
 
     def block(self, rows: Index, C: Tensor) -> Tensor:
         """Return those rows of the matrix."""

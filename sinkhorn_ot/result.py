@@ -49,12 +49,12 @@ class Transport:
     @property
     def f(self) -> Tensor:
         """Source potential in units of the cost, (..., n); finite everywhere."""
-        return self._out(self.coupling.potentials[0])
+        return self._out(self.coupling.f)
 
     @property
     def g(self) -> Tensor:
         """Target potential in units of the cost, (..., m); finite everywhere."""
-        return self._out(self.coupling.potentials[1])
+        return self._out(self.coupling.g)
 
     @cached_property
     def value_linear(self) -> Tensor:
@@ -87,7 +87,7 @@ class Transport:
         """L1 distance of the marginals from what they must be, relative to their mass, (...)."""
         if self.measured is not None:
             return self._out(self.measured)
-        f, g = self.coupling.potentials
+        f, g = self.coupling.f, self.coupling.g
         p = self.problem
         off = torch.zeros_like(p.reg)
         sides = zip(self._marginals, p.relax, (p.a, p.b), (f, g), strict=True)
@@ -166,7 +166,7 @@ class Transport:
         """Return bounds on the optimum of the unregularised problem, with a feasible dual."""
         self._exact_only("certificate()")
         p = self.problem
-        f, g = feasible_duals(p, *self.coupling.potentials)
+        f, g = feasible_duals(p, self.coupling.f, self.coupling.g)
         upper = feasible(self.coupling).linear()
         parts = (dual_value(p, f, g), upper, f, g)
         # bounds keep the working precision: a float32 bound may be rounded past the optimum
@@ -182,7 +182,7 @@ class Transport:
     @cached_property
     def _values(self) -> tuple[Tensor, Tensor]:
         p = self.problem
-        f, g = self.coupling.potentials
+        f, g = self.coupling.f, self.coupling.g
         if isinstance(self.coupling, Stored):
             return self.coupling.linear(), dual_value(p, f, g)
         rows, columns = self._marginals

@@ -15,6 +15,7 @@ from .steps import Solution
 # share of the entries that is left: above it a smaller cost saves less than it takes to select,
 # and its copy more memory than the smaller kernel gives back; a few entries are copied at once
 _STORED, _FEW = 0.5, 1 << 18
+_ROWS = 64
 # points are few numbers
 _POINTS = 0.9
 
@@ -84,5 +85,10 @@ def _entries(C: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Return C[rows][:, columns]; NumPy gathers them in half the time, but has no bfloat16."""
     if C.dtype == torch.bfloat16:
         return C[rows][:, columns]
-    chosen = C.numpy()[rows.numpy()]
-    return torch.from_numpy(np.take(chosen, columns.numpy(), axis=1, mode="clip"))
+    whole, i, j = C.numpy(), rows.numpy(), columns.numpy()
+    out = np.empty((len(i), len(j)), whole.dtype)
+    # so few rows that they stay in cache between the two
+    for start in range(0, len(i), _ROWS):
+        at = slice(start, start + _ROWS)
+        np.take(whole[i[at]], j, axis=1, out=out[at], mode="clip")
+    return torch.from_numpy(out)
