@@ -35,8 +35,8 @@ class Coupling(Protocol):
         """Target potential in the units of the cost, (B, m), finite everywhere."""
         ...
 
-    def block(self, rows: Index, C: Tensor) -> Tensor:
-        """Return the plan's rows, (B, rows, m), given the cost of those rows."""
+    def block(self, rows: Index, C: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the plan's rows, (B, rows, m), given the cost of those rows; or write to `out`."""
         ...
 
     def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
@@ -99,11 +99,11 @@ class Entropic:
         # a point that no pair allows has no answer and carries nothing: any number will do
         return torch.nan_to_num(scaled * self.problem.reg[:, None], math.nan, 0.0, 0.0)
 
-    def block(self, rows: Index, C: Tensor) -> Tensor:
+    def block(self, rows: Index, C: Tensor, out: Tensor | None = None) -> Tensor:
         """Return exp(u + v - C / reg) for those rows."""
         C = C - self.problem.shift if self.problem.shift else C
         scale = (-1.0 / self.problem.reg)[:, None, None]
-        s = torch.addcmul(self.v[:, None, :], C, scale)
+        s = torch.addcmul(self.v[:, None, :], C, scale, out=out)
         return exp_(s.add_(self.u[:, rows, None]))
 
     def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
@@ -128,9 +128,9 @@ class Stored:
     f: Tensor
     g: Tensor
 
-    def block(self, rows: Index, C: Tensor) -> Tensor:
+    def block(self, rows: Index, C: Tensor, out: Tensor | None = None) -> Tensor:
         """Return those rows of the matrix."""
-        return self.P[:, rows]
+        return self.P[:, rows] if out is None else out.copy_(self.P[:, rows])
 
     def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
         """Return P @ x or P^T @ x."""
@@ -149,14 +149,12 @@ class Stored:
 def plan(coupling: Coupling) -> Tensor:
     """Return the plan of a coupling, (B, n, m), in the caller's dtype, row block by row block."""
     p = coupling.problem
-    P: Tensor | None = None
+    P = empty(p.shape, p.dtype, p.a.device)
     for rows, C in blocks(p.cost, p.shape[0], p.work):
-        block = coupling.block(rows, C).to(p.dtype)
-        if isinstance(rows, slice) and block.shape[1] == p.shape[1]:
-            return block
-        P = empty(p.shape, p.dtype, p.a.device) if P is None else P
-        P[:, rows] = block
-    assert P is not None
+        if isinstance(rows, slice) and p.dtype == p.work:
+            coupling.block(rows, C, P[:, rows])
+        else:
+            P[:, rows] = coupling.block(rows, C)
     return P
 
 
