@@ -216,7 +216,9 @@ class _Stage:
         R *= (np.sqrt(self.a) / self.r)[:, None]
         # products of small entries would be subnormal, which is slow, and count for nothing
         R *= R > _NEGLIGIBLE
-        H = R.T @ R
+        # by torch, whose threads are the caller's choice
+        root = torch.from_numpy(R)
+        H = torch.mm(root.t(), root).numpy()
         diagonal = H.reshape(-1)[:: len(H) + 1]
         # a Laplacian: its diagonal as a sum without itself loses no digits
         diagonal[:] = 0
