@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot import _check
+from sinkhorn_ot._memory import empty
 from sinkhorn_ot.solve import solve
 from sinkhorn_ot.status import ConvergenceWarning, Status
 
@@ -202,12 +203,12 @@ def _by_kernel(p: Call, n_iter: int, ranks: Ranks = ALONE) -> Tensor:
     batch, (N, K) = p.S.shape[:-2], p.S.shape[-2:]
     problems = p.S.reshape(math.prod(batch), N, K)
     mask = None if p.mask is None else p.mask.reshape(problems.shape[:2])
-    Q = torch.empty(len(problems), p.last, K, dtype=work(p.S))
+    Q = empty((len(problems), p.last, K), work(p.S), p.S.device)
     # small problems share the calls, a large one has the cache for itself; ranks share them all
     many = max(1, _steps.TILE // (N * K)) if ranks.alone else len(problems)
     for at in range(0, len(problems), many):
         part = slice(at, at + many)
-        E = Q[part] if p.last == N else Q.new_empty(problems[part].shape)
+        E = Q[part] if p.last == N else empty(problems[part].shape, Q.dtype, Q.device)
         kernel = Kernel(problems[part], E, p.inv, None if mask is None else mask[part], ranks)
         if not kernel.sound:
             ranks.agree(lambda: refuse_broken(p))
