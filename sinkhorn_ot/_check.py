@@ -150,6 +150,11 @@ def weights(name: str, x: Tensor) -> Tensor:
     if low == 0 and bool((empty := x.amax(-1) <= 0).any()):
         where = f" in problem {_index(first_index(empty))}" if empty.ndim else ""
         raise ValueError(f"{name} must have some positive weight, got all zeros{where}")
+    # what a plan makes of less would not be normal numbers
+    if high < 1e-290 or (x.ndim > 1 and float(x.amax(-1).amin()) < 1e-290):
+        mass = float(x.sum(-1, dtype=torch.float64).amin())
+        if mass < 1e-290:
+            raise ValueError(f"{name} must have a total weight above 1e-290, got {mass:.3g}")
     # KL(P | a b^T) multiplies two masses
     if high * x.shape[-1] >= 1e154:
         mass = float(x.sum(-1, dtype=torch.float64).amax())

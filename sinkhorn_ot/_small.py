@@ -16,13 +16,17 @@ from .anneal import Anneal
 from .problem import Problem
 from .status import Status
 from .steps import Solution
+from .support import support
 
 
 Array = npt.NDArray[np.float64]
 
-# pairs up to which problems are small, twice as many if they are very easy or sharp: spreads of the
-# cost over reg; multiply-adds that a Hessian may take
-_PAIRS, _EASY, _SHARP, _HESSIAN = 1 << 18, 30.0, 500.0, 200_000_000
+# pairs up to which problems are small
+_PAIRS = 1 << 18
+# twice as many if the cost spreads over so little or so much of reg
+_EASY, _SHARP = 30.0, 500.0
+# multiply-adds that a Hessian may take
+_HESSIAN = 200_000_000
 # a batch is swept as one instead where its problems are smaller, or there are threads to share it
 _LOOP, _THREADS = 2000, 3
 _STAGES = Anneal(start=0.05, tol=1e-2)
@@ -34,8 +38,9 @@ _PASSES = 300
 # reach: the largest lifts it to no more than e^-60 of what the smallest leaves
 _FLOOR, _DRIFT = -340.0, 140.0
 _NEGLIGIBLE = 1e-150
-# largest change of a scaled potential in one Newton step, doubled while such steps go well
-_CAP = 6.0
+# largest change of a scaled potential in one Newton step, doubled while such steps go well up to
+# what no scaling within the drift underflows by
+_CAP, _WIDEST = 6.0, 500.0
 # what is added to the Hessian, relative to b
 _JOINED = 1e-12
 
@@ -46,7 +51,6 @@ def small(
     psi: Tensor | None,
     tol: float,
     max_iter: int,
-    callback: object = None,
 ) -> tuple[Solution, str] | None:
     """Solve small problems with exact marginals, one after the other.
 
@@ -55,7 +59,6 @@ def small(
         psi: Column potentials g / reg to start from, (B, m); they replace the annealing.
         tol: Relative L1 marginal error to reach.
         max_iter: Passes over the cost allowed.
-        callback: Whoever wants to be told of every sweep is not served here.
 
     Returns:
         The solution, in which problems that did not arrive are not converged, and the name of the
@@ -65,14 +68,14 @@ def small(
     sharp = (p.bounds.high - p.bounds.low) / float(p.reg.min())
     few = n * m <= (_PAIRS if _EASY < sharp < _SHARP else 2 * _PAIRS)
     exact = p.relax == (math.inf, math.inf)
-    if not few or not exact or p.a.device.type != "cpu" or callback is not None:
+    if not few or not exact or p.a.device.type != "cpu":
         return None
     if batch > 1 and (n * m < _LOOP or torch.get_num_threads() > _THREADS):
         return None
     one_by_one = (p,) if batch == 1 else (p.select(torch.tensor([k])) for k in range(batch))
     with np.errstate(all="ignore"):
         found = [
-            _annealed(one, None if psi is None else psi[k].numpy(), tol, max_iter)
+            _weighty(one, None if psi is None else psi[k : k + 1], tol, max_iter)
             for k, one in enumerate(one_by_one)
         ]
     if all(x is None for x in found):
@@ -93,6 +96,19 @@ class _Answer(NamedTuple):
     error: float
     n_iter: int
     newton: bool
+
+
+def _weighty(p: Problem, psi: Tensor | None, tol: float, max_iter: int) -> _Answer | None:
+    """Solve one problem among its points with weight."""
+    if (fewer := support(p)) is None:
+        return _annealed(p, None if psi is None else psi[0].numpy(), tol, max_iter)
+    _, start = fewer.start(None, psi)
+    found = _annealed(fewer.problem, None if start is None else start[0].numpy(), tol, max_iter)
+    if found is None:
+        return None
+    u, v = np.full(p.shape[1], -math.inf), np.full(p.shape[2], -math.inf)
+    u[fewer.rows.numpy()], v[fewer.columns.numpy()] = found.u, found.v
+    return found._replace(u=u, v=v)
 
 
 def _annealed(p: Problem, psi: Array | None, tol: float, max_iter: int) -> _Answer | None:
@@ -192,7 +208,7 @@ class _Stage:
             return False
         length = min(1.0, self.cap / longest)
         # a capped step that goes well may be longer next time: prices far apart take many
-        longer = 2 * self.cap if length < 1 else self.cap
+        longer = min(2 * self.cap, _WIDEST) if length < 1 else self.cap
         while True:
             self.look(np.exp(log_x + length * step))
             if self.error <= 0.9 * error:
@@ -227,8 +243,10 @@ class _Stage:
         # what joins the parts of a plan may be lost to rounding
         diagonal[:] = degree + _JOINED * self.b
         factor, _ = torch.linalg.cholesky_ex(torch.from_numpy(H))
-        step = torch.cholesky_solve(torch.from_numpy(-self.gradient[:, None]), factor)
-        return step.numpy()[:, 0]
+        right = torch.from_numpy(-self.gradient[:, None])
+        step: Array = torch.cholesky_solve(right, factor).numpy()[:, 0]
+        # a constant means nothing, and rounding would decide it
+        return step - self.b @ step
 
     @property
     def _near(self) -> bool:

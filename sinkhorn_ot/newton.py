@@ -23,6 +23,8 @@ from .acceleration import Acceleration, Anderson, Iterate, Steps, pick
 
 # entries of Hessians held at once; more problems than fit go by conjugate gradients
 _HESSIANS = 1 << 26
+# what is added to the diagonal of a Hessian, relative to b
+_JOINED = 1e-12
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,10 @@ class _NewtonSteps:
         batch, m = self._b.shape
         if m <= self._options.direct and batch * m * m <= _HESSIANS:
             W = at.sweep.curve(at.u, v)
-            return -solve_laplacian(W, gradient)
+            step = -solve_laplacian(W, gradient, _JOINED * self._b)
+            # a constant means nothing, and rounding would decide it
+            mean = (self._b * step).sum(-1, keepdim=True) / self._b.sum(-1, keepdim=True)
+            return step - mean
         mass = self._b + gradient
 
         def product(x: Tensor) -> Tensor:
@@ -133,22 +138,20 @@ def semidual(at: Iterate) -> Tensor:
     return at.sweep.total(rows) - (p.b * at.psi).sum(-1)
 
 
-def solve_laplacian(W: Tensor, right: Tensor) -> Tensor:
-    """Return x with (diag(W 1) - W) x = right, for right that sums to zero, (B, m).
+def solve_laplacian(W: Tensor, right: Tensor, joined: Tensor) -> Tensor:
+    """Return x with (diag(W 1 + joined) - W) x = right, for right that sums to zero, (B, m).
 
-    The diagonal of W is not read. A point without links gets zero.
+    The diagonal of W is not read. What joins the parts of a graph may be lost to rounding, and the
+    constant is without any: `joined`, next to nothing, (B, m), gives each a direction.
     """
-    W = W.clone()
-    W.diagonal(dim1=-2, dim2=-1).zero_()
-    degree = W.sum(-1)
-    scale = torch.where(degree > 0, degree.clamp(min=1e-300).rsqrt(), 0.0)
-    q = degree.sqrt()
-    q = q / q.norm(dim=-1, keepdim=True).clamp(min=1e-300)
-    # the constant is the null space: a rank one lifts it and leaves the rest alone
-    S = q[:, :, None] * q[:, None, :] - scale[:, :, None] * W * scale[:, None, :]
-    S.diagonal(dim1=-2, dim2=-1).copy_(1.0 + 1e-14 + q.square())
-    factor, info = torch.linalg.cholesky_ex(S)
-    x = scale * torch.cholesky_solve((scale * right)[:, :, None], factor)[:, :, 0]
+    M = -W
+    diagonal = M.diagonal(dim1=-2, dim2=-1)
+    diagonal.zero_()
+    degree = joined - M.sum(-1)
+    # a point without links and weight gets zero
+    diagonal.copy_(torch.where(degree > 0, degree, 1.0))
+    factor, info = torch.linalg.cholesky_ex(M)
+    x = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
     return x.masked_fill((info != 0)[:, None], math.nan)
 
 

@@ -25,6 +25,9 @@ _MASS_RTOL = {
 
 # how many times its spread the least cost must be for it to be taken off: then that is exact
 _FAR = 10.0
+# total weights whose products float32 holds
+_HELD = (1e-18, 1e18)
+
 # how wrong a plan may be only because its exponents are rounded
 _RESOLUTION = 0.01
 
@@ -130,6 +133,9 @@ def make(
     # copies: who changes weights in place later must not change a result
     a = a.to(work, copy=True).expand(*batch, n).reshape(-1, n)
     b = b.to(work, copy=True).expand(*batch, m).reshape(-1, m)
+    if dtype == torch.float32 and values:
+        _held("a", a)
+        _held("b", b)
     if relax == (math.inf, math.inf):
         b = _equal_mass(a, b, rtol if values else math.inf)
     bounds = cost.validate() if values else Bounds(-math.inf, math.inf)
@@ -189,6 +195,17 @@ def _regularisation(reg: Any, batch: torch.Size, device: torch.device, values: b
         raise ValueError(
             f"reg must be one number or one per problem, shape {tuple(batch)}, got {tuple(t.shape)}"
         ) from None
+
+
+def _held(name: str, w: Tensor) -> None:
+    """Require masses whose squares, of which values are made, are float32 numbers."""
+    low, high = (float(x) for x in torch.aminmax(w.sum(-1)))
+    if not (_HELD[0] <= low and high <= _HELD[1]):
+        mass = low if low < _HELD[0] else high
+        raise ValueError(
+            f"{name} must have a total weight from {_HELD[0]:g} to {_HELD[1]:g} for an answer in "
+            f"float32, got {mass:.3g}: normalise it, or give the cost in float64"
+        )
 
 
 def _equal_mass(a: Tensor, b: Tensor, rtol: float) -> Tensor:

@@ -51,7 +51,8 @@ def feasible(coupling: Coupling) -> Rounded:
     columns = y * coupling.apply(x[..., None], transpose=True)[..., 0]
     left, right = (p.a - rows).clamp_(min=0), (p.b - columns).clamp_(min=0)
     missing = left.sum(-1, keepdim=True)
-    return Rounded(coupling, x, y, left, right / missing.clamp(min=torch.finfo(p.work).tiny))
+    # rounding may leave columns short where no row is
+    return Rounded(coupling, x, y, left, torch.where(missing > 0, right / missing, 0.0))
 
 
 def _shrink(weight: Tensor, mass: Tensor) -> Tensor:

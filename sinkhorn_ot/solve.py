@@ -18,7 +18,7 @@ from .newton import Newton, Switch
 from .problem import Problem, make
 from .progress import watch
 from .result import Transport
-from .sinkhorn import Callback, Sinkhorn
+from .sinkhorn import Callback, Progress, Sinkhorn
 from .status import ConvergenceWarning, Status
 from .steps import Solution, fixed
 from .stream import Streamed
@@ -67,7 +67,8 @@ def solve(  # noqa: PLR0913
         init: Warm start: an earlier result, or potentials (f, g), one of which may be None.
         on_fail: What to do where tol is not reached: "warn", "raise" `ConvergenceError`, "ignore".
         progress: Show a progress bar.
-        callback: Called with a `Progress` after every sweep; returning True stops.
+        callback: Called with a `Progress` after every sweep; returning True stops. Small problems,
+            which "auto" solves whole without it, are then swept like others.
 
     Returns:
         A `Transport`: plan, potentials, values, bounds, and how far to trust them. What it has not
@@ -105,7 +106,8 @@ def solve(  # noqa: PLR0913
         max_iter = _check.count("max_iter", max_iter)
         with watch(progress, callback, tol, max_iter) as told:
             limits = {"tol": tol, "max_iter": max_iter, "callback": told}
-            found, name = _solved(problem, method, start, limits)
+            # who is to be told of every sweep is not served by what makes many at once
+            found, name = _solved(problem, method, start, limits, callback is None)
         result = _honest(_report(found, problem, name), found, tol)
     return _told(result, on_fail)
 
@@ -115,16 +117,18 @@ def _solved(
     method: str | Sinkhorn,
     start: tuple[Tensor | None, Tensor | None],
     limits: dict[str, Any],
+    alone: bool,
 ) -> tuple[Solution, str]:
     """Run the method that is asked for, or the best; return its name too."""
     if (fewer := support(problem)) is not None:
-        found, name = _solved(fewer.problem, method, fewer.start(*start), limits)
+        found, name = _solved(fewer.problem, method, fewer.start(*start), limits, alone)
         return fewer.whole(found), name
     flip = _flipped(problem, *start)
     posed, psi = (problem.transposed(), start[0]) if flip else (problem, start[1])
+    psi = _levelled(posed, psi)
     solver = _solver(method, posed)
-    one_by_one = method == "auto" and (posed.shape[0] == 1 or solver is METHODS["newton"])
-    answer = small(posed, psi=psi, **limits) if one_by_one else None
+    few = alone and (posed.shape[0] == 1 or solver is METHODS["newton"])
+    answer = _at_once(posed, psi, limits) if method == "auto" and few else None
     if answer is None:
         found, name = solver(choose(posed, limits["tol"]), psi=psi, **limits), solver.name
     else:
@@ -134,6 +138,32 @@ def _solved(
         rest, psi = posed.select(at), None if psi is None else psi[at]
         found = found.put(at, solver(choose(rest, limits["tol"]), psi=psi, **limits))
     return replace(found, u=found.v, v=found.u) if flip else found, name
+
+
+def _at_once(
+    problem: Problem, psi: Tensor | None, limits: dict[str, Any]
+) -> tuple[Solution, str] | None:
+    """Solve problems so small that they are solved whole; None if none of them is."""
+    most = {"tol": limits["tol"], "max_iter": limits["max_iter"]}
+    answer = small(problem, psi=psi, **most)
+    if answer is None and psi is not None:
+        # a start may be worse than none
+        answer = small(problem, psi=None, **most)
+    if answer is not None and limits["callback"]:
+        found = answer[0]
+        assert found.error is not None
+        limits["callback"](Progress(int(found.n_iter.max()), float(found.error.max()), 0, 1.0))
+    return answer
+
+
+def _levelled(problem: Problem, psi: Tensor | None) -> Tensor | None:
+    """Return column potentials less their mean.
+
+    With exact marginals it means nothing, but may be so large that it takes digits from the rest.
+    """
+    if psi is None or problem.relax != EXACT:
+        return psi
+    return psi - (problem.b * psi).sum(-1, keepdim=True) / problem.b.sum(-1, keepdim=True)
 
 
 def _flipped(problem: Problem, phi: Tensor | None, psi: Tensor | None) -> bool:

@@ -16,8 +16,6 @@ from .steps import Solution
 # and its copy more memory than the smaller kernel gives back; a few entries are copied at once
 _STORED, _FEW = 0.5, 1 << 18
 _ROWS = 64
-# points are few numbers
-_POINTS = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +74,8 @@ def _among(cost: Cost, rows: Tensor, columns: Tensor, left: float) -> Cost | Non
     """Return the cost among some points, a share `left` of it, where that is worth it."""
     if isinstance(cost, Dense) and (left <= _STORED or cost.C.numel() <= _FEW):
         return Dense(_entries(cost.C[0], rows, columns)[None])
-    if isinstance(cost, PointCloud) and left <= _POINTS:
+    # points are few numbers
+    if isinstance(cost, PointCloud):
         return PointCloud(cost.x[:, rows], cost.y[:, columns], cost.metric)
     return None
 

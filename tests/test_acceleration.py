@@ -129,10 +129,10 @@ def test_a_fixed_number_of_steps_from_far_away(far, dtype):
     torch.testing.assert_close(r.plan.double(), plan, atol=atol, rtol=0)
 
 
-@pytest.mark.parametrize("mass", [1e-100, 1e-50, 1e-40, 1e100])
+@pytest.mark.parametrize("mass", [1e-17, 1e17])
 @pytest.mark.parametrize("options", [{}, {"n_iter": 30}, {"method": "sinkhorn"}], ids=str)
-def test_single_precision_takes_any_mass(mass, options):
-    """A plan scales with its masses, also where single precision could not hold them."""
+def test_single_precision_takes_masses_whose_products_it_holds(mass, options):
+    """A plan scales with its masses, also where the kernel's products could not."""
     p = testing.random(30, 40, 0.1)
     C = p.cost.float()
     one = so.solve(C, p.a, p.b, 0.1, **options)
@@ -142,6 +142,8 @@ def test_single_precision_takes_any_mass(mass, options):
     u, v = r.coupling.u[0] - math.log(mass), r.coupling.v[0]
     plan = (u[:, None] + v - C.double() / 0.1).exp()
     torch.testing.assert_close(plan, one.plan.double(), atol=1e-7, rtol=0)
+    torch.testing.assert_close(r.plan / mass, one.plan, atol=1e-7, rtol=0)
+    assert torch.isfinite(r.value)
 
 
 @pytest.mark.parametrize(("n", "m"), [(5, 2), (5, 3), (40, 3), (7, 4), (9, 9)])

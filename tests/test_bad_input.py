@@ -94,6 +94,14 @@ ROWS: dict[str, tuple[Callable[[], Any], str]] = {
     "inf in b": (lambda: solve(b=put(B, 4, INF)), "b must be finite, got inf at index 4"),
     "no mass": (lambda: solve(a=A * 0), "a must have some positive weight, got all zeros"),
     "no mass in a batch": (lambda: solve(a=torch.stack([A, A * 0])), "all zeros in problem 1"),
+    "too little mass": (lambda: solve(a=A * 1e-300, b=B * 1e-300), "a must have a total weight above 1e-290, got 1e-300"),
+    "too little mass in a batch": (
+        lambda: solve(torch.rand(2, 4, 5), a=torch.stack([A, A * 1e-300]), b=torch.stack([B, B * 1e-300])),
+        "a must have a total weight above 1e-290",
+    ),
+    "too much mass for float32": (
+        lambda: solve(C.float(), a=A * 1e39, b=B * 1e39), "total weight from 1e-18 to 1e+18 for an answer in float32"
+    ),
     "too much mass": (lambda: solve(a=A * 1e200, b=B * 1e200), "a must have a total weight below 1e154, got 1e+200"),
     "unequal mass": (lambda: solve(a=A, b=2 * B), "a and b must have the same total mass, got 1 and 2"),
     "barely unequal": (lambda: solve(a=A, b=B * (1 + 1e-6)), "same total mass, got 1 and 1.000001"),
@@ -231,7 +239,7 @@ def test_a_mistake_is_named(row):
         lambda: solve(C.float() * 3e38, reg=3e37),
         lambda: solve(C.float() * 1e-40, reg=1e-41),
         lambda: solve((C * 60000).half(), reg=600.0),
-        lambda: solve(a=A * 1e-300, b=B * 1e-300),
+        lambda: solve(a=A * 1e-280, b=B * 1e-280),
         lambda: solve(a=A * 1e150, b=B * 1e150, reg=0.5),
         lambda: solve(a=A.float(), b=B),
         lambda: solve(reg=1e300),

@@ -72,6 +72,15 @@ def test_the_worked_example() -> None:
     np.testing.assert_allclose(Q[0], [[0.2, 0.1], [0.3, 0.4]], atol=1e-16)
 
 
+def test_columns_that_rounding_leaves_short_where_no_row_is():
+    mass, n = 3e16, 21
+    x = torch.linspace(0, 1, n, dtype=torch.float64)
+    C, a = torch.stack([x, x.flip(0).square()], 1), torch.full_like(x, mass / n)
+    r = so.solve(C, a, torch.tensor([0, mass], dtype=torch.float64), 0.1)
+    assert torch.isfinite(r.round()).all()
+    assert r.certificate().upper == pytest.approx(float(r.certificate().lower), rel=1e-12)
+
+
 @pytest.mark.parametrize("mass", [1e-200, 1e-9, 1e9, 1e150])
 def test_any_mass(mass: float) -> None:
     a, b = mass * weights(0, 2, 5, 0.3), mass * weights(1, 2, 6, 0.3)
