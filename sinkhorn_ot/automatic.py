@@ -1,4 +1,7 @@
-"""What method="auto" chooses, from the shape of a problem and how sharp its regularisation is."""
+"""What method="auto" chooses, from the shape of a problem and how sharp its regularisation is.
+
+Small problems on a CPU do not come here unless `_small` has given them up.
+"""
 
 import math
 

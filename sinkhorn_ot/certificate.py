@@ -18,7 +18,7 @@ from .problem import Problem
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """Bounds on the unregularised optimum that anyone can check.
+    """Bounds on the unregularised optimum that anyone can check, up to the rounding of their sums.
 
     Attributes:
         lower: <f, a> + <g, b>, no larger than the optimum, shape of the batch.

@@ -34,7 +34,10 @@ class Bounds(NamedTuple):
 
 
 class Cost(Protocol):
-    """A cost matrix, or a batch of them, that need not be stored. Batches are flat: (B, n, m)."""
+    """A cost matrix, or a batch of them, that need not be stored.
+
+    Its rows are read once it is `flat`: (B, n, m).
+    """
 
     @property
     def batch_shape(self) -> torch.Size:
