@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .anneal import Anneal
+from .newton import solve_laplacian
 from .problem import Problem
 from .status import Status
 from .steps import Solution
@@ -41,8 +42,6 @@ _NEGLIGIBLE = 1e-150
 # largest change of a scaled potential in one Newton step, doubled while such steps go well up to
 # what no scaling within the drift underflows by
 _CAP, _WIDEST = 6.0, 500.0
-# what is added to the Hessian, relative to b
-_JOINED = 1e-12
 
 
 def small(
@@ -106,9 +105,8 @@ def _weighty(p: Problem, psi: Tensor | None, tol: float, max_iter: int) -> _Answ
     found = _annealed(fewer.problem, None if start is None else start[0].numpy(), tol, max_iter)
     if found is None:
         return None
-    u, v = np.full(p.shape[1], -math.inf), np.full(p.shape[2], -math.inf)
-    u[fewer.rows.numpy()], v[fewer.columns.numpy()] = found.u, found.v
-    return found._replace(u=u, v=v)
+    u, v = fewer.spread(*(torch.from_numpy(t)[None] for t in (found.u, found.v)))
+    return found._replace(u=u[0].numpy(), v=v[0].numpy())
 
 
 def _annealed(p: Problem, psi: Array | None, tol: float, max_iter: int) -> _Answer | None:
@@ -234,19 +232,9 @@ class _Stage:
         R *= R > _NEGLIGIBLE
         # by torch, whose threads are the caller's choice
         root = torch.from_numpy(R)
-        H = torch.mm(root.t(), root).numpy()
-        diagonal = H.reshape(-1)[:: len(H) + 1]
-        # a Laplacian: its diagonal as a sum without itself loses no digits
-        diagonal[:] = 0
-        degree = H.sum(1)
-        np.negative(H, out=H)
-        # what joins the parts of a plan may be lost to rounding
-        diagonal[:] = degree + _JOINED * self.b
-        factor, _ = torch.linalg.cholesky_ex(torch.from_numpy(H))
-        right = torch.from_numpy(-self.gradient[:, None])
-        step: Array = torch.cholesky_solve(right, factor).numpy()[:, 0]
-        # a constant means nothing, and rounding would decide it
-        return step - self.b @ step
+        right, b = (torch.from_numpy(t)[None] for t in (self.gradient, self.b))
+        step: Array = -solve_laplacian(torch.mm(root.t(), root)[None], right, b)[0].numpy()
+        return step
 
     @property
     def _near(self) -> bool:

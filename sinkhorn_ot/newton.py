@@ -111,10 +111,7 @@ class _NewtonSteps:
         batch, m = self._b.shape
         if m <= self._options.direct and batch * m * m <= _HESSIANS:
             W = at.sweep.curve(at.u, v)
-            step = -solve_laplacian(W, gradient, _JOINED * self._b)
-            # a constant means nothing, and rounding would decide it
-            mean = (self._b * step).sum(-1, keepdim=True) / self._b.sum(-1, keepdim=True)
-            return step - mean
+            return -solve_laplacian(W, gradient, self._b)
         mass = self._b + gradient
 
         def product(x: Tensor) -> Tensor:
@@ -138,20 +135,22 @@ def semidual(at: Iterate) -> Tensor:
     return at.sweep.total(rows) - (p.b * at.psi).sum(-1)
 
 
-def solve_laplacian(W: Tensor, right: Tensor, joined: Tensor) -> Tensor:
-    """Return x with (diag(W 1 + joined) - W) x = right, for right that sums to zero, (B, m).
+def solve_laplacian(W: Tensor, right: Tensor, b: Tensor) -> Tensor:
+    """Return x with (diag(W 1) - W) x = right and <b, x> = 0, for right that sums to zero, (B, m).
 
     The diagonal of W is not read. What joins the parts of a graph may be lost to rounding, and the
-    constant is without any: `joined`, next to nothing, (B, m), gives each a direction.
+    constant is without any: next to nothing of b, (B, m), gives each a direction.
     """
     M = -W
     diagonal = M.diagonal(dim1=-2, dim2=-1)
     diagonal.zero_()
-    degree = joined - M.sum(-1)
+    degree = _JOINED * b - M.sum(-1)
     # a point without links and weight gets zero
     diagonal.copy_(torch.where(degree > 0, degree, 1.0))
     factor, info = torch.linalg.cholesky_ex(M)
     x = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
+    # a constant means nothing, and rounding would decide it
+    x = x - (b * x).sum(-1, keepdim=True) / b.sum(-1, keepdim=True)
     return x.masked_fill((info != 0)[:, None], math.nan)
 
 

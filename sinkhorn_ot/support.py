@@ -43,10 +43,15 @@ class Support:
 
     def whole(self, found: Solution) -> Solution:
         """Return the solution with the other points in place, where they carry nothing."""
-        n, m = self.shape
-        u, v = found.u.new_full((1, n), -math.inf), found.v.new_full((1, m), -math.inf)
-        u[:, self.rows], v[:, self.columns] = found.u, found.v
+        u, v = self.spread(found.u, found.v)
         return replace(found, u=u, v=v)
+
+    def spread(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scaled potentials, (1, n') and (1, m'), among all points."""
+        n, m = self.shape
+        every_u, every_v = u.new_full((1, n), -math.inf), v.new_full((1, m), -math.inf)
+        every_u[:, self.rows], every_v[:, self.columns] = u, v
+        return every_u, every_v
 
 
 def support(problem: Problem) -> Support | None:
@@ -81,7 +86,7 @@ def _among(cost: Cost, rows: Tensor, columns: Tensor, left: float) -> Cost | Non
 
 
 def _entries(C: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return C[rows][:, columns]; NumPy gathers them in half the time, but has no bfloat16."""
+    """Return C[rows][:, columns]; NumPy is quicker, but has no bfloat16."""
     if C.dtype == torch.bfloat16:
         return C[rows][:, columns]
     whole, i, j = C.numpy(), rows.numpy(), columns.numpy()
