@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .anneal import Anneal
-from .newton import solve_laplacian
+from .newton import JOINED
 from .problem import Problem
 from .status import Status
 from .steps import Solution
@@ -232,9 +232,17 @@ class _Stage:
         R *= R > _NEGLIGIBLE
         # by torch, whose threads are the caller's choice
         root = torch.from_numpy(R)
-        right, b = (torch.from_numpy(t)[None] for t in (self.gradient, self.b))
-        step: Array = -solve_laplacian(torch.mm(root.t(), root)[None], right, b)[0].numpy()
-        return step
+        H = torch.mm(root.t(), root).numpy()
+        # `solve_laplacian` in fewer calls, which are most of what a small one costs
+        diagonal = H.reshape(-1)[:: len(H) + 1]
+        diagonal[:] = 0
+        degree = H.sum(1)
+        np.negative(H, out=H)
+        diagonal[:] = degree + JOINED * self.b
+        factor, _ = torch.linalg.cholesky_ex(torch.from_numpy(H))
+        right = torch.from_numpy(-self.gradient[:, None])
+        step: Array = torch.cholesky_solve(right, factor).numpy()[:, 0]
+        return step - self.b @ step
 
     @property
     def _near(self) -> bool:

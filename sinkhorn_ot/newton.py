@@ -24,7 +24,7 @@ from .acceleration import Acceleration, Anderson, Iterate, Steps, pick
 # entries of Hessians held at once; more problems than fit go by conjugate gradients
 _HESSIANS = 1 << 26
 # what is added to the diagonal of a Hessian, relative to b
-_JOINED = 1e-12
+JOINED = 1e-12
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def solve_laplacian(W: Tensor, right: Tensor, b: Tensor) -> Tensor:
     M = -W
     diagonal = M.diagonal(dim1=-2, dim2=-1)
     diagonal.zero_()
-    degree = _JOINED * b - M.sum(-1)
+    degree = JOINED * b - M.sum(-1)
     # a point without links and weight gets zero
     diagonal.copy_(torch.where(degree > 0, degree, 1.0))
     factor, info = torch.linalg.cholesky_ex(M)
