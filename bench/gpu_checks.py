@@ -68,10 +68,10 @@ def sweep_dense(
 
 def sweep_rescued(place: Place, n: int, m: int, **how: Any) -> float:
     """Check the sweep that solves use, which sums again what underflows."""
-    from sinkhorn_ot import _triton
+    from sinkhorn_ot.sweeps import gpu
 
     p = dense(place, *place.shape(n, m), **how)
-    return p.verify(*_triton.dense_sweep_op(p.stored, p.u, p.v, p.a, p.inv_reg, None))
+    return p.verify(*gpu.swept(p.stored, p.u, p.v, p.a, p.inv_reg, None))
 
 
 def sweep_clouds(place: Place, n: int, m: int, d: int, first: bool = False, **how: Any) -> float:

@@ -53,17 +53,17 @@ CHECKS = {
 
 
 def _on_chip(place: Place, p: Clouds, rows: int) -> Act:
-    from sinkhorn_ot import _triton
+    from sinkhorn_ot.adapters.swav.operators import feature_codes_by_triton
 
-    inv_eps = place.full(1, value=20.0)
-    return lambda: _triton.feature_codes_op(*p, inv_eps, 3, min(rows, p[0].shape[1]))[0]
+    inv_eps, last = place.full(1, value=20.0), min(rows, p[0].shape[1])
+    return lambda: feature_codes_by_triton(*p, inv_eps, 3, last, False, torch.float32)[0]
 
 
 def _stored(place: Place, p: Clouds, rows: int) -> Act:
-    from sinkhorn_ot import _triton
+    from sinkhorn_ot.adapters.swav.operators import codes_by_triton
 
-    inv_eps = place.full(1, value=20.0)
-    return lambda: _triton.codes_op(p[0] @ p[1].mT, inv_eps, 3, min(rows, p[0].shape[1]))[0]
+    inv_eps, last = place.full(1, value=20.0), min(rows, p[0].shape[1])
+    return lambda: codes_by_triton(p[0] @ p[1].mT, None, inv_eps, 3, last, False, torch.float32)[0]
 
 
 def _eager(place: Place, p: Clouds, rows: int) -> Act:

@@ -1,7 +1,6 @@
 """Entropic optimal transport on PyTorch: fast, certified, and ready for training loops."""
 
 from . import adapters
-from .acceleration import Anderson, Nesterov, Plain
 from .adapters import (
     LabelBank,
     SelaLabels,
@@ -20,17 +19,11 @@ from .adapters import (
     swav_codes_from_features,
     zipf_marginal,
 )
-from .anneal import Anneal
-from .balanced import BalancedLabels, balanced_labels
-from .certificate import Certificate
-from .cost import Dense, PointCloud
-from .exact import solve_exact
-from .newton import Newton, Switch
-from .result import Transport
-from .sinkhorn import Progress, Sinkhorn
+from .exact import BalancedLabels, balanced_labels, solve_exact
+from .problem import Dense, PointCloud, Streamed
+from .results import Certificate, ConvergenceError, ConvergenceWarning, Status, Transport
 from .solve import solve
-from .status import ConvergenceError, ConvergenceWarning, Status
-from .stream import Streamed
+from .solvers import Anderson, Anneal, Nesterov, Newton, Plain, Progress, Sinkhorn, Switch
 
 
 __version__ = "0.1.0"

@@ -8,21 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _check
-from ._small import small
-from .automatic import METHODS, automatic
-from .backends import choose, passes, whole
-from .cost import within
-from .coupling import Entropic
-from .newton import Newton, Switch
-from .problem import Problem, make
-from .progress import watch
-from .result import Transport
-from .sinkhorn import Callback, Progress, Sinkhorn
-from .status import ConvergenceWarning, Status
-from .steps import Solution, fixed
-from .stream import Streamed
-from .support import support
+from sinkhorn_ot.problem import Problem, Streamed, checks, make, within
+from sinkhorn_ot.results import ConvergenceWarning, Entropic, Solution, Status, Transport
+from sinkhorn_ot.solvers import (
+    METHODS,
+    Callback,
+    Newton,
+    Progress,
+    Sinkhorn,
+    Switch,
+    automatic,
+    fixed,
+    solve_small,
+    support,
+    watch,
+)
+from sinkhorn_ot.sweeps import choose, passes
 
 
 EXACT = (math.inf, math.inf)
@@ -78,7 +79,7 @@ def solve(  # noqa: PLR0913
         ValueError: If an argument breaks a rule, or a point with weight has only forbidden pairs.
         ConvergenceError: With on_fail="raise".
     """
-    _check.one_of("on_fail", on_fail, ON_FAIL)
+    checks.one_of("on_fail", on_fail, ON_FAIL)
     if reg is None:
         raise ValueError("reg must be given: a number above zero, or use solve_exact for none")
     if callback is not None and not callable(callback):
@@ -92,18 +93,17 @@ def solve(  # noqa: PLR0913
         "callback": callback is not None,
     }
     if n_iter is not None:
-        _check.unused("n_iter", [name for name, is_given in given.items() if is_given])
+        checks.unused("n_iter", [name for name, is_given in given.items() if is_given])
     problem = make(cost, a, b, reg, unbalanced, values=n_iter is None or _on_cpu(cost))
     start = (None, None) if init is None else _warm(problem, init)
     tol = _tolerance(tol, problem)
     # inside autocast the products of a sweep would be half precision, and so would their error
     with torch.autocast(problem.a.device.type, enabled=False):
         if n_iter is not None:
-            n_iter = _check.count("n_iter", n_iter)
-            found = whole(problem, n_iter) if start == (None, None) else None
-            found = found or fixed(choose(problem, tol), n_iter, *start)
+            n_iter = checks.count("n_iter", n_iter)
+            found = fixed(choose(problem, tol), n_iter, *start)
             return _report(found, problem, "plain")
-        max_iter = _check.count("max_iter", max_iter)
+        max_iter = checks.count("max_iter", max_iter)
         with watch(progress, callback, tol, max_iter) as told:
             limits = {"tol": tol, "max_iter": max_iter, "callback": told}
             # who is to be told of every sweep is not served by what makes many at once
@@ -145,10 +145,10 @@ def _at_once(
 ) -> tuple[Solution, str] | None:
     """Solve problems so small that they are solved whole; None if none of them is."""
     most = {"tol": limits["tol"], "max_iter": limits["max_iter"]}
-    answer = small(problem, psi=psi, **most)
+    answer = solve_small(problem, psi=psi, **most)
     if answer is None and psi is not None:
         # a start may be worse than none
-        answer = small(problem, psi=None, **most)
+        answer = solve_small(problem, psi=None, **most)
     if answer is not None and limits["callback"]:
         found = answer[0]
         assert found.error is not None
@@ -187,7 +187,7 @@ def _solver(method: str | Sinkhorn, problem: Problem) -> Sinkhorn:
     elif callable(getattr(method, "start", None)):
         raise ValueError(f"method must be a solver: pass Sinkhorn({method!r})")
     else:
-        solver = METHODS[_check.one_of("method", method, tuple(METHODS))] or automatic(problem)
+        solver = METHODS[checks.one_of("method", method, tuple(METHODS))] or automatic(problem)
     if isinstance(solver.acceleration, (Newton, Switch)) and problem.relax != EXACT:
         raise ValueError(
             f"method {solver.name!r} needs exact marginals, got unbalanced={problem.relax}"
@@ -247,7 +247,7 @@ def _on_cpu(cost: Any) -> bool:
 def _tolerance(tol: float | None, problem: Problem) -> float:
     if tol is None:
         return 1e-9 if problem.dtype == torch.float64 else 1e-6
-    return _check.positive("tol", tol)
+    return checks.positive("tol", tol)
 
 
 def _warm(problem: Problem, init: Any) -> tuple[Tensor | None, Tensor | None]:
@@ -264,10 +264,10 @@ def _warm(problem: Problem, init: Any) -> tuple[Tensor | None, Tensor | None]:
 def _scaled(problem: Problem, potential: Any, size: int, side: str) -> Tensor | None:
     if potential is None:
         return None
-    t = _check.at_least_dims("init", _check.tensor("init", potential), 1, f"(..., {size})")
+    t = checks.at_least_dims("init", checks.tensor("init", potential), 1, f"(..., {size})")
     if t.shape[-1] != size:
         raise ValueError(f"init must hold {size} {side} potentials, got {tuple(t.shape)}")
-    _check.same_device("init", t, problem.b.device, "cost")
+    checks.same_device("init", t, problem.b.device, "cost")
     within("init", t.shape[:-1], problem.batch_shape)
-    t = _check.finite("init", t).to(problem.work).expand(*problem.batch_shape, size)
+    t = checks.finite("init", t).to(problem.work).expand(*problem.batch_shape, size)
     return t.reshape(-1, size) / problem.reg[:, None]

@@ -11,7 +11,7 @@ from hypothesis import given
 
 import sinkhorn_ot as so
 from sinkhorn_ot import testing
-from sinkhorn_ot.automatic import SWITCH
+from sinkhorn_ot.solvers.automatic import SWITCH
 
 
 BOOLEANS = st.booleans()

@@ -9,7 +9,7 @@ import torch
 
 import sinkhorn_ot as so
 from sinkhorn_ot import testing
-from sinkhorn_ot.automatic import SWITCH
+from sinkhorn_ot.solvers.automatic import SWITCH
 
 
 METHODS = ["auto", SWITCH, "sinkhorn", "newton"]

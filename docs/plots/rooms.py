@@ -1,8 +1,6 @@
-"""The rooms of the package and who imports whom, read from the sources."""
+"""The rooms of the package, what is in them and who imports whom, read from the sources."""
 
 import ast
-import math
-import random
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,246 +11,138 @@ from style import Theme, table
 
 
 PACKAGE = Path(__file__).resolve().parents[2] / "sinkhorn_ot"
-# rooms that stand outside the picture: the front door, and the demonstration
-SKIPPED = {"__init__", "__main__", "demo"}
+# the front door, and the demonstration, which is a user
+SKIPPED = {"__init__", "demo"}
+# colours: what is asked and the primitive, the loop, what is known, the surface
+KINDS = {
+    0: {"kernels", "problem", "sweeps"},
+    1: {"solvers", "exact"},
+    2: {"results"},
+    3: {"solve", "adapters", "compat", "testing"},
+}
+_WIDTH, _LEFT = 0.8, 0.15
 
 
 def room(path: Path) -> str:
-    """Return a module's room: its file, or its folder for the adapters and the kernels."""
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return parts[0]
+    """Return a module's room: its folder at the top of the package, or the file itself."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+@cache
+def files() -> dict[str, list[Path]]:
+    """Return the files of every room."""
+    found = [p for p in sorted(PACKAGE.rglob("*.py")) if room(p) not in SKIPPED]
+    rooms: dict[str, list[Path]] = {}
+    # the kernels are behind a link, which the search above does not follow
+    for path in [*found, *sorted((PACKAGE / "kernels").glob("*.py"))]:
+        rooms.setdefault(room(path), []).append(path)
+    return rooms
 
 
 @cache
 def imports() -> dict[str, set[str]]:
-    """Return, for every room, the rooms it imports at run time."""
-    # the kernels are a leaf behind a link, which the search below does not follow
-    rooms: dict[str, set[str]] = {"kernels": set()}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        if room(path) in SKIPPED:
-            continue
-        found = rooms.setdefault(room(path), set())
-        folder = path.relative_to(PACKAGE).parts[:-1]
-        for node in ast.walk(ast.parse(path.read_text())):
-            found.update(_imported(node, folder))
-    names = set(rooms)
-    return {name: (found & names) - {name} for name, found in rooms.items()}
+    """Return, for every room, the other rooms that it imports."""
+    graph = {}
+    for name, paths in files().items():
+        trees = [ast.parse(path.read_text()) for path in paths]
+        found = {other for tree in trees for node in ast.walk(tree) for other in _imported(node)}
+        graph[name] = (found & set(files())) - {name}
+    return graph
 
 
-def _imported(node: ast.AST, folder: tuple[str, ...]) -> Iterator[str]:
-    """Yield the rooms that one statement imports."""
-    if not isinstance(node, ast.ImportFrom):
-        return
-    within = [*folder[: len(folder) - node.level + 1]] if node.level else []
-    for alias in node.names:
-        parts = [*within, *(node.module or "").split("."), alias.name]
-        parts = [part for part in parts if part]
-        if node.level:
-            yield parts[0]
-        elif parts[0] == PACKAGE.name:
-            yield parts[1]
-
-
-def levels() -> dict[str, int]:
-    """Return each room's storey: as high as those who import it allow, the ground at 0."""
-    graph = imports()
-
-    @cache
-    def height(name: str) -> int:
-        return 1 + max((height(below) for below in graph[name]), default=-1)
-
-    @cache
-    def level(name: str) -> int:
-        above = [level(other) for other, found in graph.items() if name in found]
-        return min(above) - 1 if above else height(name)
-
-    return {name: level(name) for name in graph}
-
-
-def direct() -> dict[str, set[str]]:
-    """Return the imports that no longer path already implies."""
-    graph = imports()
-
-    @cache
-    def below(name: str) -> frozenset[str]:
-        return frozenset(graph[name].union(*(below(other) for other in graph[name])))
-
-    return {
-        name: {x for x in found if not any(x in below(other) for other in found - {x})}
-        for name, found in graph.items()
-    }
-
-
-def draw(theme: Theme) -> Figure:
-    """Draw the rooms in storeys, each arrow pointing down to what is imported."""
-    storeys, places = _storeys(), _places()
-    figure = Figure(figsize=(9.6, 0.62 * len(storeys) + 0.3))
-    at = figure.add_axes((0, 0, 1, 1))
-    at.set(xlim=(-0.02, 1.02), ylim=(-0.6, len(storeys) - 0.4))
-    at.axis("off")
-    for name, found in direct().items():
-        for other in sorted(found):
-            _arrow(theme, at, places[name], places[other])
-    for name, (x, y) in places.items():
-        _box(theme, at, name, x, y)
-    return figure
-
-
-def _storeys() -> dict[int, list[str]]:
-    storeys: dict[int, list[str]] = {}
-    for name, level in levels().items():
-        storeys.setdefault(level, []).append(name)
-    return storeys
+def _imported(node: ast.AST) -> Iterator[str]:
+    """Yield the rooms that one statement imports; neighbours name them in full."""
+    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE.name:
+        rooms = (node.module or "").split(".")[1:]
+        yield from rooms[:1] or [alias.name for alias in node.names]
 
 
 @cache
-def _places() -> dict[str, tuple[float, float]]:
-    """Spread each storey so that arrows are short, seldom cross and pass through no room."""
-    storeys = _storeys()
-    draw = random.Random(0)
-    edges = [(name, other) for name, found in direct().items() for other in sorted(found)]
-    columns = max(5, *map(len, storeys.values()))
-    grid = [0.08 + 0.84 * k / (2 * columns - 2) for k in range(2 * columns - 1)]
-    apart = 0.95 * (grid[2] - grid[0])
-    slots = {level: _slots(names, len(grid)) for level, names in storeys.items()}
-    height = {name: level for level, names in storeys.items() for name in names}
-
-    def place() -> dict[str, tuple[float, float]]:
-        return {
-            name: (x, float(height[name]))
-            for level in slots
-            for x, name in zip(grid, slots[level], strict=True)
-            if name
-        }
-
-    score = _ugliness(place(), edges, apart)
-    for step in range(12000):
-        row = slots[draw.choice(sorted(slots))]
-        i, j = draw.sample(range(len(grid)), 2)
-        row[i], row[j] = row[j], row[i]
-        now = _ugliness(place(), edges, apart)
-        # simulated annealing: a worse drawing is kept now and then, ever less often
-        if now <= score - (1 - step / 12000) * 0.8 * math.log(draw.random()):
-            score = now
-        else:
-            row[i], row[j] = row[j], row[i]
-    return place()
+def storey(name: str) -> int:
+    """Return how high a room stands: above all that it imports."""
+    return 1 + max((storey(below) for below in imports()[name]), default=-1)
 
 
-def _slots(names: list[str], width: int) -> list[str]:
-    """Put the names of one storey on every other slot, blanks between."""
-    row = [""] * width
-    first = (width - 2 * len(names) + 1) // 2
-    for k, name in enumerate(names):
-        row[first + 2 * k] = name
-    return row
+@cache
+def below(name: str) -> frozenset[str]:
+    """Return all rooms that one rests on."""
+    return frozenset(imports()[name].union(*(below(other) for other in imports()[name])))
 
 
-def _ugliness(
-    places: dict[str, tuple[float, float]], edges: list[tuple[str, str]], apart: float
-) -> float:
-    """Score a drawing: length of arrows, arrows through rooms, crossings, rooms that touch."""
-    lines = [(*places[name], *places[other]) for name, other in edges]
-    score = sum(abs(x0 - x1) for x0, _, x1, _ in lines)
-    for x0, y0, x1, y1 in lines:
-        for x, y in places.values():
-            if y1 < y < y0:
-                score += 3 * (abs(x1 + (x0 - x1) * (y - y1) / (y0 - y1) - x) < 0.5 * apart)
-    for k, one in enumerate(lines):
-        score += sum(0.6 * _cross(one, other) for other in lines[:k])
-    rooms = list(places.values())
-    for k, (x, y) in enumerate(rooms):
-        score += sum(9 * (y == v and abs(x - u) < apart) for u, v in rooms[:k])
-    return score
+def order() -> list[str]:
+    """Return the rooms from the ground up."""
+    return sorted(files(), key=lambda name: (storey(name), name))
 
 
-def _cross(p: tuple[float, ...], q: tuple[float, ...]) -> bool:
-    top, bottom = min(p[1], q[1]), max(p[3], q[3])
-    if top <= bottom:
-        return False
+def draw(theme: Theme) -> Figure:
+    """Draw the rooms one above the other; arrows that a longer path implies are left out."""
+    rooms = order()
+    figure = Figure(figsize=(9.6, 0.62 * len(rooms) + 0.2))
+    at = figure.add_axes((0, 0, 1, 1))
+    at.set(xlim=(0, 1), ylim=(-0.6, len(rooms) - 0.4))
+    at.axis("off")
+    for name in rooms:
+        direct = {x for x in imports()[name] if not any(x in below(y) for y in imports()[name])}
+        for other in sorted(direct):
+            _arrow(theme, at, rooms.index(name), rooms.index(other))
+    for y, name in enumerate(rooms):
+        _box(theme, at, name, y)
+    return figure
 
-    def at(line: tuple[float, ...], y: float) -> float:
-        return line[2] + (line[0] - line[2]) * (y - line[3]) / (line[1] - line[3])
 
-    return (at(p, top) - at(q, top)) * (at(p, bottom) - at(q, bottom)) < -1e-9
-
-
-def _arrow(theme: Theme, at, start: tuple[float, float], end: tuple[float, float]) -> None:
+def _arrow(theme: Theme, at, start: int, end: int) -> None:
+    near = start - end == 1
     at.add_patch(
         FancyArrowPatch(
-            (start[0], start[1] - 0.24),
-            (end[0], end[1] + 0.24),
+            (_LEFT + 0.06, start - 0.28) if near else (_LEFT, start),
+            (_LEFT + 0.06, end + 0.28) if near else (_LEFT, end),
+            connectionstyle="arc3" if near else f"arc3,rad={min(0.6, 0.16 * (start - end))}",
             arrowstyle="-|>",
-            mutation_scale=9,
+            mutation_scale=10,
             color=theme.soft,
-            linewidth=0.9,
-            zorder=1,
+            linewidth=1.0,
         )
     )
 
 
-def _box(theme: Theme, at, name: str, x: float, y: float) -> None:
-    colour = theme.series[_kind(name)]
+def _box(theme: Theme, at, name: str, y: int) -> None:
+    kind = next(k for k, names in KINDS.items() if name in names)
     at.add_patch(
         FancyBboxPatch(
-            (x - 0.065, y - 0.2),
-            0.13,
-            0.4,
-            boxstyle="round,pad=0,rounding_size=0.02",
+            (_LEFT, y - 0.28),
+            _WIDTH,
+            0.56,
+            boxstyle="round,pad=0,rounding_size=0.015",
             mutation_aspect=8,
             facecolor=theme.page,
-            edgecolor=colour,
+            edgecolor=theme.series[kind],
             linewidth=1.4,
-            zorder=2,
         )
     )
-    at.text(x, y - 0.02, name, ha="center", va="center", fontsize=9.5, color=theme.ink, zorder=3)
+    at.text(_LEFT + 0.015, y, name, va="center", fontsize=11, weight="bold", color=theme.ink)
+    at.text(_LEFT + 0.125, y, _contents(name), va="center", fontsize=8, color=theme.ink)
 
 
-def _kind(name: str) -> int:
-    """Return the colour of a room: arithmetic, loop, result, or surface."""
-    kinds = (
-        {
-            "_check",
-            "_exp",
-            "_memory",
-            "cost",
-            "problem",
-            "sweep",
-            "_blocks",
-            "_reference",
-            "_shared",
-            "_small",
-            "_sparse",
-            "_torch",
-            "_triton",
-            "backends",
-            "kernels",
-        },
-        {
-            "acceleration",
-            "anneal",
-            "automatic",
-            "engines",
-            "exact",
-            "newton",
-            "progress",
-            "sinkhorn",
-            "steps",
-            "support",
-        },
-        {"coupling", "rounding", "certificate", "result", "status"},
-    )
-    return next((k for k, names in enumerate(kinds) if name in names), 3)
+def _contents(name: str) -> str:
+    """Return what a room holds, in at most two lines."""
+    folder = PACKAGE / name
+    if not folder.is_dir():
+        return ""
+    inside = {path.relative_to(folder).with_suffix("").parts[0] for path in files()[name]}
+    names = sorted(inside - {"__init__"})
+    text = "   ".join(names)
+    if len(text) <= 105:
+        return text
+    half = (len(names) + 1) // 2
+    return "   ".join(names[:half]) + "\n" + "   ".join(names[half:])
 
 
 def tables() -> None:
-    """Write what each room is for, from the first line of its source."""
-    order = sorted(levels().items(), key=lambda item: (item[1], item[0]))
+    """Write what each file is for, from its first line, room by room from the ground up."""
     rows = []
-    for name, _ in order:
-        path = PACKAGE / f"{name}.py"
-        path = path if path.exists() else PACKAGE / name / "__init__.py"
-        first = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[0]
-        rows.append([f"`{name}`", first])
-    table("rooms", ["room", "what it is for"], rows)
+    for name in order():
+        for path in files()[name]:
+            shown = str(path.relative_to(PACKAGE)).removesuffix("__init__.py")
+            first = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[0]
+            rows.append([f"**`{shown}`**" if shown.endswith("/") else f"`{shown}`", first])
+    table("rooms", ["file", "what it is for"], rows)

@@ -1,24 +1,39 @@
 """Codes and labels for the methods of the field: one per file, one call in a training loop."""
 
 from .clot import CLOTLoss, clot_labels, nt_xent
-from .deepcluster import DeepClusterLabels, deepcluster_labels
-from .deepercluster import (
+from .deepcluster import (
+    DeepClusterLabels,
     DeeperClusterLabels,
+    deepcluster_labels,
     deepercluster_labels,
     deepercluster_loss,
+    k_means,
     rotate,
 )
 from .dino import capi_codes, dino_codes
-from .lloyd import k_means
 from .moe import Routing, moe_router
 from .msn import msn_codes
-from .sela import SelaLabels, sela_labels, sela_labels_from_features
-from .sela_data import linear_heads, mean_log_probs
-from .sela_schedule import LabelBank, SelaSchedule
-from .sela_shares import align_marginal, gaussian_marginal, zipf_marginal
-from .swav import SwAVCodes, swav_codes
-from .swav_features import SwAVQueue, normalize_prototypes_, swav_codes_from_features
-from .swav_loss import SwAVLoss, swapped_prediction_loss
+from .sela import (
+    LabelBank,
+    SelaLabels,
+    SelaSchedule,
+    align_marginal,
+    gaussian_marginal,
+    linear_heads,
+    mean_log_probs,
+    sela_labels,
+    sela_labels_from_features,
+    zipf_marginal,
+)
+from .swav import (
+    SwAVCodes,
+    SwAVLoss,
+    SwAVQueue,
+    normalize_prototypes_,
+    swapped_prediction_loss,
+    swav_codes,
+    swav_codes_from_features,
+)
 
 
 __all__ = [

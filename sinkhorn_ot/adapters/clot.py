@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sinkhorn_ot import _check
+from sinkhorn_ot.problem import checks
+from sinkhorn_ot.results import ConvergenceWarning
 from sinkhorn_ot.solve import solve
-from sinkhorn_ot.status import ConvergenceWarning
+from sinkhorn_ot.sweeps import Ranks
 
-from ._call import mean_of_rows, samples
-from ._ranks import Ranks
+from .call import mean_of_rows, samples
 from .sela import sela_labels
 
 
@@ -52,7 +52,7 @@ def clot_labels(
 
     def look() -> tuple[Tensor, float]:
         S = samples("log_probs", log_probs, "(..., N, K)", ranks)
-        return _check.finite("log_probs", S) if S.numel() else S, _check.positive("lamb", lamb)
+        return checks.finite("log_probs", S) if S.numel() else S, checks.positive("lamb", lamb)
 
     S, lamb = ranks.agree(look)
     with torch.autocast(S.device.type, enabled=False):
@@ -93,7 +93,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
     ICML 2020, equation 1.
     """
     _pair("z1", z1, "z2", z2)
-    temperature = _check.positive("temperature", temperature)
+    temperature = checks.positive("temperature", temperature)
     with torch.autocast(z1.device.type, enabled=False):
         work = torch.promote_types(z1.dtype, torch.float32)
         z = F.normalize(torch.cat([z1, z2]).to(work), dim=1)
@@ -126,10 +126,10 @@ class CLOTLoss(nn.Module):
         group: Any = None,
     ) -> None:
         super().__init__()
-        self.lamb = _check.positive("lamb", lamb)
-        self.weight = _check.number("weight", weight)
-        self.temperature = _check.positive("temperature", temperature)
-        self.tol = _check.positive("tol", tol)
+        self.lamb = checks.positive("lamb", lamb)
+        self.weight = checks.number("weight", weight)
+        self.temperature = checks.positive("temperature", temperature)
+        self.tol = checks.positive("tol", tol)
         self.group = group
 
     def forward(self, logits1: Tensor, logits2: Tensor, z1: Tensor, z2: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ def _at_least_single(t: Tensor) -> torch.dtype:
 def _pair(name: str, t: Tensor, other: str, u: Tensor, empty: bool = False) -> None:
     """Require two matrices of one shape, dtype and device; they may have no rows if `empty`."""
     for one, tensor in ((name, t), (other, u)):
-        if not isinstance(tensor, Tensor) or tensor.dtype not in _check.FLOATS:
+        if not isinstance(tensor, Tensor) or tensor.dtype not in checks.FLOATS:
             raise ValueError(f"{one} must be a floating-point tensor, got {_kind(tensor)}")
         if tensor.ndim != 2 or 0 in tensor.shape[empty:]:
             raise ValueError(f"{one} must have shape (N, d), not empty, got {tuple(tensor.shape)}")
@@ -177,7 +177,7 @@ def _pair(name: str, t: Tensor, other: str, u: Tensor, empty: bool = False) -> N
             f"{name} and {other} must share shape and dtype, got {tuple(t.shape)} in {t.dtype} "
             f"and {tuple(u.shape)} in {u.dtype}"
         )
-    _check.same_device(other, u, t.device, name)
+    checks.same_device(other, u, t.device, name)
 
 
 def _kind(x: Any) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot import _check
+from sinkhorn_ot.problem import checks
+from sinkhorn_ot.sweeps import Ranks
 
-from ._call import Call, at_least_single, call, rows_that_count, terms
-from ._call import temperature as _temperature
-from ._ranks import Ranks
+from .call import Call, at_least_single, call, rows_that_count, terms
+from .call import temperature as _temperature
 from .swav import codes_of
 
 
@@ -55,7 +55,7 @@ def dino_codes(
         keep = None if mask is None else rows_that_count(mask, x.shape, x.device).reshape(-1)
         flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
         eps = _temperature("temperature", temperature)
-        p = call(ranks, flat, eps, n_iter, keep, None, at_least_single(x), "logits")
+        p = call(ranks, flat, eps, n_iter, keep, None, at_least_single(x), name="logits")
         return replace(p, back=lambda Q: Q.reshape(x.shape))
 
     return codes_of(ranks.agree(check, terms), ranks)
@@ -89,14 +89,14 @@ def capi_codes(
         x = _logits(logits, 3, "(..., N, P, K)")
         eps = _temperature("temperature", temperature)
         S, out_dtype = x.transpose(-3, -2), at_least_single(x)
-        p = call(ranks, S, eps, n_iter, None, None, out_dtype, "logits")
+        p = call(ranks, S, eps, n_iter, None, None, out_dtype, name="logits")
         return replace(p, back=lambda Q: Q.transpose(-3, -2))
 
     return codes_of(ranks.agree(check, terms), ranks)
 
 
 def _logits(logits: Any, dims: int, meaning: str) -> Tensor:
-    x = _check.tensor("logits", logits)
+    x = checks.tensor("logits", logits)
     if x.ndim < dims:
         raise ValueError(f"logits must have shape {meaning}, got {tuple(x.shape)}")
     return x

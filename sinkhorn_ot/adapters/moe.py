@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot import _check
+from sinkhorn_ot.problem import checks
+from sinkhorn_ot.sweeps import Ranks
 
-from ._call import at_least_single, samples
-from ._ranks import Ranks
-from ._steps import exp, peaks, softmax
+from .call import at_least_single, samples
+from .steps import exp, peaks, softmax
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Routing:
         Raises:
             ValueError: If there are fewer than k experts.
         """
-        k, E = _check.count("k", k), self.log_plan.shape[-1]
+        k, E = checks.count("k", k), self.log_plan.shape[-1]
         if k > E:
             raise ValueError(f"k must be at most the number of experts, {E}, got {k}")
         return self.log_plan.topk(k, -1).indices
@@ -103,9 +103,9 @@ class _Call:
 def _call(logits: Any, n_iter: Any, tol: Any, max_iter: Any, ranks: Ranks) -> _Call:
     L = samples("logits", logits, "(..., T, E)", ranks)
     if L.device.type == "cpu" and L.numel():
-        _check.finite("logits", L)
-    fixed = None if n_iter is None else _check.count("n_iter", n_iter)
-    return _Call(L, fixed, _check.positive("tol", tol), _check.count("max_iter", max_iter))
+        checks.finite("logits", L)
+    fixed = None if n_iter is None else checks.count("n_iter", n_iter)
+    return _Call(L, fixed, checks.positive("tol", tol), checks.count("max_iter", max_iter))
 
 
 def _terms(call: _Call) -> dict[str, object]:

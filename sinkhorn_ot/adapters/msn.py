@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._call import Call, at_least_single, call, temperature, terms
-from ._ranks import Ranks
+from sinkhorn_ot.sweeps import Ranks
+
+from .call import Call, at_least_single, call, temperature, terms
 from .swav import codes_of, refuse_broken
 
 

@@ -174,15 +174,15 @@ def mixing(scale: float) -> float:
     return total_variation(got, want.exp())
 
 
-_SWAV, _HEIRS = "test_swav.py::test_is_the_oracle", "test_heirs.py::"
-_DEEP = "test_deepcluster.py::"
+_SWAV, _HEIRS = "swav/test_codes.py::test_is_the_oracle", "test_heirs.py::"
+_DEEP = "deepcluster/test_labels.py::"
 CASES = (
     Case("SwAV", "`so.swav_codes(scores)`", "1024 x 300", _SWAV, swav),
     Case(
         "SwAV, with its queue",
         "`so.swav_codes_from_features(z, prototypes, queue)`",
         "64 + 960 x 300",
-        "test_swav_loss.py::test_a_ready_queue_stands_in_front_and_is_rescored",
+        "swav/test_loss.py::test_a_ready_queue_stands_in_front_and_is_rescored",
         queue,
         large=False,
     ),
@@ -190,7 +190,7 @@ CASES = (
         "SwAV, its loss",
         "`so.SwAVLoss()(scores)`",
         "3 crops of 64 x 300, relative",
-        "test_swav_loss.py::test_the_loss_is_the_formula",
+        "swav/test_loss.py::test_the_loss_is_the_formula",
         swav_loss,
         large=False,
     ),
@@ -220,7 +220,7 @@ CASES = (
         "SeLa",
         "`so.sela_labels(log_probs)`",
         "2000 x 20 to tol 1e-9, rows of the plan",
-        "test_sela.py::test_is_the_oracle",
+        "sela/test_labels.py::test_is_the_oracle",
         sela,
         large=False,
     ),
@@ -228,7 +228,7 @@ CASES = (
         "SeLaVi",
         "`so.sela_labels(so.mean_log_probs(a, b), lamb=20, marginal=…, align=True)`",
         "2000 x 20 to tol 1e-9, rows of the plan",
-        "test_sela_stream.py::test_labels_of_aligned_shares",
+        "sela/test_data.py::test_labels_of_aligned_shares",
         selavi,
         large=False,
     ),
@@ -277,7 +277,7 @@ CASES = (
         "DeeperCluster",
         "`so.adapters.deepercluster_labels(features, 5, 3)`",
         "800 x 5 x 3, labels that differ",
-        "test_deepercluster.py::test_inside_each_cluster_is_its_own_k_means",
+        "deepcluster/test_deeper.py::test_inside_each_cluster_is_its_own_k_means",
         deepercluster,
         0.0,
     ),

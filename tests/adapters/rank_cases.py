@@ -12,10 +12,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 import sinkhorn_ot as so
-from sinkhorn_ot.adapters import capi_codes, dino_codes, moe_router, msn_codes, swav
-from sinkhorn_ot.adapters._call import call
-from sinkhorn_ot.adapters._ranks import Ranks
+from sinkhorn_ot.adapters import capi_codes, dino_codes, moe_router, msn_codes
+from sinkhorn_ot.adapters.call import call
+from sinkhorn_ot.adapters.swav import codes
 from sinkhorn_ot.compat.swav import distributed_sinkhorn
+from sinkhorn_ot.sweeps.ranks import Ranks
 
 
 # samples of each rank: unequal, and one rank may have none
@@ -56,8 +57,8 @@ def answers(rank: int, world: int) -> dict[str, Any]:
         ),
         "nothing": so.swav_codes(part, mask=torch.zeros(len(part)) > 0, group=group),
         "last": so.swav_codes(part, last=min(5, len(part)), group=group),
-        "logs": swav._by_logs(call(Ranks(group), part, 0.05, 3, None), 3, Ranks(group)),
-        "mass": swav.assign(part, group=group).prototype_mass,
+        "logs": codes._by_logs(call(Ranks(group), part, 0.05, 3, None), 3, Ranks(group)),
+        "mass": codes.assign(part, group=group).prototype_mass,
         "published": distributed_sinkhorn(part, world_size=world),
         "dino": dino_codes(part, 0.07, group=group),
         "capi": capi_codes(part[:, None].expand(-1, 3, -1), group=group),

@@ -1,21 +1,19 @@
 """The kernels behind the primitive's protocol, in the interpreter where there is no GPU."""
 
 import math
-import sys
 
 import pytest
 import torch
 
-import sinkhorn_ot
-from sinkhorn_ot._reference import Reference
-from sinkhorn_ot.cost import PointCloud
-from sinkhorn_ot.problem import Problem, make
-from sinkhorn_ot.sinkhorn import Sinkhorn
-from sinkhorn_ot.steps import fixed
-from sinkhorn_ot.sweep import Sweep
+from sinkhorn_ot.problem.cost import PointCloud
+from sinkhorn_ot.problem.problem import Problem, make
+from sinkhorn_ot.solvers.sinkhorn import Sinkhorn
+from sinkhorn_ot.solvers.steps import fixed
+from sinkhorn_ot.sweeps.protocol import Sweep, Whole
+from sinkhorn_ot.sweeps.reference import Reference
 
 
-_triton = pytest.importorskip("sinkhorn_ot._triton", reason="triton is not installed")
+gpu = pytest.importorskip("sinkhorn_ot.sweeps.gpu", reason="triton is not installed")
 
 
 def single(p: Problem) -> Problem:
@@ -39,7 +37,7 @@ def problems(unbalanced: object = None) -> dict[str, Problem]:
 @pytest.mark.parametrize("name", ["own", "shared", "cloud"])
 def test_sweep_means_what_the_reference_means(name: str, unbalanced: object) -> None:
     p = problems(unbalanced)[name]
-    truth, ours = Reference(p), _triton.kernels(single(p))
+    truth, ours = Reference(p), gpu.kernels(single(p))
     v = p.b.log() + 0.1 * torch.randn(p.b.shape, dtype=torch.float64)
     u, log_s = truth.sweep(None, v)
     got_u, got_s = ours.sweep(None, v.float())
@@ -52,7 +50,7 @@ def test_sweep_means_what_the_reference_means(name: str, unbalanced: object) -> 
 @pytest.mark.parametrize("name", ["own", "shared", "cloud"])
 def test_passes_mean_what_the_reference_means(name: str) -> None:
     p = problems()[name]
-    truth, ours = Reference(p), _triton.kernels(single(p))
+    truth, ours = Reference(p), gpu.kernels(single(p))
     v = p.b.log()
     u, _ = truth.sweep(None, v)
     x, y = torch.randn(2, 33, 4).double(), torch.randn(2, 17, 1).double()
@@ -73,11 +71,9 @@ def test_passes_mean_what_the_reference_means(name: str) -> None:
 @pytest.mark.parametrize("name", ["own", "shared", "cloud"])
 def test_the_loop_solves_on_kernels(name: str) -> None:
     p = problems()[name]
-    sweep: Sweep = _triton.kernels(single(p))
+    sweep: Sweep = gpu.kernels(single(p))
     found = Sinkhorn(check_every=3)(sweep, tol=1e-5, max_iter=200)
-    mass = Reference(p).apply(
-        found.u.double(), found.v.double(), torch.ones_like(p.b)[..., None]
-    )
+    mass = Reference(p).apply(found.u.double(), found.v.double(), torch.ones_like(p.b)[..., None])
     assert all(s.name == "CONVERGED" for s in found.status)
     assert ((mass[..., 0] - p.a).abs().sum(-1) < 1e-5).all()
 
@@ -85,7 +81,7 @@ def test_the_loop_solves_on_kernels(name: str) -> None:
 def test_underflowed_columns_are_summed_again() -> None:
     C = torch.tensor([[0.0, 200.0], [0.0, 200.0]])
     p = make(C, reg=1.0)
-    _, log_s = _triton.kernels(single(p)).sweep(None, p.b.log().float())
+    _, log_s = gpu.kernels(single(p)).sweep(None, p.b.log().float())
     truth = Reference(p).sweep(None, p.b.log())[1]
     assert math.isfinite(log_s[0, 1])
     torch.testing.assert_close(log_s.double(), truth, atol=1e-4, rtol=1e-6)
@@ -94,29 +90,23 @@ def test_underflowed_columns_are_summed_again() -> None:
 def test_small_problems_are_swept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     p = problems()["own"]
     truth = fixed(Reference(p), 5)
-    found = _triton.small(single(p), 5)
-    assert found is not None
+    sweep = gpu.kernels(single(p))
+    # one launch and no other
+    monkeypatch.setattr(sweep, "sweep", None)
+    found = fixed(sweep, 5)
     assert (found.n_iter == 5).all()
     for got, want in ((found.u, truth.u), (found.v, truth.v)):
         assert torch.equal(got.isinf(), want.isinf())
         torch.testing.assert_close(got.double(), want, atol=2e-5, rtol=1e-5)
-    # as `solve` would on a GPU; the package calls the function by the name of its module
-    module = sys.modules["sinkhorn_ot.solve"]
-    C = torch.rand(3, 9, 7)
-    want = sinkhorn_ot.solve(C, reg=0.3, n_iter=5)
-    monkeypatch.setattr(module, "whole", lambda q, k: _triton.small(single(q), k))
-    calls: list[object] = []
-    monkeypatch.setattr(module, "fixed", lambda *a: calls.append(a))
-    got = sinkhorn_ot.solve(C, reg=0.3, n_iter=5)
-    assert not calls
-    torch.testing.assert_close(got.plan.double(), want.plan.double(), atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["cloud", "large", "relaxed"])
+@pytest.mark.parametrize("name", ["large", "relaxed"])
 def test_other_problems_are_not(name: str) -> None:
     p = {
-        "cloud": problems()["cloud"],
         "large": make(torch.rand(3, 129), reg=0.3),
         "relaxed": problems((0.5, None))["own"],
     }[name]
-    assert _triton.small(single(p), 5) is None
+    sweep = gpu.kernels(single(p))
+    assert isinstance(sweep, Whole)
+    assert sweep.whole(5) is None
+    assert not isinstance(gpu.kernels(single(problems()["cloud"])), Whole)

@@ -1,0 +1,192 @@
+"""What SeLa reads: log-probabilities in any form, and what all ranks know about all of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import (
+    Block,
+    Bounds,
+    Facts,
+    Rows,
+    Streamed,
+    as_rows,
+    checks,
+    filled,
+    number,
+    survey,
+)
+from sinkhorn_ot.sweeps import Group, agreed, everywhere, reduced
+
+
+# entries looked at together: small enough for cache
+_TILE = 1 << 16
+
+
+def linear_heads(features: Any, weight: Tensor, bias: Tensor | None = None) -> Rows:
+    """Return the logits of linear heads, (N, K) or (heads, N, K), made when they are read.
+
+    Args:
+        features: Features of each sample, (N, D), in any form that `sela_labels` takes.
+        weight: Weights of a head, (K, D), or of several, (heads, K, D).
+        bias: Their biases, (K,) or (heads, K).
+    """
+    W = checks.at_least_dims("weight", weight.detach(), 2, "(..., K, D)")
+    shift = torch.zeros_like(W[..., 0]) if bias is None else bias.detach()
+    if shift.shape != W.shape[:-1]:
+        shape, got = tuple(W.shape[:-1]), tuple(shift.shape)
+        raise ValueError(f"bias must have shape {shape} to fit weight, got {got}")
+
+    def logits(x: Tensor) -> Tensor:
+        if x.ndim != 2 or x.shape[-1] != W.shape[-1]:
+            rule = f"have shape (N, {W.shape[-1]}) to fit weight of {tuple(W.shape)}"
+            raise ValueError(f"features must {rule}, got blocks of {tuple(x.shape)}")
+        # half precision holds features well, and logits times lamb badly
+        work = torch.promote_types(torch.promote_types(x.dtype, W.dtype), torch.float32)
+        with torch.autocast(W.device.type, enabled=False):
+            y = torch.matmul(x.to(W.device, work), W.to(work).mT)
+            return y.add_(shift.to(work)[..., None, :])
+
+    return as_rows("features", features, width=W[..., 0].numel()).map(logits)
+
+
+def mean_log_probs(*modalities: Any) -> Rows:
+    """Return the mean of the log-probabilities of several modalities, made when it is read.
+
+    Args:
+        modalities: Log-probabilities of the same samples and labels, each in a form that
+            `sela_labels` takes, all in the same blocks.
+
+    Source: Y. M. Asano, M. Patrick, C. Rupprecht, A. Vedaldi, Labelling unlabelled videos from
+    scratch with multi-modal self-supervision, NeurIPS 2020.
+    """
+    if not modalities:
+        raise ValueError("modalities must be at least one, got none")
+    return Rows.mean([as_rows(f"modality {k}", x) for k, x in enumerate(modalities)])
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Log-probabilities of this rank's samples, and what is known of those of all ranks.
+
+    Attributes:
+        rows: This rank's.
+        facts: What they told, but the bounds are those of all ranks.
+        N: Samples on all ranks.
+        stored: Whether they are in memory anyway, on all ranks.
+        group: The ranks, or None.
+    """
+
+    rows: Rows
+    facts: Facts
+    N: int
+    stored: bool
+    group: Group
+
+    @classmethod
+    def read(cls, source: Any, group: Group) -> "Scores":
+        """Take the first pass over the rows of every rank."""
+
+        def look() -> tuple[Rows, Facts | None]:
+            rows = as_rows("log_probs", source)
+            facts = survey(rows, -1)
+            return rows, filled("log_probs", facts) if group is None else facts
+
+        (rows, facts), said = everywhere(group, look, lambda it: (it[1], it[0].stored))
+        some = [other for other, _ in said if other is not None]
+        stored = all(held for _, held in said)
+        kinds = [(f.shape[1], tuple(f.batch_shape), str(f.dtype)) for f in some]
+        names = ("K", "the leading dimensions of log_probs", "the dtype of log_probs")
+        agreed([dict(zip(names, kind, strict=True)) for kind in kinds])
+        N = sum(f.shape[0] for f in some)
+        shape = (N, some[0].shape[1]) if some else (0, 0)
+        every = filled("log_probs", replace(some[0], shape=shape) if some else None)
+        # a rank that has no block learns from the others what one would be
+        facts = facts or replace(every, shape=(0, shape[1]))
+        low, high = min(f.bounds.low for f in some), max(f.bounds.high for f in some)
+        bounds = Bounds(low, high, any(f.bounds.forbids for f in some))
+        return cls(rows, replace(facts, bounds=bounds), N, stored, group)
+
+    @property
+    def K(self) -> int:
+        """Number of labels."""
+        return self.facts.shape[1]
+
+    @property
+    def cost(self) -> Streamed:
+        """Minus the log-probabilities of this rank, as a cost."""
+        return Streamed(self.rows, sign=-1, facts=self.facts)
+
+    def _tiles(self) -> Iterator[Block]:
+        """Yield this rank's rows in blocks of a bounded size."""
+        return self.rows.tiles(self._per_tile)
+
+    @property
+    def _per_tile(self) -> int:
+        return max(1, _TILE // (self.facts.batch_shape.numel() * self.K))
+
+    def labels(self, potentials: Tensor) -> Tensor:
+        """Return argmax of log_probs + potentials for this rank's rows, (..., rows)."""
+        shape = (*self.facts.batch_shape, self.facts.shape[0])
+        labels = torch.empty(shape, dtype=torch.int64, device=self.facts.device)
+        # one piece of memory for all blocks: to get it anew costs more than to fill it
+        shape = (*self.facts.batch_shape, self._per_tile, self.K)
+        score = torch.empty(shape, dtype=torch.float64, device=labels.device)
+        for index, S in self._tiles():
+            here = score[..., : S.shape[-2], :].copy_(S).add_(potentials[..., None, :])
+            labels[..., index] = _argmax(here)
+        return labels
+
+    def counts(self, labels: Tensor) -> Tensor:
+        """Return how many samples of all ranks have each label, (..., K)."""
+        counts = labels.new_zeros(*labels.shape[:-1], self.K)
+        counts.scatter_add_(-1, labels, torch.ones_like(labels))
+        return reduced(counts, self.group)
+
+    def require_open(self, shares: Tensor) -> None:
+        """Require a label for every sample and, for every label with a share, a sample."""
+        if not self.facts.bounds.forbids:
+            return
+        open_ = torch.zeros_like(shares, dtype=torch.bool)
+
+        def look() -> None:
+            for index, S in self._tiles():
+                closed = S.amax(-1) == -torch.inf
+                if bool(closed.any()):
+                    *head, row = checks.first_index(closed)
+                    _refuse("sample some label", "row", (*head, number(index, row)))
+                open_.logical_or_((-torch.inf < S).any(-2))
+
+        everywhere(self.group, look, lambda _: None)
+        closed = (reduced(open_.to(torch.int32), self.group) == 0) & (shares > 0)
+        if bool(closed.any()):
+            _refuse("label with a share some sample", "column", checks.first_index(closed))
+
+    def sample(self, count: int) -> "Scores":
+        """Return about `count` samples, evenly spaced, of all ranks, held in memory."""
+        stride = max(1, self.N // count)
+        kept = []
+        for index, S in self.rows:
+            here = index if isinstance(index, Tensor) else torch.arange(index.start, index.stop)
+            kept.append(S[..., (here % stride == 0).to(S.device), :])
+        few = torch.cat(kept, -2) if kept else torch.empty(0)
+        facts = replace(self.facts, shape=(few.shape[-2] if kept else 0, self.K))
+        N = torch.tensor([facts.shape[0]], device=self.facts.device)
+        rows = as_rows("log_probs", few) if kept else self.rows
+        return Scores(rows, facts, int(reduced(N, self.group)), True, self.group)
+
+
+def _argmax(score: Tensor) -> Tensor:
+    if score.device.type != "cpu":
+        return score.argmax(-1)
+    # the same first maximum, several times as fast
+    return torch.from_numpy(np.argmax(score.numpy(), -1))
+
+
+def _refuse(whom: str, line: str, at: tuple[int, ...]) -> None:
+    where = at[0] if len(at) == 1 else at
+    raise ValueError(f"log_probs must allow every {whom}, got -inf all along {line} {where}")

@@ -1,0 +1,240 @@
+"""SeLa's labels: the assignment of a whole data set that uses every label to its share.
+
+Labels depend on K numbers only. Transport with cost -log p and reg 1 / lamb gives every label a
+potential, and a sample takes the label where its log-probability plus that potential is largest.
+So the log-probabilities are read, block by block, and not kept: they may be a file, a loader, what
+linear heads make of features, or the rows of many ranks.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.exact import balanced_labels
+from sinkhorn_ot.problem import Problem, checks
+from sinkhorn_ot.results import Solution, Status
+from sinkhorn_ot.solvers import NEWTON, SWITCH, Callback, Progress, Sinkhorn, automatic, watch
+from sinkhorn_ot.sweeps import (
+    OverRanks,
+    Ranks,
+    Sweep,
+    agreed,
+    any_of,
+    choose,
+    everywhere,
+    first_rank,
+)
+
+from .asked import Asked, asked_for
+from .data import Scores, linear_heads
+from .shares import align_marginal, whole_counts
+
+
+ROUNDINGS = ("argmax", "balanced")
+# where plans are sharper than this, a sample of the rows is solved first: of this many rows per
+# label and in all at least, if the whole is as many times larger, and of so many entries at most
+_SHARP, _PER_LABEL, _LEAST, _LARGER, _MOST = 50.0, 32, 4096, 4, 1 << 26
+# Newton's steps read the data least, if their K x K matrices are not too large; where the kernel is
+# held, sweeps are cheap and win up to this sharpness
+_SQUARE, _SHARPER = 1024, 300.0
+
+
+@dataclass(frozen=True, eq=False)
+class SelaLabels:
+    """Labels, the K numbers behind them, and how far to trust them.
+
+    Attributes:
+        labels: The label of each sample, (..., N), int64: argmax of log_probs + potentials, unless
+            rounding made the counts exact. Under ranks, of this rank's samples.
+        potentials: What is added to the log-probabilities of each label, (..., K), float64; -inf
+            for a label without share. They label new samples, warm start the next call, and resume
+            one that was stopped.
+        counts: Samples that each label has, on all ranks, (..., K), int64. The plan has the shares
+            asked for; labels are its largest entries and have them only nearly.
+        converged: Whether the shares of the plan are within tol, (...), bool.
+        n_iter: Sweeps over all data, (...), int64.
+        marginal_error: Relative L1 distance of the plan's shares from those asked for, (...).
+    """
+
+    labels: Tensor
+    potentials: Tensor
+    counts: Tensor
+    converged: Tensor
+    n_iter: Tensor
+    marginal_error: Tensor
+
+
+@torch.no_grad()
+def sela_labels(  # noqa: PLR0913
+    log_probs: Any,
+    *,
+    lamb: float = 25.0,
+    marginal: Any = None,
+    align: Any = None,
+    tol: float = 1e-6,
+    max_iter: int = 2_000,
+    init: SelaLabels | Tensor | None = None,
+    rounding: str = "argmax",
+    progress: bool = False,
+    callback: Callback | None = None,
+    group: Any = None,
+) -> SelaLabels:
+    """Label a data set so that every label is used to its share.
+
+    Args:
+        log_probs: Log-probabilities of each sample and label, (..., N, K), e.g. (heads, N, K): a
+            tensor, an array, or a memory map, which is never loaded whole. Or what can be iterated
+            again and again, as a list, a data loader, or a function that starts an iteration: of
+            blocks (..., rows, K) in order, or of pairs (numbers of the samples, block) in any
+            order, every sample once. A constant per sample changes nothing, so logits do as well;
+            -inf forbids a label.
+        lamb: The paper's lambda, one over the entropic regularisation.
+        marginal: Share of each label, (K,) or (..., K), scaled to a sum of one; None means 1 / K.
+            `gaussian_marginal` and `zipf_marginal` make unequal ones.
+        align: Current sizes of the clusters, (K,) or (..., K), to whose order the shares are put:
+            the largest share goes to the largest cluster. True takes those of argmax log_probs.
+        tol: Relative L1 error of the labels' shares at which the solve ends; samples are exact.
+            The paper's rule is a sum over samples, sum_i |c_i / c_i' - 1| <= 0.1, and means
+            tol = 0.1 / N; as a mean over samples it does not depend on N, and is tol. Nothing is
+            raised where max_iter ends the solve before: read `converged`.
+        max_iter: Sweeps over the data allowed.
+        init: Warm start: an earlier answer, or its potentials.
+        rounding: "argmax" labels each sample by its largest entry of the plan, and counts have the
+            shares only nearly; samples with equal rows get one label, however many they are.
+            "balanced" makes the counts exact, by `balanced_labels`, for data in memory on one
+            rank; where 1 / K each leaves a remainder, some labels have one more.
+        progress: Show a progress bar, on the first rank.
+        callback: Called with a `Progress` after every sweep; returning True stops. The answer so
+            far is returned, and given as `init` it resumes.
+        group: Process group of torch.distributed over which the samples are spread: each rank
+            passes its own, in any number, none included, and everything else alike.
+
+    Returns:
+        A `SelaLabels`: labels, counts, potentials, and whether the shares converged.
+
+    Raises:
+        ValueError: If an argument breaks a rule, with the first bad index for values; on all ranks
+            if it does on one.
+        RuntimeError: If another rank failed meanwhile.
+
+    Source: Y. M. Asano, C. Rupprecht, A. Vedaldi, Self-labelling via simultaneous clustering and
+    representation learning, ICLR 2020.
+    """
+    checks.one_of("rounding", rounding, ROUNDINGS)
+    # refuses what is no group
+    Ranks(group)
+    scores = Scores.read(log_probs, group)
+    if rounding == "balanced" and (group is not None or not scores.stored):
+        raise ValueError('rounding="balanced" needs all log_probs in memory, on one rank')
+
+    def look() -> Asked:
+        start = init.potentials if isinstance(init, SelaLabels) else init
+        return asked_for(scores, lamb, marginal, align, tol, max_iter, start)
+
+    asked, said = everywhere(group, look, lambda it: it.told() | {"callback": callback is not None})
+    agreed(said)
+    if align is True:
+        sizes = scores.counts(scores.labels(torch.zeros_like(asked.shares)))
+        asked = replace(asked, shares=align_marginal(asked.shares, sizes))
+    scores.require_open(asked.shares)
+    stop = any_of(group, callback, scores.facts.device)
+    with watch(progress and first_rank(group), stop, asked.tol, asked.max_iter) as told:
+        found = _solved(scores, asked, told)
+    batch = scores.facts.batch_shape
+    potentials = (found.v.double() / asked.lamb).reshape(asked.shares.shape)
+    if rounding == "balanced":
+        counts = None if marginal is None else whole_counts(asked.shares, scores.N)
+        labels = balanced_labels(log_probs, counts, init=potentials, progress=progress).labels
+    else:
+        labels = scores.labels(potentials)
+    met = torch.tensor([s is Status.CONVERGED for s in found.status], device=labels.device)
+    assert found.error is not None
+    return SelaLabels(
+        labels,
+        potentials,
+        scores.counts(labels),
+        met.reshape(batch),
+        found.n_iter.reshape(batch),
+        found.error.reshape(batch),
+    )
+
+
+def sela_labels_from_features(
+    features: Any, weight: Tensor, bias: Tensor | None = None, **options: Any
+) -> SelaLabels:
+    """Label a data set by the logits of linear heads, formed block by block and never kept.
+
+    Args:
+        features: Features of each sample, (N, D), in any form that `sela_labels` takes.
+        weight: Weights of a head, (K, D), or of several, (heads, K, D).
+        bias: Their biases, (K,) or (heads, K).
+        options: What `sela_labels` takes.
+
+    Raises:
+        ValueError: As `sela_labels` does.
+    """
+    return sela_labels(linear_heads(features, weight, bias), **options)
+
+
+def _solved(scores: Scores, asked: Asked, callback: Callback | None) -> Solution:
+    """Solve for the labels' potentials."""
+    stopped = False
+
+    def told(progress: Progress) -> bool:
+        nonlocal stopped
+        # whoever stops the sample's solve stops the whole
+        stopped = stopped or bool(callback and callback(progress))
+        return stopped
+
+    sweep = _posed(scores, asked)
+    b = sweep.problem.b
+    if asked.start is not None:
+        psi = asked.start.to(b.dtype).reshape(b.shape) * asked.lamb - b.log()
+    elif _worth_a_sample(scores, asked.lamb):
+        few = _posed(scores.sample(_sample_size(scores)), asked)
+        solver = automatic(few.problem)
+        psi = solver(few, tol=1e-2, max_iter=200, callback=told).v - b.log()
+    else:
+        psi = None
+    if psi is not None:
+        # a label without share had no potential, or has none now
+        psi = psi.masked_fill(~torch.isfinite(psi), 0.0)
+    solver = _solver(scores, sweep.problem)
+    return solver(sweep, tol=asked.tol, max_iter=asked.max_iter, psi=psi, callback=told)
+
+
+def _solver(scores: Scores, p: Problem) -> Sinkhorn:
+    """Return what needs the least time: few sweeps where data are read, cheap ones elsewhere."""
+    sharp = (p.bounds.high - p.bounds.low) * float(1 / p.reg[0])
+    if p.a.device.type != "cpu" or scores.K > _SQUARE:
+        return automatic(p)
+    return SWITCH if scores.stored and sharp <= _SHARPER else NEWTON
+
+
+def _worth_a_sample(scores: Scores, lamb: float) -> bool:
+    bounds, size = scores.facts.bounds, _sample_size(scores)
+    sharp = lamb * (bounds.high - bounds.low) > _SHARP and not bounds.forbids
+    entries = size * scores.K * scores.facts.batch_shape.numel()
+    return sharp and _LARGER * size <= scores.N and entries <= _MOST
+
+
+def _sample_size(scores: Scores) -> int:
+    return max(_LEAST, _PER_LABEL * scores.K)
+
+
+def _posed(scores: Scores, asked: Asked) -> Sweep:
+    """Return the transport of samples, the rows, onto labels, at reg = 1 / lamb, over all ranks."""
+    facts = scores.facts
+    batch = facts.batch_shape
+    dtype = torch.float64 if facts.dtype == torch.float64 else torch.float32
+    work = torch.float64 if facts.device.type == "cpu" else dtype
+    b = asked.shares.to(work).reshape(-1, scores.K)
+    a = b.new_full((len(b), facts.shape[0]), 1.0 / scores.N)
+    reg = b.new_full((len(b),), 1.0 / asked.lamb)
+    exact = (math.inf, math.inf)
+    p = Problem(scores.cost.flat(batch), a, b, reg, exact, batch, dtype, facts.bounds)
+    local = choose(p, asked.tol)
+    return local if scores.group is None else OverRanks(local, scores.group)

@@ -1,0 +1,183 @@
+"""Sinkhorn steps of codes: softmaxes from float64 exponents, and a kernel that stays in cache.
+
+A code is a softmax of `S / eps + phi`, one `phi` per prototype, and an iteration subtracts from
+`phi` the log of the mass that the codes give each prototype. Formed in float64, no exponent can
+overflow, and `softmax` is all that is needed. `Kernel` takes a shorter way to the same numbers: it
+exponentiates every score once, each column from its maximum, and iterates with two products over
+blocks in cache; only rows whose weight lies where float32 exponents have lost digits are taken by
+their logs.
+
+Samples that a mask leaves out have no weight and codes of zeros. Samples of other ranks are met in
+the sums and maxima per prototype, and nowhere else.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.sweeps import Ranks
+
+
+# scores of one row block: small enough for cache, large enough to hide the calls
+TILE = 1 << 18
+# a float32 exponent below this has lost digits that a code would show
+_FAINT = -12.0
+# an exponent below this gives no code a digit, and would be slow to take: exp of it is subnormal
+_FLOOR = -60.0
+
+
+def work(S: Tensor) -> torch.dtype:
+    """Return the dtype that codes of these scores are computed in."""
+    return torch.float64 if S.dtype == torch.float64 else torch.float32
+
+
+def exp(exponent: Tensor) -> Tensor:
+    """Return exp of exponents up to zero, in their place."""
+    return exponent.clamp_(min=_FLOOR).exp_()
+
+
+def softmax(S: Tensor, inv: float, phi: Tensor) -> Tensor:
+    """Return the softmax over the prototypes of S * inv + phi, for phi in float64."""
+    # in float64: the terms may be huge where their sum is not
+    exponent = S.double().mul(inv).add_(phi)
+    Q = exp(exponent.sub_(exponent.amax(-1, keepdim=True)).to(work(S)))
+    return Q.div_(Q.sum(-1, keepdim=True))
+
+
+def peaks(S: Tensor, mask: Tensor | None, ranks: Ranks) -> Tensor:
+    """Return the largest score of each prototype, (..., 1, K); -inf if no sample counts."""
+    if mask is not None:
+        S = S.masked_fill(~mask[..., None], -math.inf)
+    # a rank without samples has no maximum of its own
+    peak = S.amax(-2, keepdim=True) if S.shape[-2] else S.new_full(_row(S), -math.inf)
+    return ranks.max(peak.to(work(S)))
+
+
+def _row(S: Tensor) -> tuple[int, ...]:
+    return (*S.shape[:-2], 1, S.shape[-1])
+
+
+class Kernel:
+    """`E = exp((S - peak) / eps)` and the weight of its columns: codes are `E_ik alpha_k / r_i`.
+
+    The exponents of E are rounded relative to their size, so a code may not rest on small entries.
+    It cannot where `r_i = sum_k E_ik alpha_k` exceeds `exp(_FAINT) sum_k alpha_k`, all that entries
+    below `exp(_FAINT)` could give. The other rows are faint, and taken by their logs.
+    """
+
+    def __init__(self, S: Tensor, E: Tensor, inv: float, mask: Tensor | None, ranks: Ranks) -> None:
+        """Take the first prototype step.
+
+        Args:
+            S: Scores, (B, N, K).
+            E: Where the kernel is held, and in the end the codes, (B, N, K).
+            inv: 1 / eps.
+            mask: Samples that count, (B, N); None for all.
+            ranks: Who holds the other samples.
+        """
+        self._S, self._E, self._inv, self._ranks = S, E, inv, ranks
+        self._out = None if mask is None else ~mask
+        peak = peaks(S, mask, ranks)
+        total = torch.zeros_like(peak, dtype=torch.float64)
+        # the smallest exponent, which is not finite if some score is not
+        lowest = torch.zeros((), dtype=E.dtype)
+        for rows in self._blocks():
+            exponent = torch.sub(S[:, rows], peak, out=E[:, rows]).mul_(inv)
+            self._clear(rows)
+            low = exponent.amin()
+            exponent = exponent.exp_() if low > _FLOOR else exp(exponent)
+            self._clear(rows)
+            total += exponent.sum(-2, keepdim=True)
+            lowest = torch.minimum(lowest, low)
+        if not torch.isfinite(lowest) and bool(not_finite(S, mask).any()):
+            # tells every rank
+            total.fill_(math.nan)
+        total = ranks.sum(total[:, 0])
+        self.sound = not bool(total.isnan().any())
+        self._shift = peak.double()[:, 0] * inv
+        self._log_alpha = total.log_().neg_()
+
+    def step(self) -> None:
+        """Scale every sample to one, then every prototype to one share."""
+        alpha, total = self._alpha(), torch.zeros_like(self._log_alpha)
+        of_faint = torch.zeros_like(total)
+        for rows, weight, faint in self._rows(alpha):
+            total += _column_sums(self._E[:, rows], weight)
+            if faint is not None:
+                of_faint += _sums_of(self._codes(rows, faint), faint[0], len(total))
+        self._log_alpha -= self._ranks.sum(total.mul_(alpha).add_(of_faint)).log_()
+
+    def finish(self, start: int) -> Tensor:
+        """Turn the kernel into codes from row `start` on; return those, (B, N - start, K)."""
+        alpha = self._alpha()
+        for rows, weight, faint in self._rows(alpha, start):
+            block = self._E[:, rows].mul_(alpha.to(weight.dtype)[:, None, :])
+            block.mul_(weight[:, :, None])
+            if faint is not None:
+                block[faint] = self._codes(rows, faint)
+            self._clear(rows)
+        return self._E[:, start:]
+
+    def _alpha(self) -> Tensor:
+        return (self._log_alpha - self._log_alpha.amax(-1, keepdim=True)).exp_()
+
+    def _rows(
+        self, alpha: Tensor, start: int = 0
+    ) -> Iterator[tuple[slice, Tensor, tuple[Tensor, ...] | None]]:
+        """Yield row blocks, what scales their rows to one, and the index of the faint ones."""
+        least = alpha.sum(-1, keepdim=True).mul_(math.exp(_FAINT)).to(self._E.dtype)
+        alpha = alpha.to(self._E.dtype)
+        for rows in self._blocks(start):
+            mass = _row_sums(self._E[:, rows], alpha)
+            if self._out is not None:
+                mass.masked_fill_(self._out[:, rows], math.inf)
+            faint = mass < least
+            if faint.any():
+                mass.masked_fill_(faint, math.inf)
+                yield rows, mass.reciprocal_(), faint.nonzero(as_tuple=True)
+            else:
+                yield rows, mass.reciprocal_(), None
+
+    def _codes(self, rows: slice, index: tuple[Tensor, ...]) -> Tensor:
+        """Return the codes of single samples by their logs, (samples, K)."""
+        phi = (self._log_alpha - self._shift)[index[0]]
+        return softmax(self._S[:, rows][index], self._inv, phi)
+
+    def _clear(self, rows: slice) -> None:
+        """Write zeros where a sample does not count."""
+        if self._out is not None:
+            self._E[:, rows].masked_fill_(self._out[:, rows, None], 0.0)
+
+    def _blocks(self, start: int = 0) -> Iterator[slice]:
+        batch, N, K = self._S.shape
+        step = max(1, TILE // (batch * K))
+        for at in range(start, N, step):
+            yield slice(at, min(N, at + step))
+
+
+def not_finite(S: Tensor, mask: Tensor | None) -> Tensor:
+    """Return which scores of samples that count are not finite."""
+    bad = ~torch.isfinite(S)
+    return bad if mask is None else bad & mask[..., None]
+
+
+def _row_sums(E: Tensor, alpha: Tensor) -> Tensor:
+    """Return E @ alpha, (B, N), without matmul, whose precision users choose."""
+    if len(E) == 1:
+        return torch.mv(E[0], alpha[0])[None]
+    return (E * alpha[:, None, :]).sum(-1)
+
+
+def _column_sums(E: Tensor, weight: Tensor) -> Tensor:
+    """Return E^T @ weight, (B, K), without matmul, whose precision users choose."""
+    if len(E) == 1:
+        return torch.mv(E[0].t(), weight[0])[None]
+    return (E * weight[:, :, None]).sum(-2)
+
+
+def _sums_of(codes: Tensor, problem: Tensor, batch: int) -> Tensor:
+    """Return the sum of the codes of each problem, (B, K), in float64."""
+    of = problem == torch.arange(batch)[:, None]
+    return of.double() @ codes.double()

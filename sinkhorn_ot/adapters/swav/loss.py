@@ -1,0 +1,163 @@
+"""SwAV's loss: every crop predicts the codes of the others."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from sinkhorn_ot.adapters.call import at_least_single, mean_of_rows
+from sinkhorn_ot.problem import checks
+
+from .codes import swav_codes
+from .features import SwAVQueue
+
+
+def swapped_prediction_loss(
+    scores: Sequence[Tensor] | Tensor,
+    codes: Sequence[Tensor] | Tensor,
+    *,
+    temperature: float = 0.1,
+    assign: Sequence[int] = (0, 1),
+) -> Tensor:
+    """Return SwAV's loss: every crop predicts the codes of every assign crop but itself.
+
+    The cross-entropy of codes and softmax(scores / temperature), averaged over samples, then over
+    the other crops, then over the assign crops.
+
+    Args:
+        scores: Scores of each crop, V of them, (B, K); gradients flow through these.
+        codes: Codes of each assign crop, (B, K), in the order of `assign`.
+        temperature: Of the prediction, the paper's tau.
+        assign: Which crops the codes belong to.
+
+    Returns:
+        The loss, a scalar in float32, or float64 for float64 scores.
+
+    Raises:
+        ValueError: If shapes or crops do not fit.
+    """
+    temperature = checks.positive("temperature", temperature)
+    assign = _crops(scores, assign)
+    if len(codes) != len(assign):
+        raise ValueError(f"codes must be one per assign crop, {len(assign)}, got {len(codes)}")
+    for at, q in enumerate(codes):
+        _same_shape("codes", at, q, scores[0])
+    with torch.autocast(scores[0].device.type, enabled=False):
+        logs = [torch.log_softmax(S.to(at_least_single(S)) / temperature, -1) for S in scores]
+        losses = [
+            mean_of_rows(-(q.detach().to(p.dtype) * p).sum(-1))
+            for t, q in zip(assign, codes, strict=True)
+            for s, p in enumerate(logs)
+            if s != t
+        ]
+        # every assign crop has equally many others
+        return torch.stack(losses).mean()
+
+
+class SwAVLoss(nn.Module):
+    """SwAV's loss from the scores of all crops: codes of the assign crops, predicted by the others.
+
+    With queues, pass features and prototypes too once the queues shall be used; in the paper from
+    epoch 15 on. In training mode the features are pushed after all scores were read.
+    """
+
+    queues: nn.ModuleList
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.1,
+        eps: float = 0.05,
+        n_iter: int = 3,
+        assign: Sequence[int] = (0, 1),
+        queues: Sequence[SwAVQueue] = (),
+        group: Any = None,
+    ) -> None:
+        """Set the method's constants.
+
+        Args:
+            temperature: Of the prediction.
+            eps: Of the codes.
+            n_iter: Sinkhorn iterations of the codes.
+            assign: Crops whose codes are predicted.
+            queues: None, or one per assign crop.
+            group: Process group whose ranks share the codes; see `swav_codes`. The loss is the
+                mean over this rank's samples, as `DistributedDataParallel` expects it, and zero
+                where it has none.
+        """
+        super().__init__()
+        if len(queues) not in (0, len(assign)):
+            raise ValueError(
+                f"queues must be one per assign crop, {len(assign)}, or none, got {len(queues)}"
+            )
+        self.temperature = checks.positive("temperature", temperature)
+        self.eps, self.n_iter, self.assign, self.group = eps, n_iter, tuple(assign), group
+        self.queues = nn.ModuleList(queues)
+
+    def forward(
+        self,
+        scores: Sequence[Tensor] | Tensor,
+        features: Sequence[Tensor] | Tensor | None = None,
+        prototypes: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss.
+
+        Args:
+            scores: Cosines of features and prototypes, (B, K) for each crop.
+            features: What was scored, (B, D) for each crop; None leaves the queues alone.
+            prototypes: What it was scored with, (K, D), e.g. the weight of the last layer.
+
+        Returns:
+            The loss, a scalar in float32, or float64 for float64 scores.
+
+        Raises:
+            ValueError: If shapes or crops do not fit.
+        """
+        crops = _crops(scores, self.assign)
+        held = cast(list[SwAVQueue], list(self.queues)) if features is not None else []
+        if features is not None and (prototypes is None or len(features) != len(scores)):
+            raise ValueError(
+                "features must come with prototypes, and one for each crop of scores, "
+                f"got {len(features)} for {len(scores)}"
+            )
+        codes = [
+            self._codes(scores[t].detach(), held[at] if held else None, prototypes)
+            for at, t in enumerate(crops)
+        ]
+        if features is not None and held and self.training:
+            for t, queue in zip(crops, held, strict=True):
+                queue.push(features[t].detach())
+        return swapped_prediction_loss(
+            scores, codes, temperature=self.temperature, assign=self.assign
+        )
+
+    def _codes(self, S: Tensor, queue: SwAVQueue | None, prototypes: Tensor | None) -> Tensor:
+        N = len(S)
+        if queue is not None and queue.ready:
+            assert prototypes is not None
+            S = torch.cat([queue.scores(prototypes.detach()), S])
+        return swav_codes(S, eps=self.eps, n_iter=self.n_iter, last=N, group=self.group)
+
+
+def _crops(scores: Sequence[Tensor] | Tensor, assign: Sequence[int]) -> tuple[int, ...]:
+    """Return the assign crops, of at least two crops whose scores have one shape."""
+    if len(scores) < 2 or scores[0].ndim != 2:
+        shapes = [tuple(S.shape) for S in scores]
+        raise ValueError(f"scores must be (B, K) for each of two crops or more, got {shapes}")
+    for at, S in enumerate(scores):
+        _same_shape("scores", at, S, scores[0])
+    crops = tuple(checks.count("assign", t, at_least=0) for t in assign)
+    if not crops or len(set(crops)) < len(crops) or max(crops) >= len(scores):
+        raise ValueError(
+            f"assign must be different crops below {len(scores)}, the number of scores, got {crops}"
+        )
+    return crops
+
+
+def _same_shape(name: str, at: int, x: Tensor, first: Tensor) -> None:
+    if x.shape != first.shape:
+        raise ValueError(
+            f"{name} must have the shape of scores[0], {tuple(first.shape)}, got {tuple(x.shape)} "
+            f"at index {at}"
+        )

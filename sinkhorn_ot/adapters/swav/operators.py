@@ -1,0 +1,150 @@
+"""SwAV's codes as PyTorch operators: `torch.compile`, fake tensors and `vmap` see through them.
+
+Each operator has one meaning and two implementations: eager PyTorch on CPUs, Triton on CUDA. They
+are registered when this file is first imported, under `torch.ops.sinkhorn_ot`. None of them has a
+derivative; asking for one is an error.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def codes(  # noqa: PLR0913
+    S: Tensor,
+    keep: Tensor | None,
+    inv_eps: Tensor,
+    n_iter: int,
+    last: int,
+    hard: bool,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Return the codes (B, last, K) of the last samples of scores, in any floating `dtype`.
+
+    Prototypes first, n_iter times, samples last. Samples (B, N) that `keep` leaves out have no
+    weight and codes of zeros; `hard` codes are one at the first of the largest entries.
+    """
+    E = S.float() * inv_eps[:, None, None]
+    out = torch.zeros_like(E[..., :1], dtype=torch.bool) if keep is None else ~keep[..., None]
+    g = E.new_zeros(E.shape[:2])
+    f = E.new_zeros(E.shape[0], E.shape[2])
+    for _ in range(n_iter):
+        f = -torch.logsumexp((E + g[:, :, None]).masked_fill(out, -torch.inf), -2)
+        g = -torch.logsumexp(E + f[:, None, :], -1)
+    rows = slice(S.shape[1] - last, None)
+    Q = E[:, rows] + f[:, None, :] + g[:, rows, None]
+    Q = _one_hot(Q.argmax(-1), Q.shape[-1], dtype) if hard else Q.exp().to(dtype)
+    return Q.masked_fill_(out[:, rows], 0.0)
+
+
+def feature_codes(  # noqa: PLR0913
+    z: Tensor,
+    c: Tensor,
+    inv_eps: Tensor,
+    n_iter: int,
+    last: int,
+    hard: bool,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Return `codes` of the scores of features z (B, N, D) and prototypes c (B or 1, K, D)."""
+    return codes(z.float() @ c.float().mT, None, inv_eps, n_iter, last, hard, dtype)
+
+
+def _one_hot(labels: Tensor, K: int, dtype: torch.dtype) -> Tensor:
+    """Return one at each label, (..., K); a label of -1 has none."""
+    Q = torch.zeros(*labels.shape, K, dtype=dtype, device=labels.device)
+    return Q.scatter_(-1, labels.clamp(min=0)[..., None], (labels >= 0)[..., None].to(dtype))
+
+
+def codes_by_triton(  # noqa: PLR0913
+    S: Tensor,
+    keep: Tensor | None,
+    inv_eps: Tensor,
+    n_iter: int,
+    last: int,
+    hard: bool,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Launch `codes`; scores of half precision are read, and codes written, as they are stored."""
+    # imported here: a CPU never pays for triton
+    from sinkhorn_ot.kernels import codes as kernels
+
+    r = torch.ones(len(S), S.shape[-1], device=S.device)
+    f = kernels.solve(S, r, inv_eps, n_iter, keep)
+    rows, kept = S[:, S.shape[1] - last :], None if keep is None else keep[:, S.shape[1] - last :]
+    soft, labels = kernels.write(
+        rows, f, inv_eps, soft=None if hard else dtype, hard=hard, keep=kept
+    )
+    return _read(soft, labels, S.shape[-1], dtype)
+
+
+def feature_codes_by_triton(  # noqa: PLR0913
+    z: Tensor,
+    c: Tensor,
+    inv_eps: Tensor,
+    n_iter: int,
+    last: int,
+    hard: bool,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Launch `feature_codes`: the same without a matrix of scores."""
+    from sinkhorn_ot.kernels import features as kernels
+
+    r = torch.ones(len(z), c.shape[1], device=z.device)
+    clouds = kernels.place_features(z, c)
+    f = kernels.solve(clouds, r, inv_eps, n_iter)
+    soft, labels = kernels.write(clouds, f, inv_eps, last, soft=None if hard else dtype, hard=hard)
+    return _read(soft, labels, c.shape[1], dtype)
+
+
+def _read(soft: Tensor | None, labels: Tensor | None, K: int, dtype: torch.dtype) -> Tensor:
+    if soft is not None:
+        return soft
+    assert labels is not None
+    return _one_hot(labels, K, dtype)
+
+
+def _batched(op: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the vmap rule: every tensor has a batch dimension already, so fold the new one in."""
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        size = info.batch_size
+        tensors = [
+            (t.movedim(d, 0) if d is not None else t.expand(size, *t.shape))
+            for t, d in zip(args, in_dims, strict=True)
+            if isinstance(t, Tensor)
+        ]
+        # prototypes that one problem of a call shares have to be every problem's own
+        most = max(t.shape[1] for t in tensors)
+        tensors = [t.expand(size, most, *t.shape[2:]).flatten(0, 1) for t in tensors]
+        folded = iter(tensors)
+        out = op(*(next(folded) if isinstance(t, Tensor) else t for t in args))
+        return out.unflatten(0, (size, most)), 0
+
+    return rule
+
+
+def _shape_of_codes(
+    S: Tensor, keep: Any, inv_eps: Any, n_iter: int, last: int, hard: bool, dtype: torch.dtype
+) -> Tensor:
+    return S.new_empty((S.shape[0], last, S.shape[2]), dtype=dtype)
+
+
+def _shape_of_feature_codes(
+    z: Tensor, c: Tensor, inv_eps: Any, n_iter: int, last: int, hard: bool, dtype: torch.dtype
+) -> Tensor:
+    return z.new_empty((z.shape[0], last, c.shape[1]), dtype=dtype)
+
+
+for _meaning, _launch, _shape in (
+    (codes, codes_by_triton, _shape_of_codes),
+    (feature_codes, feature_codes_by_triton, _shape_of_feature_codes),
+):
+    _op = torch.library.custom_op(
+        f"sinkhorn_ot::{_meaning.__name__}", _meaning, mutates_args=(), device_types="cpu"
+    )
+    _op.register_kernel("cuda")(_launch)
+    _op.register_fake(_shape)
+    _op.register_vmap(_batched(_op))

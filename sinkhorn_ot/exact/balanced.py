@@ -1,0 +1,335 @@
+"""Labels in exact counts: the best labelling that gives every label its share, with proof.
+
+A price per label turns the task into an argmax: samples that each take their best of
+scores + prices are labelled optimally for the counts that they make. The dual of entropic transport
+gives prices whose counts are nearly right. `Exchange` repairs the rest along shortest paths; the
+prices follow, every sample stays at its best, and that proves the last labelling optimal.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import checks
+from sinkhorn_ot.solve import solve
+from sinkhorn_ot.solvers import SWITCH
+
+from .exchange import Exchange, send_directly
+
+
+MODES = ("exact", "fast")
+# scores looked at together
+_TILE = 1 << 18
+# reg of the dual, relative to what a label that is not the best one typically loses
+_SHARP = 0.01
+# error of the dual's counts, relative to N, and the sweeps that it may take
+_TOL = 3e-3
+_SWEEPS = 300
+# losses, in units of reg, beyond which a label is out of reach for a sample
+_REACH = 1e9
+# samples per label, and share of all samples, that the first prices are found with
+_SAMPLED = 20
+_SHARE = 0.1
+# scores below which a sample of them is not worth a solve
+_SMALL = 1 << 17
+
+
+@dataclass(frozen=True, eq=False)
+class BalancedLabels:
+    """Labels in exact counts, and how far they can be from the best ones.
+
+    Attributes:
+        labels: The label of each sample, (..., N), int64.
+        counts: Samples that each label has, (..., K), int64.
+        value: Sum of scores[i, labels[i]], (...), float64.
+        gap: No labelling in such counts has a value above value + gap, (...), float64. In mode
+            "exact" it is zero up to rounding.
+        potentials: Prices that prove the gap, (..., K), float64; -inf for a label that stays empty.
+            In mode "exact" each sample has a largest entry of scores + potentials.
+    """
+
+    labels: Tensor
+    counts: Tensor
+    value: Tensor
+    gap: Tensor
+    potentials: Tensor
+
+    @property
+    def bound(self) -> Tensor:
+        """What the value of no labelling in such counts exceeds, (...)."""
+        return self.value + self.gap
+
+
+@torch.no_grad()
+def balanced_labels(
+    scores: Any,
+    counts: Any = None,
+    *,
+    mode: str = "exact",
+    init: Any = None,
+    progress: bool = False,
+) -> BalancedLabels:
+    """Label samples so that every label has exactly its count and the sum of scores is largest.
+
+    The labels are constants, whether or not the scores require grad. The work is done on the CPU.
+
+    Args:
+        scores: Score of each sample and label, (..., N, K), e.g. log-probabilities; -inf forbids a
+            label. There may be more labels than samples.
+        counts: Samples of each label, (K,) or (..., K), whole numbers that sum to N. None means
+            N / K each; where K does not divide N, which labels have one more is optimised too.
+        mode: "exact", or "fast": rougher prices and a greedy repair. What that loses at most is the
+            answer's `gap`.
+        init: Warm start: an earlier answer, also one of `sela_labels`, or its potentials.
+        progress: Show progress bars.
+
+    Returns:
+        A `BalancedLabels`: labels, counts, value, and a bound that proves how good they are.
+
+    Raises:
+        ValueError: If an argument breaks a rule, or the forbidden pairs leave no labelling.
+    """
+    S = checks.at_least_dims("scores", checks.tensor("scores", scores), 2, "(..., N, K)")
+    checks.one_of("mode", mode, MODES)
+    _below_inf(S)
+    batch, (N, K) = S.shape[:-2], S.shape[-2:]
+    low, start = _counts(counts, S), _start(init, S)
+    work = S.cpu() if S.dtype in (torch.float32, torch.float64) else S.cpu().float()
+    answers = []
+    for k, one in enumerate(work.reshape(-1, N, K)):
+        task = _Task(one, low[k], mode == "exact", f" of problem {k}" if batch else "", progress)
+        answers.append(task.solved(None if start is None else start[k]))
+    fields = (torch.stack(t).reshape((*batch, *t[0].shape)) for t in zip(*answers, strict=True))
+    return BalancedLabels(*(t.to(S.device) for t in fields))
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """One problem on the CPU.
+
+    Attributes:
+        S: Scores, (N, K).
+        low: Samples that each label must have, (K,). If that leaves samples over, as many labels
+            have one more.
+        exact: Whether the labelling must be the best one.
+        where: Which problem of a batch it is, for errors.
+        progress: Whether to show progress bars.
+    """
+
+    S: Tensor
+    low: Tensor
+    exact: bool
+    where: str
+    progress: bool
+
+    @property
+    def left_over(self) -> int:
+        return len(self.S) - int(self.low.sum())
+
+    def solved(self, start: Tensor | None) -> tuple[Tensor, ...]:
+        """Return the fields of a `BalancedLabels`."""
+        peak = self.S.amax(0)
+        open_ = peak > -math.inf
+        if bool((~open_ & (self.low > 0)).any()):
+            k = checks.first_index(~open_ & (self.low > 0))[0]
+            why = f"label {k} must have {int(self.low[k])} samples and none may take it"
+            raise self._impossible(why)
+        used = open_ & (self.low > 0) if self.left_over == 0 else open_
+        if self.left_over > int(used.sum()):
+            raise self._impossible(f"only {int(used.sum())} labels have places, one each")
+        if not bool(used.all()):
+            return self._widened(used, start)
+        prices = self._prices(start)
+        labels, last = self._repaired(prices, float(peak.abs().amax()))
+        return self._proved(labels, last if self.exact else prices)
+
+    def _widened(self, used: Tensor, start: Tensor | None) -> tuple[Tensor, ...]:
+        """Solve without the labels that stay empty, then put them back."""
+        part = replace(self, S=self.S[:, used], low=self.low[used])
+        labels, counts, value, gap, prices = part.solved(None if start is None else start[used])
+        wide = torch.zeros_like(self.low).masked_scatter_(used, counts)
+        shut = torch.full(used.shape, -math.inf, dtype=prices.dtype)
+        return used.nonzero()[labels, 0], wide, value, gap, shut.masked_scatter_(used, prices)
+
+    def _prices(self, start: Tensor | None) -> Tensor:
+        """Return prices whose argmax has nearly the counts, (K,)."""
+        N, K = self.S.shape
+        few = max(_SAMPLED * K, round(_SHARE * N))
+        sample = self.S
+        if 2 * few <= N and N * K > _SMALL:
+            sample = sample[torch.randperm(N, generator=torch.Generator().manual_seed(0))[:few]]
+        losses = _losses(sample[: 1 + (_TILE // K)])
+        reg = _SHARP * float(losses[losses < math.inf].median())
+        if reg == 0 or K == 1:
+            return torch.zeros(K, dtype=torch.float64) if start is None else start
+        shares = (self.low + self.left_over / K) / N
+        # a label may be closed to the whole sample
+        if start is None and (len(sample) == N or bool((sample.amin(0) > -math.inf).all())):
+            start = _dual(sample, shares, reg, None, self.progress)
+            if len(sample) == N:
+                return start
+        if start is not None and not self.exact:
+            return start
+        return _dual(self.S, shares, reg, start, self.progress)
+
+    def _repaired(self, prices: Tensor, largest: float) -> tuple[Tensor, Tensor]:
+        """Return labels in the right counts, and the prices that ended there."""
+        labels = _best(self.S, prices)
+        excess = torch.bincount(labels, minlength=len(self.low)) - self.low
+        # places go where they are cheapest, or where they save most repairs
+        first = prices.argsort() if self.exact else excess.argsort(descending=True)
+        dealt = torch.zeros_like(self.low, dtype=torch.bool)
+        dealt[first[: self.left_over]] = True
+        if not self.exact:
+            sent = labels.numpy().copy()
+            if send_directly(self.S.numpy(), sent, (excess - dealt.long()).numpy()):
+                return torch.from_numpy(sent), prices
+            return replace(self, exact=True)._repaired(prices, largest)
+        S, given, places = self.S.numpy(), labels.numpy(), dealt.numpy()
+        exchange = Exchange(S, given, self.low.numpy(), places, prices.numpy(), largest)
+        with _bar(self.progress, exchange.misplaced) as told:
+            if not exchange.repair(told):
+                closed, many = exchange.stranded()
+                why = f"the samples of labels {_some(closed)} may take no other, {many} too many"
+                raise self._impossible(why)
+        return torch.from_numpy(exchange.labels), torch.from_numpy(exchange.prices)
+
+    def _proved(self, labels: Tensor, prices: Tensor) -> tuple[Tensor, ...]:
+        """Return the fields of the answer; the gap is what samples and places lose."""
+        counts = torch.bincount(labels, minlength=len(self.low))
+        value = gap = torch.zeros((), dtype=torch.float64)
+        for rows, block in _blocks(self.S):
+            own = labels[rows, None]
+            value = value + block.gather(1, own).sum()
+            block += prices
+            gap = gap + (block.amax(1) - block.gather(1, own)[:, 0]).sum()
+        dealt = prices[counts > self.low].sum() - prices.sort().values[: self.left_over].sum()
+        return labels, counts, value, gap + dealt, prices
+
+    def _impossible(self, why: str) -> ValueError:
+        return ValueError(f"scores must leave a labelling{self.where}, but {why}")
+
+
+def _dual(S: Tensor, shares: Tensor, reg: float, start: Tensor | None, progress: bool) -> Tensor:
+    """Return prices by entropic transport; how far it came costs repairs, and nothing else."""
+    tilt = reg * shares.log()
+    losses = _losses(S)
+    # this far away is out of reach, and further would cost all others their digits
+    losses.masked_fill_((losses > _REACH * reg) & losses.isfinite(), _REACH * reg)
+    found = solve(
+        losses,
+        b=shares,
+        reg=reg,
+        # a warm start is within the reach of accelerated sweeps, which are the cheaper ones
+        method="auto" if start is None else SWITCH,
+        tol=_TOL,
+        max_iter=_SWEEPS,
+        init=None if start is None else (None, start - tilt),
+        on_fail="ignore",
+        progress=progress,
+    )
+    prices = found.g.double() + tilt
+    return torch.where(torch.isfinite(prices), prices, 0.0)
+
+
+@contextmanager
+def _bar(show: bool, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield what is told how many samples are left to move."""
+    if not show:
+        yield lambda left: None
+        return
+    # imported here: who shows no bar does not pay for it
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, desc="repair") as bar:
+
+        def told(left: int) -> None:
+            bar.update(total - left - bar.n)
+
+        yield told
+
+
+def _losses(S: Tensor) -> Tensor:
+    """Return what each label loses beside the best one: offsets of samples cost no digits."""
+    loss = torch.empty(S.shape, dtype=S.dtype)
+    for rows, block in _blocks(S):
+        loss[rows] = block.amax(1, keepdim=True) - block
+    return loss
+
+
+def _best(S: Tensor, prices: Tensor) -> Tensor:
+    """Return the best label of each sample, (N,)."""
+    return torch.cat([block.add_(prices).argmax(1) for _, block in _blocks(S)])
+
+
+def _blocks(S: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield rows and a copy of their scores in float64."""
+    step = max(1, _TILE // S.shape[1])
+    for start in range(0, len(S), step):
+        yield slice(start, start + step), S[start : start + step].to(torch.float64, copy=True)
+
+
+def _below_inf(S: Tensor) -> None:
+    """Require numbers below inf, and a label for every sample."""
+    best = S.amax(-1)
+    if not bool((best < math.inf).all()):
+        checks.refuse("scores", "be a number below inf", S, S.isnan() | (math.inf == S))
+    if not bool((best > -math.inf).all()):
+        at = checks.first_index(best == -math.inf)
+        where = at[0] if len(at) == 1 else at
+        raise ValueError(
+            f"scores must allow every sample some label, got -inf all along row {where}"
+        )
+
+
+def _counts(counts: Any, S: Tensor) -> Tensor:
+    """Return how many samples each label must have at least, (B, K)."""
+    N, K = S.shape[-2:]
+    if counts is None:
+        return torch.full((1, K), N // K).expand(S.shape[:-2].numel(), K)
+    array = np.asarray(counts.cpu() if isinstance(counts, Tensor) else counts)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"counts must be whole numbers, got dtype {array.dtype}")
+    t = torch.from_numpy(array.astype(np.int64))
+    if bool((t < 0).any()):
+        checks.refuse("counts", "be non-negative", t, t < 0)
+    t = _per_problem("counts", t, S)
+    if bool((t.sum(-1) != N).any()):
+        total = int(t.sum(-1)[t.sum(-1) != N][0])
+        raise ValueError(f"counts must sum to the {N} samples, got a sum of {total}")
+    return t
+
+
+def _start(init: Any, S: Tensor) -> Tensor | None:
+    """Return the prices of an earlier answer, (B, K); a label that had none starts at zero."""
+    if init is None:
+        return None
+    t = checks.tensor("init", getattr(init, "potentials", init)).cpu().double()
+    bad = t.isnan() | (t == math.inf)
+    if bool(bad.any()):
+        checks.refuse("init", "hold potentials below inf", t, bad)
+    return _per_problem("init", t.masked_fill(t == -math.inf, 0.0), S)
+
+
+def _per_problem(name: str, t: Tensor, S: Tensor) -> Tensor:
+    """Return one row per problem, (B, K)."""
+    K = S.shape[-1]
+    try:
+        return t.expand(*S.shape[:-2], K).reshape(-1, K)
+    except RuntimeError:
+        raise ValueError(
+            f"{name} must have shape ({K},) or (..., {K}) to fit scores of {tuple(S.shape)}, "
+            f"got {tuple(t.shape)}"
+        ) from None
+
+
+def _some(index: npt.NDArray[np.int64]) -> str:
+    shown = ", ".join(map(str, index[:8]))
+    return f"[{shown}]" if len(index) <= 8 else f"[{shown}, ...]"

@@ -1,0 +1,44 @@
+"""What is asked: costs, weights and rules, checked once and frozen. It knows no solver."""
+
+from . import checks
+from .cost import (
+    METRICS,
+    Bounds,
+    Cost,
+    Dense,
+    PointCloud,
+    as_cost,
+    blocks,
+    broadcast,
+    flatten,
+    within,
+)
+from .problem import Problem, make
+from .rows import Block, Index, Rows, as_rows, number
+from .streamed import Facts, Streamed, filled, survey
+
+
+__all__ = [
+    "Block",
+    "Bounds",
+    "Cost",
+    "Dense",
+    "Facts",
+    "Index",
+    "METRICS",
+    "PointCloud",
+    "Problem",
+    "Rows",
+    "Streamed",
+    "as_cost",
+    "as_rows",
+    "blocks",
+    "broadcast",
+    "checks",
+    "filled",
+    "flatten",
+    "make",
+    "number",
+    "survey",
+    "within",
+]

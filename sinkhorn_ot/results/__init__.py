@@ -1,0 +1,34 @@
+"""What is known afterwards: how it ended, the plan, its values, its bounds."""
+
+from .certificate import (
+    Certificate,
+    below,
+    dual_value,
+    feasible_duals,
+    transform_columns,
+    transform_rows,
+)
+from .coupling import Coupling, Entropic, Stored
+from .rounding import feasible
+from .solution import Solution
+from .status import ConvergenceError, ConvergenceWarning, Status
+from .transport import Transport
+
+
+__all__ = [
+    "Certificate",
+    "ConvergenceError",
+    "ConvergenceWarning",
+    "Coupling",
+    "Entropic",
+    "Solution",
+    "Status",
+    "Stored",
+    "Transport",
+    "below",
+    "dual_value",
+    "feasible",
+    "feasible_duals",
+    "transform_columns",
+    "transform_rows",
+]

@@ -1,0 +1,170 @@
+"""A plan and its potentials, however it is held: as potentials alone, or as a matrix."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import Index, Problem, blocks
+from sinkhorn_ot.sweeps import Sweep, elasticity, empty, exp_
+
+
+class Coupling(Protocol):
+    """A plan of a flat problem. All tensors are in the problem's working dtype."""
+
+    @property
+    def problem(self) -> Problem:
+        """The problem that the plan answers."""
+        ...
+
+    @property
+    def f(self) -> Tensor:
+        """Source potential in the units of the cost, (B, n), finite everywhere."""
+        ...
+
+    @property
+    def g(self) -> Tensor:
+        """Target potential in the units of the cost, (B, m), finite everywhere."""
+        ...
+
+    def block(self, rows: Index, C: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the plan's rows, (B, rows, m), given the cost of those rows; or write to `out`."""
+        ...
+
+    def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
+        """Return P @ x for x (B, m, k), or P^T @ x for x (B, n, k)."""
+        ...
+
+    def conditional(self, y: Tensor) -> Tensor:
+        """Return the mean of y (B, m, k) under each row of the plan, (B, n, k)."""
+        ...
+
+    def linear(self) -> Tensor:
+        """Return <P, C>, (B,)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Entropic:
+    """A plan given by its scaled potentials: P_ij = exp(u_i + v_j - C_ij / reg)."""
+
+    sweep: Sweep
+    u: Tensor
+    v: Tensor
+
+    @property
+    def problem(self) -> Problem:
+        """The problem that the plan answers."""
+        return self.sweep.problem
+
+    @property
+    def f(self) -> Tensor:
+        """Source potential; a point without weight gets the transform of the other side's."""
+        return self._f
+
+    @property
+    def g(self) -> Tensor:
+        """Target potential; a point without weight gets the transform of the other side's."""
+        return self._g
+
+    @cached_property
+    def _f(self) -> Tensor:
+        p = self.problem
+        log_a = p.a.log()
+        phi = self.u - log_a
+        if float(log_a.amin()) == -math.inf:
+            answer = -elasticity(p)[0][:, None] * self.sweep.log_sum_rows(self.v)
+            phi = torch.where(p.a > 0, phi, answer)
+        return self._in_units(phi) + p.shift
+
+    @cached_property
+    def _g(self) -> Tensor:
+        p = self.problem
+        log_b = p.b.log()
+        psi = self.v - log_b
+        if float(log_b.amin()) == -math.inf:
+            answer = -elasticity(p)[1][:, None] * self.sweep.log_sum_columns(self.u)
+            psi = torch.where(p.b > 0, psi, answer)
+        return self._in_units(psi)
+
+    def _in_units(self, scaled: Tensor) -> Tensor:
+        # a point that no pair allows has no answer and carries nothing: any number will do
+        return torch.nan_to_num(scaled * self.problem.reg[:, None], math.nan, 0.0, 0.0)
+
+    def block(self, rows: Index, C: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return exp(u + v - C / reg) for those rows."""
+        C = C - self.problem.shift if self.problem.shift else C
+        scale = (-1.0 / self.problem.reg)[:, None, None]
+        s = torch.addcmul(self.v[:, None, :], C, scale, out=out)
+        return exp_(s.add_(self.u[:, rows, None]))
+
+    def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
+        """Return P @ x or P^T @ x without the plan."""
+        return self.sweep.apply(self.u, self.v, x, transpose)
+
+    def conditional(self, y: Tensor) -> Tensor:
+        """Return the mean of y under each row, rows without weight included."""
+        return self.sweep.apply(-self.sweep.log_sum_rows(self.v), self.v, y)
+
+    def linear(self) -> Tensor:
+        """Return <P, C>."""
+        return self.sweep.linear(self.u, self.v)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A plan held as a matrix, with potentials found by other means."""
+
+    problem: Problem
+    P: Tensor
+    f: Tensor
+    g: Tensor
+
+    def block(self, rows: Index, C: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return those rows of the matrix."""
+        return self.P[:, rows] if out is None else out.copy_(self.P[:, rows])
+
+    def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
+        """Return P @ x or P^T @ x."""
+        return (self.P.mT if transpose else self.P) @ x
+
+    def conditional(self, y: Tensor) -> Tensor:
+        """Return the mean of y under each row; a row without mass has none and gets zero."""
+        mass = self.P.sum(-1, keepdim=True)
+        return torch.where(mass > 0, (self.P @ y) / mass.clamp(min=torch.finfo(y.dtype).tiny), 0.0)
+
+    def linear(self) -> Tensor:
+        """Return <P, C>."""
+        return inner(self.problem, self.block)
+
+
+def plan(coupling: Coupling) -> Tensor:
+    """Return the plan of a coupling, (B, n, m), in the caller's dtype, row block by row block."""
+    p = coupling.problem
+    P = empty(p.shape, p.dtype, p.a.device)
+    for rows, C in blocks(p.cost, p.shape[0], p.work):
+        if isinstance(rows, slice) and p.dtype == p.work:
+            coupling.block(rows, C, P[:, rows])
+        else:
+            P[:, rows] = coupling.block(rows, C)
+    return P
+
+
+def inner(problem: Problem, block: Callable[[Index, Tensor], Tensor]) -> Tensor:
+    """Return <P, C>, (B,), for a plan given by row blocks; a pair without mass costs nothing."""
+    total = torch.zeros_like(problem.reg)
+    for rows, C in blocks(problem.cost, problem.shape[0], problem.work):
+        P = block(rows, C)
+        total += torch.where(P > 0, P * C, 0.0).sum((-2, -1))
+    return total
+
+
+def mass_optimality(problem: Problem, rho: float, weight: Tensor, potential: Tensor) -> Tensor:
+    """Return what a marginal must be: the weight, or weight * exp(-potential / rho) if relaxed."""
+    if math.isinf(rho):
+        return weight
+    return weight * (-potential / rho).exp()

@@ -1,0 +1,237 @@
+"""What every solver returns: a plan, its potentials, its values, and how far to trust them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import Problem, checks, within
+
+from .certificate import Certificate, dual_value, feasible_duals
+from .coupling import Coupling, Stored, mass_optimality
+from .coupling import plan as form_plan
+from .rounding import feasible
+from .status import ConvergenceError, Status
+
+
+@dataclass(frozen=True, eq=False)
+class Transport:
+    """The answer to a transport problem, for one problem or a batch of them.
+
+    Everything that costs a pass over the cost is computed when first asked for. Tensors have the
+    batch's leading dimensions, the caller's device, and float64 or float32.
+
+    Attributes:
+        problem: The validated problem.
+        coupling: The plan, as it is held.
+        method: What solved it.
+        statuses: How each problem of the flat batch ended.
+        sweeps: Iterations of each problem of the flat batch, (B,).
+        measured: Marginal error at the solver's last look, (B,), or None if it never looked.
+    """
+
+    problem: Problem
+    coupling: Coupling
+    method: str
+    statuses: list[Status]
+    sweeps: Tensor
+    measured: Tensor | None = None
+
+    @cached_property
+    def plan(self) -> Tensor:
+        """The plan, (..., n, m)."""
+        return self._out(form_plan(self.coupling))
+
+    @property
+    def f(self) -> Tensor:
+        """Source potential in units of the cost, (..., n); finite everywhere."""
+        return self._out(self.coupling.f)
+
+    @property
+    def g(self) -> Tensor:
+        """Target potential in units of the cost, (..., m); finite everywhere."""
+        return self._out(self.coupling.g)
+
+    @cached_property
+    def value_linear(self) -> Tensor:
+        """Transport cost <P, C> of the plan, (...)."""
+        return self._out(self.coupling.linear())
+
+    @cached_property
+    def value(self) -> Tensor:
+        """The objective at the plan: <P, C> + reg KL(P | a b^T) + penalties, (...).
+
+        KL(p | q) = sum p log(p / q) - p + q, on plans and on relaxed marginals alike.
+        """
+        return self._out(self._values[0])
+
+    @cached_property
+    def dual_value(self) -> Tensor:
+        """The dual objective at f, g, (...); no larger than the optimum of `value`."""
+        return self._out(self._values[1])
+
+    @property
+    def gap(self) -> Tensor:
+        """`value` minus `dual_value`, (...): zero at the solution.
+
+        A plan that misses its marginals is not feasible, so the gap may then be of either sign.
+        """
+        return self._out(self._values[0] - self._values[1])
+
+    @cached_property
+    def marginal_error(self) -> Tensor:
+        """L1 distance of the marginals from what they must be, relative to their mass, (...)."""
+        if self.measured is not None:
+            return self._out(self.measured)
+        f, g = self.coupling.f, self.coupling.g
+        p = self.problem
+        off = torch.zeros_like(p.reg)
+        sides = zip(self._marginals, p.relax, (p.a, p.b), (f, g), strict=True)
+        for mass, rho, weight, potential in sides:
+            if rho > 0:
+                target = mass_optimality(p, rho, weight, potential)
+                off += (mass - target).abs().sum(-1) / target.sum(-1)
+        return self._out(off)
+
+    @cached_property
+    def converged(self) -> Tensor:
+        """Whether each problem was measured to be within its tolerance, (...), bool."""
+        good = [s in (Status.CONVERGED, Status.OPTIMAL) for s in self.statuses]
+        return self._out(torch.tensor(good, device=self.problem.a.device))
+
+    @property
+    def status(self) -> Status:
+        """How the solve ended; of a batch, the worst."""
+        order = list(Status)
+        return max(self.statuses, key=order.index)
+
+    @property
+    def n_iter(self) -> Tensor:
+        """Iterations each problem took, (...), int64."""
+        return self._out(self.sweeps)
+
+    @property
+    def message(self) -> str:
+        """One sentence on how the solve ended, with the error it reached."""
+        bad = [k for k, s in enumerate(self.statuses) if s is self.status]
+        text = self.status.value
+        if self.measured is not None:
+            worst = max(bad, key=lambda k: float(self.measured[k]))  # type: ignore[index]
+            text += f" Reached marginal_error {float(self.measured[worst]):.3g}"
+            text += f" after {sweeps} iterations." if (sweeps := int(self.sweeps[worst])) else "."
+        many = len(self.statuses)
+        return text if many == 1 else f"{len(bad)} of {many} problems: {text}"
+
+    def check(self) -> "Transport":
+        """Return self, or raise `ConvergenceError` if some problem was not solved to tolerance."""
+        if not bool(self.converged.all()):
+            raise ConvergenceError(self.message, self)
+        return self
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Return P @ x without the plan.
+
+        Args:
+            x: Vectors over the target points, (..., m) or (..., m, k); where the leading dimensions
+                are those of the batch, x is one vector per problem.
+        """
+        return self._applied(x, self.problem.shape[2], self.coupling.apply)
+
+    def apply_transpose(self, x: Tensor) -> Tensor:
+        """Return P^T @ x without the plan.
+
+        Args:
+            x: Vectors over the source points, (..., n) or (..., n, k), told apart likewise.
+        """
+        return self._applied(x, self.problem.shape[1], lambda t: self.coupling.apply(t, True))
+
+    def barycentric(self, y: Tensor) -> Tensor:
+        """Return where each source point is sent on average, sum_j P_ij y_j / sum_j P_ij.
+
+        Args:
+            y: Positions of the target points, (..., m) or (..., m, d).
+        """
+        return self._applied(y, self.problem.shape[2], self.coupling.conditional)
+
+    def round(self) -> Tensor:
+        """Return the nearest plan of Altschuler et al. (2017) with exact marginals, (..., n, m)."""
+        self._exact_only("round()")
+        return self._out(feasible(self.coupling).plan())
+
+    def certificate(self) -> Certificate:
+        """Return bounds on the optimum of the unregularised problem, with a feasible dual."""
+        self._exact_only("certificate()")
+        p = self.problem
+        f, g = feasible_duals(p, self.coupling.f, self.coupling.g)
+        upper = feasible(self.coupling).linear()
+        parts = (dual_value(p, f, g), upper, f, g)
+        # bounds keep the working precision: a float32 bound may be rounded past the optimum
+        return Certificate(*(t.reshape((*p.batch_shape, *t.shape[1:])) for t in parts))
+
+    @cached_property
+    def _marginals(self) -> tuple[Tensor, Tensor]:
+        p = self.problem
+        one_a, one_b = torch.ones_like(p.a)[..., None], torch.ones_like(p.b)[..., None]
+        rows = self.coupling.apply(one_b)[..., 0]
+        return rows, self.coupling.apply(one_a, True)[..., 0]
+
+    @cached_property
+    def _values(self) -> tuple[Tensor, Tensor]:
+        p = self.problem
+        f, g = self.coupling.f, self.coupling.g
+        if isinstance(self.coupling, Stored):
+            return self.coupling.linear(), dual_value(p, f, g)
+        rows, columns = self._marginals
+        # <P, C> + reg sum P log(P / ab) = <f, P 1> + <g, P^T 1>, then the masses of KL
+        slack = p.reg * (p.a.sum(-1) * p.b.sum(-1) - rows.sum(-1))
+        primal = (f * rows).sum(-1) + (g * columns).sum(-1) + slack
+        dual = slack
+        sides = ((rows, p.a, f, p.relax[0]), (columns, p.b, g, p.relax[1]))
+        for mass, weight, potential, rho in sides:
+            if math.isinf(rho):
+                dual = dual + (potential * weight).sum(-1)
+            elif rho > 0:
+                pull = torch.special.expm1(-potential / rho)
+                dual = dual - rho * (weight * pull).sum(-1)
+                # in terms of the difference, which a large rho would magnify the rounding of
+                off = torch.where(weight > 0, mass / weight - 1, 0.0)
+                divergence = torch.special.xlog1py(1 + off, off) - off
+                primal = primal + rho * (weight * divergence).sum(-1)
+        return primal, dual
+
+    def _out(self, t: Tensor) -> Tensor:
+        """Give a flat tensor the caller's leading dimensions and dtype."""
+        t = t.reshape((*self.problem.batch_shape, *t.shape[1:]))
+        return t.to(self.problem.dtype) if t.is_floating_point() else t
+
+    def _applied(self, x: Tensor, size: int, act: Callable[[Tensor], Tensor]) -> Tensor:
+        p = self.problem
+        x = checks.tensor("x", x)
+        checks.same_device("x", x, p.a.device, "the cost")
+        vector = x.ndim == 1 or x.shape == (*p.batch_shape, size)
+        columns = x[..., None] if vector else x
+        if x.ndim == 0 or columns.shape[-2] != size:
+            shape = f"(..., {size}) or (..., {size}, k)"
+            raise ValueError(f"x must have shape {shape}, got {tuple(x.shape)}")
+        within("x", columns.shape[:-2], p.batch_shape)
+        flat = columns.to(p.work).expand(*p.batch_shape, *columns.shape[-2:])
+        flat = flat.reshape(p.shape[0], *columns.shape[-2:])
+        out = self._out(act(flat))
+        return out[..., 0] if vector else out
+
+    def _exact_only(self, what: str) -> None:
+        if self.problem.relax != (math.inf, math.inf):
+            raise ValueError(f"{what} needs exact marginals, got unbalanced={self.problem.relax}")
+
+    def __repr__(self) -> str:
+        p = self.problem
+        error = "not measured"
+        if self.measured is not None:
+            error = f"{float(self.measured.max()):.3g}"
+        return (
+            f"Transport(batch={tuple(p.batch_shape)}, n={p.shape[1]}, m={p.shape[2]}, "
+            f"method={self.method!r}, status={self.status.name}, marginal_error={error})"
+        )

@@ -1,0 +1,261 @@
+"""How the column potentials move, given what a plain Sinkhorn step would do to them.
+
+An acceleration is a small frozen description; `start` gives the state of one run over a flat batch.
+Every state is a function of the iterate and mends itself: a step that made the error grow is taken
+back.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import checks
+from sinkhorn_ot.sweeps import Sweep
+
+
+class Iterate(NamedTuple):
+    """Where a run stands after a sweep.
+
+    Attributes:
+        psi: Column potentials g / reg, shape (B, m).
+        residual: What a plain step would add to them, shape (B, m).
+        error: Marginal error at `psi`, shape (B,).
+        u: Row potentials that answer `psi`, shape (B, n).
+        sweep: What made the sweep; a step may ask it for more than the residual.
+    """
+
+    psi: Tensor
+    residual: Tensor
+    error: Tensor
+    u: Tensor
+    sweep: Sweep
+
+
+class Steps(Protocol):
+    """The state of one accelerated run over B problems."""
+
+    def __call__(self, at: Iterate) -> Tensor:
+        """Return the next column potentials, (B, m)."""
+        ...
+
+    def select(self, index: Tensor) -> "Steps":
+        """Keep the problems at `index`."""
+        ...
+
+
+class Acceleration(Protocol):
+    """A way to accelerate a fixed-point iteration."""
+
+    def start(self, weight: Tensor) -> Steps:
+        """Return the state of a run whose columns weigh `weight`, shape (B, m)."""
+        ...
+
+
+# how many times the residual an extrapolation may go
+_FARTHEST = 1e6
+
+
+def pick(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """Return `yes` for the problems in `mask` (B,), else `no`; both (B,) or (B, m).
+
+    One problem on a CPU is no more than a question.
+    """
+    if len(mask) == 1 and mask.device.type == "cpu":
+        return yes if mask.item() else no
+    return torch.where(mask if yes.ndim == 1 else mask[:, None], yes, no)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """No acceleration: Sinkhorn's own step."""
+
+    def start(self, weight: Tensor) -> Steps:
+        """Return a state without memory."""
+        return _PlainSteps()
+
+
+class _PlainSteps:
+    def __call__(self, at: Iterate) -> Tensor:
+        return at.psi + at.residual
+
+    def select(self, index: Tensor) -> Steps:
+        return self
+
+
+@dataclass(frozen=True)
+class Anderson:
+    """Anderson acceleration: extrapolate to where the last residuals, combined, are smallest.
+
+    Sound only near the solution, so that it is guarded: an error that grew beyond `growth` times
+    the best sends the problem back to its best potentials, from where it takes `wait` steps of
+    `fallback` before it extrapolates again, twice as many after each further failure.
+
+    Source: D. G. Anderson, Iterative procedures for nonlinear integral equations, J. ACM 1965.
+
+    Args:
+        memory: Differences of past steps kept.
+        growth: An error this many times the best so far is a failure.
+        wait: Steps of the fallback after the first failure.
+        begin: Marginal error below which extrapolation begins.
+    """
+
+    memory: int = 15
+    growth: float = 2.0
+    wait: int = 4
+    begin: float = 0.1
+
+    def __post_init__(self) -> None:
+        checks.count("memory", self.memory)
+        checks.count("wait", self.wait)
+        for name in ("growth", "begin"):
+            checks.positive(name, getattr(self, name))
+
+    def start(self, weight: Tensor) -> Steps:
+        """Return a state without history."""
+        return _AndersonSteps(self, weight / weight.sum(-1, keepdim=True))
+
+
+class _AndersonSteps:
+    def __init__(self, options: Anderson, weight: Tensor) -> None:
+        self._options, self._weight = options, weight
+        batch, m = weight.shape
+        # differences of past potentials and of past residuals, oldest overwritten first
+        # more of them than dimensions have combinations to spare
+        self._memory = min(options.memory, max(1, m - 1))
+        self._dx = weight.new_empty(self._memory, batch, m)
+        self._dr = torch.empty_like(self._dx)
+        self._count = 0
+        self._last: tuple[Tensor, Tensor] | None = None
+        self._fallback: Steps | None = None
+        self._best = weight.new_full((batch,), math.inf)
+        self._best_psi = self._best_residual = torch.zeros_like(weight)
+        self._waiting = torch.zeros_like(self._best)
+        self._penalty = torch.full_like(self._best, options.wait)
+
+    def __call__(self, at: Iterate) -> Tensor:
+        if at.sweep.problem.relax == (math.inf, math.inf):
+            # a constant changes nothing, so nothing keeps a combination from making it huge
+            centre = (self._weight * at.residual).sum(-1, keepdim=True)
+            at = at._replace(residual=at.residual - centre)
+        failed = ~(at.error <= self._options.growth * self._best) & (self._waiting <= 0)
+        better = at.error < self._best
+        self._best = torch.minimum(at.error, self._best)
+        self._best_psi = pick(better, at.psi, self._best_psi)
+        self._best_residual = pick(better, at.residual, self._best_residual)
+        psi = pick(failed, self._best_psi, at.psi)
+        residual = pick(failed, self._best_residual, at.residual)
+        self._waiting = pick(failed, self._penalty, self._waiting - 1)
+        self._penalty = pick(failed, 2 * self._penalty, self._penalty)
+        self._remember(psi, residual, failed)
+        used = min(self._count, self._memory)
+        dx, dr = self._dx[:used].transpose(0, 1), self._dr[:used].transpose(0, 1)
+        # residuals that do not change say where to go and not how far: gather speed there
+        reach = residual.abs().amax(-1)
+        changed = dr.abs().amax((1, 2)) if used else torch.zeros_like(reach)
+        patient = (self._waiting > 0) | (at.error > self._options.begin)
+        patient |= changed <= reach / _FARTHEST
+        if used == 0 or _all_any(patient)[0]:
+            return self._fallen_back(at._replace(psi=psi, residual=residual))
+        mix = self._combination(dr, residual)[:, None, :]
+        best = psi + residual - (torch.matmul(mix, dx) + torch.matmul(mix, dr))[:, 0]
+        # parts that no allowed pair joins have a constant each
+        patient |= (best - psi).abs().amax(-1) > _FARTHEST * reach
+        every, some = _all_any(patient)
+        if every:
+            return self._fallen_back(at._replace(psi=psi, residual=residual))
+        if not some:
+            # its momentum would be stale when it is needed next
+            self._fallback = None
+            return best
+        return pick(patient, self._fallen_back(at._replace(psi=psi, residual=residual)), best)
+
+    def _fallen_back(self, at: Iterate) -> Tensor:
+        if self._fallback is None:
+            self._fallback = Nesterov().start(self._weight)
+        return self._fallback(at)
+
+    def _remember(self, psi: Tensor, residual: Tensor, failed: Tensor) -> None:
+        """Keep the differences from the step before; of problems that failed, keep none."""
+        if self._last is not None:
+            slot = self._count % self._memory
+            torch.sub(psi, self._last[0], out=self._dx[slot])
+            torch.sub(residual, self._last[1], out=self._dr[slot])
+            self._count += 1
+        self._last = psi, residual
+        if _all_any(failed)[1]:
+            # a difference of zeros has no say in the combination
+            self._dx[: self._count].masked_fill_(failed[:, None], 0.0)
+            self._dr[: self._count].masked_fill_(failed[:, None], 0.0)
+
+    def _combination(self, dr: Tensor, residual: Tensor) -> Tensor:
+        """Return the least-squares weights, (B, used), from scaled normal equations."""
+        weighted = dr * self._weight[:, None, :]
+        gram = torch.matmul(weighted, dr.mT)
+        scale = gram.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300).rsqrt()
+        gram = gram * scale[:, :, None] * scale[:, None, :]
+        gram.diagonal(dim1=-2, dim2=-1).fill_(1.0 + 1e-10)
+        right = torch.matmul(weighted, residual[:, :, None]) * scale[:, :, None]
+        mix, info = torch.linalg.solve_ex(gram, right)
+        good = torch.isfinite(mix).all(2).all(1) & (info == 0)
+        return pick(good, mix[:, :, 0] * scale, torch.zeros_like(scale))
+
+    def select(self, index: Tensor) -> Steps:
+        kept = copy.copy(self)
+        kept._weight = self._weight[index]
+        kept._fallback = None if self._fallback is None else self._fallback.select(index)
+        kept._dx, kept._dr = self._dx[:, index], self._dr[:, index]
+        kept._last = None if self._last is None else (self._last[0][index], self._last[1][index])
+        kept._best, kept._best_psi = self._best[index], self._best_psi[index]
+        kept._best_residual = self._best_residual[index]
+        kept._waiting, kept._penalty = self._waiting[index], self._penalty[index]
+        return kept
+
+
+@dataclass(frozen=True)
+class Nesterov:
+    """Nesterov's momentum, restarted where it points against the last step.
+
+    Source: B. O'Donoghue, E. Candes, Adaptive restart for accelerated gradient schemes, 2015.
+    """
+
+    def start(self, weight: Tensor) -> Steps:
+        """Return a state without momentum."""
+        return _NesterovSteps(weight)
+
+
+class _NesterovSteps:
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight
+        self._last: Tensor | None = None
+        self._t = torch.ones_like(weight[:, 0])
+
+    def __call__(self, at: Iterate) -> Tensor:
+        plain = at.psi + at.residual
+        if self._last is None:
+            self._last = plain
+            return plain
+        step = plain - self._last
+        against = (at.residual * step * self._weight).sum(-1) < 0
+        longer = (1 + (1 + 4 * self._t.square()).sqrt()) / 2
+        momentum = (self._t - 1) / longer
+        self._t = pick(against, torch.ones_like(longer), longer)
+        self._last = plain
+        return pick(against, plain, plain + momentum[:, None] * step)
+
+    def select(self, index: Tensor) -> Steps:
+        kept = _NesterovSteps(self._weight[index])
+        kept._t = self._t[index]
+        kept._last = None if self._last is None else self._last[index]
+        return kept
+
+
+def _all_any(mask: Tensor) -> tuple[bool, bool]:
+    """Say whether all and whether some of a batch are meant; on an accelerator do not ask."""
+    if mask.device.type != "cpu":
+        return False, True
+    count = int(mask.count_nonzero())
+    return count == len(mask), count > 0

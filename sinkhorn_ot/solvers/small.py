@@ -1,0 +1,256 @@
+"""One small problem on a CPU, whole, in NumPy: there a call costs more than its arithmetic.
+
+The road is the usual one: annealed, plain steps while they are about to arrive, Newton's on the
+semi-dual (see `newton`) from there. What does not arrive this way is left to the others.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import Problem
+from sinkhorn_ot.results import Solution, Status
+
+from .anneal import Anneal
+from .newton import JOINED
+from .presolve import support
+
+
+Array = npt.NDArray[np.float64]
+
+# pairs up to which problems are small
+_PAIRS = 1 << 18
+# twice as many if the cost spreads over so little or so much of reg
+_EASY, _SHARP = 30.0, 500.0
+# multiply-adds that a Hessian may take
+_HESSIAN = 200_000_000
+# a batch is swept as one instead where its problems are smaller, or there are threads to share it
+_LOOP, _THREADS = 2000, 3
+_STAGES = Anneal(start=0.05, tol=1e-2)
+# plain steps between two looks, and how many may be to come: a Newton step costs some thirty
+_STEPS, _SOON = 4, 80
+# passes that a stage may take after its plain steps
+_PASSES = 300
+# the least exponent that a kernel holds, whose square is a normal number; and what scalings may
+# reach: the largest lifts it to no more than e^-60 of what the smallest leaves
+_FLOOR, _DRIFT = -340.0, 140.0
+_NEGLIGIBLE = 1e-150
+# largest change of a scaled potential in one Newton step, doubled while such steps go well up to
+# what no scaling within the drift underflows by
+_CAP, _WIDEST = 6.0, 500.0
+
+
+def solve_small(
+    p: Problem,
+    *,
+    psi: Tensor | None,
+    tol: float,
+    max_iter: int,
+) -> tuple[Solution, str] | None:
+    """Solve small problems with exact marginals, one after the other.
+
+    Args:
+        p: The problem, or a batch of them.
+        psi: Column potentials g / reg to start from, (B, m); they replace the annealing.
+        tol: Relative L1 marginal error to reach.
+        max_iter: Passes over the cost allowed.
+
+    Returns:
+        The solution, in which problems that did not arrive are not converged, and the name of the
+        steps that led to it; None if no problem arrived.
+    """
+    batch, n, m = p.shape
+    sharp = (p.bounds.high - p.bounds.low) / float(p.reg.min())
+    few = n * m <= (_PAIRS if _EASY < sharp < _SHARP else 2 * _PAIRS)
+    exact = p.relax == (math.inf, math.inf)
+    if not few or not exact or p.a.device.type != "cpu":
+        return None
+    if batch > 1 and (n * m < _LOOP or torch.get_num_threads() > _THREADS):
+        return None
+    one_by_one = (p,) if batch == 1 else (p.select(torch.tensor([k])) for k in range(batch))
+    with np.errstate(all="ignore"):
+        found = [
+            _weighty(one, None if psi is None else psi[k : k + 1], tol, max_iter)
+            for k, one in enumerate(one_by_one)
+        ]
+    if all(x is None for x in found):
+        return None
+    missing = _Answer(np.zeros(n), np.zeros(m), math.inf, 0, False)
+    answers = [missing if x is None else x for x in found]
+    u, v = (torch.from_numpy(np.array([x[side] for x in answers])) for side in (0, 1))
+    error = torch.tensor([x.error for x in answers], dtype=torch.float64)
+    n_iter = torch.tensor([x.n_iter for x in answers])
+    status = [Status.CONVERGED if x is not missing else Status.MAX_ITER for x in answers]
+    name = "newton" if any(x.newton for x in answers) else "plain"
+    return Solution(u, v, error, n_iter, status), name
+
+
+class _Answer(NamedTuple):
+    u: Array
+    v: Array
+    error: float
+    n_iter: int
+    newton: bool
+
+
+def _weighty(p: Problem, psi: Tensor | None, tol: float, max_iter: int) -> _Answer | None:
+    """Solve one problem among its points with weight."""
+    if (fewer := support(p)) is None:
+        return _annealed(p, None if psi is None else psi[0].numpy(), tol, max_iter)
+    _, start = fewer.start(None, psi)
+    found = _annealed(fewer.problem, None if start is None else start[0].numpy(), tol, max_iter)
+    if found is None:
+        return None
+    u, v = fewer.spread(*(torch.from_numpy(t)[None] for t in (found.u, found.v)))
+    return found._replace(u=u[0].numpy(), v=v[0].numpy())
+
+
+def _annealed(p: Problem, psi: Array | None, tol: float, max_iter: int) -> _Answer | None:
+    mass, reg = float(p.a.sum()), float(p.reg[0])
+    a, b = p.a[0].numpy() / mass, p.b[0].numpy() / mass
+    factors = _STAGES.stages(p.bounds.high - p.bounds.low, reg) if psi is None else [1.0]
+    affordable = len(b) ** 2 * len(a) <= _HESSIAN
+    if not (a.all() and b.all() and (affordable or len(factors) == 1)):
+        return None
+    C = p.cost.rows(0, len(a))[0].to(torch.float64).numpy()
+    below = p.bounds.low - C
+    room = np.empty_like(below)
+    psi = np.zeros(len(b)) if psi is None else psi
+    passes, newton, stage = 0, False, None
+    for factor in factors:
+        goal = _STAGES.tol if factor > 1 else tol
+        stage = _Stage(below, 1 / (factor * reg), a, b, psi, room)
+        stage.plain(goal)
+        if affordable and not stage.reached(goal):
+            newton = True
+            stage.newton(goal)
+        passes += stage.passes
+        if not (stage.reached(goal) and passes <= max_iter):
+            return None
+        # potentials keep their units while reg shrinks
+        psi = stage.psi * min(factor, _STAGES.factor)
+    assert stage is not None
+    # y itself may be too small to be a normal number
+    u = np.log(p.a[0].numpy()) - np.log(stage.r) - stage.top + (p.bounds.low - p.shift) / reg
+    return _Answer(u, stage.psi + stage.log_b, stage.error, passes, newton)
+
+
+class _Stage:
+    """A problem at one reg: the kernel exp(below / reg + base + log b - top), scaled by y and x."""
+
+    def __init__(  # noqa: PLR0913
+        self, below: Array, alpha: float, a: Array, b: Array, base: Array, room: Array
+    ) -> None:
+        self.below, self.alpha, self.K = below, alpha, room
+        self.a, self.b, self.log_b = a, b, np.log(b)
+        self.passes, self.cap = 0, _CAP
+        self.build(base)
+
+    def build(self, base: Array) -> None:
+        """Exponentiate around column potentials, whose scaling becomes one."""
+        self.base, self.top = base, np.zeros_like(self.a)
+        S = np.multiply(self.below, self.alpha, out=self.K)
+        S += base + self.log_b
+        if not S.min() > _FLOOR:
+            self.top = S.max(1)
+            S -= self.top[:, None]
+            np.maximum(S, _FLOOR, out=S)
+        np.exp(S, out=S)
+        self.look(np.ones_like(base))
+
+    def look(self, x: Array) -> None:
+        """Answer the column scaling x by the rows', and see by how much columns miss b."""
+        self.x, self.r = x, self.K.dot(x)
+        self.y = self.a / self.r
+        self.s = self.y.dot(self.K)
+        self.gradient = x * self.s - self.b
+        self.error = float(np.abs(self.gradient).sum())
+        self.passes += 1
+
+    def plain(self, tol: float) -> None:
+        """Make plain steps while they are about to arrive."""
+        K, a, b = self.K, self.a, self.b
+        while self.error > tol:
+            x, before = b / self.s, self.error
+            for _ in range(_STEPS - 1):
+                x = b / (a / K.dot(x)).dot(K)
+            self.passes += _STEPS - 1
+            self.look(x)
+            fall = math.log(before / self.error) / _STEPS if self.error > tol else math.inf
+            if not fall * _SOON > math.log(max(self.error / tol, 1.0)):
+                break
+
+    def newton(self, tol: float) -> None:
+        """Make Newton's steps, around the present potentials, while they lead down."""
+        most = self.passes + _PASSES
+        while math.isfinite(self.error) and self.passes < most and not self.reached(tol):
+            if not self._near:
+                self.build(self.psi)
+            elif not self._newton():
+                break
+
+    def reached(self, tol: float) -> bool:
+        """Whether the error is within tol, and nothing counts that the kernel dropped."""
+        return self.error <= tol and self._near
+
+    def _newton(self) -> bool:
+        """Make one step, shortened until it leads down; say whether it could."""
+        log_x, r, error = np.log(self.x), self.r, self.error
+        step = self._direction()
+        slope, longest = float(self.gradient @ step), float(np.abs(step).max())
+        if not (slope < 0 and longest < math.inf):
+            return False
+        length = min(1.0, self.cap / longest)
+        # a capped step that goes well may be longer next time: prices far apart take many
+        longer = min(2 * self.cap, _WIDEST) if length < 1 else self.cap
+        while True:
+            self.look(np.exp(log_x + length * step))
+            if self.error <= 0.9 * error:
+                break
+            change = self.a @ np.log(self.r / r) - length * (self.b @ step)
+            if change <= 1e-4 * length * slope + 1e-13:
+                break
+            length *= 0.3
+            longer = max(_CAP, 0.3 * longer)
+            if not length * longest > 1e-3:
+                return False
+        self.cap = longer
+        # far from the solution a plain step follows: it is the globaliser
+        if self.error > 0.1:
+            self.look(self.b / self.s)
+        return True
+
+    def _direction(self) -> Array:
+        """Return minus the inverse Hessian times the gradient."""
+        R = self.K * self.x
+        R *= (np.sqrt(self.a) / self.r)[:, None]
+        # products of small entries would be subnormal, which is slow, and count for nothing
+        R *= R > _NEGLIGIBLE
+        # by torch, whose threads are the caller's choice
+        root = torch.from_numpy(R)
+        H = torch.mm(root.t(), root).numpy()
+        # `solve_laplacian` in fewer calls, which are most of what a small one costs
+        diagonal = H.reshape(-1)[:: len(H) + 1]
+        diagonal[:] = 0
+        degree = H.sum(1)
+        np.negative(H, out=H)
+        diagonal[:] = degree + JOINED * self.b
+        factor, _ = torch.linalg.cholesky_ex(torch.from_numpy(H))
+        right = torch.from_numpy(-self.gradient[:, None])
+        step: Array = torch.cholesky_solve(right, factor).numpy()[:, 0]
+        return step - self.b @ step
+
+    @property
+    def _near(self) -> bool:
+        """Whether the scalings are within what the kernel allows."""
+        return bool(np.abs(np.log(self.x)).max() <= _DRIFT)
+
+    @property
+    def psi(self) -> Array:
+        """Column potentials g / reg."""
+        psi: Array = self.base + np.log(self.x)
+        return psi

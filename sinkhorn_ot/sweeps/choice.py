@@ -1,0 +1,55 @@
+"""Which implementation of the sweep serves which cost, batch and device."""
+
+import importlib.util
+
+import torch
+
+from sinkhorn_ot.problem import Problem
+
+from .on_the_fly import OnTheFly
+from .protocol import Sweep
+from .shared_cost import SharedKernel
+from .stored import StoredKernel
+
+
+# entries of a kernel that may be stored although the cost is not
+_BUDGET = 1 << 24
+
+
+def choose(problem: Problem, tol: float) -> Sweep:
+    """Return the implementation for `problem`, whose kernel is good to `tol`.
+
+    On a GPU the Triton kernels serve float32 and half precision; float64, Euclidean clouds and
+    machines without triton are served by the portable code, as everything on a CPU is.
+    """
+    if (kernels := _kernels(problem)) is not None:
+        return kernels
+    single = problem.dtype == torch.float32 and tol >= 1e-7
+    store = torch.float32 if single else torch.float64
+    batch, n, m = problem.shape
+    if batch > 1 and problem.shared and _one_reg(problem):
+        span = (problem.bounds.high - problem.bounds.low) / float(problem.reg[0])
+        for dtype in (store, torch.float64):
+            if span <= SharedKernel.SPAN[dtype]:
+                return SharedKernel(problem, dtype)
+    if batch * n * m <= _BUDGET or (problem.cost.stored and not problem.shared):
+        return StoredKernel(problem, store)
+    return OnTheFly(problem)
+
+
+def passes(problem: Problem) -> Sweep:
+    """Return an implementation that holds no storage, for the few passes a result may need."""
+    return _kernels(problem) or OnTheFly(problem)
+
+
+def _kernels(problem: Problem) -> Sweep | None:
+    if problem.a.device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return None
+    # imported here: a CPU never pays for triton
+    from . import gpu
+
+    return gpu.kernels(problem) if gpu.serves(problem) else None
+
+
+def _one_reg(problem: Problem) -> bool:
+    return bool((problem.reg == problem.reg[0]).all())

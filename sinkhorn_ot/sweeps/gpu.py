@@ -1,0 +1,167 @@
+"""The sweep on a GPU: checks, allocates and launches the kernels. Imports triton: import it late.
+
+Serves float32 problems (half precision in storage) on any strides. Exponents and potentials are
+float32 here. Nothing waits for the device: what may underflow is summed again by kernels that
+return at once where there is nothing to mend.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.kernels import apply as products
+from sinkhorn_ot.kernels import batched, dense_sweep, log_sums, point_cloud
+from sinkhorn_ot.kernels.clouds import METRICS, Clouds, place
+from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem
+
+from .protocol import Sweep, elasticity
+
+
+_TINY = 1e-30
+
+
+def serves(problem: Problem) -> bool:
+    """Say whether the kernels take this problem."""
+    cost = problem.cost
+    fits = isinstance(cost, Dense) or (isinstance(cost, PointCloud) and cost.metric in METRICS)
+    return fits and problem.work == torch.float32
+
+
+def kernels(problem: Problem) -> Sweep:
+    """Return the implementation for the problem's cost."""
+    if isinstance(problem.cost, Dense):
+        return DenseKernels(problem, problem.cost.C)
+    return CloudKernels(problem, _placed(problem.cost))
+
+
+def _placed(cost: Cost) -> Clouds:
+    assert isinstance(cost, PointCloud)
+    return place(cost.x, cost.y, metric=cost.metric)
+
+
+class _Kernels:
+    """What stored costs and clouds have in common."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._inv_reg = 1.0 / problem.reg
+        exact = math.isinf(problem.relax[0])
+        self._kappa = None if exact else elasticity(problem)[0].contiguous()
+
+    def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
+        """Return P^T diag(1 / P 1) P, or its product with x."""
+        if x is None:
+            x = torch.eye(v.shape[1], device=v.device).expand(len(v), -1, -1)
+        mass = self.apply(u, v, torch.ones_like(v)[:, :, None])
+        y = torch.where(mass > 0, self.apply(u, v, x) / mass, 0.0)
+        return self.apply(u, v, y, transpose=True)
+
+    def total(self, x: Tensor) -> Tensor:
+        """Return the sum of x (B, n) over the rows, (B,)."""
+        return x.sum(-1)
+
+    def apply(self, u: Tensor, v: Tensor, x: Tensor, transpose: bool = False) -> Tensor:
+        """Return P @ x or P^T @ x."""
+        raise NotImplementedError
+
+
+class DenseKernels(_Kernels):
+    """A stored cost: one read and one exponential per entry and sweep."""
+
+    def __init__(self, problem: Problem, C: Tensor) -> None:
+        super().__init__(problem)
+        self._C = C
+
+    def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the rows, then sum the columns; those that underflow are summed again."""
+        return swept(self._C, u, v, self.problem.a, self._inv_reg, self._kappa)
+
+    def whole(self, n_iter: int) -> tuple[Tensor, Tensor] | None:
+        """Make all sweeps in one launch; None where a problem does not fit on chip."""
+        p = self.problem
+        if max(p.shape[1:]) > 128 or p.relax != (math.inf, math.inf):
+            return None
+        u, v, _, _ = batched.solve(self._C, p.a, p.b, self._inv_reg, n_iter)
+        return u, v
+
+    def log_sum_rows(self, v: Tensor) -> Tensor:
+        """Return log sum_j exp(v_j - C_ij / reg)."""
+        return log_sums.log_sum_rows(self._C, v, self._inv_reg)
+
+    def log_sum_columns(self, u: Tensor) -> Tensor:
+        """Return log sum_i exp(u_i - C_ij / reg)."""
+        return log_sums.log_sum_columns(self._C, u, self._inv_reg)
+
+    def apply(self, u: Tensor, v: Tensor, x: Tensor, transpose: bool = False) -> Tensor:
+        """Return P @ x or P^T @ x."""
+        if transpose:
+            return products.apply(self._C.mT, v, u, x, self._inv_reg)
+        return products.apply(self._C, u, v, x, self._inv_reg)
+
+    def linear(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return <P, C>."""
+        return products.linear(self._C, u, v, self._inv_reg).sum(-1)
+
+    def at(self, reg: Tensor) -> Sweep:
+        """Return the same problems at another `reg`."""
+        return DenseKernels(self.problem.at(reg), self._C)
+
+    def select(self, index: Tensor) -> Sweep:
+        """Return the problems at `index`."""
+        problem = self.problem.select(index)
+        assert isinstance(problem.cost, Dense)
+        return DenseKernels(problem, problem.cost.C)
+
+
+class CloudKernels(_Kernels):
+    """Costs made on chip from two clouds: O(n + m) memory."""
+
+    def __init__(self, problem: Problem, clouds: Clouds) -> None:
+        super().__init__(problem)
+        self._clouds = clouds
+
+    def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the rows, then sum the columns, in logarithms that cannot underflow."""
+        a, inv_reg = self.problem.a, self._inv_reg
+        return point_cloud.sweep(
+            self._clouds, u, v, a, inv_reg, kappa=self._kappa, first=u is None, log=True
+        )
+
+    def log_sum_rows(self, v: Tensor) -> Tensor:
+        """Return log sum_j exp(v_j - C_ij / reg)."""
+        return point_cloud.log_sum_rows(self._clouds, v, self._inv_reg)
+
+    def log_sum_columns(self, u: Tensor) -> Tensor:
+        """Return log sum_i exp(u_i - C_ij / reg)."""
+        return point_cloud.log_sum_rows(self._clouds.swapped(), u, self._inv_reg)
+
+    def apply(self, u: Tensor, v: Tensor, x: Tensor, transpose: bool = False) -> Tensor:
+        """Return P @ x or P^T @ x."""
+        if transpose:
+            return products.apply(self._clouds.swapped(), v, u, x, self._inv_reg)
+        return products.apply(self._clouds, u, v, x, self._inv_reg)
+
+    def linear(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return <P, C>."""
+        return products.linear(self._clouds, u, v, self._inv_reg).sum(-1)
+
+    def at(self, reg: Tensor) -> Sweep:
+        """Return the same problems at another `reg`."""
+        return CloudKernels(self.problem.at(reg), self._clouds)
+
+    def select(self, index: Tensor) -> Sweep:
+        """Return the problems at `index`."""
+        problem = self.problem.select(index)
+        clouds = self._clouds if self.problem.shared else _placed(problem.cost)
+        return CloudKernels(problem, clouds)
+
+
+def swept(
+    C: Tensor, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor, kappa: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the moved row potential (B, n) and the log column sums (B, m) of a stored cost."""
+    u, s = dense_sweep.sweep(C, u, v, a, inv_reg, kappa=kappa, first=u is None)
+    low = (s < _TINY) & (v > -math.inf)
+    again = log_sums.log_sum_columns(C, u, inv_reg, only=low)
+    return u, torch.where(low, again + v, s.log())

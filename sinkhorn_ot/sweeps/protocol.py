@@ -1,0 +1,114 @@
+"""The one primitive: a sweep moves both scaled potentials once around a problem.
+
+With `u = f / reg + log a` and `v = g / reg + log b` the plan is
+`P_ij = exp(u_i + v_j - C_ij / reg)`. Given `v`, a sweep finds the row sums of the kernel, moves `u`
+by the rule of the row marginal and returns the column sums of the plan at the new `u`. The
+reduction over rows is a plain sum, whatever a block of rows is: a tile on chip, a chunk of a file,
+a rank. Every solver is written on this page's protocol and on nothing else.
+"""
+
+import math
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import Problem
+
+
+class Sweep(Protocol):
+    """A problem at one `reg`, ready to be swept. Potentials are scaled, in `problem.work`."""
+
+    problem: Problem
+
+    def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the rows, then sum the columns.
+
+        Args:
+            u: Current row potential, shape (B, n), used only to keep numbers in range; None if
+                there is none yet.
+            v: Column potential, shape (B, m); -inf where the weight is zero.
+
+        Returns:
+            The new row potential (B, n) and the log of the plan's column sums (B, m). A column
+            whose sum would underflow is summed again from its maximum.
+        """
+        ...
+
+    def log_sum_rows(self, v: Tensor) -> Tensor:
+        """Return log sum_j exp(v_j - C_ij / reg), shape (B, n)."""
+        ...
+
+    def log_sum_columns(self, u: Tensor) -> Tensor:
+        """Return log sum_i exp(u_i - C_ij / reg), shape (B, m)."""
+        ...
+
+    def apply(self, u: Tensor, v: Tensor, x: Tensor, transpose: bool = False) -> Tensor:
+        """Return P @ x for x (B, m, k), or P^T @ x for x (B, n, k), without the plan."""
+        ...
+
+    def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
+        """Return P^T diag(1 / P 1) P, (B, m, m), or its product with x (B, m, k).
+
+        With exact rows the Hessian of the semi-dual is diag(P^T 1) minus this.
+        """
+        ...
+
+    def linear(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return <P, C>, shape (B,)."""
+        ...
+
+    def total(self, x: Tensor) -> Tensor:
+        """Return the sum of x (B, n) over all rows, wherever they are held, (B,)."""
+        ...
+
+    def at(self, reg: Tensor) -> "Sweep":
+        """Return the same problems at another `reg`, reusing storage."""
+        ...
+
+    def select(self, index: Tensor) -> "Sweep":
+        """Return the problems at `index`; the old object must not be used again."""
+        ...
+
+
+@runtime_checkable
+class Repeats(Protocol):
+    """A sweep that can make several plain steps at once, in less time than one by one."""
+
+    def repeat(self, v: Tensor, count: int) -> tuple[Tensor, int]:
+        """Make `count` plain steps, or none where that would not be safe or no faster.
+
+        Returns:
+            The column potential (B, m), and how many steps led there.
+        """
+        ...
+
+
+@runtime_checkable
+class Whole(Protocol):
+    """A sweep that can solve problems in one go where they are small enough."""
+
+    def whole(self, n_iter: int) -> tuple[Tensor, Tensor] | None:
+        """Return the scaled potentials after `n_iter` plain sweeps from nothing, or None."""
+        ...
+
+
+def elasticity(problem: Problem) -> tuple[Tensor, Tensor]:
+    """Return rho / (rho + reg) per problem and side, (B,): 1 if exact, 0 if free."""
+    one = torch.ones_like(problem.reg)
+    a, b = (one if math.isinf(rho) else rho / (rho + problem.reg) for rho in problem.relax)
+    return a, b
+
+
+def move_rows(problem: Problem, log_a: Tensor, log_sum: Tensor) -> Tensor:
+    """Return the row potential that answers the row sums: log a - kappa * log_sum.
+
+    A row without weight, or one whose every pair is forbidden, stays at -inf.
+    """
+    if math.isinf(problem.relax[0]):
+        u = log_a - log_sum
+    elif problem.relax[0] == 0:
+        return log_a
+    else:
+        u = log_a - elasticity(problem)[0][:, None] * log_sum
+    return torch.where((log_a > -math.inf) & (log_sum > -math.inf), u, -math.inf)

@@ -1,0 +1,45 @@
+"""One stored kernel for a batch that shares a cost: a sweep is two matrix products."""
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import Problem
+
+from .blockwise import TILE, Blockwise
+from .cpu import empty
+from .protocol import Sweep, move_rows
+
+
+class SharedKernel(Blockwise):
+    """One kernel for a whole batch whose spread / reg its format can hold."""
+
+    # exponents a stored kernel may span, per format
+    SPAN = {torch.float64: 300.0, torch.float32: 40.0}
+
+    def __init__(self, problem: Problem, store: torch.dtype, kernel: Tensor | None = None) -> None:
+        super().__init__(problem)
+        self._low = (problem.bounds.low - problem.shift) / float(problem.reg[0])
+        if kernel is None:
+            n = problem.shape[1]
+            kernel = empty(problem.cost.shape, store, problem.a.device)
+            for start in range(0, n, step := max(1, TILE // kernel.shape[1])):
+                C = problem.cost.rows(start, start + step)[0].to(problem.work) - problem.shift
+                kernel[start : start + step] = (self._low - C / problem.reg[0]).exp_()
+        self._kernel, self._store = kernel, store
+
+    def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the rows, then sum the columns: two matrix products."""
+        top = v.amax(-1, keepdim=True)
+        r = (v - top).exp_().to(self._store) @ self._kernel.t()
+        u = move_rows(self.problem, self.log_a, r.to(v.dtype).log_() + (top - self._low))
+        top = u.amax(-1, keepdim=True)
+        s = (u - top).exp_().to(self._store) @ self._kernel
+        return u, s.to(v.dtype).log_().add_(v).add_(top - self._low)
+
+    def at(self, reg: Tensor) -> Sweep:
+        """Return the same problems at another `reg`."""
+        return SharedKernel(self.problem.at(reg), self._store)
+
+    def select(self, index: Tensor) -> Sweep:
+        """Return the problems at `index`, sharing the kernel."""
+        return SharedKernel(self.problem.select(index), self._store, self._kernel)

@@ -1,0 +1,107 @@
+"""Costs are what their formulas say, block by block, and far from the origin too."""
+
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import sinkhorn_ot as so
+from sinkhorn_ot.problem.cost import METRICS, as_cost, blocks
+
+
+def formula(x, y, metric):
+    X, Y = x[..., :, None, :], y[..., None, :, :]
+    return {
+        "sqeuclidean": lambda: (X - Y).square().sum(-1),
+        "euclidean": lambda: (X - Y).square().sum(-1).sqrt(),
+        "dot": lambda: -(X * Y).sum(-1),
+        "cosine": lambda: 1 - (X * Y).sum(-1) / (X.norm(dim=-1) * Y.norm(dim=-1)),
+    }[metric]()
+
+
+def cloud(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).double()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("d", [1, 3, 17])
+def test_formulas(metric, d):
+    x, y = cloud(7, d), cloud(11, d, seed=1)
+    C = so.PointCloud(x, y, metric).flat(torch.Size([1]))
+    got = torch.cat([C.rows(0, 3), C.rows(3, 7)], 1)[0]
+    torch.testing.assert_close(got, formula(x, y, metric), atol=1e-13, rtol=0)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_bounds_hold(metric):
+    for x, y in ((cloud(7, 3), cloud(11, 3, seed=1)), (cloud(1, 3), cloud(1, 3) + 5)):
+        C = formula(x, y, metric)
+        for cost in (so.PointCloud(x, y, metric), so.Dense(C)):
+            bounds = cost.validate()
+            assert bounds.low <= float(C.min()) + 1e-12
+            assert bounds.high >= float(C.max()) - 1e-12
+            assert not bounds.forbids
+
+
+def test_forbidden_pairs_are_seen():
+    C = torch.tensor([[1.0, math.inf], [3.0, -2.0]])
+    assert so.Dense(C).validate() == (-2.0, 3.0, True)
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
+def test_distances_far_from_the_origin_keep_their_digits(metric):
+    """The textbook |x|^2 - 2 <x, y> + |y|^2 would lose twelve of them here."""
+    x, y = cloud(7, 3), cloud(11, 3, seed=1)
+    far = 1e6
+    C = so.PointCloud(x + far, y + far, metric).flat(torch.Size([1])).rows(0, 7)[0]
+    torch.testing.assert_close(C, formula(x + far, y + far, metric), atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
+def test_rounding_makes_no_distance_negative(metric):
+    x = cloud(200, 5)
+    C = so.PointCloud(x, x, metric).flat(torch.Size([1])).rows(0, 200)[0]
+    assert (C >= 0).all()
+    assert float(C.diagonal().amax()) < 1e-6
+
+
+def test_single_precision_points_make_double_precision_costs():
+    x, y = cloud(7, 3).float(), cloud(11, 3, seed=1).float()
+    C = so.PointCloud(x, y).flat(torch.Size([1])).rows(0, 7)[0]
+    torch.testing.assert_close(
+        C.double(), formula(x.double(), y.double(), "sqeuclidean"), atol=1e-12, rtol=0
+    )
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (3, 100_000), (1000, 999)])
+def test_blocks_cover_every_row_once(n, m):
+    C = as_cost(torch.arange(n, dtype=torch.float64)[:, None].expand(n, m)).flat(torch.Size([1]))
+    seen = torch.cat([block[0, :, 0] for _, block in blocks(C, 1, torch.float64)])
+    assert torch.equal(seen, torch.arange(n, dtype=torch.float64))
+
+
+def test_a_cost_of_zero_vectors_is_a_number():
+    x = torch.zeros(3, 2, dtype=torch.float64)
+    C = so.PointCloud(x, cloud(4, 2), "cosine").flat(torch.Size([1])).rows(0, 3)
+    assert (C == 1).all()
+
+
+def test_memory_of_a_point_cloud_solve_does_not_grow_with_pairs(monkeypatch):
+    """Beyond what may be stored, no tensor of n x m entries is made."""
+    monkeypatch.setattr("sinkhorn_ot.sweeps.choice._BUDGET", 0)
+    seen = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                seen.append(out.numel())
+            return out
+
+    n = 1500
+    with Watch():
+        r = so.solve(so.PointCloud(cloud(n, 2), cloud(n, 2, seed=1)), reg=1.0, tol=1e-2)
+        assert float(r.certificate().lower) <= float(r.value)
+        r.apply(torch.ones(n).double())
+    assert max(seen) < n * n / 20

@@ -1,0 +1,88 @@
+"""A problem is validated once, flat, and frozen; nothing is copied that need not be."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from sinkhorn_ot import testing
+from sinkhorn_ot.problem.problem import make
+
+
+P = testing.random(4, 5)
+
+
+def test_it_is_flat_and_frozen():
+    p = make(P.cost.expand(2, 3, 4, 5), reg=0.1)
+    assert p.shape == (6, 4, 5)
+    assert p.batch_shape == (2, 3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        p.reg = p.reg  # type: ignore[misc]
+
+
+def test_work_is_double_on_a_cpu_and_answers_keep_the_callers_dtype():
+    for given, got in ((torch.float64, torch.float64), (torch.float16, torch.float32)):
+        p = make(P.cost.to(given), reg=0.1)
+        assert p.work == torch.float64
+        assert p.dtype == got
+        # the cost stays as it is stored
+        assert p.cost.dtype == given
+
+
+def test_rounded_masses_are_made_equal():
+    """Weights normalised in float32 miss each other by rounding, which is forgiven and removed."""
+    a, b = torch.rand(4000), torch.rand(5000)
+    a, b = a / a.sum(), b / b.sum() * (1 + 5e-6)
+    p = make(torch.rand(4000, 5000), a, b, 0.1)
+    assert float(p.a.sum()) == pytest.approx(float(p.b.sum()), rel=1e-15)
+    with pytest.raises(ValueError, match="same total mass"):
+        make(torch.rand(4000, 5000), a, b * 1.001, 0.1)
+
+
+def test_relaxed_masses_may_differ():
+    p = make(P.cost, P.a, 7 * P.b, 0.1, unbalanced=(None, 1.0))
+    assert float(p.b.sum()) == pytest.approx(7)
+    assert p.relax == (math.inf, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("unbalanced", "relax"),
+    [
+        (None, (math.inf, math.inf)),
+        (2, (2.0, 2.0)),
+        ((0, None), (0.0, math.inf)),
+        ([1.5, 3], (1.5, 3.0)),
+        (np.float32(0.5), (0.5, 0.5)),
+        (torch.tensor(0.25), (0.25, 0.25)),
+    ],
+    ids=str,
+)
+def test_penalties(unbalanced, relax):
+    assert make(P.cost, reg=0.1, unbalanced=unbalanced).relax == relax
+
+
+@pytest.mark.parametrize(
+    "reg",
+    [0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5), torch.tensor([0.5, 0.5]), [0.5] * 2],
+)
+def test_reg(reg):
+    p = make(P.cost.expand(2, 4, 5), reg=reg)
+    assert torch.equal(p.reg, torch.tensor([0.5, 0.5], dtype=torch.float64))
+
+
+def test_selection():
+    C = torch.stack([testing.random(4, 5, seed=k).cost for k in range(3)])
+    p = make(C, reg=torch.tensor([1.0, 2.0, 3.0])).select(torch.tensor([2, 0]))
+    assert p.reg.tolist() == [3.0, 1.0]
+    assert torch.equal(p.cost.rows(0, 4), C[[2, 0]])
+
+
+def test_a_transposed_problem_is_the_same_problem():
+    p = make(P.cost, P.a, P.b, 0.1, (None, 2.0))
+    t = p.transposed()
+    assert t.shape == (1, 5, 4)
+    assert t.relax == (2.0, math.inf)
+    assert torch.equal(t.cost.rows(0, 5), p.cost.rows(0, 4).mT)
+    assert torch.equal(t.a, p.b)

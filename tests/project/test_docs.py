@@ -1,0 +1,78 @@
+"""The documentation keeps its word: names have entries, blocks run, no file is missing."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+import torch
+
+import sinkhorn_ot as so
+
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+RUN = [page for page in PAGES if BLOCK.search(page.read_text())]
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def test_every_public_name_has_an_entry():
+    entries = "\n".join(page.read_text() for page in (DOCS / "api").glob("*.md"))
+    documented = re.findall(r"^::: sinkhorn_ot\.(\w+)$", entries, re.MULTILINE)
+    assert sorted(documented) == sorted(set(documented))
+    assert set(so.__all__) - {"adapters"} == set(documented)
+
+
+@pytest.mark.parametrize("page", RUN, ids=name)
+def test_blocks_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    mpl.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    space: dict[str, object] = {"__name__": "docs"}
+    for found in BLOCK.finditer(page.read_text()):
+        line = page.read_text()[: found.start(1)].count("\n")
+        # blank lines in front give the traceback the line of the page
+        code = compile("\n" * line + found[1], str(page), "exec", dont_inherit=True)
+        # dataclasses look their module up by name
+        monkeypatch.setitem(sys.modules, "docs", type(sys)("docs"))
+        exec(code, space)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_images_and_included_files_are_there(page: Path):
+    text = page.read_text()
+    for target in re.findall(r'!\[[^\]]*\]\(([^)#]+)|(?:src|srcset)="([^"]+)"', text):
+        path = "".join(target)
+        assert path.startswith("http") or (page.parent / path).exists(), path
+    for path in re.findall(r'^--8<-- "([^"]+)"', text, re.MULTILINE):
+        assert (ROOT / path).exists(), path
+
+
+def test_figures_are_light_and_come_in_pairs():
+    files = sorted((DOCS / "img").glob("*.svg"))
+    assert files
+    for path in files:
+        assert path.stat().st_size < 150_000, path.name
+        other = "dark" if "-light" in path.name else "light"
+        assert path.with_name(re.sub("light|dark", other, path.name)).exists()
+
+
+@pytest.mark.parametrize("module", ["errors", "rooms", "learnt"])
+def test_generated_tables_are_current(module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.syspath_prepend(str(DOCS / "plots"))
+    style = importlib.import_module("style")
+    made_by = importlib.import_module(module)
+    monkeypatch.setattr(style, "TABLES", tmp_path)
+    made_by.tables()
+    made = list(tmp_path.iterdir())
+    assert made
+    for path in made:
+        current = (DOCS / "tables" / path.name).read_text()
+        assert path.read_text() == current, "run python docs/plots/make.py"

@@ -1,0 +1,132 @@
+"""The walls of the package: what may import what, by which door, and what a file looks like."""
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sinkhorn_ot
+
+
+ROOT = Path(sinkhorn_ot.__file__).parent
+REPOSITORY = ROOT.parent
+# a room may import only what stands before it; the demo is a user and imports the surface
+ORDER = [
+    "kernels",
+    "problem",
+    "sweeps",
+    "results",
+    "solvers",
+    "solve",
+    "exact",
+    "adapters",
+    "compat",
+    "testing",
+    "demo",
+]
+# who may launch kernels, and only from inside a function or from a module that is imported late
+LAUNCHES = {"sweeps/gpu.py", "adapters/swav/operators.py"}
+FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
+# the link to kernels/ is not followed
+KERNELS = sorted((ROOT / "kernels").glob("*.py"))
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Yield the absolute name of everything a file imports, at its top or inside a function."""
+    package = ("sinkhorn_ot", *path.relative_to(ROOT).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *filter(None, [node.module])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _ours(path: Path) -> list[list[str]]:
+    """Return what a file imports from the package, each as room, ..., name."""
+    names = [m.split(".") for m in _imports(path)]
+    return [name[1:] for name in names if name[0] == "sinkhorn_ot"]
+
+
+def test_every_room_has_its_place() -> None:
+    assert {_room(path) for path in FILES} | {"kernels"} == set(ORDER)
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_imports_point_down(path: Path) -> None:
+    room = _room(path)
+    rooms = {name[0] for name in _ours(path) if name and name[0] in ORDER}
+    assert rooms <= set(ORDER[: ORDER.index(room) + 1])
+    if room != "demo":
+        assert all(name and name[0] in ORDER for name in _ours(path)), "it is for users"
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_neighbours_use_the_door(path: Path) -> None:
+    """Files know those of their own folder and of the folders around it, others by the door."""
+    around = [path.parent, *path.parent.parents]
+    for *module, name in filter(None, _ours(path)):
+        inside = ROOT.joinpath(*module)
+        folder = inside if inside.is_dir() else inside.parent
+        if folder in around or module[:1] == ["kernels"]:
+            continue
+        door = importlib.import_module(".".join(["sinkhorn_ot", *module]))
+        assert inside == folder, f"{'.'.join(module)} is inside of a folder with a door"
+        assert name in door.__all__, f"{'.'.join(module)} does not export {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_few_launch_kernels_and_none_imports_triton(path: Path) -> None:
+    assert not [m for m in _imports(path) if m.split(".")[0] == "triton"]
+    launches = any(name[0] == "kernels" for name in _ours(path) if name)
+    assert launches == (_name(path) in LAUNCHES)
+
+
+def test_kernels_are_a_leaf() -> None:
+    for path in KERNELS:
+        owners = {m.split(".")[0] for m in _imports(path)}
+        assert owners - sys.stdlib_module_names <= {"sinkhorn_ot", "torch", "triton"}
+        assert all(name[0] == "kernels" for name in _ours(path))
+
+
+@pytest.mark.parametrize("path", [ROOT / "__init__.py", *FILES, *KERNELS], ids=_name)
+def test_a_file_says_its_idea_first_and_stays_short(path: Path) -> None:
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), "the first statement must be a docstring"
+    assert len(text.splitlines()) <= 400
+
+
+def test_a_folder_fits_in_a_head() -> None:
+    for folder in {path.parent for path in FILES}:
+        entries = [p for p in folder.iterdir() if p.name not in ("__init__.py", "__pycache__")]
+        assert len(entries) <= 12, folder
+
+
+def test_an_underscore_before_a_module_would_carry_no_rule() -> None:
+    assert not [p for p in FILES if p.name.startswith("_") and not p.name.startswith("__")]
+
+
+def test_the_link_to_kernels_is_relative_and_committed() -> None:
+    link = ROOT / "kernels"
+    assert link.is_symlink()
+    assert link.readlink() == Path("../kernels")
+
+
+@pytest.mark.parametrize("folder", ["", *ORDER[1:]])
+def test_what_a_door_exports_exists_and_is_sorted(folder: str) -> None:
+    door = importlib.import_module(f"sinkhorn_ot.{folder}".rstrip("."))
+    names = getattr(door, "__all__", [])
+    assert sorted(names) == list(names)
+    assert all(hasattr(door, name) for name in names)

@@ -1,0 +1,233 @@
+"""Small problems, which are solved whole in NumPy: the same answers, and nothing lost."""
+
+import math
+
+import pytest
+import torch
+
+import sinkhorn_ot as so
+from sinkhorn_ot import testing
+from sinkhorn_ot.problem.problem import make
+from sinkhorn_ot.solvers import small as module
+from sinkhorn_ot.solvers.small import solve_small
+
+
+LIMITS = {"psi": None, "tol": 1e-10, "max_iter": 10_000}
+
+
+def served(cost, a, b, reg, **changes):
+    found = solve_small(make(cost, a, b, reg), **(LIMITS | changes))
+    return None if found is None else found[0]
+
+
+def plan_of(s, cost, reg, k=0):
+    shift = make(cost, reg=reg).shift
+    return torch.exp(s.u[k, :, None] + s.v[k] - (cost - shift) / reg)
+
+
+@pytest.mark.parametrize("reg", [1.0, 0.1, 0.01, 1e-3, 1e-4])
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 7), (2, 2), (30, 20), (90, 100), (400, 3)])
+def test_the_answer_is_that_of_a_judge(n, m, reg):
+    p = testing.random(n, m, reg)
+    s = served(p.cost, p.a, p.b, reg)
+    assert s is not None
+    assert s.status == [so.Status.CONVERGED]
+    P = plan_of(s, p.cost, reg)
+    off = (P.sum(1) - p.a).abs().sum() + (P.sum(0) - p.b).abs().sum()
+    assert abs(float(off) - float(s.error)) < 1e-11
+    assert float(off) < 1.2e-10
+    # the plan is the only one of its form with these marginals
+    slow = so.solve(p.cost, p.a, p.b, reg, method="newton", tol=1e-12, on_fail="ignore")
+    assert float((P - slow.plan).abs().sum()) < 1e-7
+
+
+def test_parts_that_almost_nothing_joins():
+    """Where a plan falls apart, rounding decides what a Hessian says of the rest."""
+    found = []
+    for seed in range(60):
+        x, y = torch.rand(2, 16, 2, generator=torch.Generator().manual_seed(seed)).double()
+        p = testing.random(16, 16, seed=seed)
+        C = torch.cdist(x, y).square()
+        found.append(served(C / C.max(), p.a, p.b, 1e-4, tol=1e-8))
+    assert sum(s is None for s in found) <= 1
+
+
+def test_masses_may_be_of_any_size():
+    p = testing.random(20, 30)
+    for mass in (1e-200, 1e-30, 1e30, 1e100):
+        s = served(p.cost, mass * p.a, mass * p.b, 0.02)
+        assert s is not None
+        torch.testing.assert_close(
+            plan_of(s, p.cost, 0.02) / mass,
+            plan_of(served(p.cost, p.a, p.b, 0.02), p.cost, 0.02),
+            rtol=1e-8, atol=0,
+        )  # fmt: skip
+
+
+def test_a_weight_range_of_many_orders():
+    p = testing.random(25, 25)
+    a = p.a * torch.logspace(-250, 0, 25, dtype=torch.float64)
+    b = p.b * torch.logspace(0, -250, 25, dtype=torch.float64)
+    r = so.solve(p.cost, a / a.sum(), b / b.sum(), 0.01, tol=1e-9)
+    assert r.converged
+    assert torch.isfinite(r.f).all()
+    assert torch.isfinite(r.g).all()
+
+
+def test_forbidden_pairs():
+    p = testing.random(12, 12)
+    C = p.cost.clone()
+    C[torch.rand(12, 12, generator=torch.Generator().manual_seed(0)) < 0.3] = math.inf
+    C.fill_diagonal_(0.2)
+    w = testing.uniform(12)
+    r = so.solve(C, w, w, 0.01, tol=1e-10)
+    assert r.converged
+    assert float(r.plan[C.isinf()].abs().sum()) == 0
+    assert float((r.plan.sum(1) - w).abs().sum() + (r.plan.sum(0) - w).abs().sum()) < 2e-10
+
+
+def test_no_plan_is_told():
+    """Two rows that share their only column ask more of it than it has."""
+    C = torch.tensor([[0.0, math.inf], [0.0, math.inf], [1.0, 0.0]], dtype=torch.float64)
+    with pytest.warns(so.ConvergenceWarning):
+        r = so.solve(C, reg=0.1, max_iter=500)
+    assert not r.converged
+
+
+@pytest.mark.parametrize("bad", [{"max_iter": 3}, {"tol": 1e-18}])
+def test_what_does_not_arrive_is_left_to_others(bad):
+    p = testing.random(30, 30)
+    assert served(p.cost, p.a, p.b, 1e-3, **bad) is None
+
+
+def test_what_is_not_small_is_left_to_others():
+    p = testing.random(30, 30)
+    assert solve_small(make(torch.rand(600, 600).double(), reg=0.01), **LIMITS) is None
+    assert solve_small(make(p.cost, p.a, p.b, 0.1, unbalanced=1.0), **LIMITS) is None
+
+
+def test_limits_are_kept():
+    p = testing.random(40, 40)
+    r = so.solve(p.cost, p.a, p.b, 1e-3, max_iter=7, on_fail="ignore")
+    assert r.status is so.Status.MAX_ITER
+    assert int(r.n_iter) <= 7
+    assert so.solve(p.cost, p.a, p.b, 1e-3).status is so.Status.CONVERGED
+
+
+def test_a_warm_start_is_taken():
+    p = testing.random(40, 40)
+    cold = so.solve(p.cost, p.a, p.b, 1e-2, tol=1e-8)
+    for init in (cold, (None, cold.g), (cold.f, None)):
+        assert int(so.solve(p.cost, p.a, p.b, 1e-2, tol=1e-7, init=init).n_iter) <= 2 < cold.n_iter
+    far = (None, 1e3 * torch.randn(40, dtype=torch.float64))
+    assert so.solve(p.cost, p.a, p.b, 1e-2, tol=1e-8, init=far).converged
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_batch_one_by_one(shared):
+    """Each problem of a batch has the answer that it has alone, in its own place."""
+    drawn = [testing.random(50, 50, seed=k) for k in range(5)]
+    C, a, b = (torch.stack([getattr(p, name) for p in drawn]) for name in ("cost", "a", "b"))
+    C = C[0] if shared else C
+    reg = torch.tensor([1e-3, 2e-3, 1e-3, 5e-4, 1e-3], dtype=torch.float64)
+    r = so.solve(C, a, b, reg, tol=1e-9)
+    assert r.converged.all()
+    for k in range(5):
+        alone = so.solve(C if shared else C[k], a[k], b[k], float(reg[k]), tol=1e-9)
+        assert float((r.plan[k] - alone.plan).abs().sum()) < 1e-7
+
+
+def test_of_a_batch_those_that_fail_are_solved_by_others(monkeypatch):
+    """What is served here and what is not come back in the caller's order."""
+    drawn = [testing.random(50, 50, seed=k) for k in range(4)]
+    C, a, b = (torch.stack([getattr(p, name) for p in drawn]) for name in ("cost", "a", "b"))
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+    alone = module._annealed
+    third = make(C[2], a[2], b[2], 1e-3).a
+    monkeypatch.setattr(
+        "sinkhorn_ot.solvers.small._annealed",
+        lambda p, *rest: None if torch.equal(p.a, third) else alone(p, *rest),
+    )
+    s = served(C, a, b, 1e-3, tol=1e-8)
+    assert [x is so.Status.CONVERGED for x in s.status] == [True, True, False, True]
+    r = so.solve(C, a, b, 1e-3, tol=1e-8)
+    assert r.converged.all()
+    off = (r.plan.sum(2) - a).abs().sum(1) + (r.plan.sum(1) - b).abs().sum(1)
+    assert float(off.max()) < 2e-8
+
+
+def test_the_method_is_told():
+    p = testing.random(30, 30)
+    assert so.solve(p.cost, p.a, p.b, 1e-3).method == "newton"
+    assert so.solve(p.cost, p.a, p.b, 1.0).method == "plain"
+    # who is told of every sweep has them made one by one
+    watched = so.solve(p.cost, p.a, p.b, 1e-3, callback=lambda progress: None)
+    assert watched.method == "newton"
+    assert so.solve(p.cost, p.a, p.b, 1e-3, max_iter=5, on_fail="ignore").method == "newton"
+
+
+def test_single_precision_is_solved_in_double():
+    p = testing.random(30, 30)
+    r = so.solve(p.cost.float(), p.a.float(), p.b.float(), 1e-3, tol=1e-6)
+    assert r.converged
+    assert r.plan.dtype == torch.float32
+    true = so.solve(p.cost.float().double(), p.a.float(), p.b.float(), 1e-3, tol=1e-9)
+    assert float((r.plan - true.plan).abs().sum()) < 1e-5
+
+
+def test_points_without_weight_in_a_batch():
+    drawn = [testing.random(50, 60, seed=k, zeros=k > 0) for k in range(4)]
+    C, a, b = (torch.stack([getattr(p, name) for p in drawn]) for name in ("cost", "a", "b"))
+    s = served(C, a, b, 1e-3, tol=1e-9)
+    assert s.status == [so.Status.CONVERGED] * 4
+    r = so.solve(C, a, b, 1e-3, tol=1e-9)
+    assert (r.plan.sum(2)[a == 0] == 0).all()
+    assert torch.isfinite(r.f).all()
+    assert torch.isfinite(r.g).all()
+
+
+def test_a_light_column_keeps_a_finite_potential():
+    """Its mass is below tol, so that nothing stops its scaling from underflowing."""
+    C = torch.tensor([[1.0, 2.0], [1.0, 0.0]], dtype=torch.float64)
+    a, b = (torch.tensor([1.0, w], dtype=torch.float64) for w in (7e-10, 1.2e-10))
+    r = so.solve(C, a / a.sum(), b / b.sum(), 5e-4)
+    assert torch.isfinite(r.coupling.v).all()
+    w = a[:, None] * b / a.sum() / b.sum()
+    formed = torch.exp((r.f[:, None] + r.g - C) / 5e-4) * w
+    torch.testing.assert_close(formed, r.plan, rtol=1e-6, atol=1e-300)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progress": True}, {"callback": lambda told: None}, {"method": "newton"}]
+)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_nearly_parted_plans_whoever_solves_them(options, batch):
+    """What joins the two parts is a rounding error of the Hessian."""
+    C = torch.tensor([[0.0, 2.0], [2.0, 0.0]], dtype=torch.float64).expand(batch, 2, 2)
+    a = torch.tensor([0.6, 0.4], dtype=torch.float64)
+    b = torch.tensor([0.597, 0.403], dtype=torch.float64)
+    r = so.solve(C, a, b, 0.005, **options)
+    assert r.converged.all()
+    assert int(r.n_iter.max()) < 100
+
+
+def test_progress_does_not_change_the_answer(capsys):
+    p = testing.random(40, 40)
+    quiet, told = (so.solve(p.cost, p.a, p.b, 1e-3, progress=shown) for shown in (False, True))
+    assert torch.equal(quiet.plan, told.plan)
+    assert "running=0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("n", [5, 20])
+def test_a_constant_in_a_start_means_nothing(n):
+    p = testing.random(n, 25 - n)
+    first = so.solve(p.cost, p.a, p.b, 1e-3)
+    for cost, init in (
+        (p.cost + 1e6, first),
+        (p.cost, (None, first.g + 1e6)),
+        (p.cost, (first.f - 1e6, None)),
+    ):
+        again = so.solve(cost, p.a, p.b, 1e-3, init=init, tol=1e-8)
+        assert again.converged
+        # the constant has taken seven digits before it is taken off
+        assert int(again.n_iter) <= 10 < first.n_iter

@@ -1,0 +1,60 @@
+"""exp that flushes to zero, against exp; large tensors are tensors like others."""
+
+import math
+
+import pytest
+import torch
+
+from sinkhorn_ot.sweeps.cpu import empty, exp_
+
+
+DTYPES = (torch.float64, torch.float32)
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_normal_numbers_are_those_of_exp(dtype):
+    least = -707.0 if dtype == torch.float64 else -87.0
+    for low in (-5.0, least + 0.01):
+        s = torch.linspace(low, 3.0, 999, dtype=dtype)
+        assert torch.equal(exp_(s.clone()), s.exp())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_no_normal_number_holds_is_zero(dtype):
+    s = torch.tensor([[0.0, -90.0], [-800.0, -math.inf]], dtype=dtype)
+    got = exp_(s.clone())
+    assert torch.equal(got, torch.where(got > 0, s.exp(), 0.0))
+    assert (got > 0).tolist() == [[True, dtype == torch.float64], [False, False]]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("least", [-60.0, -5.5])
+def test_a_cut_may_be_higher(dtype, least):
+    s = torch.tensor([1.0, least + 0.001, least, least - 0.001, -math.inf], dtype=dtype)
+    assert torch.equal(exp_(s.clone(), least), torch.where(s > least, s.exp(), 0.0))
+
+
+@pytest.mark.parametrize("beside", [0.0, -1000.0])
+def test_other_numbers_are_those_of_exp(beside):
+    s = torch.tensor([math.nan, math.inf, beside], dtype=torch.float64)
+    assert torch.equal(exp_(s.clone()).isnan(), torch.tensor([True, False, False]))
+    assert exp_(s.clone())[1] == math.inf
+
+
+def test_it_is_in_place():
+    for s in (torch.zeros(3), torch.full((3,), -100.0)):
+        assert exp_(s).data_ptr() == s.data_ptr()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("shape", [(3,), (1, 7, 5), (1, 1031, 1021), (2, 1500, 700)])
+def test_it_has_the_shape_and_keeps_its_numbers(shape, dtype):
+    t = empty(shape, dtype, CPU)
+    assert t.shape == shape
+    assert t.dtype == dtype
+    assert t.is_contiguous()
+    assert t.data_ptr() % 64 == 0
+    t.fill_(1.0)
+    other = empty(shape, dtype, CPU).fill_(2.0)
+    assert (t.sum(), other.sum()) == (t.numel(), 2 * t.numel())
