@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench bench-gpu docs clean
+.PHONY: demo test check bench bench-gpu docs dist publish clean
 
 demo: .venv/ready
 	$(BIN)/python -m sinkhorn_ot.demo
@@ -32,6 +32,13 @@ bench-gpu: .venv/ready
 
 docs: .venv/ready
 	$(BIN)/mkdocs serve
+
+# in environments of their own: what is tried must not see .venv
+dist:
+	PYTHON="$(PYTHON)" release/dist
+
+publish:
+	PYTHON="$(PYTHON)" release/publish
 
 .venv/ready: setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
