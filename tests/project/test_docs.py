@@ -2,11 +2,11 @@
 
 import importlib
 import re
-import sys
 from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+import snippets
 import torch
 
 import sinkhorn_ot as so
@@ -15,8 +15,7 @@ import sinkhorn_ot as so
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-RUN = [page for page in PAGES if BLOCK.search(page.read_text())]
+RUN = [page for page in PAGES if any(snippets.blocks(page))]
 
 
 def name(page: Path) -> str:
@@ -35,14 +34,7 @@ def test_blocks_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
     mpl.use("Agg")
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    space: dict[str, object] = {"__name__": "docs"}
-    for found in BLOCK.finditer(page.read_text()):
-        line = page.read_text()[: found.start(1)].count("\n")
-        # blank lines in front give the traceback the line of the page
-        code = compile("\n" * line + found[1], str(page), "exec", dont_inherit=True)
-        # dataclasses look their module up by name
-        monkeypatch.setitem(sys.modules, "docs", type(sys)("docs"))
-        exec(code, space)
+    snippets.run(page)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

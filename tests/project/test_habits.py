@@ -24,7 +24,7 @@ else:
     # pytest brings it where Python does not have it
     import tomli as tomllib
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 CITATION, HOOKS = ROOT / "CITATION.cff", ROOT / ".pre-commit-config.yaml"
