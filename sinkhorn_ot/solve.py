@@ -1,4 +1,4 @@
-"""solve(): turn arguments into a problem, choose, run, report."""
+"""solve(): check the arguments, pose the problem, choose, run, put the answer back, report."""
 
 import math
 import warnings
@@ -8,22 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Problem, Streamed, checks, make, within
+from sinkhorn_ot.problem import Problem, checks, make, within
 from sinkhorn_ot.results import ConvergenceWarning, Entropic, Solution, Status, Transport
 from sinkhorn_ot.solvers import (
     METHODS,
     Callback,
+    Limits,
     Newton,
-    Progress,
     Sinkhorn,
     Switch,
-    automatic,
     fixed,
-    solve_small,
-    support,
+    pose,
+    run,
     watch,
 )
-from sinkhorn_ot.sweeps import choose, passes
+from sinkhorn_ot.sweeps import Sweep, choose, passes
 
 
 EXACT = (math.inf, math.inf)
@@ -79,11 +78,6 @@ def solve(  # noqa: PLR0913
         ValueError: If an argument breaks a rule, or a point with weight has only forbidden pairs.
         ConvergenceError: With on_fail="raise".
     """
-    checks.one_of("on_fail", on_fail, ON_FAIL)
-    if reg is None:
-        raise ValueError("reg must be given: a number above zero, or use solve_exact for none")
-    if callback is not None and not callable(callback):
-        raise ValueError(f"callback must be a function of a Progress, got {callback!r}")
     given = {
         "method": method not in ("auto", "sinkhorn"),
         "tol": tol is not None,
@@ -92,103 +86,50 @@ def solve(  # noqa: PLR0913
         "progress": progress,
         "callback": callback is not None,
     }
-    if n_iter is not None:
-        checks.unused("n_iter", [name for name, is_given in given.items() if is_given])
+    _checked(reg, on_fail, callback, n_iter, given)
     problem = make(cost, a, b, reg, unbalanced, values=n_iter is None or _on_cpu(cost))
-    start = (None, None) if init is None else _warm(problem, init)
+    u, v = (None, None) if init is None else _warm(problem, init)
     tol = _tolerance(tol, problem)
     # inside autocast the products of a sweep would be half precision, and so would their error
     with torch.autocast(problem.a.device.type, enabled=False):
         if n_iter is not None:
-            n_iter = checks.count("n_iter", n_iter)
-            found = fixed(choose(problem, tol), n_iter, *start)
-            return _report(found, problem, "plain")
+            chosen = choose(problem, tol)
+            found = fixed(chosen, checks.count("n_iter", n_iter), u, v)
+            return _report(problem, found, chosen, "plain")
         max_iter = checks.count("max_iter", max_iter)
+        solver = _solver(method, problem)
+        posed = pose(problem, u, v)
         with watch(progress, callback, tol, max_iter) as told:
-            limits = {"tol": tol, "max_iter": max_iter, "callback": told}
+            limits = Limits(tol, max_iter, told)
             # who is to be told of every sweep is not served by what makes many at once
-            found, name = _solved(problem, method, start, limits, callback is None)
-        result = _honest(_report(found, problem, name), found, tol)
-    return _told(result, on_fail)
+            found, sweep, name = run(posed, solver, limits, alone=callback is None)
+        result = _report(problem, posed.undo(found), sweep, name)
+        return _told(_honest(result, found, tol), on_fail)
 
 
-def _solved(
-    problem: Problem,
-    method: str | Sinkhorn,
-    start: tuple[Tensor | None, Tensor | None],
-    limits: dict[str, Any],
-    alone: bool,
-) -> tuple[Solution, str]:
-    """Run the method that is asked for, or the best; return its name too."""
-    if (fewer := support(problem)) is not None:
-        found, name = _solved(fewer.problem, method, fewer.start(*start), limits, alone)
-        return fewer.whole(found), name
-    flip = _flipped(problem, *start)
-    posed, psi = (problem.transposed(), start[0]) if flip else (problem, start[1])
-    psi = _levelled(posed, psi)
-    solver = _solver(method, posed)
-    few = alone and (posed.shape[0] == 1 or solver is METHODS["newton"])
-    answer = _at_once(posed, psi, limits) if method == "auto" and few else None
-    if answer is None:
-        found, name = solver(choose(posed, limits["tol"]), psi=psi, **limits), solver.name
-    else:
-        found, name = answer
-    if answer and (left := [k for k, s in enumerate(found.status) if s is not Status.CONVERGED]):
-        at = torch.tensor(left)
-        rest, psi = posed.select(at), None if psi is None else psi[at]
-        found = found.put(at, solver(choose(rest, limits["tol"]), psi=psi, **limits))
-    return replace(found, u=found.v, v=found.u) if flip else found, name
+def _checked(
+    reg: Any, on_fail: str, callback: Any, n_iter: int | None, given: dict[str, bool]
+) -> None:
+    """Require options that make sense, alone and together."""
+    checks.one_of("on_fail", on_fail, ON_FAIL)
+    if reg is None:
+        raise ValueError("reg must be given: a number above zero, or use solve_exact for none")
+    if callback is not None and not callable(callback):
+        raise ValueError(f"callback must be a function of a Progress, got {callback!r}")
+    if n_iter is not None:
+        checks.unused("n_iter", [name for name, is_given in given.items() if is_given])
 
 
-def _at_once(
-    problem: Problem, psi: Tensor | None, limits: dict[str, Any]
-) -> tuple[Solution, str] | None:
-    """Solve problems so small that they are solved whole; None if none of them is."""
-    most = {"tol": limits["tol"], "max_iter": limits["max_iter"]}
-    answer = solve_small(problem, psi=psi, **most)
-    if answer is None and psi is not None:
-        # a start may be worse than none
-        answer = solve_small(problem, psi=None, **most)
-    if answer is not None and limits["callback"]:
-        found = answer[0]
-        assert found.error is not None
-        limits["callback"](Progress(int(found.n_iter.max()), float(found.error.max()), 0, 1.0))
-    return answer
-
-
-def _levelled(problem: Problem, psi: Tensor | None) -> Tensor | None:
-    """Return column potentials less their mean.
-
-    With exact marginals it means nothing, but may be so large that it takes digits from the rest.
-    """
-    if psi is None or problem.relax != EXACT:
-        return psi
-    return psi - (problem.b * psi).sum(-1, keepdim=True) / problem.b.sum(-1, keepdim=True)
-
-
-def _flipped(problem: Problem, phi: Tensor | None, psi: Tensor | None) -> bool:
-    """Say whether rows and columns had better change places.
-
-    What is iterated on is the columns' potential: let it be the one that is known, else the free
-    one, else the short one.
-    """
-    if isinstance(problem.cost, Streamed):
-        return False
-    if (phi is None) != (psi is None):
-        return psi is None
-    if 0 in problem.relax:
-        return problem.relax[1] > 0
-    return 4 * problem.shape[1] <= problem.shape[2]
-
-
-def _solver(method: str | Sinkhorn, problem: Problem) -> Sinkhorn:
+def _solver(method: str | Sinkhorn, problem: Problem) -> Sinkhorn | None:
+    """Return the solver that is asked for; None leaves the choice."""
     if isinstance(method, Sinkhorn):
-        solver = method
+        solver: Sinkhorn | None = method
     elif callable(getattr(method, "start", None)):
         raise ValueError(f"method must be a solver: pass Sinkhorn({method!r})")
     else:
-        solver = METHODS[checks.one_of("method", method, tuple(METHODS))] or automatic(problem)
-    if isinstance(solver.acceleration, (Newton, Switch)) and problem.relax != EXACT:
+        solver = METHODS[checks.one_of("method", method, tuple(METHODS))]
+    exact_only = solver is not None and isinstance(solver.acceleration, (Newton, Switch))
+    if solver is not None and exact_only and problem.relax != EXACT:
         raise ValueError(
             f"method {solver.name!r} needs exact marginals, got unbalanced={problem.relax}"
         )
@@ -206,8 +147,8 @@ def _told(result: Transport, on_fail: str) -> Transport:
     return result
 
 
-def _report(s: Solution, problem: Problem, method: str) -> Transport:
-    coupling = Entropic(passes(problem), s.u, s.v)
+def _report(problem: Problem, s: Solution, sweep: Sweep | None, method: str) -> Transport:
+    coupling = Entropic(passes(problem, sweep), s.u, s.v)
     return Transport(problem, coupling, method, s.status, s.n_iter, s.error)
 
 
@@ -251,23 +192,26 @@ def _tolerance(tol: float | None, problem: Problem) -> float:
 
 
 def _warm(problem: Problem, init: Any) -> tuple[Tensor | None, Tensor | None]:
-    """Return f / reg and g / reg of an earlier result or of a pair (f, g)."""
+    """Return the scaled potentials of an earlier result or of a pair (f, g)."""
     if isinstance(init, Transport):
         init = init.f, init.g
     if not (isinstance(init, tuple) and len(init) == 2) or all(p is None for p in init):
         raise ValueError(f"init must be a result or a pair (f, g), got {type(init).__name__}")
-    _, n, m = problem.shape
-    phi, psi = _scaled(problem, init[0], n, "source"), _scaled(problem, init[1], m, "target")
-    return None if phi is None else phi - problem.shift / problem.reg[:, None], psi
+    u = _scaled(problem, init[0], problem.a, "source", problem.shift)
+    return u, _scaled(problem, init[1], problem.b, "target")
 
 
-def _scaled(problem: Problem, potential: Any, size: int, side: str) -> Tensor | None:
+def _scaled(
+    problem: Problem, potential: Any, weight: Tensor, side: str, shift: float = 0.0
+) -> Tensor | None:
+    """Return (potential - shift) / reg + log weight, (B, size)."""
     if potential is None:
         return None
+    size = weight.shape[-1]
     t = checks.at_least_dims("init", checks.tensor("init", potential), 1, f"(..., {size})")
     if t.shape[-1] != size:
         raise ValueError(f"init must hold {size} {side} potentials, got {tuple(t.shape)}")
     checks.same_device("init", t, problem.b.device, "cost")
     within("init", t.shape[:-1], problem.batch_shape)
     t = checks.finite("init", t).to(problem.work).expand(*problem.batch_shape, size)
-    return t.reshape(-1, size) / problem.reg[:, None]
+    return (t.reshape(-1, size) - shift) / problem.reg[:, None] + weight.log()

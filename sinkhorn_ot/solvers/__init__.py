@@ -2,12 +2,11 @@
 
 from .acceleration import Acceleration, Anderson, Iterate, Nesterov, Plain, Steps
 from .anneal import Anneal
-from .automatic import METHODS, NEWTON, SWEEPS, SWITCH, automatic
+from .automatic import METHODS, NEWTON, SWEEPS, SWITCH, Limits, automatic, run
 from .newton import Newton, Switch
-from .presolve import support
+from .presolve import pose
 from .progress import watch
 from .sinkhorn import Callback, Progress, Sinkhorn
-from .small import solve_small
 from .steps import fixed
 
 
@@ -17,6 +16,7 @@ __all__ = [
     "Anneal",
     "Callback",
     "Iterate",
+    "Limits",
     "METHODS",
     "NEWTON",
     "Nesterov",
@@ -30,7 +30,7 @@ __all__ = [
     "Switch",
     "automatic",
     "fixed",
-    "solve_small",
-    "support",
+    "pose",
+    "run",
     "watch",
 ]

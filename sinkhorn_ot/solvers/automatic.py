@@ -1,15 +1,20 @@
-"""What method="auto" chooses, from the shape of a problem and how sharp its regularisation is.
-
-Small problems on a CPU do not come here unless `_small` has given them up.
-"""
+"""What method="auto" does: solve small problems whole, choose a solver for the others."""
 
 import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from sinkhorn_ot.problem import Problem
+from sinkhorn_ot.results import Solution, Status
+from sinkhorn_ot.sweeps import Sweep, choose
 
 from .anneal import Anneal
 from .newton import Newton, Switch
-from .sinkhorn import Sinkhorn
+from .presolve import Posed
+from .sinkhorn import Callback, Progress, Sinkhorn
+from .small import solve_small
 
 
 # a Newton step is quick only from nearby: every stage ends close to its solution
@@ -23,8 +28,70 @@ METHODS = {"auto": None, "sinkhorn": SWEEPS, "newton": NEWTON}
 _HESSIAN = 3e7
 
 
+@dataclass(frozen=True)
+class Limits:
+    """When a run ends.
+
+    Attributes:
+        tol: Relative L1 marginal error to reach.
+        max_iter: Sweeps allowed.
+        callback: Told of every sweep; True stops.
+    """
+
+    tol: float
+    max_iter: int
+    callback: Callback | None
+
+
+def run(
+    posed: Posed, solver: Sinkhorn | None, limits: Limits, *, alone: bool
+) -> tuple[Solution, Sweep | None, str]:
+    """Solve a problem by `solver`, or by what suits it best.
+
+    Args:
+        posed: The problem and where to start.
+        solver: Who solves it; None leaves the choice.
+        limits: When to end.
+        alone: Whether nobody has to be told of every sweep.
+
+    Returns:
+        The solution, the sweep that led to it, if one was needed, and the name of the method.
+    """
+    p, v = posed.problem, posed.v
+    chosen = automatic(p) if solver is None else solver
+    few = solver is None and alone and (p.shape[0] == 1 or chosen is NEWTON)
+    answer = _at_once(posed, limits) if few else None
+    if answer is None:
+        sweep = choose(p, limits.tol)
+        return _by(chosen, sweep, v, limits), sweep, chosen.name
+    found, name = answer
+    if left := [k for k, s in enumerate(found.status) if s is not Status.CONVERGED]:
+        at = torch.tensor(left)
+        rest = choose(p.select(at), limits.tol)
+        found = found.put(at, _by(chosen, rest, None if v is None else v[at], limits))
+    return found, None, name
+
+
+def _by(solver: Sinkhorn, sweep: Sweep, v: Tensor | None, limits: Limits) -> Solution:
+    return solver(sweep, v=v, tol=limits.tol, max_iter=limits.max_iter, callback=limits.callback)
+
+
+def _at_once(posed: Posed, limits: Limits) -> tuple[Solution, str] | None:
+    """Solve problems so small that they are solved whole; None if none of them is."""
+    # a start may be worse than none
+    for v in (posed.v, None) if posed.v is not None else (None,):
+        answer = solve_small(posed.problem, v=v, tol=limits.tol, max_iter=limits.max_iter)
+        if answer is not None:
+            break
+    if answer is not None and limits.callback:
+        found = answer[0]
+        assert found.error is not None
+        limits.callback(Progress(int(found.n_iter.max()), float(found.error.max()), 0, 1.0))
+    return answer
+
+
 def automatic(problem: Problem) -> Sinkhorn:
-    """Return the solver for a problem.
+    """Return the solver for a problem that is not solved whole.
 
     Newton's steps win from the start where plain sweeps need many and a Hessian costs no more than
     a few of them: sharp plans of small problems. A batch whose kernel is shared stays with sweeps,

@@ -1,4 +1,8 @@
-"""Points without weight carry nothing: a problem is solved without them, and they are put back."""
+"""A problem is posed the way that is easiest to solve, and its answer put back.
+
+Points without weight carry nothing: it is solved without them. Rows and columns change places where
+the columns had better be iterated on. A start loses its constant.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,14 +11,75 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem
+from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem, Streamed
 from sinkhorn_ot.results import Solution
+from sinkhorn_ot.sweeps import weightless
 
 
 # share of the entries that is left: above it a smaller cost saves less than it takes to select,
 # and its copy more memory than the smaller kernel gives back; a few entries are copied at once
 _STORED, _FEW = 0.5, 1 << 18
 _ROWS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Posed:
+    """A problem as it is solved, and the way back.
+
+    Attributes:
+        problem: The problem to solve.
+        v: Scaled column potentials to start from, (B, m), or None.
+        support: The points with weight, where it is solved among those; None if among all.
+        flipped: Whether rows and columns have changed places.
+    """
+
+    problem: Problem
+    v: Tensor | None
+    support: "Support | None"
+    flipped: bool
+
+    def undo(self, found: Solution) -> Solution:
+        """Return a solution as one of the problem that was given."""
+        if self.flipped:
+            found = replace(found, u=found.v, v=found.u)
+        return found if self.support is None else self.support.whole(found)
+
+
+def pose(problem: Problem, u: Tensor | None, v: Tensor | None) -> Posed:
+    """Return a problem as it is best solved, from scaled potentials to start from, or None."""
+    fewer = support(problem)
+    if fewer is not None:
+        problem, (u, v) = fewer.problem, fewer.start(u, v)
+    flip = _flipped(problem, u, v)
+    if flip:
+        problem, v = problem.transposed(), u
+    return Posed(problem, _levelled(problem, v), fewer, flip)
+
+
+def _flipped(problem: Problem, u: Tensor | None, v: Tensor | None) -> bool:
+    """Say whether rows and columns had better change places.
+
+    What is iterated on is the columns' potential: let it be the one that is known, else the free
+    one, else the short one.
+    """
+    if isinstance(problem.cost, Streamed):
+        return False
+    if (u is None) != (v is None):
+        return v is None
+    if 0 in problem.relax:
+        return problem.relax[1] > 0
+    return 4 * problem.shape[1] <= problem.shape[2]
+
+
+def _levelled(problem: Problem, v: Tensor | None) -> Tensor | None:
+    """Return a start less the mean of its potentials.
+
+    With exact marginals it means nothing, but may be so large that it takes digits from the rest.
+    """
+    if v is None or problem.relax != (math.inf, math.inf):
+        return v
+    psi = weightless(v, problem.b.log())
+    return v - (problem.b * psi).sum(-1, keepdim=True) / problem.b.sum(-1, keepdim=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +98,11 @@ class Support:
     columns: Tensor
     shape: tuple[int, int]
 
-    def start(self, phi: Tensor | None, psi: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    def start(self, u: Tensor | None, v: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Return what a start says of the points with weight."""
         return (
-            None if phi is None else phi[:, self.rows],
-            None if psi is None else psi[:, self.columns],
+            None if u is None else u[:, self.rows],
+            None if v is None else v[:, self.columns],
         )
 
     def whole(self, found: Solution) -> Solution:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, checks
 from sinkhorn_ot.results import Solution, Status
-from sinkhorn_ot.sweeps import Sweep
+from sinkhorn_ot.sweeps import Sweep, weightless
 
 from .acceleration import Acceleration, Anderson, Iterate
 from .anneal import Anneal
@@ -81,7 +81,7 @@ class Sinkhorn:
         *,
         tol: float,
         max_iter: int,
-        psi: Tensor | None = None,
+        v: Tensor | None = None,
         callback: Callback | None = None,
     ) -> Solution:
         """Solve the problem that `sweep` serves.
@@ -90,16 +90,16 @@ class Sinkhorn:
             sweep: Implementation of the primitive, bound to a problem.
             tol: Relative L1 marginal error to reach.
             max_iter: Sweeps allowed in all.
-            psi: Column potentials g / reg to start from, (B, m); they replace the annealing.
+            v: Scaled column potentials to start from, (B, m); they replace the annealing.
             callback: Called with a `Progress` after every sweep; True stops.
         """
         p = sweep.problem
         factors = [1.0]
         spread = p.bounds.high - p.bounds.low
         # beside a free marginal the first sweep is the answer
-        if self.anneal and psi is None and math.isfinite(spread) and 0 not in p.relax:
+        if self.anneal and v is None and math.isfinite(spread) and 0 not in p.relax:
             factors = self.anneal.stages(spread, float(p.reg.min()))
-        psi = torch.zeros_like(p.b) if psi is None else psi
+        psi = torch.zeros_like(p.b) if v is None else weightless(v, p.b.log())
         used, stopped = 0, False
         # every stage takes a sweep, and the last one must have its own
         factors = factors[-max_iter:]

@@ -47,7 +47,7 @@ _CAP, _WIDEST = 6.0, 500.0
 def solve_small(
     p: Problem,
     *,
-    psi: Tensor | None,
+    v: Tensor | None,
     tol: float,
     max_iter: int,
 ) -> tuple[Solution, str] | None:
@@ -55,7 +55,7 @@ def solve_small(
 
     Args:
         p: The problem, or a batch of them.
-        psi: Column potentials g / reg to start from, (B, m); they replace the annealing.
+        v: Scaled column potentials to start from, (B, m); they replace the annealing.
         tol: Relative L1 marginal error to reach.
         max_iter: Passes over the cost allowed.
 
@@ -74,19 +74,19 @@ def solve_small(
     one_by_one = (p,) if batch == 1 else (p.select(torch.tensor([k])) for k in range(batch))
     with np.errstate(all="ignore"):
         found = [
-            _weighty(one, None if psi is None else psi[k : k + 1], tol, max_iter)
+            _weighty(one, None if v is None else v[k : k + 1], tol, max_iter)
             for k, one in enumerate(one_by_one)
         ]
     if all(x is None for x in found):
         return None
     missing = _Answer(np.zeros(n), np.zeros(m), math.inf, 0, False)
     answers = [missing if x is None else x for x in found]
-    u, v = (torch.from_numpy(np.array([x[side] for x in answers])) for side in (0, 1))
+    u, w = (torch.from_numpy(np.array([x[side] for x in answers])) for side in (0, 1))
     error = torch.tensor([x.error for x in answers], dtype=torch.float64)
     n_iter = torch.tensor([x.n_iter for x in answers])
     status = [Status.CONVERGED if x is not missing else Status.MAX_ITER for x in answers]
     name = "newton" if any(x.newton for x in answers) else "plain"
-    return Solution(u, v, error, n_iter, status), name
+    return Solution(u, w, error, n_iter, status), name
 
 
 class _Answer(NamedTuple):
@@ -97,29 +97,29 @@ class _Answer(NamedTuple):
     newton: bool
 
 
-def _weighty(p: Problem, psi: Tensor | None, tol: float, max_iter: int) -> _Answer | None:
+def _weighty(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answer | None:
     """Solve one problem among its points with weight."""
     if (fewer := support(p)) is None:
-        return _annealed(p, None if psi is None else psi[0].numpy(), tol, max_iter)
-    _, start = fewer.start(None, psi)
-    found = _annealed(fewer.problem, None if start is None else start[0].numpy(), tol, max_iter)
+        return _annealed(p, v, tol, max_iter)
+    _, start = fewer.start(None, v)
+    found = _annealed(fewer.problem, start, tol, max_iter)
     if found is None:
         return None
     u, v = fewer.spread(*(torch.from_numpy(t)[None] for t in (found.u, found.v)))
     return found._replace(u=u[0].numpy(), v=v[0].numpy())
 
 
-def _annealed(p: Problem, psi: Array | None, tol: float, max_iter: int) -> _Answer | None:
+def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answer | None:
     mass, reg = float(p.a.sum()), float(p.reg[0])
     a, b = p.a[0].numpy() / mass, p.b[0].numpy() / mass
-    factors = _STAGES.stages(p.bounds.high - p.bounds.low, reg) if psi is None else [1.0]
+    factors = _STAGES.stages(p.bounds.high - p.bounds.low, reg) if v is None else [1.0]
     affordable = len(b) ** 2 * len(a) <= _HESSIAN
     if not (a.all() and b.all() and (affordable or len(factors) == 1)):
         return None
     C = p.cost.rows(0, len(a))[0].to(torch.float64).numpy()
     below = p.bounds.low - C
     room = np.empty_like(below)
-    psi = np.zeros(len(b)) if psi is None else psi
+    psi = np.zeros(len(b)) if v is None else v[0].numpy() - np.log(p.b[0].numpy())
     passes, newton, stage = 0, False, None
     for factor in factors:
         goal = _STAGES.tol if factor > 1 else tol

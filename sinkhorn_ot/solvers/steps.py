@@ -8,38 +8,33 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import Problem
 from sinkhorn_ot.results import Solution, Status
-from sinkhorn_ot.sweeps import Repeats, Sweep, Whole, elasticity
+from sinkhorn_ot.sweeps import Repeats, Sweep, Whole, elasticity, weightless
 
 
 # logarithms of masses that differ by rounding alone
 _SAME_MASS = 1e-14
 
 
-def fixed(
-    sweep: Sweep, n_iter: int, phi: Tensor | None = None, psi: Tensor | None = None
-) -> Solution:
+def fixed(sweep: Sweep, n_iter: int, u: Tensor | None = None, v: Tensor | None = None) -> Solution:
     """Run plain sweeps without looking at the result: no check, no branch on data.
 
-    Ends with a column step, as the textbook iteration does. Starts from g / reg = psi, or from what
-    answers f / reg = phi.
+    Ends with a column step, as the textbook iteration does. Starts from the scaled potentials v,
+    or else from what answers u.
     """
-    p = sweep.problem
-    log_b, given = p.b.log(), psi is not None
+    p, fresh = sweep.problem, u is None and v is None
+    log_b = p.b.log()
     n = torch.full_like(p.reg, n_iter, dtype=torch.int64)
     status = [Status.FIXED] * p.shape[0]
-    if isinstance(sweep, Whole) and phi is None and not given:
-        found = sweep.whole(n_iter)
-        if found is not None:
-            return Solution(*found, None, n, status)
-    if psi is None:
-        psi = torch.zeros_like(p.b)
-        if phi is not None:
-            psi = move_columns(p, psi, sweep.log_sum_columns(phi + p.a.log()) + log_b, log_b)
+    if fresh and isinstance(sweep, Whole) and (found := sweep.whole(n_iter)) is not None:
+        return Solution(*found, None, n, status)
+    psi = torch.zeros_like(p.b) if v is None else weightless(v, log_b)
+    if v is None and u is not None:
+        psi = move_columns(p, psi, sweep.log_sum_columns(u) + log_b, log_b)
     u, made = None, 0
     # potentials that are given may be far from all that a kernel can hold
-    if isinstance(sweep, Repeats) and phi is None and not given:
-        v, made = sweep.repeat(psi + log_b, n_iter - 1)
-        psi = torch.where(log_b > -math.inf, v - log_b, psi)
+    if fresh and isinstance(sweep, Repeats):
+        v, made = sweep.repeat(log_b, n_iter - 1)
+        psi = weightless(v, log_b)
     for _ in range(n_iter - made):
         u, log_s = sweep.sweep(u, psi + log_b)
         psi = answer(sweep, u, psi, log_s, log_b)

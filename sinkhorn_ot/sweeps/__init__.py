@@ -3,7 +3,7 @@
 from .choice import choose, passes
 from .cpu import empty, exp_
 from .over_ranks import Group, OverRanks, agreed, any_of, everywhere, first_rank, reduced
-from .protocol import Repeats, Sweep, Whole, elasticity
+from .protocol import Repeats, Sweep, Whole, elasticity, weightless
 from .ranks import ALONE, Ranks
 
 
@@ -25,4 +25,5 @@ __all__ = [
     "first_rank",
     "passes",
     "reduced",
+    "weightless",
 ]

@@ -7,7 +7,7 @@ import torch
 from sinkhorn_ot.problem import Problem
 
 from .on_the_fly import OnTheFly
-from .protocol import Sweep
+from .protocol import Bare, Sweep
 from .shared_cost import SharedKernel
 from .stored import StoredKernel
 
@@ -37,9 +37,14 @@ def choose(problem: Problem, tol: float) -> Sweep:
     return OnTheFly(problem)
 
 
-def passes(problem: Problem) -> Sweep:
-    """Return an implementation that holds no storage, for the few passes a result may need."""
-    return _kernels(problem) or OnTheFly(problem)
+def passes(problem: Problem, sweep: Sweep | None) -> Sweep:
+    """Return what makes the few passes that a result may need, holding no storage.
+
+    Args:
+        problem: The problem of the result.
+        sweep: What has swept it, or its transpose, if anything has.
+    """
+    return sweep.of(problem) if isinstance(sweep, Bare) else OnTheFly(problem)
 
 
 def _kernels(problem: Problem) -> Sweep | None:

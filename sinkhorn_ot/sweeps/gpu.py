@@ -103,6 +103,10 @@ class DenseKernels(_Kernels):
         """Return <P, C>."""
         return products.linear(self._C, u, v, self._inv_reg).sum(-1)
 
+    def of(self, problem: Problem) -> Sweep:
+        """Return the kernels of a problem with the same cost, or its transpose."""
+        return kernels(problem)
+
     def at(self, reg: Tensor) -> Sweep:
         """Return the same problems at another `reg`."""
         return DenseKernels(self.problem.at(reg), self._C)
@@ -145,6 +149,14 @@ class CloudKernels(_Kernels):
     def linear(self, u: Tensor, v: Tensor) -> Tensor:
         """Return <P, C>."""
         return products.linear(self._clouds, u, v, self._inv_reg).sum(-1)
+
+    def of(self, problem: Problem) -> Sweep:
+        """Return the kernels of a problem with the same clouds, either way round."""
+        mine, other = self.problem.cost, problem.cost
+        assert isinstance(mine, PointCloud)
+        assert isinstance(other, PointCloud)
+        same = mine.x is other.x and mine.y is other.y
+        return CloudKernels(problem, self._clouds if same else self._clouds.swapped())
 
     def at(self, reg: Tensor) -> Sweep:
         """Return the same problems at another `reg`."""

@@ -85,12 +85,26 @@ class Repeats(Protocol):
 
 
 @runtime_checkable
+class Bare(Protocol):
+    """A sweep that holds nothing of the size of the cost, but what was made of it once."""
+
+    def of(self, problem: Problem) -> Sweep:
+        """Return the same for a problem that has this one's cost, or its transpose."""
+        ...
+
+
+@runtime_checkable
 class Whole(Protocol):
     """A sweep that can solve problems in one go where they are small enough."""
 
     def whole(self, n_iter: int) -> tuple[Tensor, Tensor] | None:
         """Return the scaled potentials after `n_iter` plain sweeps from nothing, or None."""
         ...
+
+
+def weightless(scaled: Tensor, log_weight: Tensor) -> Tensor:
+    """Return potentials in units of reg, f / reg or g / reg: zero where there is no weight."""
+    return torch.where(log_weight > -math.inf, scaled - log_weight, 0.0)
 
 
 def elasticity(problem: Problem) -> tuple[Tensor, Tensor]:

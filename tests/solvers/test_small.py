@@ -12,7 +12,7 @@ from sinkhorn_ot.solvers import small as module
 from sinkhorn_ot.solvers.small import solve_small
 
 
-LIMITS = {"psi": None, "tol": 1e-10, "max_iter": 10_000}
+LIMITS = {"v": None, "tol": 1e-10, "max_iter": 10_000}
 
 
 def served(cost, a, b, reg, **changes):

@@ -191,19 +191,18 @@ def _solved(scores: Scores, asked: Asked, callback: Callback | None) -> Solution
 
     sweep = _posed(scores, asked)
     b = sweep.problem.b
+    v = None
     if asked.start is not None:
-        psi = asked.start.to(b.dtype).reshape(b.shape) * asked.lamb - b.log()
+        v = asked.start.to(b.dtype).reshape(b.shape) * asked.lamb
     elif _worth_a_sample(scores, asked.lamb):
         few = _posed(scores.sample(_sample_size(scores)), asked)
         solver = automatic(few.problem)
-        psi = solver(few, tol=1e-2, max_iter=200, callback=told).v - b.log()
-    else:
-        psi = None
-    if psi is not None:
+        v = solver(few, tol=1e-2, max_iter=200, callback=told).v
+    if v is not None:
         # a label without share had no potential, or has none now
-        psi = psi.masked_fill(~torch.isfinite(psi), 0.0)
+        v = torch.where(torch.isfinite(v), v, b.log())
     solver = _solver(scores, sweep.problem)
-    return solver(sweep, tol=asked.tol, max_iter=asked.max_iter, psi=psi, callback=told)
+    return solver(sweep, tol=asked.tol, max_iter=asked.max_iter, v=v, callback=told)
 
 
 def _solver(scores: Scores, p: Problem) -> Sinkhorn:
