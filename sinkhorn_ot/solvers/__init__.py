@@ -5,8 +5,8 @@ from .anneal import Anneal
 from .automatic import METHODS, NEWTON, SWEEPS, SWITCH, Limits, automatic, run
 from .newton import Newton, Switch
 from .presolve import pose
-from .progress import watch
-from .sinkhorn import Callback, Progress, Sinkhorn
+from .progress import Callback, Progress, watch
+from .sinkhorn import Sinkhorn
 from .steps import fixed
 
 

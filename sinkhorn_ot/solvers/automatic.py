@@ -13,7 +13,8 @@ from sinkhorn_ot.sweeps import Sweep, choose
 from .anneal import Anneal
 from .newton import Newton, Switch
 from .presolve import Posed
-from .sinkhorn import Callback, Progress, Sinkhorn
+from .progress import Callback, Progress
+from .sinkhorn import Sinkhorn
 from .small import solve_small
 
 

@@ -1,10 +1,31 @@
-"""A progress bar over the error of a solve, beside the caller's own callback."""
+"""What is told while a solve runs: to the caller's own callback, and to a progress bar."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-from .sinkhorn import Callback, Progress
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback is told at every look at the error: each sweep, or as `check_every` says.
+
+    Attributes:
+        n_iter: Sweeps so far.
+        marginal_error: Largest relative marginal error among the problems still running.
+        running: Problems still running.
+        reg_factor: How much larger than asked for `reg` is at this stage of the annealing.
+    """
+
+    n_iter: int
+    marginal_error: float
+    running: int
+    reg_factor: float
+
+
+# return True to stop
+Callback = Callable[[Progress], Any]
 
 
 @contextmanager

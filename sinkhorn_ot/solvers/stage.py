@@ -1,0 +1,151 @@
+"""One stage of a solve, at one reg: sweep, step, look, until every problem is within tol."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import Problem
+from sinkhorn_ot.results import Solution, Status
+from sinkhorn_ot.sweeps import Sweep
+
+from .acceleration import Iterate, Steps
+from .progress import Callback, Progress
+from .steps import answer, column_error
+
+
+class ErrorReader:
+    """Reads the largest error of a batch now and then, without making an accelerator wait.
+
+    There a look starts a copy to the host and returns what the look before it copied.
+    """
+
+    def __init__(self, every: int | None, device: torch.device) -> None:
+        self._late = device.type != "cpu"
+        self._every = every or (10 if self._late else 1)
+        self._sweeps = 0
+        self._copied: tuple[Tensor, torch.Event] | None = None
+
+    def __call__(self, error: Tensor, now: bool) -> float | None:
+        """Return the largest error, an earlier one on an accelerator unless `now`, or None."""
+        self._sweeps += 1
+        if now or (not self._late and self._sweeps % self._every == 0):
+            return float(error.amax())
+        if self._sweeps % self._every:
+            return None
+        before = self._copied
+        here = torch.empty((), dtype=error.dtype, pin_memory=True)
+        here.copy_(error.amax(), non_blocking=True)
+        event = torch.Event(error.device)
+        event.record()
+        self._copied = here, event
+        if before is None:
+            return None
+        before[1].synchronize()
+        return float(before[0])
+
+
+class Stage:
+    """A batch at one reg, which shrinks as its problems finish."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        psi: Tensor,
+        steps: Steps,
+        look: ErrorReader,
+        patience: int,
+        callback: Callback | None = None,
+        n_iter: int = 0,
+        factor: float = 1.0,
+    ) -> None:
+        """Begin.
+
+        Args:
+            sweep: Implementation of the primitive, at this stage's reg.
+            psi: Column potentials g / reg to start from, (B, m).
+            steps: What moves them.
+            look: How the error is read.
+            patience: Sweeps without progress after which a problem counts as stalled.
+            callback: Told of every look; True stops.
+            n_iter: Sweeps made before.
+            factor: How much larger than asked for this stage's reg is.
+        """
+        p = sweep.problem
+        self.n_iter, self.stopped = n_iter, False
+        self._sweep, self._steps, self._look = sweep, steps, look
+        self._patience, self._callback, self._factor = patience, callback, factor
+        self._at, self._log_b = torch.arange(p.shape[0], device=psi.device), p.b.log()
+        self._psi = psi
+        self._u: Tensor | None = None
+        # what every problem reached, at its last look
+        self.psi, self.u = psi.clone(), torch.full_like(p.a, -math.inf)
+        self._error = torch.full_like(p.reg, math.inf)
+        self._sweeps = torch.full_like(p.reg, n_iter, dtype=torch.int64)
+        self._status, self._why = [Status.MAX_ITER] * p.shape[0], Status.MAX_ITER
+        # the least that the largest error has been, and when
+        self._best, self._since = math.inf, n_iter
+
+    def until(self, tol: float, max_iter: int) -> "Stage":
+        """Sweep until every problem is within `tol`, or no more may or can be done."""
+        while len(self._at):
+            p = self._sweep.problem
+            self._u, log_s = self._sweep.sweep(self._u, self._psi + self._log_b)
+            self.n_iter += 1
+            error = column_error(p, self._psi, log_s)
+            worst = self._look(error, now=self.n_iter >= max_iter)
+            ended = None if worst is None else self._ended(worst, error, tol, max_iter)
+            if ended is not None and bool(ended.all()):
+                self._record(slice(None), self._psi, error, tol)
+                break
+            psi = self._psi
+            residual = answer(self._sweep, self._u, psi, log_s, self._log_b) - psi
+            self._psi = self._steps(Iterate(psi, residual, error, self._u, self._sweep))
+            if ended is not None:
+                self._retire(ended, psi, error, tol)
+        return self
+
+    def _ended(self, worst: float, error: Tensor, tol: float, max_iter: int) -> Tensor | None:
+        """Say which problems end here, (B,); None if none can have."""
+        if self._callback is not None and not self.stopped:
+            told = Progress(self.n_iter, worst, len(self._at), self._factor)
+            self.stopped = bool(self._callback(told))
+        if worst < 0.999 * self._best:
+            self._best, self._since = worst, self.n_iter
+        stalled = self.n_iter - self._since >= self._patience
+        last = self.stopped or self.n_iter >= max_iter
+        if len(self._at) == 1 and tol < worst < math.inf and not (last or stalled):
+            return None
+        done, broken = error <= tol, ~torch.isfinite(error)
+        ended = torch.ones_like(done) if last else done | broken
+        if stalled:
+            # the worst are given up; the others have all the patience again
+            ended |= error >= 0.999 * self._best
+            self._best, self._since = math.inf, self.n_iter
+        self._why = Status.STOPPED if self.stopped else Status.MAX_ITER if last else Status.STALLED
+        return ended
+
+    def _record(self, which: Tensor | slice, psi: Tensor, error: Tensor, tol: float) -> None:
+        """Keep what the problems `which` of those running have reached at `psi`."""
+        at = self._at[which]
+        assert self._u is not None
+        self.psi[at], self.u[at], self._error[at] = psi[which], self._u[which], error[which]
+        self._sweeps[at] = self.n_iter
+        for k, off in zip(at.tolist(), error[which].tolist(), strict=True):
+            bad = self._why if math.isfinite(off) else Status.NOT_FINITE
+            self._status[k] = Status.CONVERGED if off <= tol else bad
+
+    def _retire(self, ended: Tensor, psi: Tensor, error: Tensor, tol: float) -> None:
+        """Take ended problems out: those that failed at once, others as a tenth of the batch."""
+        few = 10 * int(ended.sum()) < len(self._at)
+        if few and bool((error[ended] <= tol).all()):
+            return
+        self._record(ended.nonzero()[:, 0], psi, error, tol)
+        left = (~ended).nonzero()[:, 0]
+        self._at, self._psi, self._log_b = self._at[left], self._psi[left], self._log_b[left]
+        self._u = None if self._u is None else self._u[left]
+        self._sweep, self._steps = self._sweep.select(left), self._steps.select(left)
+
+    def solution(self, p: Problem) -> Solution:
+        """Return what was reached, for the whole batch."""
+        return Solution(self.u, self.psi + p.b.log(), self._error, self._sweeps, self._status)
