@@ -2,7 +2,7 @@
 
 from .acceleration import Acceleration, Anderson, Iterate, Nesterov, Plain, Steps
 from .anneal import Anneal
-from .automatic import METHODS, NEWTON, SWEEPS, SWITCH, Limits, automatic, run
+from .automatic import METHODS, NEWTON, SWEEPS, SWITCH, Limits, run, suitable
 from .newton import Newton, Switch
 from .presolve import pose
 from .progress import Callback, Progress, watch
@@ -28,9 +28,9 @@ __all__ = [
     "Sinkhorn",
     "Steps",
     "Switch",
-    "automatic",
     "fixed",
     "pose",
     "run",
+    "suitable",
     "watch",
 ]

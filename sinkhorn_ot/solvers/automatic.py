@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import Problem
 from sinkhorn_ot.results import Solution, Status
-from sinkhorn_ot.sweeps import Sweep, choose
+from sinkhorn_ot.sweeps import Sweep, Whole, choose
 
 from .anneal import Anneal
 from .newton import Newton, Switch
@@ -25,6 +25,8 @@ SWITCH = Sinkhorn(Switch(), Anneal(start=0.01, tol=1e-3, max_iter=100))
 SWEEPS = Sinkhorn()
 METHODS = {"auto": None, "sinkhorn": SWEEPS, "newton": NEWTON}
 
+# plain sweeps in one launch, after which other steps had better go on
+_PLAIN = 512
 # multiply-adds of a Hessian up to which one costs no more than the sweeps it saves
 _HESSIAN = 3e7
 
@@ -59,25 +61,42 @@ def run(
         The solution, the sweep that led to it, if one was needed, and the name of the method.
     """
     p, v = posed.problem, posed.v
-    chosen = automatic(p) if solver is None else solver
-    few = solver is None and alone and (p.shape[0] == 1 or chosen is NEWTON)
-    answer = _at_once(posed, limits) if few else None
+    chosen, free = suitable(p) if solver is None else solver, solver is None and alone
+    answer, sweep = None, None
+    if free and (p.shape[0] == 1 or chosen is NEWTON):
+        answer = _in_numpy(posed, limits)
     if answer is None:
         sweep = choose(p, limits.tol)
-        return _by(chosen, sweep, v, limits), sweep, chosen.name
+        answer = _in_one_launch(sweep, limits) if free and v is None else None
+        if answer is None:
+            return _by(chosen, sweep, v, limits), sweep, chosen.name
     found, name = answer
     if left := [k for k, s in enumerate(found.status) if s is not Status.CONVERGED]:
-        at = torch.tensor(left)
-        rest = choose(p.select(at), limits.tol)
+        at = torch.tensor(left, device=p.a.device)
+        rest = choose(p.select(at), limits.tol) if sweep is None else sweep.select(at)
         found = found.put(at, _by(chosen, rest, None if v is None else v[at], limits))
-    return found, None, name
+    return found, sweep, name
 
 
 def _by(solver: Sinkhorn, sweep: Sweep, v: Tensor | None, limits: Limits) -> Solution:
     return solver(sweep, v=v, tol=limits.tol, max_iter=limits.max_iter, callback=limits.callback)
 
 
-def _at_once(posed: Posed, limits: Limits) -> tuple[Solution, str] | None:
+def _in_one_launch(sweep: Sweep, limits: Limits) -> tuple[Solution, str] | None:
+    """Let a sweep solve small problems whole, as far as plain steps get; None if it cannot."""
+    found = None
+    if isinstance(sweep, Whole):
+        found = sweep.whole(min(_PLAIN, limits.max_iter), limits.tol)
+    if found is None:
+        return None
+    u, v, error, n_iter = found
+    status = [Status.CONVERGED if off <= limits.tol else Status.MAX_ITER for off in error.tolist()]
+    if Status.CONVERGED not in status:
+        return None
+    return Solution(u, v, error, n_iter.to(torch.int64), status), "plain"
+
+
+def _in_numpy(posed: Posed, limits: Limits) -> tuple[Solution, str] | None:
     """Solve problems so small that they are solved whole; None if none of them is."""
     # a start may be worse than none
     for v in (posed.v, None) if posed.v is not None else (None,):
@@ -91,7 +110,7 @@ def _at_once(posed: Posed, limits: Limits) -> tuple[Solution, str] | None:
     return answer
 
 
-def automatic(problem: Problem) -> Sinkhorn:
+def suitable(problem: Problem) -> Sinkhorn:
     """Return the solver for a problem that is not solved whole.
 
     Newton's steps win from the start where plain sweeps need many and a Hessian costs no more than

@@ -77,13 +77,14 @@ class DenseKernels(_Kernels):
         """Move the rows, then sum the columns; those that underflow are summed again."""
         return swept(self._C, u, v, self.problem.a, self._inv_reg, self._kappa)
 
-    def whole(self, n_iter: int) -> tuple[Tensor, Tensor] | None:
+    def whole(
+        self, n_iter: int, tol: float | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         """Make all sweeps in one launch; None where a problem does not fit on chip."""
         p = self.problem
         if max(p.shape[1:]) > 128 or p.relax != (math.inf, math.inf):
             return None
-        u, v, _, _ = batched.solve(self._C, p.a, p.b, self._inv_reg, n_iter)
-        return u, v
+        return batched.solve(self._C, p.a, p.b, self._inv_reg, n_iter, tol)
 
     def log_sum_rows(self, v: Tensor) -> Tensor:
         """Return log sum_j exp(v_j - C_ij / reg)."""

@@ -97,8 +97,19 @@ class Bare(Protocol):
 class Whole(Protocol):
     """A sweep that can solve problems in one go where they are small enough."""
 
-    def whole(self, n_iter: int) -> tuple[Tensor, Tensor] | None:
-        """Return the scaled potentials after `n_iter` plain sweeps from nothing, or None."""
+    def whole(
+        self, n_iter: int, tol: float | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """Make plain sweeps from nothing; None where a problem is too large for that.
+
+        Args:
+            n_iter: Sweeps, at most that many if there is a `tol`.
+            tol: Relative L1 marginal error at which a problem stops.
+
+        Returns:
+            The scaled potentials (B, n) and (B, m), the error of both marginals (B,), and the
+            sweeps made (B,).
+        """
         ...
 
 

@@ -5,8 +5,12 @@ import math
 import pytest
 import torch
 
+import sinkhorn_ot as so
 from sinkhorn_ot.problem.cost import PointCloud
 from sinkhorn_ot.problem.problem import Problem, make
+from sinkhorn_ot.solvers import automatic
+from sinkhorn_ot.solvers.automatic import Limits
+from sinkhorn_ot.solvers.presolve import Posed
 from sinkhorn_ot.solvers.sinkhorn import Sinkhorn
 from sinkhorn_ot.solvers.steps import fixed
 from sinkhorn_ot.sweeps.protocol import Sweep, Whole
@@ -110,3 +114,37 @@ def test_other_problems_are_not(name: str) -> None:
     assert isinstance(sweep, Whole)
     assert sweep.whole(5) is None
     assert not isinstance(gpu.kernels(single(problems()["cloud"])), Whole)
+
+
+@pytest.mark.parametrize("reg", [0.3, 0.01])
+def test_small_problems_come_to_a_tolerance_in_one_launch(
+    reg: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What arrives is not swept again; what does not is left to the loop, at sharper reg."""
+    torch.manual_seed(0)
+    C = torch.rand(3, 9, 7)
+    C[1] *= 5
+    regs = torch.tensor([0.3, reg, 0.3])
+    want = so.solve(C.double(), reg=regs.double(), tol=1e-9).plan
+    p = single(make(C, reg=regs))
+    sweep = gpu.kernels(p)
+    monkeypatch.setattr(automatic, "choose", lambda *_: sweep)
+    # on a GPU nothing is solved in NumPy
+    monkeypatch.setattr(automatic, "_in_numpy", lambda *_: None)
+    rest: list[int] = []
+    by = automatic._by
+
+    def seen(solver, left, *rules):
+        rest.append(len(left.problem.a))
+        return by(solver, left, *rules)
+
+    monkeypatch.setattr(automatic, "_by", seen)
+    found, handed, name = automatic.run(
+        Posed(p, None, None, False), None, Limits(1e-4, 1000, None), alone=True
+    )
+    assert rest == ([] if reg == 0.3 else [1])
+    assert handed is sweep
+    assert [s.name for s in found.status] == ["CONVERGED"] * 3
+    assert name == "plain"
+    P = (found.u[:, :, None] + found.v[:, None, :] - C / regs[:, None, None]).exp()
+    torch.testing.assert_close(P.double(), want, atol=2e-4, rtol=0)

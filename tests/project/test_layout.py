@@ -5,6 +5,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -130,3 +131,12 @@ def test_what_a_door_exports_exists_and_is_sorted(folder: str) -> None:
     names = getattr(door, "__all__", [])
     assert sorted(names) == list(names)
     assert all(hasattr(door, name) for name in names)
+
+
+@pytest.mark.parametrize("folder", [p.parent for p in FILES if p.name == "__init__.py"], ids=_name)
+def test_a_name_is_a_module_or_what_is_in_it(folder: Path) -> None:
+    """What a door exports would hide a module of the same name from tests and debuggers."""
+    door = importlib.import_module(".".join(["sinkhorn_ot", *folder.relative_to(ROOT).parts]))
+    modules = {p.stem for p in folder.iterdir()}
+    shadowed = modules & set(getattr(door, "__all__", []))
+    assert all(isinstance(getattr(door, name), ModuleType) for name in shadowed)

@@ -16,7 +16,7 @@ from torch import Tensor
 from sinkhorn_ot.exact import balanced_labels
 from sinkhorn_ot.problem import Problem, checks
 from sinkhorn_ot.results import Solution, Status
-from sinkhorn_ot.solvers import NEWTON, SWITCH, Callback, Progress, Sinkhorn, automatic, watch
+from sinkhorn_ot.solvers import NEWTON, SWITCH, Callback, Progress, Sinkhorn, suitable, watch
 from sinkhorn_ot.sweeps import (
     OverRanks,
     Ranks,
@@ -196,7 +196,7 @@ def _solved(scores: Scores, asked: Asked, callback: Callback | None) -> Solution
         v = asked.start.to(b.dtype).reshape(b.shape) * asked.lamb
     elif _worth_a_sample(scores, asked.lamb):
         few = _posed(scores.sample(_sample_size(scores)), asked)
-        solver = automatic(few.problem)
+        solver = suitable(few.problem)
         v = solver(few, tol=1e-2, max_iter=200, callback=told).v
     if v is not None:
         # a label without share had no potential, or has none now
@@ -209,7 +209,7 @@ def _solver(scores: Scores, p: Problem) -> Sinkhorn:
     """Return what needs the least time: few sweeps where data are read, cheap ones elsewhere."""
     sharp = (p.bounds.high - p.bounds.low) * float(1 / p.reg[0])
     if p.a.device.type != "cpu" or scores.K > _SQUARE:
-        return automatic(p)
+        return suitable(p)
     return SWITCH if scores.stored and sharp <= _SHARPER else NEWTON
 
 
