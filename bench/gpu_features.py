@@ -56,7 +56,7 @@ def _on_chip(place: Place, p: Clouds, rows: int) -> Act:
     from sinkhorn_ot.adapters.swav.operators import feature_codes_by_triton
 
     inv_eps, last = place.full(1, value=20.0), min(rows, p[0].shape[1])
-    return lambda: feature_codes_by_triton(*p, inv_eps, 3, last, False, torch.float32)[0]
+    return lambda: feature_codes_by_triton(*p, None, inv_eps, 3, last, False, torch.float32)[0]
 
 
 def _stored(place: Place, p: Clouds, rows: int) -> Act:

@@ -98,7 +98,8 @@ def swav_codes_from_features(
         features: One per sample, (N, D) or (..., N, D) without a queue, of any length.
         prototypes: One per row, (K, D), of any length.
         queue: Features of earlier batches, of the same width.
-        **options: Those of `swav_codes`: eps, n_iter, mask (of the batch), hard, out_dtype, group.
+        **options: Those of `swav_codes`: eps, n_iter, mask and last (both of the batch), hard,
+            out_dtype, group.
 
     Returns:
         Codes of the batch, (..., N, K); float32 for half-precision features.
@@ -116,19 +117,27 @@ def swav_codes_from_features(
         queue = None
     if queue is not None and z.ndim != 2:
         raise ValueError(f"features must have shape (N, D) with a queue, got {tuple(z.shape)}")
+    if queue is not None:
+        options = _behind(queue, z, C, options)
     if _worth_it(z, C, queue, options):
         return _without_scores(z, C, queue, **options)
     scores = _cosines(z, C)
-    if queue is None:
-        return swav_codes(scores, **options)
-    if options.get("mask") is not None:
-        mask = rows_that_count(options["mask"], scores.shape, scores.device)
-        options["mask"] = torch.cat([mask.new_ones(len(queue.features)), mask])
-    last = options.pop("last", None)
+    if queue is not None:
+        scores = torch.cat([queue.scores(C), scores])
+    return swav_codes(scores, **options)
+
+
+def _behind(queue: SwAVQueue, z: Tensor, C: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a batch as those of queue and batch together."""
+    last = options.get("last")
     last = len(z) if last is None else checks.count("last", last)
     if last > len(z):
         raise ValueError(f"last must be at most the batch, {len(z)}, got {last}")
-    return swav_codes(torch.cat([queue.scores(C), scores]), last=last, **options)
+    mask = options.get("mask")
+    if mask is not None:
+        mask = rows_that_count(mask, torch.Size((len(z), len(C))), z.device)
+        mask = torch.cat([mask.new_ones(len(queue.features)), mask])
+    return options | {"last": last, "mask": mask}
 
 
 # scores above which they are not stored: 256 MB
@@ -142,33 +151,33 @@ def _worth_it(z: Tensor, C: Tensor, queue: SwAVQueue | None, options: dict[str, 
     held = 0 if queue is None else len(queue.features)
     many = (z.shape[:-1].numel() + held) * len(C) >= _MANY and z.shape[-1] <= _WIDE
     served = has_kernels(z) and has_kernels(C) and options.get("n_iter", 3) is not None
-    return many and served and all(options.get(k) is None for k in ("mask", "group", "last"))
+    return many and served and options.get("group") is None
 
 
 def _without_scores(z: Tensor, C: Tensor, queue: SwAVQueue | None, **options: Any) -> Tensor:
-    """Return the codes of the batch, (..., N, K), by the operator that stores no scores."""
+    """Return the codes asked for by the operator that stores no scores."""
     # imported here: it registers operators, which only CUDA tensors need
     from . import operators  # noqa: F401
 
     checks.same_device("prototypes", C, z.device, "features")
-    unmade = z.new_empty((), dtype=torch.float32).expand(*z.shape[:-1], len(C))
-    p = _asked(unmade, **options)
     rows = z if queue is None else torch.cat([queue.features.to(z.dtype), z])
+    p = _asked(z.new_empty((), dtype=torch.float32).expand(*rows.shape[:-1], len(C)), **options)
     with torch.autocast(z.device.type, enabled=False):
         units = _units(rows.float()).reshape(-1, *rows.shape[-2:])
+        keep = None if p.mask is None else p.mask.reshape(units.shape[:2])
         inv_eps = torch.full((len(units),), p.inv, device=z.device)
         codes: Tensor = torch.ops.sinkhorn_ot.feature_codes(
-            units, _units(C.float())[None], inv_eps, p.n_iter, p.last, p.hard, p.out_dtype
+            units, _units(C.float())[None], keep, inv_eps, p.n_iter, p.last, p.hard, p.out_dtype
         )
-    return codes.reshape(p.S.shape)
+    return codes.reshape(*z.shape[:-2], p.last, len(C))
 
 
 def _asked(
-    S: Tensor, eps: Any = 0.05, n_iter: Any = 3, hard: bool = False, out_dtype: Any = None,
-    **given: None,
+    S: Tensor, eps: Any = 0.05, n_iter: Any = 3, mask: Any = None, last: Any = None,
+    hard: bool = False, out_dtype: Any = None, group: None = None,
 ) -> Call:  # fmt: skip
     """Return the checked options of `swav_codes`, with scores `S` in place of those not made."""
-    return call(ALONE, S, eps, n_iter, given.get("mask"), None, out_dtype, hard)
+    return call(ALONE, S, eps, n_iter, mask, last, out_dtype, hard)
 
 
 @torch.no_grad()

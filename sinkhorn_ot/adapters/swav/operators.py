@@ -42,6 +42,7 @@ def codes(  # noqa: PLR0913
 def feature_codes(  # noqa: PLR0913
     z: Tensor,
     c: Tensor,
+    keep: Tensor | None,
     inv_eps: Tensor,
     n_iter: int,
     last: int,
@@ -49,7 +50,7 @@ def feature_codes(  # noqa: PLR0913
     dtype: torch.dtype,
 ) -> Tensor:
     """Return `codes` of the scores of features z (B, N, D) and prototypes c (B or 1, K, D)."""
-    return codes(z.float() @ c.float().mT, None, inv_eps, n_iter, last, hard, dtype)
+    return codes(z.float() @ c.float().mT, keep, inv_eps, n_iter, last, hard, dtype)
 
 
 def _one_hot(labels: Tensor, K: int, dtype: torch.dtype) -> Tensor:
@@ -83,6 +84,7 @@ def codes_by_triton(  # noqa: PLR0913
 def feature_codes_by_triton(  # noqa: PLR0913
     z: Tensor,
     c: Tensor,
+    keep: Tensor | None,
     inv_eps: Tensor,
     n_iter: int,
     last: int,
@@ -94,8 +96,11 @@ def feature_codes_by_triton(  # noqa: PLR0913
 
     r = torch.ones(len(z), c.shape[1], device=z.device)
     clouds = kernels.place_features(z, c)
-    f = kernels.solve(clouds, r, inv_eps, n_iter)
-    soft, labels = kernels.write(clouds, f, inv_eps, last, soft=None if hard else dtype, hard=hard)
+    f = kernels.solve(clouds, r, inv_eps, n_iter, keep)
+    kept = None if keep is None else keep[:, keep.shape[1] - last :]
+    soft, labels = kernels.write(
+        clouds, f, inv_eps, last, soft=None if hard else dtype, hard=hard, keep=kept
+    )
     return _read(soft, labels, c.shape[1], dtype)
 
 
@@ -133,8 +138,9 @@ def _shape_of_codes(
 
 
 def _shape_of_feature_codes(
-    z: Tensor, c: Tensor, inv_eps: Any, n_iter: int, last: int, hard: bool, dtype: torch.dtype
-) -> Tensor:
+    z: Tensor, c: Tensor, keep: Any, inv_eps: Any, n_iter: int, last: int, hard: bool,
+    dtype: torch.dtype,
+) -> Tensor:  # fmt: skip
     return z.new_empty((z.shape[0], last, c.shape[1]), dtype=dtype)
 
 

@@ -342,6 +342,13 @@ def test_many_scores_are_not_stored_where_kernels_serve(with_queue, monkeypatch)
     hard = so.swav_codes_from_features(z[None].half(), C, hard=True, mask=None, **options)
     assert hard.shape == (1, 9, 10)
     assert hard.dtype == torch.float32
+    mask = torch.arange(9) % 3 > 0
+    keep = torch.cat([torch.ones(20, dtype=torch.bool), mask]) if with_queue else mask
+    truth = oracles.swav_codes(x @ y.mT, 0.1, 2, keep)[-4:]
+    some = so.swav_codes_from_features(
+        z, C, queue if with_queue else None, mask=mask, last=4, **options
+    )
+    assert oracles.total_variation(some, truth) < 1e-6
     with pytest.raises(ValueError, match="eps"):
         so.swav_codes_from_features(z, C, eps=0)
 

@@ -11,7 +11,8 @@ import sinkhorn_ot.adapters.swav.operators as module
 pytestmark = pytest.mark.filterwarnings("ignore")
 OPS = torch.ops.sinkhorn_ot
 HARD = pytest.mark.parametrize("hard", [False, True], ids=["soft", "hard"])
-NAMES = pytest.mark.parametrize("name", ["codes", "masked", "feature_codes"])
+ALL = ["codes", "masked codes", "feature_codes", "masked feature_codes"]
+NAMES = pytest.mark.parametrize("name", ALL)
 
 
 def arguments(
@@ -20,14 +21,14 @@ def arguments(
     torch.manual_seed(0)
     S, x, y = torch.rand(batch, 7, 5), torch.randn(batch, 7, 3), torch.randn(batch, 5, 3)
     inv = torch.full((batch,), 3.0)
-    keep = torch.rand(batch, 7) > 0.3 if name == "masked" else None
-    if name == "feature_codes":
-        return x.to(dtype), y.to(dtype), inv, 3, 4, hard, dtype
+    keep = torch.rand(batch, 7) > 0.3 if name.startswith("masked") else None
+    if name.endswith("feature_codes"):
+        return x.to(dtype), y.to(dtype), keep, inv, 3, 4, hard, dtype
     return S.to(dtype), keep, inv, 3, 4, hard, dtype
 
 
 def operator(name: str):
-    return OPS.feature_codes if name == "feature_codes" else OPS.codes
+    return OPS.feature_codes if name.endswith("feature_codes") else OPS.codes
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -71,7 +72,7 @@ def test_a_derivative_is_refused() -> None:
 
 
 def test_samples_left_out_have_no_say_and_no_code() -> None:
-    S, keep, *rest = arguments("masked")
+    S, keep, *rest = arguments("masked codes")
     junk = S.masked_fill(~keep[..., None], 50.0)
     Q = OPS.codes(S, keep, *rest)
     torch.testing.assert_close(OPS.codes(junk, keep, *rest), Q)
@@ -85,7 +86,9 @@ def test_samples_left_out_have_no_say_and_no_code() -> None:
 def test_triton_means_the_same(name: str, hard: bool, dtype: torch.dtype) -> None:
     pytest.importorskip("triton", reason="triton is not installed")
     args = arguments(name, hard, dtype=dtype)
-    launch = module.feature_codes_by_triton if name == "feature_codes" else module.codes_by_triton
+    launch = (
+        module.feature_codes_by_triton if name.endswith("feature_codes") else module.codes_by_triton
+    )
     with np.errstate(all="ignore"):
         got = launch(*args)
     want = operator(name)(*args)
