@@ -2,12 +2,14 @@
 
 from . import adapters
 from .adapters import (
+    BalancedLabels,
     LabelBank,
     SelaLabels,
     SelaSchedule,
     SwAVLoss,
     SwAVQueue,
     align_marginal,
+    balanced_labels,
     gaussian_marginal,
     linear_heads,
     mean_log_probs,
@@ -19,7 +21,7 @@ from .adapters import (
     swav_codes_from_features,
     zipf_marginal,
 )
-from .exact import BalancedLabels, balanced_labels, solve_exact
+from .exact import solve_exact
 from .problem import Dense, PointCloud, Streamed
 from .results import Certificate, ConvergenceError, ConvergenceWarning, Status, Transport
 from .solve import solve

@@ -1,5 +1,6 @@
 """Codes and labels for the methods of the field: one per file, one call in a training loop."""
 
+from .balanced import BalancedLabels, balanced_labels
 from .clot import CLOTLoss, clot_labels, nt_xent
 from .deepcluster import (
     DeepClusterLabels,
@@ -37,6 +38,7 @@ from .swav import (
 
 
 __all__ = [
+    "BalancedLabels",
     "CLOTLoss",
     "DeepClusterLabels",
     "DeeperClusterLabels",
@@ -48,6 +50,7 @@ __all__ = [
     "SwAVLoss",
     "SwAVQueue",
     "align_marginal",
+    "balanced_labels",
     "capi_codes",
     "clot_labels",
     "deepcluster_labels",

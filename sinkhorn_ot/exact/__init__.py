@@ -1,11 +1,10 @@
-"""Exact transport by proven engines, and exact counts of labels."""
+"""Exact transport: engines for linear programs, and answers that prove themselves."""
 
-from .balanced import BalancedLabels, balanced_labels
+from .engines import network_simplex
 from .linear_program import solve_exact
 
 
 __all__ = [
-    "BalancedLabels",
-    "balanced_labels",
+    "network_simplex",
     "solve_exact",
 ]

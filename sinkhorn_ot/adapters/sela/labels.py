@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.exact import balanced_labels
+from sinkhorn_ot.adapters.balanced import balanced_labels
 from sinkhorn_ot.problem import Problem, checks
 from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.solvers import NEWTON, SWITCH, Callback, Progress, Sinkhorn, suitable, watch
