@@ -15,19 +15,8 @@ import sinkhorn_ot
 ROOT = Path(sinkhorn_ot.__file__).parent
 REPOSITORY = ROOT.parent
 # a room may import only what stands before it; the demo is a user and imports the surface
-ORDER = [
-    "kernels",
-    "problem",
-    "sweeps",
-    "results",
-    "solvers",
-    "solve",
-    "exact",
-    "adapters",
-    "compat",
-    "testing",
-    "demo",
-]
+_ORDER = "kernels problem sweeps results exact solvers solve adapters compat testing demo"
+ORDER = _ORDER.split()
 # who may launch kernels, and only from inside a function or from a module that is imported late
 LAUNCHES = {"sweeps/gpu.py", "adapters/swav/operators.py"}
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
