@@ -8,7 +8,7 @@ from .certificate import (
     transform_columns,
     transform_rows,
 )
-from .coupling import Coupling, Entropic, Stored
+from .coupling import Coupling, Entropic, Stored, marginal_error, masses, relative
 from .rounding import feasible
 from .solution import Solution
 from .status import ConvergenceError, ConvergenceWarning, Status
@@ -29,6 +29,9 @@ __all__ = [
     "dual_value",
     "feasible",
     "feasible_duals",
+    "marginal_error",
+    "masses",
+    "relative",
     "transform_columns",
     "transform_rows",
 ]

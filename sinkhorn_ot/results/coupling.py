@@ -168,3 +168,27 @@ def mass_optimality(problem: Problem, rho: float, weight: Tensor, potential: Ten
     if math.isinf(rho):
         return weight
     return weight * (-potential / rho).exp()
+
+
+def masses(coupling: Coupling) -> tuple[Tensor, Tensor]:
+    """Return the row sums (B, n) and column sums (B, m) of a plan."""
+    p = coupling.problem
+    one_a, one_b = torch.ones_like(p.a)[..., None], torch.ones_like(p.b)[..., None]
+    return coupling.apply(one_b)[..., 0], coupling.apply(one_a, True)[..., 0]
+
+
+def marginal_error(coupling: Coupling, marginals: tuple[Tensor, Tensor]) -> Tensor:
+    """Return how far the marginals are from what they must be, in L1, relative to that, (B,)."""
+    p = coupling.problem
+    off = torch.zeros_like(p.reg)
+    sides = zip(marginals, p.relax, (p.a, p.b), (coupling.f, coupling.g), strict=True)
+    for mass, rho, weight, potential in sides:
+        if rho > 0:
+            target = mass_optimality(p, rho, weight, potential)
+            off = off + relative((mass - target).abs().sum(-1), target.sum(-1))
+    return off
+
+
+def relative(off: Tensor, whole: Tensor) -> Tensor:
+    """Return off / whole, where nothing off of nothing is nothing."""
+    return torch.where(off == 0, torch.zeros_like(off), off / whole)

@@ -11,7 +11,7 @@ from torch import Tensor
 from sinkhorn_ot.problem import Problem, checks, within
 
 from .certificate import Certificate, dual_value, feasible_duals
-from .coupling import Coupling, Stored, mass_optimality
+from .coupling import Coupling, Stored, marginal_error, masses
 from .coupling import plan as form_plan
 from .rounding import feasible
 from .status import ConvergenceError, Status
@@ -86,15 +86,7 @@ class Transport:
         """L1 distance of the marginals from what they must be, relative to their mass, (...)."""
         if self.measured is not None:
             return self._out(self.measured)
-        f, g = self.coupling.f, self.coupling.g
-        p = self.problem
-        off = torch.zeros_like(p.reg)
-        sides = zip(self._marginals, p.relax, (p.a, p.b), (f, g), strict=True)
-        for mass, rho, weight, potential in sides:
-            if rho > 0:
-                target = mass_optimality(p, rho, weight, potential)
-                off += (mass - target).abs().sum(-1) / target.sum(-1)
-        return self._out(off)
+        return self._out(marginal_error(self.coupling, self._marginals))
 
     @cached_property
     def converged(self) -> Tensor:
@@ -173,10 +165,7 @@ class Transport:
 
     @cached_property
     def _marginals(self) -> tuple[Tensor, Tensor]:
-        p = self.problem
-        one_a, one_b = torch.ones_like(p.a)[..., None], torch.ones_like(p.b)[..., None]
-        rows = self.coupling.apply(one_b)[..., 0]
-        return rows, self.coupling.apply(one_a, True)[..., 0]
+        return masses(self.coupling)
 
     @cached_property
     def _values(self) -> tuple[Tensor, Tensor]:
