@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -104,7 +103,7 @@ def solve(  # noqa: PLR0913
             # who is to be told of every sweep is not served by what makes many at once
             found, sweep, name = run(posed, solver, limits, alone=callback is None)
         result = _report(problem, posed.undo(found), sweep, name)
-        return _told(_honest(result, found, tol), on_fail)
+        return _told(result, on_fail)
 
 
 def _checked(
@@ -149,35 +148,7 @@ def _told(result: Transport, on_fail: str) -> Transport:
 
 def _report(problem: Problem, s: Solution, sweep: Sweep | None, method: str) -> Transport:
     coupling = Entropic(passes(problem, sweep), s.u, s.v)
-    return Transport(problem, coupling, method, s.status, s.n_iter, s.error)
-
-
-def _honest(result: Transport, found: Solution, tol: float) -> Transport:
-    """Return the result with the error of its plan, where that may be more than the sweeps saw.
-
-    That is where rounding is coarse, and where potentials have drifted without an end in sight.
-    """
-    p = result.problem
-    if p.work != torch.float64:
-        return result
-    # both potentials of a pair are rounded, and a row has many pairs
-    drifted = 10 * torch.finfo(p.work).eps * max(_largest(found.u), _largest(found.v))
-    if max(p.resolution, drifted) <= tol and result.status is Status.CONVERGED:
-        return result
-    error = replace(result, measured=None).marginal_error.reshape(-1).double()
-    statuses = [
-        Status.STALLED if status is Status.CONVERGED and off > tol else status
-        for status, off in zip(result.statuses, error.tolist(), strict=True)
-    ]
-    return replace(result, measured=error, statuses=statuses)
-
-
-def _largest(t: Tensor) -> float:
-    """Return the largest size of a potential; points without weight have none."""
-    low, high = (float(x) for x in torch.aminmax(t))
-    if low == -math.inf:
-        low = float(t.masked_fill(t == -math.inf, 0.0).amin())
-    return max(-low, high)
+    return Transport(problem, coupling, method, s.status, s.n_iter, s.error, s.notes)
 
 
 def _on_cpu(cost: Any) -> bool:

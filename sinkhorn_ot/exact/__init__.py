@@ -1,10 +1,12 @@
 """Exact transport: engines for linear programs, and answers that prove themselves."""
 
 from .engines import network_simplex
+from .hall import stranded
 from .linear_program import solve_exact
 
 
 __all__ = [
     "network_simplex",
     "solve_exact",
+    "stranded",
 ]

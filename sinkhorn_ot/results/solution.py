@@ -1,6 +1,6 @@
 """Where a solver ended: potentials, and how they were reached."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -17,6 +17,7 @@ class Solution:
         error: Relative L1 marginal error of the plan, (B,); None where it was not measured.
         n_iter: Sweeps each problem took, (B,).
         status: How each problem ended, one of `Status` per problem.
+        notes: What more there is to say of single problems, by their number.
     """
 
     u: Tensor
@@ -24,6 +25,7 @@ class Solution:
     error: Tensor | None
     n_iter: Tensor
     status: list[Status]
+    notes: dict[int, str] = field(default_factory=dict)
 
     def put(self, index: Tensor, other: "Solution") -> "Solution":
         """Return this solution with that of the problems at `index` replaced."""
@@ -32,7 +34,10 @@ class Solution:
         error = None
         if self.error is not None and other.error is not None:
             error = self.error.index_copy(0, index, other.error)
-        status = list(self.status)
-        for k, s in zip(index.tolist(), other.status, strict=True):
-            status[k] = s
-        return Solution(u, v, error, n_iter, status)
+        status, notes = list(self.status), dict(self.notes)
+        for at, k in enumerate(index.tolist()):
+            status[k] = other.status[at]
+            notes.pop(k, None)
+            if at in other.notes:
+                notes[k] = other.notes[at]
+        return Solution(u, v, error, n_iter, status, notes)

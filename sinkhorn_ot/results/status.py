@@ -15,6 +15,7 @@ class Status(enum.Enum):
         "The error stopped falling above tol: this is what the precision or the problem allows. "
         "Use float64, raise reg, or check that a plan exists at all."
     )
+    INFEASIBLE = "No plan exists: forbidden pairs leave some points with weight too few partners."
     NOT_FINITE = "The potentials are not finite: check the cost for its scale against reg."
 
 

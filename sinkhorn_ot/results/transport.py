@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -31,6 +31,7 @@ class Transport:
         statuses: How each problem of the flat batch ended.
         sweeps: Iterations of each problem of the flat batch, (B,).
         measured: Marginal error at the solver's last look, (B,), or None if it never looked.
+        notes: What more there is to say of single problems, by their number in the flat batch.
     """
 
     problem: Problem
@@ -39,6 +40,7 @@ class Transport:
     statuses: list[Status]
     sweeps: Tensor
     measured: Tensor | None = None
+    notes: dict[int, str] = field(default_factory=dict)
 
     @cached_property
     def plan(self) -> Tensor:
@@ -109,7 +111,7 @@ class Transport:
     def message(self) -> str:
         """One sentence on how the solve ended, with the error it reached."""
         bad = [k for k, s in enumerate(self.statuses) if s is self.status]
-        text = self.status.value
+        text = self.status.value + next((self.notes[k] for k in bad if k in self.notes), "")
         if self.measured is not None:
             worst = max(bad, key=lambda k: float(self.measured[k]))  # type: ignore[index]
             text += f" Reached marginal_error {float(self.measured[worst]):.3g}"

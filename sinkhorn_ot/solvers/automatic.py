@@ -1,7 +1,7 @@
 """What method="auto" does: solve small problems whole, choose a solver for the others."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,9 +11,11 @@ from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.sweeps import Sweep, Whole, choose
 
 from .anneal import Anneal
+from .honest import judged
 from .newton import Newton, Switch
 from .presolve import Posed
 from .progress import Callback, Progress
+from .rescue import cheap_to_ask, exact_start, impossible, small_enough, told_impossible
 from .sinkhorn import Sinkhorn
 from .small import solve_small
 
@@ -25,6 +27,10 @@ SWITCH = Sinkhorn(Switch(), Anneal(start=0.01, tol=1e-3, max_iter=100))
 SWEEPS = Sinkhorn()
 METHODS = {"auto": None, "sinkhorn": SWEEPS, "newton": NEWTON}
 
+# sweeps towards a plan that does not exist
+_FUTILE = 20
+# sweeps without progress after which other ways are tried
+_PATIENCE = 150
 # plain sweeps in one launch, after which other steps had better go on
 _PLAIN = 512
 # multiply-adds of a Hessian up to which one costs no more than the sweeps it saves
@@ -60,8 +66,26 @@ def run(
     Returns:
         The solution, the sweep that led to it, if one was needed, and the name of the method.
     """
+    p, free = posed.problem, solver is None and alone
+    chosen = suitable(p) if solver is None else solver
+    if cheap_to_ask(p) and (why := impossible(p)):
+        few = replace(limits, max_iter=min(_FUTILE, limits.max_iter))
+        found = _by(SWEEPS, first := choose(p, limits.tol), posed.v, few)
+        return told_impossible(found, 0, why), first, SWEEPS.name
+    found, sweep, name = _tried(posed, chosen, limits, free)
+    found = judged(p, sweep, found, limits.tol)
+    if solver is None and small_enough(p):
+        for k, status in enumerate(found.status):
+            if status in (Status.STALLED, Status.NOT_FINITE):
+                found, name = _rescued(found, k, p, name, limits)
+    return found, sweep, name
+
+
+def _tried(
+    posed: Posed, chosen: Sinkhorn, limits: Limits, free: bool
+) -> tuple[Solution, Sweep | None, str]:
+    """Solve whole what is small, if one is free to, and the rest by the solver chosen."""
     p, v = posed.problem, posed.v
-    chosen, free = suitable(p) if solver is None else solver, solver is None and alone
     answer, sweep = None, None
     if free and (p.shape[0] == 1 or chosen is NEWTON):
         answer = _in_numpy(posed, limits)
@@ -69,13 +93,44 @@ def run(
         sweep = choose(p, limits.tol)
         answer = _in_one_launch(sweep, limits) if free and v is None else None
         if answer is None:
-            return _by(chosen, sweep, v, limits), sweep, chosen.name
+            return _by(_hasty(chosen, p), sweep, v, limits), sweep, chosen.name
     found, name = answer
     if left := [k for k, s in enumerate(found.status) if s is not Status.CONVERGED]:
         at = torch.tensor(left, device=p.a.device)
         rest = choose(p.select(at), limits.tol) if sweep is None else sweep.select(at)
-        found = found.put(at, _by(chosen, rest, None if v is None else v[at], limits))
+        found = found.put(at, _by(_hasty(chosen, p), rest, None if v is None else v[at], limits))
     return found, sweep, name
+
+
+def _hasty(solver: Sinkhorn, p: Problem) -> Sinkhorn:
+    """Return the solver with less patience, where there are other ways to try."""
+    hasty = solver in METHODS.values() and small_enough(p)
+    return replace(solver, patience=_PATIENCE) if hasty else solver
+
+
+def _rescued(
+    found: Solution, k: int, batch: Problem, name: str, limits: Limits
+) -> tuple[Solution, str]:
+    """Try other ways with problem `k`, which missed; keep what is best."""
+    at = torch.tensor([k])
+    p = batch.select(at)
+    if why := impossible(p):
+        return told_impossible(found, k, why), name
+    for solver, start in ((NEWTON, exact_start), (SWEEPS, None), (NEWTON, None)):
+        left = limits.max_iter - int(found.n_iter[k])
+        v = start(p) if start else None
+        if left < 1 or (start and v is None) or (not start and solver.name == name):
+            continue
+        sweep = choose(p, limits.tol)
+        other = judged(p, sweep, _by(solver, sweep, v, replace(limits, max_iter=left)), limits.tol)
+        other = replace(other, n_iter=other.n_iter + found.n_iter[k])
+        assert found.error is not None
+        assert other.error is not None
+        if other.status[0] is Status.CONVERGED or float(other.error) < float(found.error[k]):
+            found, name = found.put(at, other), solver.name
+        if other.status[0] in (Status.CONVERGED, Status.STOPPED):
+            break
+    return found, name
 
 
 def _by(solver: Sinkhorn, sweep: Sweep, v: Tensor | None, limits: Limits) -> Solution:

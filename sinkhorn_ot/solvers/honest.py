@@ -1,0 +1,52 @@
+"""The last look: the error of the plan itself, where rounding may hide it from the sweeps."""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import Problem
+from sinkhorn_ot.results import Entropic, Solution, Status, marginal_error, masses
+from sinkhorn_ot.sweeps import Sweep, passes
+
+
+# what a measured error may confirm or refute; who stopped a solve knows what he did
+_OPEN = (Status.CONVERGED, Status.MAX_ITER, Status.STALLED)
+
+
+def judged(problem: Problem, sweep: Sweep | None, found: Solution, tol: float) -> Solution:
+    """Return a solution with the errors of its plan, and the statuses that these mean.
+
+    Sweeps are believed where all is within tol, rounding is fine and potentials have not drifted.
+    In single precision there is nothing finer to measure with.
+    """
+    if problem.work != torch.float64 or not set(found.status) & set(_OPEN):
+        return found
+    # both potentials of a pair are rounded, and a row has many pairs
+    drifted = 10 * torch.finfo(problem.work).eps * max(_largest(found.u), _largest(found.v))
+    fine = max(problem.resolution, drifted) <= tol
+    if fine and all(status is Status.CONVERGED for status in found.status):
+        return found
+    coupling = Entropic(passes(problem, sweep), found.u, found.v)
+    error = marginal_error(coupling, masses(coupling))
+    status = [_status(was, off, tol) for was, off in zip(found.status, error.tolist(), strict=True)]
+    return replace(found, error=error, status=status)
+
+
+def _status(was: Status, off: float, tol: float) -> Status:
+    if was not in _OPEN:
+        return was
+    if off <= tol:
+        return Status.CONVERGED
+    if math.isnan(off):
+        return Status.NOT_FINITE
+    return Status.STALLED if was is Status.CONVERGED else was
+
+
+def _largest(t: Tensor) -> float:
+    """Return the largest size of a potential; points without weight have none."""
+    low, high = (float(x) for x in torch.aminmax(t))
+    if low == -math.inf:
+        low = float(t.masked_fill(t == -math.inf, 0.0).amin())
+    return max(-low, high)
