@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem
+from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem, shown
 from sinkhorn_ot.results import Solution
 
 
@@ -17,6 +17,7 @@ _STORED, _FEW = 0.5, 1 << 18
 _ROWS = 64
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Support:
     """One problem among its points with weight.
