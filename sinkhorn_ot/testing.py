@@ -12,10 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sinkhorn_ot.problem import shown
+
 
 Array = NDArray[np.float64]
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Known:
     """A problem and its answer, all float64.
@@ -125,6 +128,7 @@ def free_columns(n: int = 5, m: int = 8, reg: float = 0.2, seed: int = 0) -> Kno
     return Known(p.cost, p.a, p.b, reg, p.a[:, None] * rows, float(value))
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Random:
     """A problem drawn at random, float64.
@@ -195,6 +199,7 @@ def _kl(p: Array, q: Array) -> float:
     return float((p[used] * np.log(p[used] / q[used])).sum() - p.sum() + q.sum())
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class _Dual:
     """The dual over z = (f, g) / reg, every weight above zero."""

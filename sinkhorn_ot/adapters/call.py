@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import Ranks
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Call:
     """What codes are asked for, in arguments that have passed.

@@ -158,7 +158,8 @@ class CLOTLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the settings."""
-        return f"lamb={self.lamb:g}, weight={self.weight:g}, temperature={self.temperature:g}"
+        weights = f"lamb={self.lamb:g}, weight={self.weight:g}"
+        return f"{weights}, temperature={self.temperature:g}, tol={self.tol:g}"
 
 
 def _at_least_single(t: Tensor) -> torch.dtype:

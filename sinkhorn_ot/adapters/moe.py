@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import Ranks
 
 from .call import at_least_single, samples
 from .steps import exp, peaks, softmax
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Routing:
     """A transport plan from tokens to experts, for choosing, not for mixing.
@@ -90,6 +91,7 @@ def moe_router(
         return _route(call, ranks)
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class _Call:
     """Arguments that have passed."""

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sinkhorn_ot.problem import shown
+
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -20,6 +22,7 @@ _TOL = 1e-10
 _LARGEST = 1e4
 
 
+@shown
 class Flow(NamedTuple):
     """What an engine returns: a plan, dual potentials (feasible or nearly), and how it ended."""
 

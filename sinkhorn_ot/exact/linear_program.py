@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Dense, Problem, checks, make
+from sinkhorn_ot.problem import Dense, Problem, checks, make, shown
 from sinkhorn_ot.results import (
     ConvergenceWarning,
     Status,
@@ -78,6 +78,7 @@ def solve_exact(
     )
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class _Answer:
     """What is known of one problem: a plan and feasible potentials, with batch dimension 1.

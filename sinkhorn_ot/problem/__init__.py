@@ -15,6 +15,7 @@ from .cost import (
 )
 from .problem import Problem, make
 from .rows import Block, Index, Rows, as_rows, number
+from .show import in_short, shown
 from .streamed import Facts, Streamed, filled, survey
 
 
@@ -37,8 +38,10 @@ __all__ = [
     "checks",
     "filled",
     "flatten",
+    "in_short",
     "make",
     "number",
+    "shown",
     "survey",
     "within",
 ]

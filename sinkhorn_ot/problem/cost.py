@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import checks
 from .rows import Block, Index
+from .show import shown
 
 
 # entries of one row block: small enough for cache, large enough to hide the call
@@ -19,6 +20,7 @@ _BLOCK = 1 << 16
 METRICS = ("sqeuclidean", "euclidean", "dot", "cosine")
 
 
+@shown
 class Bounds(NamedTuple):
     """Where the entries of a cost lie.
 
@@ -89,6 +91,7 @@ class Cost(Protocol):
         ...
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Dense:
     """A stored cost matrix.
@@ -153,6 +156,7 @@ class Dense:
         return Bounds(*checks.cost_entries("cost", self.C))
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class PointCloud:
     """The cost between two clouds of points, computed in blocks and never stored: O(n + m) memory.

@@ -12,6 +12,7 @@ from torch import Tensor
 from . import checks
 from .cost import Bounds, Cost, as_cost, broadcast
 from .rows import number
+from .show import shown
 
 
 # how far two masses may differ by rounding alone, per dtype of the weights
@@ -34,6 +35,7 @@ _RESOLUTION = 0.01
 Relax = tuple[float, float]
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Problem:
     """Move the weights `a` onto the weights `b` at the least total cost, smoothed by `reg`.

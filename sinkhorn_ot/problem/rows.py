@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from . import checks
+from .show import shown
 
 
 # the numbers of some rows, and the rows (..., rows, k)
@@ -20,6 +21,7 @@ Block = tuple[Index, Tensor]
 _BLOCK = 1 << 19
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Rows of a matrix, or of a batch of them, that can be read again and again.

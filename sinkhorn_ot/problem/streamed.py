@@ -11,8 +11,10 @@ from torch import Tensor
 from . import checks
 from .cost import Bounds, flatten
 from .rows import Block, Index, Rows, as_rows, number
+from .show import shown
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Facts:
     """What a pass over the rows tells.
@@ -32,6 +34,7 @@ class Facts:
     bounds: Bounds
 
 
+@shown
 class Streamed:
     """A cost matrix that need not fit in memory: every pass reads its rows again, block by block.
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Problem, blocks
+from sinkhorn_ot.problem import Problem, blocks, shown
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Certificate:
     """Bounds on the unregularised optimum that anyone can check, up to the rounding of their sums.

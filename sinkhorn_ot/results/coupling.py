@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Index, Problem, blocks
+from sinkhorn_ot.problem import Index, Problem, blocks, shown
 from sinkhorn_ot.sweeps import Sweep, elasticity, empty, exp_
 
 
@@ -48,6 +48,7 @@ class Coupling(Protocol):
         ...
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Entropic:
     """A plan given by its scaled potentials: P_ij = exp(u_i + v_j - C_ij / reg)."""
@@ -115,6 +116,7 @@ class Entropic:
         return self.sweep.linear(self.u, self.v)
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Stored:
     """A plan held as a matrix, with potentials found by other means."""

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Index, blocks
+from sinkhorn_ot.problem import Index, blocks, shown
 
 from .coupling import Coupling, inner
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Rounded:
     """The feasible plan diag(x) P diag(y) + left right^T, kept as its parts."""

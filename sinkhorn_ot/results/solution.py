@@ -4,9 +4,12 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from sinkhorn_ot.problem import shown
+
 from .status import Status
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Solution:
     """Scaled potentials and how they were reached, for a flat batch.

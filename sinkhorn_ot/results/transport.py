@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Problem, checks, within
+from sinkhorn_ot.problem import Problem, checks, shown, within
 
 from .certificate import Certificate, dual_value, feasible_duals
 from .coupling import Coupling, Stored, marginal_error, masses
@@ -17,6 +17,7 @@ from .rounding import feasible
 from .status import ConvergenceError, Status
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Transport:
     """The answer to a transport problem, for one problem or a batch of them.
@@ -217,12 +218,17 @@ class Transport:
         if self.problem.relax != (math.inf, math.inf):
             raise ValueError(f"{what} needs exact marginals, got unbalanced={self.problem.relax}")
 
-    def __repr__(self) -> str:
-        p = self.problem
-        error = "not measured"
-        if self.measured is not None:
-            error = f"{float(self.measured.max()):.3g}"
-        return (
-            f"Transport(batch={tuple(p.batch_shape)}, n={p.shape[1]}, m={p.shape[2]}, "
-            f"method={self.method!r}, status={self.status.name}, marginal_error={error})"
-        )
+    def _shown(self) -> dict[str, object]:
+        """Return what is shown of it: what is known without a pass over the cost."""
+        p, error = self.problem, self.measured
+        # on an accelerator even to look would wait
+        worst = error.max() if error is not None and error.device.type == "cpu" else error
+        return {
+            "batch": p.batch_shape,
+            "n": p.shape[1],
+            "m": p.shape[2],
+            "method": self.method,
+            "status": self.statuses,
+            "n_iter": self.sweeps.reshape(p.batch_shape),
+            "marginal_error": "not measured" if worst is None else worst,
+        }

@@ -13,10 +13,11 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import Sweep
 
 
+@shown
 class Iterate(NamedTuple):
     """Where a run stands after a sweep.
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem, Streamed
+from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem, Streamed, shown
 from sinkhorn_ot.results import Solution
 from sinkhorn_ot.sweeps import weightless
 
@@ -22,6 +22,7 @@ _STORED, _FEW = 0.5, 1 << 18
 _ROWS = 64
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Posed:
     """A problem as it is solved, and the way back.
@@ -82,6 +83,7 @@ def _levelled(problem: Problem, v: Tensor | None) -> Tensor | None:
     return v - (problem.b * psi).sum(-1, keepdim=True) / problem.b.sum(-1, keepdim=True)
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Support:
     """One problem among its points with weight.

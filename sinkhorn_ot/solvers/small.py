@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Problem
+from sinkhorn_ot.problem import Problem, shown
 from sinkhorn_ot.results import Solution, Status
 
 from .anneal import Anneal
@@ -89,6 +89,7 @@ def solve_small(
     return Solution(u, w, error, n_iter, status), name
 
 
+@shown
 class _Answer(NamedTuple):
     u: Array
     v: Array

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.solve import solve
 from sinkhorn_ot.solvers import SWITCH
 
@@ -41,6 +41,7 @@ _SHARE = 0.1
 _SMALL = 1 << 17
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class BalancedLabels:
     """Labels in exact counts, and how far they can be from the best ones.
@@ -110,6 +111,7 @@ def balanced_labels(
     return BalancedLabels(*(t.to(S.device) for t in fields))
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class _Task:
     """One problem on the CPU.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import Ranks
 
 from .labels import DeepClusterLabels, finite, matrix
@@ -22,6 +22,7 @@ from .lloyd import k_means
 ROTATIONS = 4
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class DeeperClusterLabels:
     """Labels of two levels.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.call import samples
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import ALONE, Ranks
 
 
@@ -31,6 +31,7 @@ _TOL = 0.01
 _SWEEPS = 1000
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class DeepClusterLabels:
     """Labels, and what the next centroids and the next batches need.
@@ -163,6 +164,7 @@ def deepcluster_labels(
     return problem.read_out(offset, N)
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class _Asked:
     """What a call asks for, checked."""
@@ -202,6 +204,7 @@ def _asked(
     return _Asked(_Problem(x, c.double(), metric, ranks), min_size, reg)
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class _Problem:
     """Features, centroids in float64, and the score of the two, larger where they are closer."""

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import checks, shown
 
 from .data import Scores
 from .shares import align_marginal
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Asked:
     """What a call asks for, checked.

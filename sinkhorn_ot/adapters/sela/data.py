@@ -18,6 +18,7 @@ from sinkhorn_ot.problem import (
     checks,
     filled,
     number,
+    shown,
     survey,
 )
 from sinkhorn_ot.sweeps import Group, agreed, everywhere, reduced
@@ -69,6 +70,7 @@ def mean_log_probs(*modalities: Any) -> Rows:
     return Rows.mean([as_rows(f"modality {k}", x) for k, x in enumerate(modalities)])
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Scores:
     """Log-probabilities of this rank's samples, and what is known of those of all ranks.

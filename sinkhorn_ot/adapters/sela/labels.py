@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.balanced import balanced_labels
-from sinkhorn_ot.problem import Problem, checks
+from sinkhorn_ot.problem import Problem, checks, shown
 from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.solvers import NEWTON, SWITCH, Callback, Progress, Sinkhorn, suitable, watch
 from sinkhorn_ot.sweeps import (
@@ -42,6 +42,7 @@ _SHARP, _PER_LABEL, _LEAST, _LARGER, _MOST = 50.0, 32, 4096, 4, 1 << 26
 _SQUARE, _SHARPER = 1024, 300.0
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class SelaLabels:
     """Labels, the K numbers behind them, and how far to trust them.

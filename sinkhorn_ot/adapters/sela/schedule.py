@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import checks, in_short
 from sinkhorn_ot.sweeps import Group, everywhere
 
 from .labels import SelaLabels, sela_labels
@@ -129,6 +129,12 @@ class LabelBank(nn.Module):
         self.potentials.copy_(found.potentials)
         self.updates += 1
         return found
+
+    def extra_repr(self) -> str:
+        """Say the sizes, and how often the bank was updated."""
+        heads = f", heads={len(self.labels)}" if self.labels.ndim > 1 else ""
+        N, K = self.labels.shape[-1], self.potentials.shape[-1]
+        return f"N={N}, K={K}{heads}, updates={in_short(self.updates)}"
 
     def _placed(self, found: SelaLabels, index: Any) -> tuple[Tensor, Tensor]:
         """Return the numbers of the samples and their labels; raise if the bank is another's."""

@@ -24,7 +24,7 @@ from sinkhorn_ot.adapters.steps import (
     softmax,
     work,
 )
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.results import ConvergenceWarning, Status
 from sinkhorn_ot.solve import solve
 from sinkhorn_ot.sweeps import ALONE, Ranks, empty
@@ -90,6 +90,7 @@ def swav_codes(
     return codes_of(p, ranks)
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class SwAVCodes:
     """Codes, and what they give each prototype.

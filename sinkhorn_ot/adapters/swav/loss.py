@@ -139,6 +139,11 @@ class SwAVLoss(nn.Module):
             S = torch.cat([queue.scores(prototypes.detach()), S])
         return swav_codes(S, eps=self.eps, n_iter=self.n_iter, last=N, group=self.group)
 
+    def extra_repr(self) -> str:
+        """Say the method's constants."""
+        constants = f"temperature={self.temperature:g}, eps={self.eps:g}, n_iter={self.n_iter}"
+        return f"{constants}, assign={self.assign}"
+
 
 def _crops(scores: Sequence[Tensor] | Tensor, assign: Sequence[int]) -> tuple[int, ...]:
     """Return the assign crops, of at least two crops whose scores have one shape."""
