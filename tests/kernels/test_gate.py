@@ -19,7 +19,7 @@ def child(*args: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100", "gfx942"])
 def test_every_kernel_keeps_its_bounds(target):
-    done = child("-m", "sinkhorn_ot.kernels.inspect", target)
+    done = child("-m", "bench", "gate", target)
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "_sweep_rows" in done.stdout
@@ -27,8 +27,9 @@ def test_every_kernel_keeps_its_bounds(target):
 
 SPILLING = """
 import torch, triton, triton.language as tl
-from sinkhorn_ot.kernels import inspect
-from sinkhorn_ot.kernels.configs import OPTIONS, Bound
+from bench.gate.bounds import Bound
+from bench.gate.compile import compiled
+from sinkhorn_ot.kernels.configs import OPTIONS
 
 @triton.jit
 def greedy(x, y, n, W: tl.constexpr):
@@ -43,10 +44,10 @@ def case(width):
 
 bounds = {"greedy": Bound(("W",), instructions=4, mufu=1)}
 for width in (1024, 8192):
-    for row, bound in inspect.inspect({"": case(width)}, bounds, ["sm_90"]):
+    for row, bound in compiled({"": case(width)}, bounds, ["sm_90"]):
         print(width, row.target, row.code.spills, list(row.violations(bound)))
 slow = Bound(("W",), instructions=1, mufu=0.5, wide=False)
-for row, _ in inspect.inspect({"": case(1024)}, bounds, ["sm_90"]):
+for row, _ in compiled({"": case(1024)}, bounds, ["sm_90"]):
     print("slow", len(list(row.violations(slow))))
 """
 

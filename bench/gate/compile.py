@@ -1,15 +1,12 @@
-"""Compile every kernel for GPUs that are not here, read the machine code, and hold it to bounds.
+"""Compiles every kernel for GPUs that are not here, and holds the machine code to bounds.
 
-`python -m sinkhorn_ot.kernels.inspect [targets]` prints the table. A module of this package takes
-part by two tables: `CASES`, from a label to a function that launches on tensors made by its
-argument, and `BOUNDS`, from the name of a jit function, or from its name and configuration as the
-table prints them, to a `configs.Bound`.
+A kernel takes part by a section in `cases` and one in `bounds`. Prints the table; fails on what
+breaks a bound.
 """
 
+import argparse
 import functools
-import importlib
 import os
-import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,8 +17,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
-from . import machine_code
-from .configs import Bound
+from bench.gate import machine_code
+from bench.gate.bounds import BOUNDS, Bound
+from bench.gate.cases import CASES
 
 
 TARGETS = {
@@ -135,7 +133,7 @@ class Row:
                 yield f"{where}: {self.mufu:.2f} special functions per entry > {bound.mufu}"
 
 
-def inspect(
+def compiled(
     cases: dict[str, Callable[..., object]],
     bounds: dict[str, Bound],
     targets: Iterable[str] = TARGETS,
@@ -164,30 +162,15 @@ def _row(name: str, case: str, target: str, kernel: Any, args: dict[str, Any], b
     return Row(name, case, target, f"{sizes} w{kernel.metadata.num_warps}", code, tile / lanes)
 
 
-def modules() -> Iterator[Any]:
-    """Yield the modules of this package that bring cases."""
-    package = importlib.import_module(__package__ or "")
-    for found in pkgutil.iter_modules(package.__path__):
-        if found.name not in ("inspect", "__main__"):
-            module = importlib.import_module(f"{__package__}.{found.name}")
-            if hasattr(module, "CASES"):
-                yield module
-
-
 def rows(targets: Iterable[str] = TARGETS) -> Iterator[tuple[Row, Bound]]:
-    """Compile everything in this package."""
-    cases: dict[str, Callable[..., object]] = {}
-    bounds: dict[str, Bound] = {}
-    for module in modules():
-        name = module.__name__.rpartition(".")[2]
-        cases |= {f"{name} {case}": launch for case, launch in module.CASES.items()}
-        bounds |= module.BOUNDS
-    yield from inspect(cases, bounds, targets)
-
-
-def check(targets: Iterable[str] = TARGETS) -> list[str]:
-    """Return every violation of a recorded bound; empty when all is well."""
-    return [broken for row, bound in rows(targets) for broken in row.violations(bound)]
+    """Compile every kernel of the package."""
+    cases = {
+        f"{file} {label}": launch
+        for file, group in CASES.items()
+        for label, launch in group.items()
+    }
+    bounds = {name: bound for group in BOUNDS.values() for name, bound in group.items()}
+    yield from compiled(cases, bounds, targets)
 
 
 HEADER = (
@@ -218,20 +201,26 @@ def layout_line(*cells: object) -> str:
     return " ".join(f"{cell!s:{w}}" for cell, w in zip(cells, widths, strict=True)).rstrip()
 
 
-def main(targets: list[str]) -> int:
-    """Print the table, then what breaks a bound."""
+def options(parser: argparse.ArgumentParser) -> None:
+    """Say what may be asked for."""
+    known = f"GPUs to compile for, of {', '.join(TARGETS)}; all by default"
+    parser.add_argument("targets", nargs="*", metavar="TARGET", type=_target, help=known)
+
+
+def _target(name: str) -> str:
+    if name not in TARGETS:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(TARGETS)}, not {name!r}")
+    return name
+
+
+def main(asked: argparse.Namespace) -> int:
+    """Print the table, then what breaks a bound; return 1 if something does."""
     if "TRITON_INTERPRET" in os.environ:
         sys.exit("unset TRITON_INTERPRET: the interpreter compiles nothing")
-    write = sys.stdout.write
-    write(layout_line(*HEADER) + "\n")
+    print(layout_line(*HEADER))
     broken: list[str] = []
-    for row, bound in rows(targets or TARGETS):
-        write(line(row) + "\n")
-        sys.stdout.flush()
+    for row, bound in rows(asked.targets or TARGETS):
+        print(line(row), flush=True)
         broken += row.violations(bound)
-    write("\n".join(broken) + "\n" if broken else "every kernel within its bounds\n")
-    return bool(broken)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    print("\n".join(broken) or "every kernel within its bounds")
+    return int(bool(broken))
