@@ -12,7 +12,7 @@ class Entry(NamedTuple):
     """Something to run.
 
     Attributes:
-        module: A file below bench/ with `main(asked)`, and `options(parser)` if it takes any.
+        module: A file below bench/ with `main(options)`, and `add_options(parser)` if it takes any.
         takes: About how long it takes at its defaults.
     """
 
@@ -21,6 +21,15 @@ class Entry(NamedTuple):
 
 
 TABLE = {
+    "crosscheck": Entry("cpu.crosscheck", "1 minute"),
+    "stress": Entry("cpu.stress", "1 minute"),
+    "memory": Entry("cpu.memory", "1 minute"),
+    "scale": Entry("cpu.scale", "3 minutes"),
+    "grid": Entry("cpu.grid.run", "40 minutes"),
+    "vs_pot": Entry("cpu.vs.pot", "20 minutes"),
+    "vs_published": Entry("cpu.vs.published", "1 minute"),
+    "vs_sela": Entry("cpu.vs.sela", "5 minutes"),
+    "vs_simplex": Entry("cpu.vs.simplex", "5 minutes"),
     "gate": Entry("gate.compile", "10 minutes"),
 }
 
@@ -60,8 +69,8 @@ def run(name: str, arguments: list[str]) -> int:
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    if hasattr(module, "options"):
-        module.options(parser)
+    if hasattr(module, "add_options"):
+        module.add_options(parser)
     return module.main(parser.parse_args(arguments)) or 0
 
 

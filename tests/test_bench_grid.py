@@ -1,33 +1,26 @@
 """The grid: its judge knows right from wrong, and a peer that hangs costs only itself."""
 
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
+from bench.cpu.cases import Case, Problem
+from bench.cpu.grid.child import _heard, in_child
+from bench.cpu.grid.selection import problems, solvers
+from bench.cpu.grid.trial import Row, Started, Stopped, trial
+from bench.cpu.judge import judged
+from bench.peers import ALL, Answer, Peer
 from sinkhorn_ot import testing
 
 
-BENCH = Path(__file__).parents[1] / "bench"
-
-
 @pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(BENCH)
-
-
-@pytest.fixture
-def known(bench):
-    from cases import Case
-
+def known():
     p = testing.random(7, 5, 0.1, zeros=True, seed=0)
     return Case("", p.cost, p.a, p.b), testing.judge(p.cost, p.a, p.b, p.reg), p.reg
 
 
 def test_the_gap_of_the_answer_is_zero(known):
-    from judge import judged
-
     case, truth, reg = known
     P = truth.plan
     ratio = torch.where(P > 0, P / (case.a[:, None] * case.b), 1.0).log()
@@ -42,8 +35,6 @@ def test_the_gap_of_the_answer_is_zero(known):
 
 
 def test_the_gap_sees_wrong_plans_and_potentials(known):
-    from judge import judged
-
     case, truth, reg = known
     product = case.a[:, None] * case.b
     g = torch.zeros_like(case.b)
@@ -55,11 +46,8 @@ def test_the_gap_sees_wrong_plans_and_potentials(known):
     assert judged(case, reg, truth.plan * torch.nan, g) == (float("inf"), None)
 
 
-def test_columns_without_weight_do_not_spoil_the_gap(bench):
+def test_columns_without_weight_do_not_spoil_the_gap():
     """Cheap columns that carry nothing lie further above the others than an exponential reaches."""
-    from cases import Case
-    from judge import judged
-
     a, b = (torch.tensor(w, dtype=torch.float64) for w in ([0.3, 0.7], [0.4, 0.0, 0.6]))
     # rows do not tell columns apart: the plan is independent
     C = torch.tensor([[1.0, 0.0, 1.0]]).double().expand(2, 3)
@@ -70,46 +58,35 @@ def test_columns_without_weight_do_not_spoil_the_gap(bench):
 
 
 def test_a_batch_is_as_good_as_its_worst(known):
-    from cases import Case
-    from judge import judged
-
     case, truth, reg = known
     many = Case("", case.C, case.a.expand(2, -1), case.b.expand(2, -1))
     plans = torch.stack([truth.plan, 1.1 * truth.plan])
     assert judged(many, reg, plans, None)[0] == pytest.approx(0.2)
 
 
-def test_every_problem_of_the_grid_can_be_made(bench):
-    import cases
-    from grid_cut import entrants, problems
-    from peers import ALL
-
+def test_every_problem_of_the_grid_can_be_made():
     asked = problems()
     assert len(set(asked)) == len(asked)
-    assert {name for p in asked for name in entrants(p)} <= set(ALL)
+    assert {name for p in asked for name in solvers(p)} <= set(ALL)
     for kind in sorted({p.kind for p in asked}):
-        case = cases.Problem(kind, 8, 0.1).case()
+        case = Problem(kind, 8, 0.1).case()
         assert float(case.C.min()) >= 0
         assert float(case.C.max()) <= 1
         torch.testing.assert_close(case.a.sum(-1), case.b.sum(-1))
 
 
-def test_a_contest_reports_errors_and_stops_where_it_fell_short(bench, monkeypatch):
-    import contest
-    from cases import Problem
-    from peers import ALL, Answer, Peer
-
-    def enter(case, reg):
+def test_a_trial_reports_errors_and_stops_where_it_fell_short(monkeypatch):
+    def load(case, reg):
         plan = case.a[:, None] * case.b
         return lambda stop: lambda: Answer(plan * (1 + 5e-5), None, True)
 
-    monkeypatch.setitem(ALL, "product", Peer("product", "torch", enter))
-    words = list(contest.contest(Problem("points", 8, 0.1), "product", (1e-3, 1e-6, 1e-9)))
-    rows = [word for word in words if isinstance(word, contest.Row)]
+    monkeypatch.setitem(ALL, "product", Peer("product", "torch", load))
+    words = list(trial(Problem("points", 8, 0.1), "product", (1e-3, 1e-6, 1e-9)))
+    rows = [word for word in words if isinstance(word, Row)]
     assert [(row.error, row.status) for row in rows] == [(1e-3, "reached"), (1e-6, "wrong")]
     assert rows[0].reached == pytest.approx(1e-4)
-    clocks = [type(word) for word in words if not isinstance(word, contest.Row)]
-    assert clocks == [contest.Go, contest.Stop] * (len(clocks) // 2)
+    clocks = [type(word) for word in words if not isinstance(word, Row)]
+    assert clocks == [Started, Stopped] * (len(clocks) // 2)
 
 
 class _Line:
@@ -125,10 +102,7 @@ class _Line:
         return self.words.pop(0)
 
 
-def test_who_hangs_is_over_its_time_and_who_raises_has_failed(bench):
-    from apart import _heard
-    from contest import Go, Row, Stop
-
+def test_who_hangs_is_over_its_time_and_who_raises_has_failed():
     first = Row(1e-3, "reached", 0.1)
     caps = {1e-3: 1.0, 1e-6: 2.0, 1e-9: 3.0}
 
@@ -140,18 +114,14 @@ def test_who_hangs_is_over_its_time_and_who_raises_has_failed(bench):
         return rows
 
     start = time.monotonic()
-    rows = heard(Go(1e-3), Stop(), first, Go(1e-6))
+    rows = heard(Started(1e-3), Stopped(), first, Started(1e-6))
     assert time.monotonic() - start < 1
     assert rows == [first, Row(1e-6, "over", 2.0), Row(1e-9, "over", 2.0)]
-    rows = heard(Go(1e-3), Stop(), first, Row(0.0, "failed", why="no"))
+    rows = heard(Started(1e-3), Stopped(), first, Row(0.0, "failed", why="no"))
     assert rows == [first, Row(1e-6, "failed", why="no"), Row(1e-9, "failed", why="no")]
 
 
-def test_what_is_not_installed_is_said(bench, monkeypatch):
-    from apart import apart
-    from cases import Problem
-    from peers import ALL, Peer
-
+def test_what_is_not_installed_is_said(monkeypatch):
     monkeypatch.setitem(ALL, "nobody", Peer("nobody", "no_such_package", None))
-    rows = list(apart(None, Problem("points", 8, 0.1), "nobody", {1e-3: 1.0}))
+    rows = list(in_child(None, Problem("points", 8, 0.1), "nobody", {1e-3: 1.0}))
     assert [row.status for row in rows] == ["absent"]

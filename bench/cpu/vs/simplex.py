@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import ot
 import torch
-from measure import clock, in_turn, save
 from torch import Tensor
 
 import sinkhorn_ot as so
+from bench.cpu.measure import clock, in_turn, save
 
 
 def log_probs(N: int, K: int, peak: float = 2.5) -> Tensor:
@@ -64,12 +64,14 @@ def alone(N: int, K: int, mode: str, dtype: torch.dtype) -> dict[str, Any]:
     return {"case": f"{N} x {K} {mode} {dtype}", "ours_s": seconds, "relative_gap": gap}
 
 
-def main() -> None:
-    """Run the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Say what may be asked for."""
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each, in turn")
     parser.add_argument("--large", action="store_true", help="100,000 x 300 and 128,000 x 3000 too")
-    options = parser.parse_args()
+
+
+def main(options: argparse.Namespace) -> None:
+    """Run the table."""
     torch.set_num_threads(1)
     cases = [(2000, 20, 2.5), (20000, 100, 2.5), (20000, 100, 10.0)]
     rows = [beside_simplex(*case, options.runs) for case in cases]
@@ -79,7 +81,3 @@ def main() -> None:
         rows += [alone(100_000, 300, mode, torch.float32) for mode in ("exact", "fast")]
         rows += [alone(128_000, 3000, mode, torch.float32) for mode in ("exact", "fast")]
     print("written to", save("vs_simplex", rows).name)
-
-
-if __name__ == "__main__":
-    main()

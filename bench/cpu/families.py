@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from cases import Case, dirichlet, uniform, with_zeros
 from torch import Tensor
+
+from bench.cpu.cases import Case, dirichlet, uniform, with_zeros
 
 
 def _clouds(n: int) -> tuple[Tensor, Tensor]:

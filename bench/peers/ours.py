@@ -1,13 +1,11 @@
 """This package, through its front door and at its defaults."""
 
-from cases import Case
-
 import sinkhorn_ot as so
+from bench.cpu.cases import Case
+from bench.peers.peer import Answer, Peer, Prepare, Run, once
 
-from .signature import Answer, Peer, Prepare, Run, once
 
-
-def enter(case: Case, reg: float) -> Prepare:
+def load(case: Case, reg: float) -> Prepare:
     """Return how to solve to an error."""
 
     def prepare(stop: float) -> Run:
@@ -21,4 +19,4 @@ def enter(case: Case, reg: float) -> Prepare:
     return prepare
 
 
-PEERS = (Peer("sinkhorn_ot", "sinkhorn_ot", enter, once, zeros=True),)
+PEERS = (Peer("sinkhorn_ot", "sinkhorn_ot", load, once, zeros=True),)

@@ -1,4 +1,4 @@
-"""Times every solver on every problem to 1e-3, 1e-6 and 1e-9: `python bench/grid.py`.
+"""Times every solver on every problem to 1e-3, 1e-6 and 1e-9.
 
 Every answer is judged in float64 by code that shares nothing with any solver. What is measured is
 kept line by line: a run that is interrupted goes on from there. Writes bench/results/grid.json.
@@ -13,36 +13,37 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from apart import apart, begin
-from cases import Problem
-from contest import Row
-from grid_cut import ERRORS, HERE, cap, entrants, problems
-from measure import RESULTS, machine
+
+from bench import RESULTS
+from bench.cpu.cases import Problem
+from bench.cpu.grid.child import fork_server, in_child
+from bench.cpu.grid.selection import ERRORS, OURS, cap, problems, solvers
+from bench.cpu.grid.trial import Row
+from bench.cpu.measure import machine
 
 
 LINES = RESULTS / "grid.jsonl"
 # what we may take: nothing hangs
-_OURS = 60.0
+_OUR_CAP = 60.0
 PACKAGES = ("POT", "ott-jax", "jax", "geomloss", "mdot-tnt", "regot")
 Line = dict[str, Any]
 
 
-def main() -> None:
+def main(options: argparse.Namespace) -> None:
     """Run what is missing, then write it all."""
-    options = arguments()
     torch.set_num_threads(1)
-    context, start = begin(options.core), time.monotonic()
+    context, start = fork_server(options.core), time.monotonic()
     if options.fresh:
         LINES.unlink(missing_ok=True)
-    asked = [p for p in problems() if options.match in f"{p.name}, reg {p.reg:g}"]
+    chosen = [p for p in problems() if options.match in f"{p.name}, reg {p.reg:g}"]
     done, left = {key(line) for line in lines()}, 0
-    for k, problem in enumerate(asked):
+    for k, problem in enumerate(chosen):
         if time.monotonic() - start > 60 * options.minutes:
-            left = len(asked) - k
+            left = len(chosen) - k
             print(f"{left} problems are left: run again to go on")
             break
         if key(asdict(problem)) not in done:
-            keep(problem, pose(context, problem), time.monotonic() - start)
+            keep(problem, compare(context, problem), time.monotonic() - start)
     if not options.match:
         print("written to", save())
         # what is left will need them
@@ -50,20 +51,20 @@ def main() -> None:
             LINES.unlink()
 
 
-def pose(context: Any, problem: Problem) -> dict[str, list[Row]]:
+def compare(context: Any, problem: Problem) -> dict[str, list[Row]]:
     """Return the rows of every solver; this package runs first and last."""
     errors = ERRORS[problem.dtype]
-    ours = list(apart(context, problem, HERE, dict.fromkeys(errors, _OURS)))
+    ours = list(in_child(context, problem, OURS, dict.fromkeys(errors, _OUR_CAP)))
     took = {row.error: row.seconds if row.status == "reached" else None for row in ours}
     found = {}
-    for name in entrants(problem):
+    for name in solvers(problem):
         caps = {error: cap(problem.kind, name, took[error]) for error in errors}
-        found[name] = list(apart(context, problem, name, caps))
-    again = list(apart(context, problem, HERE, dict.fromkeys(errors, _OURS)))
-    return {HERE: [both(*pair) for pair in zip(ours, again, strict=True)], **found}
+        found[name] = list(in_child(context, problem, name, caps))
+    again = list(in_child(context, problem, OURS, dict.fromkeys(errors, _OUR_CAP)))
+    return {OURS: [mean_of(*pair) for pair in zip(ours, again, strict=True)], **found}
 
 
-def both(one: Row, two: Row) -> Row:
+def mean_of(one: Row, two: Row) -> Row:
     """Return one row for two of one solver and error: their mean, or the one that fell short."""
     if one.status != "reached" or two.status != "reached":
         return one if one.status != "reached" else two
@@ -84,11 +85,11 @@ def keep(problem: Problem, found: dict[str, list[Row]], now: float) -> None:
         ]
         file.write(json.dumps({**asdict(problem), "name": problem.name, "rows": rows}) + "\n")
     for name, group in found.items():
-        told = "   ".join(f"{row.error:g} {tell(row)}" for row in group)
+        told = "   ".join(f"{row.error:g} {in_words(row)}" for row in group)
         print(f"          {name:16s} {told}", flush=True)
 
 
-def tell(row: Row) -> str:
+def in_words(row: Row) -> str:
     """Return a row in a few words."""
     if row.status == "reached":
         return f"{row.seconds:.4f} s"
@@ -132,17 +133,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def arguments() -> argparse.Namespace:
-    """Return what was asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Say what may be asked for."""
     parser.add_argument("--core", type=int, help="the core to run on; the first one by default")
     parser.add_argument("--minutes", type=float, default=22.0, help="begin nothing after these")
     parser.add_argument("--match", default="", help="only problems whose name contains this")
     parser.add_argument("--fresh", action="store_true", help="forget an interrupted run")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()

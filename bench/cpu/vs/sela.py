@@ -9,10 +9,10 @@ import argparse
 from typing import Any
 
 import torch
-from measure import in_turn, save
 from torch import Tensor
 
 import sinkhorn_ot as so
+from bench.cpu.measure import in_turn, save
 
 
 LAMB = 25.0
@@ -70,16 +70,14 @@ def row(name: str, scale: float, N: int, K: int, options: argparse.Namespace) ->
     }
 
 
-def main() -> None:
-    """Run the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Say what may be asked for."""
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each, in turn")
     parser.add_argument("--cap", type=int, default=3000, help="iterations the loop is allowed")
     parser.add_argument("--cases", nargs="*", default=list(SCALES), choices=list(SCALES))
-    options = parser.parse_args()
+
+
+def main(options: argparse.Namespace) -> None:
+    """Run the table."""
     torch.set_num_threads(1)
     save("vs_sela", [row(name, SCALES[name], 50_000, 128, options) for name in options.cases])
-
-
-if __name__ == "__main__":
-    main()

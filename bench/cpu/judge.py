@@ -3,8 +3,9 @@
 from typing import Any
 
 import numpy as np
-from cases import Case
-from measure import marginal_error
+
+from bench.cpu.cases import Case
+from bench.cpu.measure import marginal_error
 
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

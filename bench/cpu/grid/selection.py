@@ -7,12 +7,12 @@ points are not asked for more. A run may take ten times what this package takes,
 fifty times on wide problems, where more is claimed.
 """
 
-from cases import Problem, own_reg
+from bench.cpu.cases import Problem, own_reg
 
 
 REGS = (1e-1, 1e-2, 1e-3, 1e-4)
 ERRORS = {"float64": (1e-3, 1e-6, 1e-9), "float32": (1e-3, 1e-6)}
-HERE = "sinkhorn_ot"
+OURS = "sinkhorn_ot"
 EXACT = "network simplex"
 
 # who is asked at reg above 5e-3 and below, where other methods lead
@@ -45,7 +45,7 @@ def problems() -> list[Problem]:
     return found
 
 
-def entrants(problem: Problem) -> tuple[str, ...]:
+def solvers(problem: Problem) -> tuple[str, ...]:
     """Return who is asked beside this package."""
     if problem.batch:
         return _BATCH if problem.reg > 5e-3 else _BATCH[:1]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from cases import Case
+from bench.cpu.cases import Case
 
 
 class Answer(NamedTuple):
@@ -44,7 +44,7 @@ class Peer:
     Attributes:
         name: What tables call it.
         package: What must be installed.
-        enter: Takes a case and its reg, and returns how to prepare a run for a stop.
+        load: Takes a case and its reg, and returns how to prepare a run for a stop.
         stops: The stops to try for an error, loosest first.
         zeros: Whether it takes weights of zero; elsewhere it is given the case without them.
         exact: Whether it solves the problem without regularisation.
@@ -52,7 +52,7 @@ class Peer:
 
     name: str
     package: str
-    enter: Callable[[Case, float], Prepare]
+    load: Callable[[Case, float], Prepare]
     stops: Callable[[float], tuple[float, ...]] = thresholds
     zeros: bool = False
     exact: bool = False

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from cases import Case, digit_histograms
-from cases import dense as dense_case
-from measure import in_turn, marginal_error, save
-from peers import pot
 
 import sinkhorn_ot as so
+from bench.cpu.cases import Case, digit_histograms
+from bench.cpu.cases import dense as dense_case
+from bench.cpu.measure import in_turn, marginal_error, save
+from bench.peers import pot
 
 
 ERROR = 1e-6
@@ -85,12 +85,14 @@ def row(name: str, reg: float, pair: Any, error: float, peer_error: float) -> di
     }
 
 
-def main() -> None:
-    """Run the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Say what may be asked for."""
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each, in turn")
     parser.add_argument("--max-n", type=int, help="leave larger problems out, and write nothing")
-    options = parser.parse_args()
+
+
+def main(options: argparse.Namespace) -> None:
+    """Run the table."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     most = options.max_n or math.inf
@@ -98,7 +100,3 @@ def main() -> None:
     rows += [digits(reg, options.runs) for reg in (0.1, 0.01)]
     if options.max_n is None:
         print("written to", save("vs_pot", rows).name)
-
-
-if __name__ == "__main__":
-    main()

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases import dense, uniform
-from judge import judged
-from measure import clock, save
 
 import sinkhorn_ot as so
+from bench import ROOT
+from bench.cpu.cases import dense, uniform
+from bench.cpu.judge import judged
+from bench.cpu.measure import clock, save
 
 
 SIZES = (1000, 2000, 4000, 8000)
@@ -115,29 +116,27 @@ def _error(r: so.Transport, x: torch.Tensor, y: torch.Tensor) -> float:
     return off + float((columns - weight).abs().sum())
 
 
-def apart(what: str, n: int) -> dict[str, Any]:
+def alone(what: str, n: int) -> dict[str, Any]:
     """Measure in a fresh process: its peak memory is its own."""
-    command = [sys.executable, __file__, "--one", what, str(n)]
-    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "bench", "scale", "--one", what, str(n)]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     row: dict[str, Any] = json.loads(out.stdout.splitlines()[-1])
     print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
     return row
 
 
-def main() -> None:
-    """Run every size."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Say what may be asked for."""
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+
+
+def main(options: argparse.Namespace) -> None:
+    """Run every size."""
     torch.set_num_threads(1)
     if options.one:
         what, n = options.one
         print(json.dumps({"fixed": fixed, "matrix": matrix, "clouds": clouds}[what](int(n))))
         return
-    rows = [apart("fixed", SMALL)]
-    rows += [apart("matrix", n) for n in SIZES] + [apart("clouds", n) for n in CLOUDS]
+    rows = [alone("fixed", SMALL)]
+    rows += [alone("matrix", n) for n in SIZES] + [alone("clouds", n) for n in CLOUDS]
     save("scale", rows)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,20 +1,20 @@
-"""Single cases under pytest-benchmark: `python -m pytest bench/bench_solve.py`.
+"""Single cases under pytest-benchmark: `python -m pytest bench/cpu/bench_solve.py`.
 
 Every benchmark checks its answer outside the clock: nothing is timed that is not solved.
 """
 
 import pytest
 import torch
-from cases import Problem, dense, digit_histograms
-from judge import judged
-from measure import marginal_error
-from peers import ALL
 
 import sinkhorn_ot as so
+from bench.cpu.cases import Problem, dense, digit_histograms
+from bench.cpu.judge import judged
+from bench.cpu.measure import marginal_error
+from bench.peers import ALL
 
 
 KINDS = ("points", "random", "mixtures", "euclidean")
-# one of each package; bench/grid.py has them all
+# one of each package; the grid has them all
 PEERS = ("sinkhorn_ot", "POT", "OTT momentum", "MDOT-TNT", "RegOT SSNS")
 
 
@@ -30,7 +30,7 @@ def test_dense_to_1e_6(benchmark, kind: str, reg: float, name: str) -> None:
     if not ALL[name].installed:
         pytest.skip(f"{ALL[name].package} is not installed")
     case = Problem(kind, 1000, reg).case()
-    prepare = ALL[name].enter(case, reg)
+    prepare = ALL[name].load(case, reg)
     for stop in ALL[name].stops(1e-6):
         run = prepare(stop)
         if judged(case, reg, run().plan, None)[0] <= 1e-6:

@@ -8,10 +8,10 @@ import argparse
 from typing import Any
 
 import torch
-from measure import in_turn, save
 from torch import Tensor
 
 import sinkhorn_ot as so
+from bench.cpu.measure import in_turn, save
 
 
 # rows, prototypes, rows kept: batch and queue of the paper, its batch on fewer ranks, and teachers
@@ -75,15 +75,13 @@ def row(call: str, name: str, pair: Any, error: float, peer_error: float) -> dic
     }
 
 
-def main() -> None:
-    """Run the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Say what may be asked for."""
     parser.add_argument("--runs", type=int, default=7, help="timed runs of each, in turn")
-    options = parser.parse_args()
+
+
+def main(options: argparse.Namespace) -> None:
+    """Run the table."""
     torch.set_num_threads(1)
     rows = [swav(*shape, options.runs) for shape in SHAPES]
     print("written to", save("vs_published", rows))
-
-
-if __name__ == "__main__":
-    main()

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench import RESULTS
+
 
 # seconds spent on one pair, about
 PATIENCE = 30.0
-RESULTS = pathlib.Path(__file__).parent / "results"
 
 
 def marginal_error(P: Any, a: Any, b: Any) -> float:

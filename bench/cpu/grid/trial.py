@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases import Case, Problem
-from judge import judged
-from peers import ALL, Peer
-from peers.signature import Prepare, Run
+
+from bench.cpu.cases import Case, Problem
+from bench.cpu.judge import judged
+from bench.peers import ALL, Peer
+from bench.peers.peer import Prepare, Run
 
 
 # seconds and runs spent on repeating a short run; a very short one is run more often
@@ -23,14 +24,14 @@ _GAP = 10_000_000
 
 
 @dataclass(frozen=True)
-class Go:
+class Started:
     """Word that a clock starts, on the way to an error."""
 
     error: float
 
 
 @dataclass(frozen=True)
-class Stop:
+class Stopped:
     """Word that it has stopped."""
 
 
@@ -58,9 +59,9 @@ class Row:
     why: str = ""
 
 
-def contest(
+def trial(
     problem: Problem, name: str, errors: tuple[float, ...]
-) -> Iterator[Go | Stop | Row | Any]:
+) -> Iterator[Started | Stopped | Row | Any]:
     """Yield a row for each error, and word of every clock that starts and stops."""
     # one thread for all, peers included
     torch.set_num_threads(1)
@@ -69,7 +70,7 @@ def contest(
     peer, case = ALL[name], problem.case()
     if not peer.zeros:
         case = case.stripped()
-    prepare = peer.enter(case, problem.reg)
+    prepare = peer.load(case, problem.reg)
     known: dict[float, Row] = {}
     for error in errors:
         row = Row(error, "short")
@@ -97,17 +98,17 @@ def _timed(
 ) -> Iterator[Any]:
     """Run to a stop, more than once where that is short and good; return what came of it."""
     run = prepare(stop)
-    yield Go(error)
+    yield Started(error)
     answer, seconds = _clocked(run)
-    yield Stop()
+    yield Stopped()
     plan, g = answer.plan, answer.g
     reached, gap = judged(case, problem.reg, plan, g if problem.size <= _GAP else None)
     said, all_seconds = answer.said, [seconds]
     del answer, plan, g
     while reached <= error and _unsure(all_seconds):
-        yield Go(error)
+        yield Started(error)
         all_seconds.append(_clocked(run)[1])
-        yield Stop()
+        yield Stopped()
     # the first run of a few also warms up
     counted = all_seconds[1:] or all_seconds
     status = "said" if said else "ran"

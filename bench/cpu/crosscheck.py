@@ -1,4 +1,4 @@
-"""Solve random problems in float64 and compare each with a dense fixed point found by other means.
+"""Solves random problems in float64 and compares each with a dense fixed point found by other means.
 
 `sinkhorn_ot.testing.judge` shares no code with the solver and leaves marginal errors about 1e-14.
 The solver is asked for a marginal error of 1e-12: what is left in the plan is larger by the
@@ -6,7 +6,6 @@ problem's condition, and must stay below 1e-8. Prints the worst of each error; f
 """
 
 import argparse
-import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -60,12 +59,14 @@ def crosscheck(problems: int, method: str = "auto") -> Errors:
     return Errors(*(max(column) for column in zip(*found, strict=True)))
 
 
-def main() -> int:
-    """Print the worst errors; return 1 if one is too large."""
-    parser = argparse.ArgumentParser(description="Cross-check against a float64 fixed point.")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Say what may be asked for."""
     parser.add_argument("--problems", type=int, default=200)
     parser.add_argument("--method", nargs="+", default=["auto", "sinkhorn"])
-    options = parser.parse_args()
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the worst errors; return 1 if one is too large."""
     torch.set_num_threads(1)
     failed = False
     for method in options.method:
@@ -75,7 +76,3 @@ def main() -> int:
         print(f"{options.problems} problems, method {method!r}, worst errors: {told}")
     print(f"{'FAILED: not every' if failed else 'every'} error is below {LIMIT:g}")
     return int(failed)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

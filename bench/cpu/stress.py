@@ -6,16 +6,15 @@ is not, by code outside the package, or if a number is not finite.
 """
 
 import argparse
-import sys
 import time
 from typing import Any
 
 import torch
-from families import FAMILIES
-from judge import judged
-from measure import save
 
 import sinkhorn_ot as so
+from bench.cpu.families import FAMILIES
+from bench.cpu.judge import judged
+from bench.cpu.measure import save
 
 
 REGS = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -48,11 +47,13 @@ def wrong(row: dict[str, Any]) -> bool:
     return not row["error"] < (1.01 * TOL if row["status"] == "CONVERGED" else 3)
 
 
-def main() -> int:
-    """Print and save every row; return 1 if one is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Say what may be asked for."""
     parser.add_argument("-n", type=int, default=300, help="points; only 300 is saved")
-    options = parser.parse_args()
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print and save every row; return 1 if one is wrong."""
     torch.set_num_threads(1)
     rows = []
     for family in FAMILIES:
@@ -70,7 +71,3 @@ def main() -> int:
     if options.n == 300:
         save("stress", rows)
     return int(any(map(wrong, rows)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,12 +1,13 @@
 """Prints peak memory of a dense float32 and of a point-cloud solve, each in its own process."""
 
+import argparse
 import json
 import subprocess
 import sys
 import textwrap
 from typing import Any
 
-from measure import save
+from bench.cpu.measure import save
 
 
 DENSE = """
@@ -40,14 +41,10 @@ def measured(code: str) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
+def main(options: argparse.Namespace) -> None:
     """Run both."""
     dense, cloud = measured(DENSE), measured(CLOUD)
     factor = dense["extra_mb"] / dense["cost_mb"]
     print(f"dense float32 n=10000: extra {dense['extra_mb']:.0f} MB, {factor:.2f}x the cost")
     print(f"points n=m=20000 d=16 float32: {cloud['total_mb']:.0f} MB in all, torch included")
     save("memory", [{"case": "dense", **dense}, {"case": "points", **cloud}])
-
-
-if __name__ == "__main__":
-    main()
