@@ -30,6 +30,7 @@ TABLE = {
     "vs_published": Entry("cpu.vs.published", "1 minute"),
     "vs_sela": Entry("cpu.vs.sela", "5 minutes"),
     "vs_simplex": Entry("cpu.vs.simplex", "5 minutes"),
+    "gpu": Entry("gpu.run", "9 minutes"),
     "gate": Entry("gate.compile", "10 minutes"),
 }
 

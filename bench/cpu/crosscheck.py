@@ -1,4 +1,4 @@
-"""Solves random problems in float64 and compares each with a dense fixed point found by other means.
+"""Solves random problems in float64 and compares with a dense fixed point found by other means.
 
 `sinkhorn_ot.testing.judge` shares no code with the solver and leaves marginal errors about 1e-14.
 The solver is asked for a marginal error of 1e-12: what is left in the plan is larger by the

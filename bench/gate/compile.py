@@ -71,7 +71,7 @@ class CompileOnly:
     def __enter__(self) -> list[Any]:
         built: list[Any] = []
         self._run = run = JITFunction.run
-        triton.runtime.driver.set_active(self)
+        triton.runtime.driver.set_active(self)  # pyright: ignore[reportArgumentType]
 
         def compile_only(
             fn: Any, *args: Any, grid: Any, warmup: bool = False, **options: Any
@@ -81,7 +81,7 @@ class CompileOnly:
             built.append((fn.__name__, kernel, dict(named) | options))
             return kernel
 
-        JITFunction.run = compile_only
+        JITFunction.run = compile_only  # pyright: ignore[reportAttributeAccessIssue]
         return built
 
     def __exit__(self, *error: object) -> None:
@@ -201,7 +201,7 @@ def layout_line(*cells: object) -> str:
     return " ".join(f"{cell!s:{w}}" for cell, w in zip(cells, widths, strict=True)).rstrip()
 
 
-def options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """Say what may be asked for."""
     known = f"GPUs to compile for, of {', '.join(TARGETS)}; all by default"
     parser.add_argument("targets", nargs="*", metavar="TARGET", type=_target, help=known)
@@ -213,13 +213,13 @@ def _target(name: str) -> str:
     return name
 
 
-def main(asked: argparse.Namespace) -> int:
+def main(options: argparse.Namespace) -> int:
     """Print the table, then what breaks a bound; return 1 if something does."""
     if "TRITON_INTERPRET" in os.environ:
         sys.exit("unset TRITON_INTERPRET: the interpreter compiles nothing")
     print(layout_line(*HEADER))
     broken: list[str] = []
-    for row, bound in rows(asked.targets or TARGETS):
+    for row, bound in rows(options.targets or TARGETS):
         print(line(row), flush=True)
         broken += row.violations(bound)
     print("\n".join(broken) or "every kernel within its bounds")

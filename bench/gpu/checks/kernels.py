@@ -1,63 +1,36 @@
 """Every kernel against float64, through its launcher, on fresh random inputs and poisoned outputs.
 
-A check is a function that returns the share of its error budget that was spent, or raises. The
-budget is the tests': twice the error of eager float32 code, and a few roundings.
+The budget is the tests': twice the error of eager float32 code, and a few roundings.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
-import gpu_features
 import torch
-from gpu_problems import (
-    Case,
-    Place,
-    Wrong,
-    codes,
-    dense,
-    points,
-    scores,
-    share,
-    variation,
-    within,
-)
 from torch import Tensor
+
+from bench.gpu.budget import Wrong, share, variation, within
+from bench.gpu.cases import Case, codes, dense, points, scores
+from bench.gpu.checks import features
+from bench.gpu.checks.check import checks
+from bench.gpu.device import Device
 
 
 HALF, BRAIN = torch.float16, torch.bfloat16
 
 
-@dataclass(frozen=True)
-class Check:
-    """One promise about one kernel.
-
-    Attributes:
-        kernel: Whose promise it is.
-        name: What it says.
-        run: Returns the share of the error budget that was spent, or raises.
-        toy: Whether it differs from the others at toy sizes.
-    """
-
-    kernel: str
-    name: str
-    run: Callable[[Place], float]
-    toy: bool = True
-
-
 def sweep_dense(
-    place: Place, n: int, m: int, first: bool = False, kappa: float | None = None,
+    device: Device, n: int, m: int, first: bool = False, kappa: float | None = None,
     stale: float = 0.0, lift: float = 0.0, **how: Any,
 ) -> float:  # fmt: skip
     """Check one sweep over a stored cost."""
     from sinkhorn_ot.kernels import dense_sweep
 
-    p = dense(place, *place.shape(n, m), **how)
+    p = dense(device, *device.shape(n, m), **how)
     p.v += lift
     p.u -= lift
     p.u[:, ::2] += stale
-    relaxed = None if kappa is None else place.full(len(p.a), value=kappa)
+    relaxed = None if kappa is None else device.full(len(p.a), value=kappa)
     u, s = dense_sweep.sweep(
         p.stored, None if first else p.u, p.v, p.a, p.inv_reg, first=first, kappa=relaxed
     )
@@ -66,45 +39,45 @@ def sweep_dense(
     return p.verify(u, s.log(), relaxed)
 
 
-def sweep_rescued(place: Place, n: int, m: int, **how: Any) -> float:
+def sweep_rescued(device: Device, n: int, m: int, **how: Any) -> float:
     """Check the sweep that solves use, which sums again what underflows."""
     from sinkhorn_ot import _triton
 
-    p = dense(place, *place.shape(n, m), **how)
+    p = dense(device, *device.shape(n, m), **how)
     return p.verify(*_triton.dense_sweep_op(p.stored, p.u, p.v, p.a, p.inv_reg, None))
 
 
-def sweep_clouds(place: Place, n: int, m: int, d: int, first: bool = False, **how: Any) -> float:
+def sweep_clouds(device: Device, n: int, m: int, d: int, first: bool = False, **how: Any) -> float:
     """Check one sweep between two clouds."""
     from sinkhorn_ot.kernels import clouds, point_cloud
 
-    p = points(place, *place.small(n, m), d, **how)
+    p = points(device, *device.small(n, m), d, **how)
     placed = clouds.place(*p.clouds, metric=p.metric)
     u = None if first else p.u
     got = point_cloud.sweep(placed, u, p.v, p.a, p.inv_reg, first=first, log=True)
     return p.verify(*got)
 
 
-def log_sums(place: Place, n: int, m: int, transpose: bool, **how: Any) -> float:
+def log_sums(device: Device, n: int, m: int, transpose: bool, **how: Any) -> float:
     """Check log-sums along the rows or the columns."""
     from sinkhorn_ot.kernels import log_sums as kernels
 
-    p = dense(place, *place.shape(n, m), **how)
+    p = dense(device, *device.shape(n, m), **how)
     act = kernels.log_sum_columns if transpose else kernels.log_sum_rows
     means, w = (p.log_sum_columns, p.u) if transpose else (p.log_sum_rows, p.v)
     return within(act(p.stored, w, p.inv_reg), means(w), means(w.double()), p.reach())
 
 
-def times(place: Place, n: int, m: int, k: int, d: int = 0, transpose: bool = False) -> float:
+def times(device: Device, n: int, m: int, k: int, d: int = 0, transpose: bool = False) -> float:
     """Check the plan times a matrix, or what it pays if k is 0."""
     from sinkhorn_ot.kernels import apply as kernels
     from sinkhorn_ot.kernels import clouds
 
-    n, m = place.shape(n, m)
-    p = points(place, n, m, d) if d else dense(place, n, m)
+    n, m = device.shape(n, m)
+    p = points(device, n, m, d) if d else dense(device, n, m)
     # rows of mass one
     p.u = -p.log_sum_rows(p.v)
-    x = place.randn(1, n if transpose else m, max(k, 1))
+    x = device.randn(1, n if transpose else m, max(k, 1))
     if d:
         cost: Any = clouds.place(*p.clouds, metric=p.metric)
         turned: Any = cost.swapped()
@@ -133,11 +106,11 @@ def _sums(got: Tensor, p: Case, x: Tensor, k: int, transpose: bool) -> float:
     return within((got.double() / size), eager, truth, p.reach())
 
 
-def batched(place: Place, B: int, n: int, m: int, reg: float = 0.1, **how: Any) -> float:
+def batched(device: Device, B: int, n: int, m: int, reg: float = 0.1, **how: Any) -> float:
     """Check many small problems, solved whole."""
     from sinkhorn_ot.kernels import batched as kernels
 
-    p = dense(place, n, m, B=min(B, 9) if place.toy else B, shared=False, reg=reg, **how)
+    p = dense(device, n, m, B=min(B, 9) if device.toy else B, shared=False, reg=reg, **how)
     p.v = p.b.log()
     u, v, error, count = kernels.solve(p.stored, p.a, p.b, p.inv_reg, 20)
     if not bool((count == 20).all()):
@@ -150,11 +123,11 @@ def batched(place: Place, B: int, n: int, m: int, reg: float = 0.1, **how: Any) 
     return max(spent, share(float((error - off).abs().max()), 1e-3 * float(off.max()) + 2e-5))
 
 
-def batched_to_tol(place: Place, B: int, n: int, m: int) -> float:
+def batched_to_tol(device: Device, B: int, n: int, m: int) -> float:
     """Check that every problem stops at its tolerance and not before."""
     from sinkhorn_ot.kernels import batched as kernels
 
-    p = dense(place, n, m, B=min(B, 9) if place.toy else B, shared=False)
+    p = dense(device, n, m, B=min(B, 9) if device.toy else B, shared=False)
     p.u, p.v, error, count = kernels.solve(p.stored, p.a, p.b, p.inv_reg, 500, 1e-4)
     if not bool((count < 500).all()):
         raise Wrong("a problem ran out of iterations")
@@ -165,19 +138,19 @@ def batched_to_tol(place: Place, B: int, n: int, m: int) -> float:
 
 
 def write_codes(
-    place: Place, n: int, K: int, rows: int | None = None, padded: bool = False, B: int = 1,
+    device: Device, n: int, K: int, rows: int | None = None, padded: bool = False, B: int = 1,
     dtype: torch.dtype = torch.float32, n_iter: int = 3,
 ) -> float:  # fmt: skip
     """Check codes, soft and hard, of the last rows of a batch."""
     from sinkhorn_ot.kernels import codes as kernels
 
-    n, K = place.shape(n, K)
+    n, K = device.shape(n, K)
     # long rows take the interpreter seconds an iteration
-    n_iter = 1 if place.toy and K > 16384 else n_iter
-    S = scores(place, B, n, K, dtype)
-    keep = place.rand(B, n) < 0.7 if padded else None
+    n_iter = 1 if device.toy and K > 16384 else n_iter
+    S = scores(device, B, n, K, dtype)
+    keep = device.rand(B, n) < 0.7 if padded else None
     last = slice(n - min(rows or n, n), n)
-    r, inv_eps = place.full(B, K, value=1 / K), place.full(B, value=20.0)
+    r, inv_eps = device.full(B, K, value=1 / K), device.full(B, value=20.0)
     f = kernels.solve(S, r, inv_eps, n_iter, keep)
     kept = None if keep is None else keep[:, last]
     soft, hard = kernels.write(S[:, last], f, inv_eps, hard=True, keep=kept)
@@ -192,10 +165,6 @@ def write_codes(
     if not bool((hard[~here] == -1).all()):
         raise Wrong("a sample that does not count has a label")
     return share(variation(soft, truth), max(1e-6, 2 * variation(eager, truth)))
-
-
-def _checks(kernel: str, act: Callable[..., float], table: dict[str, Any]) -> list[Check]:
-    return [Check(kernel, name, partial(act, **how)) for name, how in table.items()]
 
 
 def _size(n: int, m: int, **how: Any) -> dict[str, Any]:
@@ -287,14 +256,14 @@ CODES = {
 # at toy sizes each of these is the same as another
 _ALIKE = ("2^31", "131072, too long", "5000x20000", "64x131072 columns")
 _ALL = [
-    *_checks("dense sweep", sweep_dense, DENSE),
-    *_checks("dense sweep", sweep_rescued, {"reg 1e-3, rescued": _size(1000, 3000, reg=1e-3)}),
-    *_checks("codes", write_codes, CODES),
-    *_checks("codes", gpu_features.write_features, gpu_features.CHECKS),
-    *_checks("batched", batched, BATCHED),
-    *_checks("batched", batched_to_tol, {"1000 of 16x16 to 1e-4": dict(B=1000, n=16, m=16)}),
-    *_checks("point cloud", sweep_clouds, CLOUDS),
-    *_checks("log sums", log_sums, LOG_SUMS),
-    *_checks("apply", times, APPLY),
+    *checks("dense sweep", sweep_dense, DENSE),
+    *checks("dense sweep", sweep_rescued, {"reg 1e-3, rescued": _size(1000, 3000, reg=1e-3)}),
+    *checks("codes", write_codes, CODES),
+    *checks("codes", features.write_features, features.CHECKS),
+    *checks("batched", batched, BATCHED),
+    *checks("batched", batched_to_tol, {"1000 of 16x16 to 1e-4": dict(B=1000, n=16, m=16)}),
+    *checks("point cloud", sweep_clouds, CLOUDS),
+    *checks("log sums", log_sums, LOG_SUMS),
+    *checks("apply", times, APPLY),
 ]
 CHECKS = [replace(c, toy=not any(part in c.name for part in _ALIKE)) for c in _ALL]

@@ -1,59 +1,19 @@
-"""Random problems on any device, what they mean in float64, and how far answers may be off."""
+"""Random cases on any device, and what they mean in float64."""
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from bench.gpu.budget import largest, within
+from bench.gpu.device import Device
+
 
 # entries of a block of exponents: one GB in float64
 _BLOCK = 1 << 27
-
-
-class Wrong(AssertionError):
-    """An answer outside its budget."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where everything runs.
-
-    Attributes:
-        device: A CUDA device, or the CPU.
-        toy: Whether every size is replaced by a small one.
-        random: Where all random numbers come from.
-    """
-
-    device: torch.device
-    toy: bool
-    random: torch.Generator
-
-    def rand(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return uniform numbers in [0, 1)."""
-        return torch.rand(shape, generator=self.random, device=self.device, dtype=dtype)
-
-    def randn(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return standard normal numbers."""
-        return torch.randn(shape, generator=self.random, device=self.device, dtype=dtype)
-
-    def full(self, *shape: int, value: float) -> Tensor:
-        """Return one float32 number many times."""
-        return torch.full(shape, value, device=self.device)
-
-    def shape(self, n: int, m: int) -> tuple[int, int]:
-        """Return the size of a stored cost: as asked, or a toy of the same design."""
-        if self.toy and m > 16384:
-            # rows too long for the chip are another design
-            return min(n, 2), 16500
-        return (min(n, 23), min(m, 130)) if self.toy else (n, m)
-
-    def small(self, n: int, m: int) -> tuple[int, int]:
-        """Return a size: as asked, or a toy whatever the design."""
-        return (min(n, 11), min(m, 40)) if self.toy else (n, m)
+Clouds = tuple[Tensor, Tensor]
 
 
 @dataclass(eq=False)
@@ -78,7 +38,7 @@ class Case:
         return self.C
 
     @property
-    def clouds(self) -> tuple[Tensor, Tensor]:
+    def clouds(self) -> Clouds:
         """Both clouds."""
         assert self.x is not None
         assert self.y is not None
@@ -149,8 +109,8 @@ class Case:
 
     def reach(self) -> float:
         """Return the largest exponent or potential: what float32 rounds."""
-        size = max(_largest(E) for _, E in self.exponents(torch.float32))
-        return max(size, _largest(self.v), _largest(self.u))
+        size = max(largest(E) for _, E in self.exponents(torch.float32))
+        return max(size, largest(self.v), largest(self.u))
 
     def verify(self, u: Tensor, log_s: Tensor, kappa: Tensor | None = None) -> float:
         """Return the share of its budget that a sweep spent."""
@@ -161,13 +121,13 @@ class Case:
 
 
 def dense(  # noqa: PLR0913
-    place: Place, n: int, m: int, *, B: int = 1, shared: bool = True, reg: float = 0.1,
+    device: Device, n: int, m: int, *, B: int = 1, shared: bool = True, reg: float = 0.1,
     dtype: torch.dtype = torch.float32, how: str = "rows", holes: bool = False,
 ) -> Case:  # fmt: skip
     """Return problems with uniform costs.
 
     Args:
-        place: Where.
+        device: Where.
         n: Rows.
         m: Columns.
         B: Problems.
@@ -179,51 +139,58 @@ def dense(  # noqa: PLR0913
     """
     many = 1 if shared else B
     if how == "columns":
-        C = place.rand(many, m, n, dtype=dtype).mT
+        C = device.rand(many, m, n, dtype=dtype).mT
     else:
         wide = {"rows": m, "sliced": m + 3, "neither": 3 * m}[how]
-        C = place.rand(many, n, wide, dtype=dtype)
+        C = device.rand(many, n, wide, dtype=dtype)
         C = C[:, :, 2 : m + 2] if how == "sliced" else C[:, :, :: wide // m][:, :, :m]
-    p = _case(place, B, n, m, reg, holes)
+    p = _case(device, B, n, m, reg, holes)
     p.C = C
     if holes:
         C[0, 1 % n, : m // 2] = math.inf
-    return _warmed(place, p)
+    return _warmed(device, p)
 
 
 def points(  # noqa: PLR0913
-    place: Place, n: int, m: int, d: int, *, B: int = 1, metric: str = "sqeuclidean",
+    device: Device, n: int, m: int, d: int, *, B: int = 1, metric: str = "sqeuclidean",
     reg: float = 0.1, off: float = 0.0, dtype: torch.dtype = torch.float32, holes: bool = False,
 ) -> Case:  # fmt: skip
     """Return normal clouds whose costs are about one, `off` standard deviations off the origin."""
     scale = 1.0 if metric == "cosine" else (2 * d) ** -0.5
-    p = _case(place, B, n, m, reg, holes)
-    p.x = (scale * (place.randn(B, n, d) + off)).to(dtype)
-    p.y = (scale * (place.randn(B, m, d) + off)).to(dtype)
+    p = _case(device, B, n, m, reg, holes)
+    p.x = (scale * (device.randn(B, n, d) + off)).to(dtype)
+    p.y = (scale * (device.randn(B, m, d) + off)).to(dtype)
     p.metric = metric
-    return _warmed(place, p)
+    return _warmed(device, p)
 
 
-def _case(place: Place, B: int, n: int, m: int, reg: float, holes: bool) -> Case:
-    a, b = place.rand(B, n) + 0.1, place.rand(B, m) + 0.1
-    v = place.randn(B, m) - math.log(m)
+def _case(device: Device, B: int, n: int, m: int, reg: float, holes: bool) -> Case:
+    a, b = device.rand(B, n) + 0.1, device.rand(B, m) + 0.1
+    v = device.randn(B, m) - math.log(m)
     if holes:
         a[:, ::3], b[:, 1::4], v[:, 1::4] = 0, 0, -math.inf
     a, b = (w / w.sum(-1, keepdim=True) for w in (a, b))
-    return Case(v, a, b, place.full(B, value=1 / reg))
+    return Case(v, a, b, device.full(B, value=1 / reg))
 
 
-def _warmed(place: Place, p: Case) -> Case:
+def _warmed(device: Device, p: Case) -> Case:
     u = p.sweep(torch.float64)[0]
-    p.u = u.float() + 0.3 * place.randn(*u.shape)
+    p.u = u.float() + 0.3 * device.randn(*u.shape)
     return p
 
 
-def scores(place: Place, B: int, n: int, K: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def scores(device: Device, B: int, n: int, K: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return cosines of random features and prototypes, (B, n, K)."""
-    x, y = place.randn(B, n, 128), place.randn(B, K, 128)
+    x, y = device.randn(B, n, 128), device.randn(B, K, 128)
     x, y = (torch.nn.functional.normalize(t, dim=-1) for t in (x, y))
     return (x @ y.mT).to(dtype)
+
+
+def units(device: Device, n: int, K: int, d: int, B: int = 1) -> Clouds:
+    """Return random features (B, n, d) and prototypes (1, K, d) of length one."""
+    z, c = device.randn(B, n, d), device.randn(1, K, d)
+    z, c = (torch.nn.functional.normalize(t, dim=-1) for t in (z, c))
+    return z, c
 
 
 def codes(
@@ -238,65 +205,3 @@ def codes(
         g = -torch.logsumexp(E + f[:, None], 2)
     Q = E.add_(f[:, None]).add_(g[:, :, None]).exp_()
     return Q if keep is None else Q * keep[:, :, None]
-
-
-def variation(p: Tensor, q: Tensor) -> float:
-    """Return the largest total variation between two codes of a sample."""
-    return float((p.double() - q.double()).abs().sum(-1).max()) / 2
-
-
-def within(got: Tensor, eager: Tensor, truth: Tensor, reach: float, ulps: float = 4) -> float:
-    """Return the share of its budget that an error spent.
-
-    The budget is twice the error of eager float32 code, and some roundings of the largest number.
-
-    Raises:
-        Wrong: If the budget is overspent, or an infinity is not where it must be.
-    """
-    if got.shape != truth.shape:
-        raise Wrong(f"shape {tuple(got.shape)} instead of {tuple(truth.shape)}")
-    finite = truth.isfinite()
-    if not torch.equal(got[~finite].double(), truth[~finite]):
-        raise Wrong("an infinity is missing or misplaced")
-    if not bool(got[finite].isfinite().all()):
-        raise Wrong(f"{int((~got[finite].isfinite()).sum())} entries are not finite")
-    if not bool(finite.any()):
-        return 0.0
-    error = float((got.double() - truth)[finite].abs().max())
-    allowed = float((eager.double() - truth)[finite].abs().max())
-    return share(error, 2 * allowed + ulps * 2**-24 * max(reach, _largest(truth)))
-
-
-def share(error: float, budget: float) -> float:
-    """Return error / budget, or raise if it is over one or no number."""
-    if not error <= budget:
-        raise Wrong(f"error {error:.3g} over a budget of {budget:.3g}")
-    return error / budget if budget else 0.0
-
-
-def _largest(t: Tensor) -> float:
-    return float(t.masked_fill(~t.isfinite(), 0.0).abs().amax())
-
-
-@contextmanager
-def poisoned() -> Iterator[None]:
-    """Fill uninitialised memory with NaN, so that what is not written is seen."""
-    owners: tuple[tuple[Any, str], ...] = (
-        (torch, "empty"), (torch, "empty_like"), (Tensor, "new_empty"),
-    )  # fmt: skip
-    kept = [getattr(owner, name) for owner, name in owners]
-    for (owner, name), empty in zip(owners, kept, strict=True):
-        setattr(owner, name, _filled(empty))
-    try:
-        yield
-    finally:
-        for (owner, name), empty in zip(owners, kept, strict=True):
-            setattr(owner, name, empty)
-
-
-def _filled(empty: Any) -> Any:
-    def filled(*args: Any, **options: Any) -> Tensor:
-        out: Tensor = empty(*args, **options)
-        return out.fill_(math.nan) if out.is_floating_point() else out
-
-    return filled

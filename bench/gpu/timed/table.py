@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gpu_clock import Act
-from gpu_problems import Place
 from torch import Tensor
+
+from bench.gpu.clock import Act
+from bench.gpu.device import Device
 
 
 # the records of a problem that were measured, by who
@@ -19,7 +20,7 @@ class Row:
 
     Attributes:
         who: What it is called.
-        prepare: Makes the call from the place and the inputs.
+        prepare: Makes the call from the device and the inputs.
         needs: Module without which it is skipped.
         late: Whether it waits until all others are done, because it has much to compile.
         wall: Whether the host's clock must time it.
@@ -29,7 +30,7 @@ class Row:
     """
 
     who: str
-    prepare: Callable[[Place, Any], Act]
+    prepare: Callable[[Device, Any], Act]
     needs: str = ""
     late: bool = False
     wall: bool = False
@@ -66,7 +67,7 @@ class Problem:
         kernel: The kernel whose checks must be green.
         make: Makes one set of inputs.
         truth: The answer in float64.
-        apart: The distance of an answer from the truth.
+        distance: The distance of an answer from the truth.
         rows: Who solves it.
         steps: Iterations of a call.
         traffic: Bytes that an iteration must move at least.
@@ -78,9 +79,9 @@ class Problem:
 
     name: str
     kernel: str
-    make: Callable[[Place], Any]
+    make: Callable[[Device], Any]
     truth: Callable[[Any], Tensor]
-    apart: Callable[[Tensor, Tensor], float]
+    distance: Callable[[Tensor, Tensor], float]
     rows: tuple[Row, ...]
     steps: int = 1
     traffic: Callable[[Any], float] | None = None

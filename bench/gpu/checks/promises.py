@@ -10,11 +10,14 @@ from functools import partial
 from typing import Any
 
 import torch
-from gpu_checks import BRAIN, HALF, Check
-from gpu_problems import Case, Place, Wrong, codes, dense, points, scores, share, variation, within
 from torch import Tensor
 
 import sinkhorn_ot as so
+from bench.gpu.budget import Wrong, share, variation, within
+from bench.gpu.cases import Case, codes, dense, points, scores
+from bench.gpu.checks.check import Check, checks
+from bench.gpu.checks.kernels import BRAIN, HALF
+from bench.gpu.device import Device
 
 
 N_ITER = 10
@@ -30,9 +33,9 @@ def _flat(t: Tensor) -> Tensor:
     return t[None] if t.ndim == 1 else t
 
 
-def fixed_solve(place: Place, make: Callable[..., Case], n: int, m: int, **how: Any) -> float:
+def fixed_solve(device: Device, make: Callable[..., Case], n: int, m: int, **how: Any) -> float:
     """Check the potentials of `solve(n_iter=...)`."""
-    p = make(place, *place.shape(n, m), **how)
+    p = make(device, *device.shape(n, m), **how)
     r = so.solve(_cost(p), p.a, p.b, 1 / float(p.inv_reg[0]), n_iter=N_ITER)
     truth, eager = p.iterate(torch.float64, N_ITER), p.iterate(torch.float32, N_ITER)
     p.u, p.v = truth
@@ -48,10 +51,10 @@ def fixed_solve(place: Place, make: Callable[..., Case], n: int, m: int, **how: 
 
 
 def solve_to_tol(
-    place: Place, make: Callable[..., Case], n: int, m: int, tol: float = 1e-5, **how: Any
+    device: Device, make: Callable[..., Case], n: int, m: int, tol: float = 1e-5, **how: Any
 ) -> float:
     """Check that a solve reaches its tolerance, measured in float64 from its potentials."""
-    p = make(place, *place.shape(n, m), **how)
+    p = make(device, *device.shape(n, m), **how)
     r = so.solve(_cost(p), p.a, p.b, 1 / float(p.inv_reg[0]), tol=tol)
     if not bool(r.converged.all()):
         raise Wrong(f"did not converge: {r.message}")
@@ -64,9 +67,9 @@ def solve_to_tol(
     return share(float(off.max()), 2 * tol + 8 * 2**-24 * max(p.reach(), float(u.abs().max())))
 
 
-def plan_and_value(place: Place, make: Callable[..., Case], n: int, m: int, **how: Any) -> float:
+def plan_and_value(device: Device, make: Callable[..., Case], n: int, m: int, **how: Any) -> float:
     """Check that the plan is that of the potentials, and the value that of the plan."""
-    p = make(place, *place.shape(n, m), **how)
+    p = make(device, *device.shape(n, m), **how)
     r = so.solve(_cost(p), p.a, p.b, 1 / float(p.inv_reg[0]), n_iter=N_ITER)
     p.u = _flat(r.f) * p.inv_reg[:, None] + p.a.log()
     p.v = _flat(r.g) * p.inv_reg[:, None] + p.b.log()
@@ -78,10 +81,10 @@ def plan_and_value(place: Place, make: Callable[..., Case], n: int, m: int, **ho
 
 
 def swav(
-    place: Place, n: int, K: int, dtype: torch.dtype = torch.float32, hard: bool = False
+    device: Device, n: int, K: int, dtype: torch.dtype = torch.float32, hard: bool = False
 ) -> float:
     """Check `swav_codes`."""
-    S = scores(place, 1, *place.shape(n, K), dtype)[0]
+    S = scores(device, 1, *device.shape(n, K), dtype)[0]
     Q = so.swav_codes(S, hard=hard, out_dtype=torch.float32)
     truth, eager = (codes(S[None], 0.05, 3, t)[0] for t in (torch.float64, torch.float32))
     if hard:
@@ -90,17 +93,17 @@ def swav(
     return share(variation(Q, truth), max(1e-6, 2 * variation(eager, truth)))
 
 
-def swav_converged(place: Place, n: int, K: int) -> float:
+def swav_converged(device: Device, n: int, K: int) -> float:
     """Check `swav_codes(n_iter=None)`: every prototype has its share."""
-    n, K = place.shape(n, K)
-    Q = so.swav_codes(scores(place, 1, n, K)[0], n_iter=None)
+    n, K = device.shape(n, K)
+    Q = so.swav_codes(scores(device, 1, n, K)[0], n_iter=None)
     return share(float((Q.double().sum(0) * K / n - 1).abs().mean()), 1e-5)
 
 
-def swav_compiled(place: Place, n: int, K: int) -> float:
+def swav_compiled(device: Device, n: int, K: int) -> float:
     """Check `torch.compile(swav_codes, fullgraph=True)`."""
-    S = scores(place, 1, *place.shape(n, K))[0]
-    backend = "aot_eager" if place.toy else "inductor"
+    S = scores(device, 1, *device.shape(n, K))[0]
+    backend = "aot_eager" if device.toy else "inductor"
     seen = torch.compile(so.swav_codes, fullgraph=True, backend=backend)
     return share(variation(seen(S), so.swav_codes(S)), 1e-6)
 
@@ -115,37 +118,37 @@ def _solved(cost: Any, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
     return plan.u, plan.v  # type: ignore[attr-defined]
 
 
-def _dense_call(place: Place, dtype: torch.dtype = torch.float32) -> Call:
-    p = dense(place, *place.shape(1000, 3000), dtype=dtype)
+def _dense_call(device: Device, dtype: torch.dtype = torch.float32) -> Call:
+    p = dense(device, *device.shape(1000, 3000), dtype=dtype)
     return (p.stored[0], p.a[0], p.b[0]), _solved
 
 
-def _long_call(place: Place) -> Call:
-    p = dense(place, *place.shape(64, 20000))
+def _long_call(device: Device) -> Call:
+    p = dense(device, *device.shape(64, 20000))
     return (p.stored[0], p.a[0], p.b[0]), _solved
 
 
-def _clouds_call(place: Place) -> Call:
-    p = points(place, *place.shape(4096, 3000), 64)
+def _clouds_call(device: Device) -> Call:
+    p = points(device, *device.shape(4096, 3000), 64)
     inputs = tuple(t[0] for t in (*p.clouds, p.a, p.b))
     return inputs, lambda x, y, a, b: _solved(so.PointCloud(x, y), a, b)
 
 
 def _codes_call(
-    place: Place, n: int, K: int, dtype: torch.dtype = torch.float32, **how: Any
+    device: Device, n: int, K: int, dtype: torch.dtype = torch.float32, **how: Any
 ) -> Call:
-    S = scores(place, 1, *place.shape(n, K), dtype)[0]
+    S = scores(device, 1, *device.shape(n, K), dtype)[0]
     return (S,), lambda S: (so.swav_codes(S, **how),)
 
 
-def _batched_call(place: Place) -> Call:
+def _batched_call(device: Device) -> Call:
     from sinkhorn_ot.kernels import batched
 
-    p = dense(place, 4, 4, B=9 if place.toy else 32768, shared=False)
+    p = dense(device, 4, 4, B=9 if device.toy else 32768, shared=False)
     return (p.stored, p.a, p.b, p.inv_reg), lambda C, a, b, r: batched.solve(C, a, b, r, 20)
 
 
-CALLS: dict[str, tuple[str, Callable[[Place], Call]]] = {
+CALLS: dict[str, tuple[str, Callable[[Device], Call]]] = {
     "swav_codes 4096x3000": ("codes", partial(_codes_call, n=4096, K=3000)),
     "swav_codes 4096x3000 fp16": ("codes", partial(_codes_call, n=4096, K=3000, dtype=HALF)),
     "swav_codes 4096x3000 hard": ("codes", partial(_codes_call, n=4096, K=3000, hard=True)),
@@ -158,28 +161,28 @@ CALLS: dict[str, tuple[str, Callable[[Place], Call]]] = {
 }
 
 
-def equal_bits(place: Place, make: Callable[[Place], Call]) -> float:
+def equal_bits(device: Device, make: Callable[[Device], Call]) -> float:
     """Check that a call, made twice, gives the same bits."""
-    inputs, act = make(place)
+    inputs, act = make(device)
     _same(act(*inputs), act(*inputs), "the second run")
     return 0.0
 
 
-def no_waiting(place: Place, make: Callable[[Place], Call]) -> float:
+def no_waiting(device: Device, make: Callable[[Device], Call]) -> float:
     """Check that a warm call never waits for the device."""
-    inputs, act = make(place)
+    inputs, act = make(device)
     act(*inputs)
-    with _waiting_is_an_error(place):
+    with _waiting_is_an_error(device):
         act(*inputs)
     return 0.0
 
 
-def in_a_graph(place: Place, make: Callable[[Place], Call]) -> float:
+def in_a_graph(device: Device, make: Callable[[Device], Call]) -> float:
     """Check that a captured call, replayed on other inputs, gives the bits of a plain one."""
-    inputs, act = make(place)
-    other, _ = make(place)
+    inputs, act = make(device)
+    other, _ = make(device)
     static = tuple(t.clone() for t in inputs)
-    if place.device.type != "cuda":
+    if not device.is_gpu:
         _same(act(*static), act(*inputs), "the copy")
         return 0.0
     side = torch.cuda.Stream()
@@ -210,8 +213,8 @@ def _same(first: tuple[Tensor, ...], second: tuple[Tensor, ...], what: str) -> N
 
 
 @contextmanager
-def _waiting_is_an_error(place: Place) -> Iterator[None]:
-    if place.device.type != "cuda":
+def _waiting_is_an_error(device: Device) -> Iterator[None]:
+    if not device.is_gpu:
         yield
         return
     torch.cuda.set_sync_debug_mode("error")
@@ -219,10 +222,6 @@ def _waiting_is_an_error(place: Place) -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-def _answers(kernel: str, act: Callable[..., float], table: dict[str, Any]) -> list[Check]:
-    return [Check(kernel, name, partial(act, **how)) for name, how in table.items()]
 
 
 _FIXED = {
@@ -242,20 +241,20 @@ _SWAV = {
 }
 _CLOUD = dict(make=points, n=1000, m=700)
 PROMISES = [
-    *_answers("dense sweep", fixed_solve, _FIXED),
-    *_answers("dense sweep", solve_to_tol, {
+    *checks("dense sweep", fixed_solve, _FIXED),
+    *checks("dense sweep", solve_to_tol, {
         "solve to 1e-5, 1000x3000": dict(make=dense, n=1000, m=3000),
         "solve to 1e-5, 5 of 100x300": dict(make=dense, n=100, m=300, B=5, shared=False),
     }),
-    *_answers("dense sweep", plan_and_value, {"plan and value": dict(make=dense, n=301, m=700)}),
-    *_answers("codes", swav, _SWAV),
-    *_answers("codes", swav_converged, {"swav_codes converged": dict(n=1000, K=300)}),
-    *_answers("point cloud", fixed_solve, {
+    *checks("dense sweep", plan_and_value, {"plan and value": dict(make=dense, n=301, m=700)}),
+    *checks("codes", swav, _SWAV),
+    *checks("codes", swav_converged, {"swav_codes converged": dict(n=1000, K=300)}),
+    *checks("point cloud", fixed_solve, {
         "solve(n_iter=10) clouds d=64": dict(**_CLOUD, d=64),
         "solve(n_iter=10) clouds d=3 cosine": dict(**_CLOUD, d=3, metric="cosine"),
     }),
-    *_answers("point cloud", solve_to_tol, {"solve to 1e-5, clouds d=2": dict(**_CLOUD, d=2)}),
-    *_answers("point cloud", plan_and_value, {"plan and value, clouds": dict(**_CLOUD, d=64)}),
+    *checks("point cloud", solve_to_tol, {"solve to 1e-5, clouds d=2": dict(**_CLOUD, d=2)}),
+    *checks("point cloud", plan_and_value, {"plan and value, clouds": dict(**_CLOUD, d=64)}),
     *[
         Check(kernel, f"{name}: {what}", partial(act, make=make))
         for what, act in (
@@ -263,5 +262,5 @@ PROMISES = [
         )
         for name, (kernel, make) in CALLS.items()
     ],
-    *_answers("codes", swav_compiled, {"swav_codes compiled whole": dict(n=4096, K=3000)}),
+    *checks("codes", swav_compiled, {"swav_codes compiled whole": dict(n=4096, K=3000)}),
 ]  # fmt: skip

@@ -11,7 +11,8 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
-from gpu_items import Desk, Item, Record, failed
+from bench.gpu.items import Item, Record
+from bench.gpu.runner import Runner, failed
 
 
 @dataclass(frozen=True)
@@ -28,24 +29,24 @@ class Settings:
 
 
 class Worker:
-    """Does one item after another in a child, and starts a new child after one that was lost."""
+    """Runs one item after another in a child, and starts a new child after one that was lost."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._rates: dict[str, float] = {}
         self._child: Any = None
-        self._line: Connection | None = None
+        self._pipe: Connection | None = None
 
-    def do(self, item: Item, patience: float) -> Record:
-        """Return the record of an item; "failed" if it takes more than `patience` seconds."""
-        line = self._connect()
+    def run(self, item: Item, timeout: float) -> Record:
+        """Return the record of an item; "failed" if it takes more than `timeout` seconds."""
+        pipe = self._connect()
         start = time.monotonic()
-        line.send(item)
+        pipe.send(item)
         try:
-            if line.poll(patience):
-                record, healthy = line.recv()
+            if pipe.poll(timeout):
+                record, healthy = pipe.recv()
             else:
-                record, healthy = _lost(f"no answer in {patience:.0f} s"), False
+                record, healthy = _lost(f"no answer in {timeout:.0f} s"), False
         except (EOFError, OSError):
             record, healthy = _lost("the process died"), False
         if not healthy:
@@ -54,30 +55,30 @@ class Worker:
             self._rates = {k: v for k, v in record.items() if k.endswith("_per_s")}
         return record | {"took_s": round(time.monotonic() - start, 2)}
 
-    def close(self, patience: float = 0.0) -> None:
-        """End the child, which has `patience` seconds to end by itself."""
+    def close(self, timeout: float = 0.0) -> None:
+        """End the child, which has `timeout` seconds to end by itself."""
         if self._child is not None:
-            assert self._line is not None
-            self._line.close()
-            self._child.join(patience)
+            assert self._pipe is not None
+            self._pipe.close()
+            self._child.join(timeout)
             self._child.kill()
             self._child.join()
-        self._child = self._line = None
+        self._child = self._pipe = None
 
     def _connect(self) -> Connection:
-        if self._line is None:
+        if self._pipe is None:
             # a fork would inherit a device's state
             context = mp.get_context("spawn")
-            self._line, far = context.Pipe()
+            self._pipe, far_end = context.Pipe()
             self._child = context.Process(
-                target=_serve, args=(far, self._settings, self._rates), daemon=True
+                target=_serve, args=(far_end, self._settings, self._rates), daemon=True
             )
             self._child.start()
-            far.close()
-        return self._line
+            far_end.close()
+        return self._pipe
 
 
-class Crew:
+class WorkerPool:
     """Several workers beside each other, for items that are not timed: most of it is compilation.
 
     Args:
@@ -91,17 +92,17 @@ class Crew:
         for worker in self._all:
             self._free.put(worker)
 
-    def each(self, items: list[Item], do: Callable[[Worker, Item], Record]) -> Iterator[Record]:
+    def map(self, items: list[Item], act: Callable[[Worker, Item], Record]) -> Iterator[Record]:
         """Yield the records of items in their order."""
         with ThreadPoolExecutor(len(self._all)) as pool:
-            yield from pool.map(partial(self._one, do), items)
+            yield from pool.map(partial(self._one, act), items)
         for worker in self._all:
-            worker.close(patience=10)
+            worker.close(timeout=10)
 
-    def _one(self, do: Callable[[Worker, Item], Record], item: Item) -> Record:
+    def _one(self, act: Callable[[Worker, Item], Record], item: Item) -> Record:
         worker = self._free.get()
         try:
-            return do(worker, item)
+            return act(worker, item)
         finally:
             self._free.put(worker)
 
@@ -110,11 +111,12 @@ def _lost(why: str) -> Record:
     return {"status": "failed", "why": why}
 
 
-def _serve(line: Connection, settings: Settings, rates: dict[str, float]) -> None:
-    """Answer items until the line is closed or the device is spoilt."""
+def _serve(pipe: Connection, settings: Settings, rates: dict[str, float]) -> None:
+    """Answer items until the pipe is closed or the device is spoilt."""
     import numpy as np
     import torch
-    from gpu_problems import Place
+
+    from bench.gpu.device import Device
 
     if settings.toy:
         # the interpreter takes log2(0) and 0 / 0 by NumPy, which would warn
@@ -123,20 +125,20 @@ def _serve(line: Connection, settings: Settings, rates: dict[str, float]) -> Non
     warnings.simplefilter("ignore")
     device = torch.device("cpu" if settings.toy else "cuda")
     seeded = torch.Generator(device).manual_seed(settings.seed)
-    desk = Desk(Place(device, settings.toy, seeded))
-    desk.know(rates)
+    runner = Runner(Device(device, settings.toy, seeded))
+    runner.set_rates(rates)
     healthy = True
     while healthy:
         try:
-            item = line.recv()
+            item = pipe.recv()
         except EOFError:
             return
         try:
-            record = desk.do(item)
+            record = runner.run(item)
         except Exception as error:  # noqa: BLE001
             record = failed(error)
-        healthy = _healthy(device.type) and not desk.spoilt
-        line.send((record, healthy))
+        healthy = _healthy(device.type) and not runner.spoilt
+        pipe.send((record, healthy))
 
 
 def _healthy(device: str) -> bool:

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gpu_items import Record
-from gpu_rows import PROBLEMS, Problem, Target
+from bench.gpu.items import Record
+from bench.gpu.timed.problems import PROBLEMS, Problem, Target
 
 
 class Report:
@@ -31,7 +31,7 @@ class Report:
             (self.rows if kind == "row" else self.checks).append(record)
 
     @property
-    def red(self) -> list[Record]:
+    def failures(self) -> list[Record]:
         """What failed."""
         return [r for r in [self.card, *self.checks, *self.rows] if r.get("status") == "failed"]
 
@@ -96,7 +96,7 @@ class Report:
             f"{k} {c[k]}" for k in ("driver", "cuda", "torch", "triton", "python") if c.get(k)
         )
         return [
-            f"Measured by `python bench/gpu.py`, seed {self._head['seed']}. {versions}.",
+            f"Measured by `python -m bench gpu`, seed {self._head['seed']}. {versions}.",
             f"At best: {rates}.",
             "",
             f"{passed} of {len(self.checks)} checks against float64 passed. Times are medians on "

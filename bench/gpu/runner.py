@@ -1,102 +1,64 @@
-"""One item of work at a time: the card's rates, a check, or a row. An item returns a record.
-
-A record is what JSON can hold. Its status is "passed" or "measured", or it says why it is "failed"
-or "skipped".
-"""
+"""Runs one item: checks what is to be checked, times what is to be timed."""
 
 import gc
 import math
 from contextlib import nullcontext
 from dataclasses import asdict
 from importlib import util
-from typing import Any, NamedTuple
+from typing import Any
 
-import gpu_card
 import torch
-from gpu_checks import CHECKS, Check
-from gpu_clock import Act, Clock, Times
-from gpu_problems import Place, poisoned
-from gpu_promises import PROMISES
-from gpu_rows import PROBLEMS, Problem, Row
+
+from bench.gpu import card
+from bench.gpu.checks.poison import poisoned
+from bench.gpu.clock import Act, Clock, Times
+from bench.gpu.device import Device
+from bench.gpu.items import Item, Record, check_of
+from bench.gpu.timed.problems import PROBLEMS, Problem, Row
 
 
-Record = dict[str, Any]
 # other sets of inputs would cost more than the cache they keep out
 _MOST_SETS = 32
 
 
-class Item(NamedTuple):
-    """What is to be done: "card", "check" k, "promise" k, or "row" k of problem `of`."""
+class Runner:
+    """Runs items, and keeps the inputs of the problem at hand."""
 
-    kind: str
-    k: int = 0
-    of: int = 0
-
-
-def everything() -> list[Item]:
-    """Return checks, promises and rows in order: what has much to compile comes last."""
-    pairs = [(of, k) for of, problem in enumerate(PROBLEMS) for k in range(len(problem.rows))]
-    pairs.sort(key=lambda pair: PROBLEMS[pair[0]].rows[pair[1]].late)
-    return [
-        *(Item("check", k) for k in range(len(CHECKS))),
-        *(Item("promise", k) for k in range(len(PROMISES))),
-        *(Item("row", k, of) for of, k in pairs),
-    ]
-
-
-def label(item: Item) -> Record:
-    """Return how the record of an item begins, whatever becomes of it."""
-    if item.kind == "row":
-        problem = PROBLEMS[item.of]
-        return {"problem": problem.name, "who": problem.rows[item.k].who}
-    if item.kind == "card":
-        return {}
-    check = _check(item)
-    return {"kernel": check.kernel, "check": check.name}
-
-
-def _check(item: Item) -> Check:
-    return (CHECKS if item.kind == "check" else PROMISES)[item.k]
-
-
-class Desk:
-    """Does items, and keeps the inputs of the problem at hand."""
-
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, device: Device) -> None:
+        self._device = device
         self._rates: dict[str, float] = {}
-        self._clock = Clock(place.device, patience=0.5)
+        self._clock = Clock(device.torch_device, patience=0.5)
         # whether a capture failed half-way, after which the process is better left
         self.spoilt = False
-        self._at: Problem | None = None
+        self._loaded: Problem | None = None
         self._sets: list[Any] = []
         self._truth: torch.Tensor | None = None
 
-    def know(self, rates: dict[str, float]) -> None:
-        """Take the card's rates from another desk."""
+    def set_rates(self, rates: dict[str, float]) -> None:
+        """Take the card's rates, which another runner measured."""
         self._rates = rates
 
-    def do(self, item: Item) -> Record:
+    def run(self, item: Item) -> Record:
         """Return the record of an item, which has not failed."""
         if item.kind == "card":
-            self._rates = gpu_card.measure(self._place)
-            return {**gpu_card.describe(self._place), **self._rates, "status": "measured"}
+            self._rates = card.measure(self._device)
+            return {**card.describe(self._device), **self._rates, "status": "measured"}
         if item.kind == "row":
-            problem = PROBLEMS[item.of]
-            return self._row(problem, problem.rows[item.k])
-        self._forget()
+            problem = PROBLEMS[item.problem]
+            return self._row(problem, problem.rows[item.number])
+        self._drop()
         return self._checked(item)
 
     def _checked(self, item: Item) -> Record:
-        check = _check(item)
+        check = check_of(item)
         if util.find_spec("triton") is None and item.kind == "check":
             return _skipped("triton is not installed")
-        if self._place.toy and not check.toy:
+        if self._device.toy and not check.toy:
             return _skipped("no different from another check at toy sizes")
         # promises allocate in calls that must not wait, where poison would be in the way
         with poisoned() if item.kind == "check" else nullcontext():
-            spent = check.run(self._place)
-        if self._place.device.type == "cuda":
+            spent = check.run(self._device)
+        if self._device.is_gpu:
             # others check beside this process
             torch.cuda.empty_cache()
         return {"status": "passed", "budget_spent": round(spent, 4)}
@@ -104,17 +66,17 @@ class Desk:
     def _row(self, problem: Problem, row: Row) -> Record:
         if row.needs and util.find_spec(row.needs) is None:
             return _skipped(f"{row.needs} is not installed")
-        if self._place.toy and row.needs not in ("", "triton"):
+        if self._device.toy and row.needs not in ("", "triton"):
             return _skipped("needs a GPU")
-        if self._at is not problem:
-            self._take(problem)
-        acts = [row.prepare(self._place, inputs) for inputs in self._sets]
+        if self._loaded is not problem:
+            self._load(problem)
+        acts = [row.prepare(self._device, inputs) for inputs in self._sets]
         record: Record = {"status": "measured"}
         answer = acts[0]()
         if row.exact:
             assert isinstance(answer, torch.Tensor)
             assert self._truth is not None
-            error = problem.apart(answer, self._truth)
+            error = problem.distance(answer, self._truth)
             if not math.isfinite(error):
                 raise ValueError("the answer is not finite")
             record["error"] = error
@@ -130,17 +92,17 @@ class Desk:
     def _timed(self, row: Row, acts: list[Act]) -> Record:
         """Return seconds as called and on the device; the device's count where they are known."""
         called = self._clock.called(acts, row.wall)
-        device: Times | None = None
+        alone: Times | None = None
         why = ""
         if not row.wall:
             try:
-                device = self._clock.on_device(acts, called)
+                alone = self._clock.on_device(acts, called)
             except Exception as error:  # noqa: BLE001
                 # what cannot be captured is still timed as called
                 why, self.spoilt = f"not captured: {_reason(error)}", True
-        record: Record = {"seconds": (device or called).median, "called": asdict(called)}
-        if device:
-            record["device"] = asdict(device)
+        record: Record = {"seconds": (alone or called).median, "called": asdict(called)}
+        if alone:
+            record["device"] = asdict(alone)
         return record | ({"capture": why} if why else {})
 
     def _figures(self, problem: Problem, seconds: float) -> Record:
@@ -159,23 +121,23 @@ class Desk:
             found["pairs_per_s"] = problem.pairs(inputs) / seconds
         return found
 
-    def _take(self, problem: Problem) -> None:
-        self._forget()
-        first = problem.make(self._place)
-        self._sets, self._at = [first], problem
-        size, cache = problem.stored(first), 2 * gpu_card.l2_bytes(self._place)
+    def _load(self, problem: Problem) -> None:
+        self._drop()
+        first = problem.make(self._device)
+        self._sets, self._loaded = [first], problem
+        size, cache = problem.stored(first), 2 * card.l2_bytes(self._device)
         # inputs that fit in the cache rotate, so that none is there when its turn comes
         count = min(_MOST_SETS, 1 + cache // size) if size else 1
-        self._sets += [problem.make(self._place) for _ in range(count - 1)]
+        self._sets += [problem.make(self._device) for _ in range(count - 1)]
         self._truth = problem.truth(first)
 
-    def _forget(self) -> None:
-        if self._at is None:
+    def _drop(self) -> None:
+        if self._loaded is None:
             return
-        self._at, self._truth = None, None
+        self._loaded, self._truth = None, None
         self._sets.clear()
         gc.collect()
-        if self._place.device.type == "cuda":
+        if self._device.is_gpu:
             torch.cuda.empty_cache()
 
 

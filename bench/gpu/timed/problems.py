@@ -8,15 +8,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import gpu_peers as peers
 import torch
-from gpu_clock import Act
-from gpu_features import features_of
-from gpu_problems import Case, Place, codes, dense, points, scores, variation
-from gpu_table import Problem, Row, Target, of, ratio
 from torch import Tensor
 
 import sinkhorn_ot as so
+from bench.gpu.budget import variation
+from bench.gpu.cases import Case, codes, dense, points, scores
+from bench.gpu.clock import Act
+from bench.gpu.device import Device
+from bench.gpu.timed import peers
+from bench.gpu.timed.features import features_of
+from bench.gpu.timed.table import Problem, Row, Target, of, ratio
 
 
 def distance(got: Tensor, truth: Tensor) -> float:
@@ -24,8 +26,8 @@ def distance(got: Tensor, truth: Tensor) -> float:
     return float((got.double() - truth).abs().max())
 
 
-def _compiled(place: Place, act: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return torch.compile(act, dynamic=False, backend="eager" if place.toy else "inductor")
+def _compiled(device: Device, act: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return torch.compile(act, dynamic=False, backend="eager" if device.toy else "inductor")
 
 
 def _logs(p: Case) -> tuple[Tensor, Tensor]:
@@ -36,7 +38,7 @@ SWEEP, SOLVE = "dense sweep kernel", "solve(n_iter=10)"
 EAGER, COMPILED = "PyTorch eager, two log-sum-exps", "PyTorch compiled, two log-sum-exps"
 
 
-def _sweep(place: Place, p: Case) -> Act:
+def _sweep(device: Device, p: Case) -> Act:
     from sinkhorn_ot.kernels import dense_sweep
 
     new_v, out = torch.empty_like(p.v), (torch.empty_like(p.u), torch.empty_like(p.v))
@@ -48,8 +50,8 @@ def _sweep(place: Place, p: Case) -> Act:
     return run
 
 
-def _eager(place: Place, p: Case, compiled: bool = False) -> Act:
-    act = _compiled(place, peers.eager_sweep) if compiled else peers.eager_sweep
+def _eager(device: Device, p: Case, compiled: bool = False) -> Act:
+    act = _compiled(device, peers.eager_sweep) if compiled else peers.eager_sweep
     return partial(act, p.stored, p.v, *_logs(p), p.inv_reg)
 
 
@@ -62,7 +64,7 @@ def _one_read(at_least: float, note: str = "") -> Target:
 
 
 def sweep_of(
-    name: str, make: Callable[[Place], Case], rows: tuple[Row, ...] = (), compiled: bool = True,
+    name: str, make: Callable[[Device], Case], rows: tuple[Row, ...] = (), compiled: bool = True,
     targets: tuple[Target, ...] = (),
 ) -> Problem:  # fmt: skip
     """Return one iteration over a stored cost, from potentials that an earlier one left."""
@@ -75,16 +77,16 @@ def sweep_of(
     )  # fmt: skip
 
 
-def _dense(n: int, m: int, dtype: torch.dtype = torch.float32) -> Callable[[Place], Case]:
-    return lambda place: dense(place, *place.small(n, m), dtype=dtype)
+def _dense(n: int, m: int, dtype: torch.dtype = torch.float32) -> Callable[[Device], Case]:
+    return lambda device: dense(device, *device.small(n, m), dtype=dtype)
 
 
-def _sela(dtype: torch.dtype) -> Callable[[Place], Case]:
-    def make(place: Place) -> Case:
-        N, K = place.small(1281167, 3000)
-        p = dense(place, 1, K, reg=1 / 25)
-        p.C = -torch.log_softmax(place.randn(1, N, K), -1).to(dtype)
-        p.a, p.b = place.full(1, N, value=1 / N), place.full(1, K, value=1 / K)
+def _sela(dtype: torch.dtype) -> Callable[[Device], Case]:
+    def make(device: Device) -> Case:
+        N, K = device.small(1281167, 3000)
+        p = dense(device, 1, K, reg=1 / 25)
+        p.C = -torch.log_softmax(device.randn(1, N, K), -1).to(dtype)
+        p.a, p.b = device.full(1, N, value=1 / N), device.full(1, K, value=1 / K)
         p.u = p.sweep(torch.float64)[0].float()
         return p
 
@@ -94,21 +96,21 @@ def _sela(dtype: torch.dtype) -> Callable[[Place], Case]:
 SELA = "SeLa's loop, float64"
 
 
-def _sela_loop(place: Place, p: Case) -> Act:
-    stored = torch.empty(p.stored.shape[1:], device=place.device, dtype=torch.float64)
+def _sela_loop(device: Device, p: Case) -> Act:
+    stored = torch.empty(p.stored.shape[1:], device=device.torch_device, dtype=torch.float64)
     for rows, E in p.exponents(torch.float64):
         torch.exp(E[0], out=stored[rows])
     return peers.sela_loop(stored, p.v.double().exp().t(), p.a[0].log())
 
 
-def _solve(place: Place, p: Case) -> Act:
+def _solve(device: Device, p: Case) -> Act:
     reg = 1 / float(p.inv_reg[0])
     C, a, b = p.stored[0], p.a[0], p.b[0]
     return lambda: so.solve(C, a, b, reg, n_iter=10).coupling.v  # type: ignore[attr-defined]
 
 
-def _eager_solve(place: Place, p: Case, n_iter: int, compiled: bool = False) -> Act:
-    act = _compiled(place, peers.eager_solve) if compiled else peers.eager_solve
+def _eager_solve(device: Device, p: Case, n_iter: int, compiled: bool = False) -> Act:
+    act = _compiled(device, peers.eager_solve) if compiled else peers.eager_solve
     return partial(act, p.stored, *_logs(p), p.inv_reg, n_iter)
 
 
@@ -125,10 +127,10 @@ def _solve_of(n: int, m: int) -> Problem:
 CODES, SWAV = "codes kernels", "SwAV's loop"
 
 
-def _codes(place: Place, S: Tensor, rows: int) -> Act:
+def _codes(device: Device, S: Tensor, rows: int) -> Act:
     from sinkhorn_ot.kernels import codes as kernels
 
-    r, inv_eps = place.full(1, S.shape[2], value=1.0), place.full(1, value=20.0)
+    r, inv_eps = device.full(1, S.shape[2], value=1.0), device.full(1, value=20.0)
     kept = S[:, -rows:]
 
     def run() -> Tensor:
@@ -140,9 +142,9 @@ def _codes(place: Place, S: Tensor, rows: int) -> Act:
 
 
 def _loop_of_codes(
-    place: Place, S: Tensor, act: Callable[..., Tensor], rows: int, compiled: bool = False
+    device: Device, S: Tensor, act: Callable[..., Tensor], rows: int, compiled: bool = False
 ) -> Act:
-    return partial(_compiled(place, act) if compiled else act, S[0], 0.05, 3, rows)
+    return partial(_compiled(device, act) if compiled else act, S[0], 0.05, 3, rows)
 
 
 def codes_of(
@@ -154,7 +156,7 @@ def codes_of(
     if public:
         ours.append(Row("swav_codes", lambda _, S: partial(so.swav_codes, S[0])))
     return Problem(
-        name, "codes", lambda place: scores(place, 1, *place.small(n, K)),
+        name, "codes", lambda device: scores(device, 1, *device.small(n, K)),
         lambda S: codes(S, 0.05, 3, torch.float64)[0, -rows:], variation,
         (
             *ours,
@@ -171,7 +173,7 @@ def codes_of(
 BATCHED = "batched kernel"
 
 
-def _batched(place: Place, p: Case) -> Act:
+def _batched(device: Device, p: Case) -> Act:
     from sinkhorn_ot.kernels import batched
 
     return lambda: batched.solve(p.stored, p.a, p.b, p.inv_reg, 20)[1]
@@ -186,7 +188,7 @@ def batched_of(B: int, n: int, targets: tuple[Target, ...] = ()) -> Problem:
 
     return Problem(
         f"{B} of {n}x{n}, 20 iterations", "batched",
-        lambda place: dense(place, n, n, B=min(B, 3) if place.toy else B, shared=False),
+        lambda device: dense(device, n, n, B=min(B, 3) if device.toy else B, shared=False),
         lambda p: p.iterate(torch.float64, 20)[1], distance,
         (
             Row(BATCHED, _batched, "triton"),
@@ -201,14 +203,14 @@ def batched_of(B: int, n: int, targets: tuple[Target, ...] = ()) -> Problem:
 POINTS, FLASH = "solve(PointCloud, n_iter=5)", "FlashSinkhorn, alternating, fp32"
 
 
-def _points(place: Place, p: Case) -> Act:
+def _points(device: Device, p: Case) -> Act:
     x, y = (t[0] for t in p.clouds)
     reg, a, b = 1 / float(p.inv_reg[0]), p.a[0], p.b[0]
     cost = so.PointCloud(x, y)
     return lambda: so.solve(cost, a, b, reg, n_iter=5).coupling.v  # type: ignore[attr-defined]
 
 
-def _points_tf32(place: Place, p: Case) -> Act:
+def _points_tf32(device: Device, p: Case) -> Act:
     from sinkhorn_ot.kernels import clouds, point_cloud
 
     log_b = p.b.log()
@@ -224,8 +226,8 @@ def _points_tf32(place: Place, p: Case) -> Act:
     return run
 
 
-def _eager_points(place: Place, p: Case, compiled: bool = False) -> Act:
-    block = _compiled(place, peers.block_log_sum) if compiled else peers.block_log_sum
+def _eager_points(device: Device, p: Case, compiled: bool = False) -> Act:
+    block = _compiled(device, peers.block_log_sum) if compiled else peers.block_log_sum
     x, y, log_a, log_b = (t[0] for t in (*p.clouds, *_logs(p)))
     inv_reg = float(p.inv_reg[0])
 
@@ -239,7 +241,7 @@ def _eager_points(place: Place, p: Case, compiled: bool = False) -> Act:
 
 
 def _peer(solve: Callable[..., Any], logs: bool = False, **how: Any) -> Callable[..., Act]:
-    def prepare(place: Place, p: Case) -> Act:
+    def prepare(device: Device, p: Case) -> Act:
         weights = _logs(p) if logs else (p.a, p.b)
         tensors = (t[0] for t in (*p.clouds, *weights))
         act: Act = solve(*tensors, 1 / float(p.inv_reg[0]), **how)
@@ -255,7 +257,7 @@ def points_of(n: int, m: int, d: int, targets: tuple[Target, ...] = ()) -> Probl
     wide = (Row("point cloud kernel, tf32", _points_tf32, "triton"),) if d > 8 else ()
     return Problem(
         f"points {n}x{m} d={d}", "point cloud",
-        lambda place: points(place, *place.small(n, m), d),
+        lambda device: points(device, *device.small(n, m), d),
         lambda p: p.iterate(torch.float64, 5)[1], distance,
         (
             Row(POINTS, _points),
