@@ -13,7 +13,7 @@ class Entry(NamedTuple):
 
     Attributes:
         module: A file below bench/ with `main(options)`, and `add_options(parser)` if it takes any.
-        takes: About how long it takes at its defaults.
+        takes: About how long it takes at its defaults, on a machine with nothing else to do.
     """
 
     module: str
@@ -21,17 +21,17 @@ class Entry(NamedTuple):
 
 
 TABLE = {
-    "crosscheck": Entry("cpu.crosscheck", "1 minute"),
-    "stress": Entry("cpu.stress", "1 minute"),
-    "memory": Entry("cpu.memory", "1 minute"),
-    "scale": Entry("cpu.scale", "3 minutes"),
-    "grid": Entry("cpu.grid.run", "40 minutes"),
-    "vs_pot": Entry("cpu.vs.pot", "20 minutes"),
-    "vs_published": Entry("cpu.vs.published", "1 minute"),
-    "vs_sela": Entry("cpu.vs.sela", "5 minutes"),
-    "vs_simplex": Entry("cpu.vs.simplex", "5 minutes"),
+    "crosscheck": Entry("cpu.crosscheck", "half a minute"),
+    "stress": Entry("cpu.stress", "a minute"),
+    "memory": Entry("cpu.memory", "2 minutes"),
+    "scale": Entry("cpu.scale", "2 minutes"),
+    "grid": Entry("cpu.grid.run", "22 minutes a call"),
+    "vs_pot": Entry("cpu.vs.pot", "7 minutes"),
+    "vs_published": Entry("cpu.vs.published", "a minute"),
+    "vs_sela": Entry("cpu.vs.sela", "a minute"),
+    "vs_simplex": Entry("cpu.vs.simplex", "a minute"),
     "gpu": Entry("gpu.run", "9 minutes"),
-    "gate": Entry("gate.compile", "10 minutes"),
+    "gate": Entry("gate.compile", "9 minutes"),
 }
 
 
@@ -52,7 +52,7 @@ def main(given: list[str]) -> int:
 def listed() -> None:
     """Print a line about each, without importing any."""
     for name, entry in TABLE.items():
-        print(f"{name:13s} {entry.takes:>10s}   {about(entry)}")
+        print(f"{name:13s} {entry.takes:18s}   {about(entry)}")
 
 
 def about(entry: Entry) -> str:
