@@ -20,15 +20,15 @@ check: .venv/ready
 # a peer that cannot be installed here is left out, and the results say so
 bench: .venv/ready
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	$(BIN)/python bench/crosscheck.py
-	$(BIN)/python bench/stress.py
-	$(BIN)/python bench/memory.py
-	$(BIN)/python bench/scale.py
-	$(BIN)/python bench/grid.py
+	$(BIN)/python -m bench crosscheck
+	$(BIN)/python -m bench stress
+	$(BIN)/python -m bench memory
+	$(BIN)/python -m bench scale
+	$(BIN)/python -m bench grid
 	$(BIN)/python docs/plots/make.py measured grid profile
 
 bench-gpu: .venv/ready
-	$(BIN)/python bench/gpu.py $(ARGS)
+	$(BIN)/python -m bench gpu $(ARGS)
 
 docs: .venv/ready
 	$(BIN)/mkdocs serve

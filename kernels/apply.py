@@ -9,17 +9,14 @@ Bound per entry: one exp2; a stored cost is read once (4 or 2 bytes), clouds cos
 of the matrix comes from the L2 cache. Beyond 128 columns the plan is made again for every 128.
 """
 
-from collections.abc import Callable
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .clouds import Clouds, Side, hold, own_cost, pairs, place, slope, split
+from .clouds import Clouds, Side, hold, own_cost, pairs, slope, split
 from .configs import (
     OPTIONS,
-    Bound,
     Layout,
     capability,
     layout,
@@ -235,41 +232,3 @@ def apply(cost: Tensor | Clouds, u: Tensor, v: Tensor, x: Tensor, inv_reg: Tenso
 def linear(cost: Tensor | Clouds, u: Tensor, v: Tensor, inv_reg: Tensor) -> Tensor:
     """Return what each row of the plan pays, sum_j P_ij C_ij, shape (B, n); they sum to <P, C>."""
     return _launch(cost, u, v, inv_reg, "cost", v, 1)[..., 0]
-
-
-def _case(n: int, m: int, k: int, d: int = 0, transpose: bool = False) -> Callable[..., object]:
-    """Return a launch on clouds of d coordinates, or on a stored cost if d is 0."""
-
-    def launch(new: Callable[..., Tensor]) -> object:
-        cost = place(new(1, n, d), new(1, m, d), metric="sqeuclidean") if d else new(1, n, m)
-        if transpose:
-            cost = new(1, m, n).mT
-        if k == 0:
-            return linear(cost, new(1, n), new(1, m), new(1))
-        return apply(cost, new(1, n), new(1, m), new(1, m, k), new(1))
-
-    return launch
-
-
-CASES = {
-    "4096x3000 k=1": _case(4096, 3000, 1),
-    "4096x3000 k=64": _case(4096, 3000, 64),
-    "3000x4096 k=128 transposed": _case(3000, 4096, 128, transpose=True),
-    "65536x65536 <P, C>": _case(65536, 65536, 0),
-    "50000x50000 d=64 k=1": _case(50000, 50000, 1, 64),
-    "50000x50000 d=64 k=64": _case(50000, 50000, 64, 64),
-    "50000x50000 d=2 k=2": _case(50000, 50000, 2, 2),
-    "50000x50000 d=3 k=10": _case(50000, 50000, 10, 3),
-    "50000x50000 d=784 k=512": _case(50000, 50000, 512, 784),
-    "50000x50000 d=3 <P, C>": _case(50000, 50000, 0, 3),
-}
-_TILE = ("BM", "BN")
-BOUNDS = {
-    "_apply": Bound(_TILE, instructions=34, mufu=1.3, wide=False),
-    # rows of a stored cost in one warp
-    "_apply 4x512 w1": Bound(_TILE, instructions=13, mufu=1.05),
-    "_apply 256x16 w4": Bound(_TILE, instructions=18, mufu=1.05, wide=False),
-    "_apply 128x32 w4": Bound(_TILE, instructions=26, mufu=1.1, wide=False),
-    "_apply 256x64 w8": Bound(_TILE, instructions=10, mufu=1.05),
-    "_apply 64x64 w4": Bound(_TILE, instructions=30, mufu=1.15),
-}

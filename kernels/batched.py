@@ -7,14 +7,12 @@ that met a sum near underflow is thrown away and made again in log domain. One r
 with tens of iterations arithmetic is the limit, not the memory.
 """
 
-from collections.abc import Callable
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .configs import OPTIONS, Bound, all_registers, layout, small_tile
+from .configs import OPTIONS, all_registers, layout, small_tile
 from .tiles import HUGE, LN2, LOG2E, TINY, finite
 
 
@@ -170,40 +168,3 @@ def solve(
         **all_registers(C.device, tile.num_warps),
     )  # fmt: skip
     return u, v, error, count
-
-
-def _case(
-    B: int, n: int, m: int, dtype: torch.dtype = torch.float32, tol: float | None = None
-) -> Callable[..., object]:
-    def launch(new: Callable[..., Tensor]) -> object:
-        return solve(new(B, n, m, dtype=dtype), new(B, n), new(B, m), new(B), 20, tol)
-
-    return launch
-
-
-# real shapes, for `inspect`
-CASES = {
-    "32768 of 4x4 fp32": _case(32768, 4, 4),
-    "32768 of 4x4 fp32 to a tol": _case(32768, 4, 4, tol=1e-4),
-    "4096 of 8x8 fp32": _case(4096, 8, 8),
-    "4096 of 16x16 fp32 to a tol": _case(4096, 16, 16, tol=1e-4),
-    "4096 of 28x28 fp32": _case(4096, 28, 28),
-    "4096 of 32x4 fp32 to a tol": _case(4096, 32, 4, tol=1e-4),
-    "4096 of 8x128 fp32": _case(4096, 8, 128),
-    "4096 of 128x8 fp32": _case(4096, 128, 8),
-    "4096 of 16x64 fp32 to a tol": _case(4096, 16, 64, tol=1e-4),
-    "4096 of 64x64 fp32": _case(4096, 64, 64),
-    "4096 of 64x64 bf16 to a tol": _case(4096, 64, 64, torch.bfloat16, 1e-4),
-    "1024 of 128x128 fp32": _case(1024, 128, 128),
-    "1024 of 128x128 fp32 to a tol": _case(1024, 128, 128, tol=1e-4),
-}
-# of the iterations in log domain, of which seven in eight are saved where problems are scaled
-_TILE = ("PB", "BM", "BN")
-BOUNDS = {
-    "_solve_small": Bound(_TILE, instructions=42, mufu=1.6),
-    # triton 3.9 makes a sum along four columns of their neighbours in the warp
-    "_solve_small 4x32x4 w1": Bound(_TILE, instructions=85, mufu=2.4),
-    "_solve_small 4x16x16 w1": Bound(_TILE, instructions=21, mufu=1.2),
-    "_solve_small 1x32x32 w1": Bound(_TILE, instructions=14, mufu=1.1),
-    "_solve_small 1x128x128 w8": Bound(_TILE, instructions=36, mufu=2.4),
-}

@@ -9,14 +9,12 @@ The sums of a prototype need no rescue: after its own step a row holds at most a
 one, so making it one only raises what the prototypes hold.
 """
 
-from collections.abc import Callable
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .configs import OPTIONS, Bound, layout, log_sum_tile, row_tile
+from .configs import OPTIONS, layout, log_sum_tile, row_tile
 from .dense_sweep import _exponentials, _load_rows, _peaks, sweep
 from .log_sums import log_sum_rows, move_rows
 from .tiles import LOG2E, offsets
@@ -220,29 +218,3 @@ def write(
         strides, BM=BM, BN=BN, num_warps=warps, **switches, **OPTIONS,
     )  # fmt: skip
     return codes, places.gather(-1, peaks.argmax(-1, keepdim=True))[..., 0] if hard else None
-
-
-def _case(
-    n: int, K: int, kept: int, dtype: torch.dtype = torch.float32, *, masked: bool = False
-) -> Callable[..., object]:
-    def launch(new: Callable[..., Tensor]) -> None:
-        S, r, one = new(1, n, K, dtype=dtype), new(1, K), new(1)
-        solve(S, r, one, keep=new(1, n, dtype=torch.bool) if masked else None)
-        write(S[:, -kept:], r, one, soft=dtype, hard=True)
-        write(S[:, -kept:], r, one, keep=new(1, kept, dtype=torch.bool) if masked else None)
-
-    return launch
-
-
-# real shapes, for `inspect`
-CASES = {
-    "4096x3000 fp32, 256 kept": _case(4096, 3000, 256),
-    "4096x3000 fp16, 256 kept": _case(4096, 3000, 256, torch.float16),
-    "64x131072 fp32": _case(64, 131072, 64),
-    "2458x131072 bf16 masked": _case(2458, 131072, 2458, torch.bfloat16, masked=True),
-    "512x16384 fp32": _case(512, 16384, 512),
-}
-BOUNDS = {
-    "_write_rows": Bound(("BM", "W", "CHUNKS"), instructions=21, mufu=1.1),
-    "_write_tiles": Bound(("BM", "BN"), instructions=21, mufu=1.1),
-}

@@ -2,7 +2,6 @@
 
 import functools
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -12,24 +11,6 @@ from torch import Tensor
 
 # given at every launch: the default changes between releases of triton
 OPTIONS = {"enable_fp_fusion": True}
-
-
-@dataclass(frozen=True)
-class Bound:
-    """What the machine code of one kernel may cost at most, checked by `inspect`.
-
-    Attributes:
-        tile: Names of the constexpr arguments whose product is the entries of one trip round the
-            hot loop.
-        instructions: Instructions per entry of the hot loop, on NVIDIA.
-        mufu: Special-function instructions (exp2, reciprocal, log2) per entry, on NVIDIA.
-        wide: Whether global memory must be read by 128-bit loads.
-    """
-
-    tile: tuple[str, ...]
-    instructions: float
-    mufu: float
-    wide: bool = True
 
 
 class Layout(NamedTuple):

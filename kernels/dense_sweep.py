@@ -5,14 +5,12 @@ instructions in all, so the memory is the limit. Rows stay in registers between 
 columns' sums. Rows too long for that are swept in two reads, by `log_sums`.
 """
 
-from collections.abc import Callable
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .configs import OPTIONS, Bound, RowTile, layout, multiprocessors, row_programs, row_tile
+from .configs import OPTIONS, RowTile, layout, multiprocessors, row_programs, row_tile
 from .log_sums import move_rows, sum_columns
 from .tiles import HUGE, LN2, LOG2E, TINY, finite, offsets
 
@@ -253,40 +251,3 @@ def _sweep_on_chip(
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
     return torch.empty(shape, device=like.device, dtype=torch.float32)
-
-
-def _case(
-    n: int, m: int, dtype: torch.dtype = torch.float32, *, first: bool = False,
-    relaxed: bool = False, transposed: bool = False,
-) -> Callable[..., object]:  # fmt: skip
-    def launch(new: Callable[..., Tensor]) -> object:
-        C = new(1, m, n, dtype=dtype).mT if transposed else new(1, n, m, dtype=dtype)
-        v, a, one = new(1, m), new(1, n), new(1)
-        return sweep(C, a, v, a, one, first=first, kappa=one if relaxed else None, move=(v, v))
-
-    return launch
-
-
-# real shapes, for `inspect`
-CASES = {
-    "4096x3000 fp32": _case(4096, 3000),
-    "4096x3000 fp32 first": _case(4096, 3000, first=True),
-    "4096x3000 fp32 relaxed": _case(4096, 3000, relaxed=True),
-    "1281167x3000 fp32": _case(1281167, 3000),
-    "1281167x3000 fp16": _case(1281167, 3000, torch.float16),
-    "1281167x3000 bf16": _case(1281167, 3000, torch.bfloat16),
-    "16384x16384 fp32": _case(16384, 16384),
-    "16384x16384 bf16": _case(16384, 16384, torch.bfloat16),
-    "10000x10000 fp32": _case(10000, 10000),
-    "65536x64 fp32": _case(65536, 64),
-    "65536x256 bf16": _case(65536, 256, torch.bfloat16),
-    "131072x64 fp32 transposed": _case(131072, 64, transposed=True),
-    "131072x1536 fp32 transposed": _case(131072, 1536, transposed=True),
-}
-_TILE = ("BM", "W", "CHUNKS")
-BOUNDS = {
-    "_sweep_rows": Bound(_TILE, instructions=15, mufu=1.3),
-    "_sweep_rows 1x512x6 w2": Bound(_TILE, instructions=12, mufu=1.05),
-    "_sweep_rows 1x2048x8 w8": Bound(_TILE, instructions=9.5, mufu=1.05),
-    "_finish": Bound(("BP", "BN"), instructions=5.5, mufu=0.1),
-}

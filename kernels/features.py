@@ -8,8 +8,6 @@ to read them n_iter times, and to have room for them.
 Bound per entry and pass: 3 d multiply-adds of tensor cores, one exp2, no memory traffic.
 """
 
-from collections.abc import Callable
-
 import torch
 import triton
 import triton.language as tl
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from .clouds import MAX_DIRECT, Clouds, hold, last, pairs, place, slope
 from .codes import put_tile
-from .configs import OPTIONS, Bound
+from .configs import OPTIONS
 from .point_cloud import log_sum_rows, move_rows, tiles
 from .tiles import LOG2E
 
@@ -128,21 +126,3 @@ def write(
         num_warps=warps, **OPTIONS,
     )  # fmt: skip
     return codes, places.gather(-1, peaks.argmax(-1, keepdim=True))[..., 0] if hard else None
-
-
-def _case(n: int, K: int, d: int, kept: int, *, whole: bool = True) -> Callable[..., object]:
-    def launch(new: Callable[..., Tensor]) -> None:
-        r, one = new(1, K), new(1)
-        clouds = place_features(new(1, n, d), new(1, K, d))
-        f = solve(clouds, r, one) if whole else r
-        write(clouds, f, one, kept, soft=torch.float32 if whole else None, hard=True)
-
-    return launch
-
-
-# real shapes, for `inspect`
-CASES = {
-    "65536x3000 d=128, 256 kept": _case(65536, 3000, 128, 256),
-    "256x3000 d=64, labels": _case(256, 3000, 64, 256, whole=False),
-}
-BOUNDS = {"_write_products": Bound(("BM", "BN"), instructions=50, mufu=1.3)}

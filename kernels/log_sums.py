@@ -5,14 +5,12 @@ column that underflows, and the second design of a sweep, for rows too long to s
 entry: one read of C, one exp2, a multiply-add, a maximum, two adds.
 """
 
-from collections.abc import Callable
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from .configs import OPTIONS, Bound, layout, log_sum_tile, multiprocessors
+from .configs import OPTIONS, layout, log_sum_tile, multiprocessors
 from .tiles import LN2, LOG2E, fold, merge, offsets
 
 
@@ -189,27 +187,3 @@ def _reduce(
         DONE=done is not None, BS=8, BN=128, num_warps=4, **OPTIONS,
     )  # fmt: skip
     return out
-
-
-def _case(n: int, m: int, dtype: torch.dtype = torch.float32) -> Callable[..., object]:
-    def launch(new: Callable[..., Tensor]) -> None:
-        C, u, v, one = new(1, n, m, dtype=dtype), new(1, n), new(1, m), new(1)
-        # both halves of a sweep over rows too long for the chip
-        move_rows(C, v, u, one, out=u)
-        sum_columns(C, u, v, one, None, out=v, move=(v, v))
-        log_sum_columns(C, u, one, only=new(1, m, dtype=torch.bool))
-
-    return launch
-
-
-# real shapes, for `inspect`
-CASES = {
-    "65536x65536 fp32": _case(65536, 65536),
-    "65536x65536 bf16": _case(65536, 65536, torch.bfloat16),
-    "64x131072 fp32": _case(64, 131072),
-    "4096x3000 fp16": _case(4096, 3000, torch.float16),
-}
-BOUNDS = {
-    "_log_sum": Bound(("BM", "BN"), instructions=11.5, mufu=1.3),
-    "_merge": Bound(("BS", "BN"), instructions=27, mufu=1.5, wide=False),
-}

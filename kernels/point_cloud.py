@@ -12,7 +12,6 @@ runs at the rate of both; beyond, 3 d multiply-adds of tensor cores, 2048 in a c
 they are the limit from d = 43. Points come from the L2 cache, 4 d / BM bytes of them.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -20,8 +19,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .clouds import Clouds, hold, own_cost, pairs, place, slope
-from .configs import OPTIONS, Bound, capability, is_amd, multiprocessors, power_of_two
+from .clouds import Clouds, hold, own_cost, pairs, slope
+from .configs import OPTIONS, capability, is_amd, multiprocessors, power_of_two
 from .tiles import HUGE, LN2, LOG2E, TINY, finite, fold, merge
 
 
@@ -289,37 +288,3 @@ def sweep(
     mode = "log mass" if log else "mass"
     s = _launch(clouds.swapped(), new_u, inv_reg, mode=mode, online=online, own=v, done=done, out=s)
     return new_u, s
-
-
-def _case(
-    n: int, m: int, d: int, *, B: int = 1, first: bool = False, metric: str = "sqeuclidean",
-    precision: str = "fp16x3",
-) -> Callable[..., object]:  # fmt: skip
-    def launch(new: Callable[..., Tensor]) -> object:
-        clouds = place(new(B, n, d), new(B, m, d), metric=metric, precision=precision)
-        return sweep(clouds, new(B, n), new(B, m), new(B, n), new(B), first=first)
-
-    return launch
-
-
-CASES = {
-    "4096x64 d=64": _case(4096, 64, 64),
-    "50000x50000 d=2": _case(50000, 50000, 2),
-    "50000x50000 d=8 first": _case(50000, 50000, 8, first=True),
-    "50000x50000 d=64": _case(50000, 50000, 64),
-    "50000x50000 d=64 first": _case(50000, 50000, 64, first=True),
-    "50000x50000 d=64 tf32": _case(50000, 50000, 64, precision="tf32"),
-    "50000x50000 d=128 cosine": _case(50000, 50000, 128, metric="cosine"),
-    "50000x50000 d=784": _case(50000, 50000, 784),
-    "50000x50000 d=2048": _case(50000, 50000, 2048),
-    "128x30000x30000 d=3": _case(30000, 30000, 3, B=128),
-}
-_TILE = ("BM", "BN")
-BOUNDS = {
-    "_log_sums": Bound(_TILE, instructions=23, mufu=1.15, wide=False),
-    # eight coordinates in float32: 16 of these
-    "_log_sums 256x16 w4": Bound(_TILE, instructions=27, mufu=1.1, wide=False),
-    "_log_sums 256x64 w8": Bound(_TILE, instructions=11, mufu=1.1),
-    # joined spans read vectors only, whatever the width of the loads; tf32 takes the rescue with it
-    "_log_sums 128x32 w8": Bound(_TILE, instructions=19.5, mufu=1.3, wide=False),
-}

@@ -1,11 +1,10 @@
 """GeomLoss, which anneals over a number of iterations and looks at no error."""
 
-from cases import Case
+from bench.cpu.cases import Case
+from bench.peers.peer import Answer, Peer, Prepare, Run
 
-from .signature import Answer, Peer, Prepare, Run
 
-
-def enter(case: Case, reg: float) -> Prepare:
+def load(case: Case, reg: float) -> Prepare:
     """Return how to run so many iterations."""
     from geomloss import ot  # pyright: ignore[reportMissingImports]
 
@@ -27,4 +26,4 @@ def counts(error: float) -> tuple[float, ...]:
     return (10, 30, 100, 300, 1000, 3000, 10_000)
 
 
-PEERS = (Peer("GeomLoss", "geomloss", enter, counts, zeros=True),)
+PEERS = (Peer("GeomLoss", "geomloss", load, counts, zeros=True),)

@@ -3,12 +3,12 @@
 import math
 
 import torch
-from cases import Case
 
-from .signature import Answer, Peer, Prepare, Run
+from bench.cpu.cases import Case
+from bench.peers.peer import Answer, Peer, Prepare, Run
 
 
-def enter(case: Case, reg: float) -> Prepare:
+def load(case: Case, reg: float) -> Prepare:
     """Return how to solve to a stop."""
     from mdot_tnt.mdot import mdot  # pyright: ignore[reportMissingImports]
 
@@ -27,4 +27,4 @@ def enter(case: Case, reg: float) -> Prepare:
     return prepare
 
 
-PEERS = (Peer("MDOT-TNT", "mdot_tnt", enter),)
+PEERS = (Peer("MDOT-TNT", "mdot_tnt", load),)

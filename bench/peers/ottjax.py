@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases import Case
 
-from .signature import Answer, Peer, Prepare, Run
+from bench.cpu.cases import Case
+from bench.peers.peer import Answer, Peer, Prepare, Run
 
 
-def entrance(variant: str) -> Callable[[Case, float], Prepare]:
-    """Return how to enter a variant."""
+def loader(variant: str) -> Callable[[Case, float], Prepare]:
+    """Return how to load a case for a variant."""
 
-    def enter(case: Case, reg: float) -> Prepare:
+    def load(case: Case, reg: float) -> Prepare:
         import jax  # pyright: ignore[reportMissingImports]
 
         # with it, float32 problems are given float64 constants, and Anderson's mixing fails
@@ -43,7 +43,7 @@ def entrance(variant: str) -> Callable[[Case, float], Prepare]:
 
         return prepare
 
-    return enter
+    return load
 
 
 def _solver(variant: str) -> Callable[..., Any]:
@@ -67,7 +67,7 @@ def _solver(variant: str) -> Callable[..., Any]:
 
 
 PEERS = (
-    Peer("OTT", "ott", entrance("plain"), zeros=True),
-    Peer("OTT momentum", "ott", entrance("momentum"), zeros=True),
-    Peer("OTT Anderson", "ott", entrance("Anderson"), zeros=True),
+    Peer("OTT", "ott", loader("plain"), zeros=True),
+    Peer("OTT momentum", "ott", loader("momentum"), zeros=True),
+    Peer("OTT Anderson", "ott", loader("Anderson"), zeros=True),
 )

@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-from cases import Case
 
-from .signature import Answer, Peer, Prepare, Run
+from bench.cpu.cases import Case
+from bench.peers.peer import Answer, Peer, Prepare, Run
 
 
 _MOST = 100_000
@@ -39,12 +39,12 @@ def _potential(log_v: Any, b: Any, reg: float) -> np.ndarray:
 
 
 def in_numpy(method: str) -> Any:
-    """Return how to enter one of POT's methods with NumPy arrays."""
+    """Return how to load a case for one of POT's methods, as NumPy arrays."""
 
-    def enter(case: Case, reg: float) -> Prepare:
+    def load(case: Case, reg: float) -> Prepare:
         return _sinkhorn(method, case, reg, case.a.numpy(), case.b.numpy(), case.C.numpy())
 
-    return enter
+    return load
 
 
 def in_torch(case: Case, reg: float) -> Prepare:

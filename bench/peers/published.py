@@ -1,15 +1,15 @@
 """The loops that SeLa and SwAV publish, written again from their formulas."""
 
 import torch
-from cases import Case
 
-from .signature import Answer, Peer, Prepare, Run
+from bench.cpu.cases import Case
+from bench.peers.peer import Answer, Peer, Prepare, Run
 
 
 _MOST = 3000
 
 
-def enter(case: Case, reg: float) -> Prepare:
+def load(case: Case, reg: float) -> Prepare:
     """Scale rows and columns of exp(-C / reg) in turn until sum |c / c' - 1| is small."""
 
     def prepare(stop: float) -> Run:
@@ -31,4 +31,4 @@ def enter(case: Case, reg: float) -> Prepare:
     return prepare
 
 
-PEERS = (Peer("published loop", "torch", enter),)
+PEERS = (Peer("published loop", "torch", load),)

@@ -3,15 +3,15 @@
 from collections.abc import Callable
 
 import numpy as np
-from cases import Case
 
-from .signature import Answer, Peer, Prepare, Run
+from bench.cpu.cases import Case
+from bench.peers.peer import Answer, Peer, Prepare, Run
 
 
-def entrance(name: str) -> Callable[[Case, float], Prepare]:
-    """Return how to enter one of its solvers."""
+def loader(name: str) -> Callable[[Case, float], Prepare]:
+    """Return how to load a case for one of its solvers."""
 
-    def enter(case: Case, reg: float) -> Prepare:
+    def load(case: Case, reg: float) -> Prepare:
         import regot  # pyright: ignore[reportMissingImports]
 
         a, b = (np.asarray(t, np.float64) for t in (case.a, case.b))
@@ -28,10 +28,10 @@ def entrance(name: str) -> Callable[[Case, float], Prepare]:
 
         return prepare
 
-    return enter
+    return load
 
 
 PEERS = (
-    Peer("RegOT SSNS", "regot", entrance("sinkhorn_ssns")),
-    Peer("RegOT SPLR", "regot", entrance("sinkhorn_splr")),
+    Peer("RegOT SSNS", "regot", loader("sinkhorn_ssns")),
+    Peer("RegOT SPLR", "regot", loader("sinkhorn_splr")),
 )

@@ -1,4 +1,4 @@
-"""What bench/grid.py measured: each cell a problem and an error, this package beside the best."""
+"""What the grid measured: each cell a problem and an error, this package beside the best."""
 
 import json
 import statistics
@@ -14,7 +14,7 @@ from style import TABLES, table
 FILE = Path(__file__).resolve().parents[2] / "bench" / "results" / "grid.json"
 REGS = (1e-1, 1e-2, 1e-3, 1e-4)
 HERE, EXACT = "sinkhorn_ot", "network simplex"
-NOTHING = "Not measured yet in this checkout: run `python bench/grid.py`.\n"
+NOTHING = "Not measured yet in this checkout: run `python -m bench grid`.\n"
 TABLE_NAMES = ("grid", "grid_summary", "grid_slower", "grid_short", "grid_exact", "grid_machine")
 
 

@@ -24,7 +24,7 @@ def _read(name: str) -> dict[str, Any] | None:
 
 def _memory(found: dict[str, Any] | None) -> None:
     if found is None:
-        return _nothing("memory", "memory.py")
+        return _nothing("memory")
     dense, cloud = found["rows"]
     extra, cost = dense["extra_mb"], dense["cost_mb"]
     rows = [
@@ -36,7 +36,7 @@ def _memory(found: dict[str, Any] | None) -> None:
 
 def _stress(found: dict[str, Any] | None) -> None:
     if found is None:
-        return _nothing("stress", "stress.py")
+        return _nothing("stress")
     regs = sorted({r["reg"] for r in found["rows"]}, reverse=True)
     rows: dict[str, list[str]] = {}
     for r in found["rows"]:
@@ -49,7 +49,7 @@ def _stress(found: dict[str, Any] | None) -> None:
 
 def _scale(found: dict[str, Any] | None) -> None:
     if found is None:
-        return _nothing("scale", "scale.py")
+        return _nothing("scale")
     names = {"matrix": "matrix, reg 0.01 to 1e-6", "clouds": "`PointCloud`, reg 0.1 to 1e-3"}
     rows = [
         [
@@ -86,6 +86,6 @@ def _fixed(found: list[dict[str, Any]]) -> None:
     table("fixed", ["problem", *columns.values(), "solve over sweeps"], rows)
 
 
-def _nothing(name: str, script: str) -> None:
-    text = f"Not measured yet in this checkout: run `python bench/{script}`.\n"
+def _nothing(name: str) -> None:
+    text = f"Not measured yet in this checkout: run `python -m bench {name}`.\n"
     (TABLES / f"{name}.md").write_text(text)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sinkhorn_ot.problem import shown
+
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -17,6 +19,7 @@ Index = npt.NDArray[np.intp]
 _MASS = 1 << 29
 
 
+@shown
 class Stranded(NamedTuple):
     """Rows that hold more than the columns that they may use take: why there is no plan."""
 

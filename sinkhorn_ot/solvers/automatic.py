@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -153,11 +154,11 @@ def _in_one_launch(sweep: Sweep, limits: Limits) -> tuple[Solution, str] | None:
 
 def _in_numpy(posed: Posed, limits: Limits) -> tuple[Solution, str] | None:
     """Solve problems so small that they are solved whole; None if none of them is."""
-    # a start may be worse than none
-    for v in (posed.v, None) if posed.v is not None else (None,):
-        answer = solve_small(posed.problem, v=v, tol=limits.tol, max_iter=limits.max_iter)
-        if answer is not None:
-            break
+    most: dict[str, Any] = {"tol": limits.tol, "max_iter": limits.max_iter}
+    answer = solve_small(posed.problem, v=posed.v, **most)
+    if answer is None and posed.v is not None:
+        # a start may be worse than none
+        answer = solve_small(posed.problem, v=None, **most)
     if answer is not None and limits.callback:
         found = answer[0]
         assert found.error is not None

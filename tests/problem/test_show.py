@@ -34,8 +34,7 @@ from sinkhorn_ot.problem import (
     shown,
 )
 from sinkhorn_ot.results import Coupling, Solution, Stored
-from sinkhorn_ot.solvers.presolve import support
-from sinkhorn_ot.solvers.presolve import Support
+from sinkhorn_ot.solvers.presolve import Support, support
 
 
 INF, NAN = float("inf"), float("nan")

@@ -1,0 +1,79 @@
+"""Lists what there is to measure, or runs one of it: `python -m bench [NAME [arguments]]`."""
+
+import argparse
+import ast
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """Something to run.
+
+    Attributes:
+        module: A file below bench/ with `main(options)`, and `add_options(parser)` if it takes any.
+        takes: About how long it takes at its defaults, on a machine with nothing else to do.
+    """
+
+    module: str
+    takes: str
+
+
+TABLE = {
+    "crosscheck": Entry("cpu.crosscheck", "half a minute"),
+    "stress": Entry("cpu.stress", "a minute"),
+    "memory": Entry("cpu.memory", "2 minutes"),
+    "scale": Entry("cpu.scale", "2 minutes"),
+    "grid": Entry("cpu.grid.run", "22 minutes a call"),
+    "vs_pot": Entry("cpu.vs.pot", "7 minutes"),
+    "vs_published": Entry("cpu.vs.published", "a minute"),
+    "vs_sela": Entry("cpu.vs.sela", "a minute"),
+    "vs_simplex": Entry("cpu.vs.simplex", "a minute"),
+    "gpu": Entry("gpu.run", "9 minutes"),
+    "gate": Entry("gate.compile", "9 minutes"),
+}
+
+
+def main(given: list[str]) -> int:
+    """Run what is named, with the arguments after it; list everything if nothing is."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Runs one measurement; without a name, lists them."
+    )
+    parser.add_argument("name", nargs="?", choices=TABLE, metavar="NAME", help="what to run")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its own; --help lists them")
+    asked = parser.parse_args(given)
+    if asked.name is None:
+        listed()
+        return 0
+    return run(asked.name, asked.arguments)
+
+
+def listed() -> None:
+    """Print a line about each, without importing any."""
+    for name, entry in TABLE.items():
+        print(f"{name:13s} {entry.takes:18s}   {about(entry)}")
+
+
+def about(entry: Entry) -> str:
+    """Return the first line of a module's docstring."""
+    path = Path(__file__).parent.joinpath(*entry.module.split(".")).with_suffix(".py")
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    return text.splitlines()[0]
+
+
+def run(name: str, arguments: list[str]) -> int:
+    """Run one; return its exit status."""
+    module = import_module(f"bench.{TABLE[name].module}")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m bench {name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if hasattr(module, "add_options"):
+        module.add_options(parser)
+    return module.main(parser.parse_args(arguments)) or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

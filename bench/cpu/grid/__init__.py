@@ -1,0 +1,1 @@
+"""The grid: every solver on every problem to stated errors."""

@@ -1,0 +1,1 @@
+"""This package beside one peer each."""

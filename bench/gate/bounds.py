@@ -1,0 +1,74 @@
+"""What the machine code of each kernel may cost at most, a section for each file."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What the machine code of one kernel may cost at most.
+
+    Attributes:
+        tile: Names of the constexpr arguments whose product is the entries of one trip round the
+            hot loop.
+        instructions: Instructions per entry of the hot loop, on NVIDIA.
+        mufu: Special-function instructions (exp2, reciprocal, log2) per entry, on NVIDIA.
+        wide: Whether global memory must be read by 128-bit loads.
+    """
+
+    tile: tuple[str, ...]
+    instructions: float
+    mufu: float
+    wide: bool = True
+
+
+_BLOCK = ("BM", "BN")
+_ROWS = ("BM", "W", "CHUNKS")
+_SMALL = ("PB", "BM", "BN")
+# by file of kernels/, then by name of a jit function, or by its name and configuration as the table
+# prints them
+BOUNDS = {
+    "apply": {
+        "_apply": Bound(_BLOCK, instructions=34, mufu=1.3, wide=False),
+        # rows of a stored cost in one warp
+        "_apply 4x512 w1": Bound(_BLOCK, instructions=13, mufu=1.05),
+        "_apply 256x16 w4": Bound(_BLOCK, instructions=18, mufu=1.05, wide=False),
+        "_apply 128x32 w4": Bound(_BLOCK, instructions=26, mufu=1.1, wide=False),
+        "_apply 256x64 w8": Bound(_BLOCK, instructions=10, mufu=1.05),
+        "_apply 64x64 w4": Bound(_BLOCK, instructions=30, mufu=1.15),
+    },
+    # of the iterations in log domain, of which seven in eight are saved where problems are scaled
+    "batched": {
+        "_solve_small": Bound(_SMALL, instructions=42, mufu=1.6),
+        # triton 3.9 makes a sum along four columns of their neighbours in the warp
+        "_solve_small 4x32x4 w1": Bound(_SMALL, instructions=85, mufu=2.4),
+        "_solve_small 4x16x16 w1": Bound(_SMALL, instructions=21, mufu=1.2),
+        "_solve_small 1x32x32 w1": Bound(_SMALL, instructions=14, mufu=1.1),
+        "_solve_small 1x128x128 w8": Bound(_SMALL, instructions=36, mufu=2.4),
+    },
+    "codes": {
+        "_write_rows": Bound(_ROWS, instructions=21, mufu=1.1),
+        "_write_tiles": Bound(_BLOCK, instructions=21, mufu=1.1),
+    },
+    "dense_sweep": {
+        "_sweep_rows": Bound(_ROWS, instructions=15, mufu=1.3),
+        "_sweep_rows 1x512x6 w2": Bound(_ROWS, instructions=12, mufu=1.05),
+        "_sweep_rows 1x2048x8 w8": Bound(_ROWS, instructions=9.5, mufu=1.05),
+        "_finish": Bound(("BP", "BN"), instructions=5.5, mufu=0.1),
+    },
+    "features": {
+        "_write_products": Bound(_BLOCK, instructions=50, mufu=1.3),
+    },
+    "log_sums": {
+        "_log_sum": Bound(_BLOCK, instructions=11.5, mufu=1.3),
+        "_merge": Bound(("BS", "BN"), instructions=27, mufu=1.5, wide=False),
+    },
+    "point_cloud": {
+        "_log_sums": Bound(_BLOCK, instructions=23, mufu=1.15, wide=False),
+        # eight coordinates in float32: 16 of these
+        "_log_sums 256x16 w4": Bound(_BLOCK, instructions=27, mufu=1.1, wide=False),
+        "_log_sums 256x64 w8": Bound(_BLOCK, instructions=11, mufu=1.1),
+        # joined spans read vectors only, whatever the width of the loads; tf32 takes the rescue
+        # with it
+        "_log_sums 128x32 w8": Bound(_BLOCK, instructions=19.5, mufu=1.3, wide=False),
+    },
+}

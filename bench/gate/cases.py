@@ -1,0 +1,200 @@
+"""What the gate compiles: launches of every kernel at real shapes, a section for each file."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.kernels import (
+    apply,
+    batched,
+    codes,
+    dense_sweep,
+    features,
+    log_sums,
+    point_cloud,
+)
+from sinkhorn_ot.kernels.clouds import place
+
+
+# makes a tensor of a shape, without memory
+New = Callable[..., Tensor]
+# launches a kernel on such tensors
+Launch = Callable[[New], object]
+
+
+def _apply(n: int, m: int, k: int, d: int = 0, transpose: bool = False) -> Launch:
+    """Return a launch on clouds of d coordinates, or on a stored cost if d is 0."""
+
+    def launch(new: New) -> object:
+        cost = place(new(1, n, d), new(1, m, d), metric="sqeuclidean") if d else new(1, n, m)
+        if transpose:
+            cost = new(1, m, n).mT
+        if k == 0:
+            return apply.linear(cost, new(1, n), new(1, m), new(1))
+        return apply.apply(cost, new(1, n), new(1, m), new(1, m, k), new(1))
+
+    return launch
+
+
+_APPLY = {
+    "4096x3000 k=1": _apply(4096, 3000, 1),
+    "4096x3000 k=64": _apply(4096, 3000, 64),
+    "3000x4096 k=128 transposed": _apply(3000, 4096, 128, transpose=True),
+    "65536x65536 <P, C>": _apply(65536, 65536, 0),
+    "50000x50000 d=64 k=1": _apply(50000, 50000, 1, 64),
+    "50000x50000 d=64 k=64": _apply(50000, 50000, 64, 64),
+    "50000x50000 d=2 k=2": _apply(50000, 50000, 2, 2),
+    "50000x50000 d=3 k=10": _apply(50000, 50000, 10, 3),
+    "50000x50000 d=784 k=512": _apply(50000, 50000, 512, 784),
+    "50000x50000 d=3 <P, C>": _apply(50000, 50000, 0, 3),
+}
+
+
+def _batched(
+    B: int, n: int, m: int, dtype: torch.dtype = torch.float32, tol: float | None = None
+) -> Launch:
+    def launch(new: New) -> object:
+        return batched.solve(new(B, n, m, dtype=dtype), new(B, n), new(B, m), new(B), 20, tol)
+
+    return launch
+
+
+_BATCHED = {
+    "32768 of 4x4 fp32": _batched(32768, 4, 4),
+    "32768 of 4x4 fp32 to a tol": _batched(32768, 4, 4, tol=1e-4),
+    "4096 of 8x8 fp32": _batched(4096, 8, 8),
+    "4096 of 16x16 fp32 to a tol": _batched(4096, 16, 16, tol=1e-4),
+    "4096 of 28x28 fp32": _batched(4096, 28, 28),
+    "4096 of 32x4 fp32 to a tol": _batched(4096, 32, 4, tol=1e-4),
+    "4096 of 8x128 fp32": _batched(4096, 8, 128),
+    "4096 of 128x8 fp32": _batched(4096, 128, 8),
+    "4096 of 16x64 fp32 to a tol": _batched(4096, 16, 64, tol=1e-4),
+    "4096 of 64x64 fp32": _batched(4096, 64, 64),
+    "4096 of 64x64 bf16 to a tol": _batched(4096, 64, 64, torch.bfloat16, 1e-4),
+    "1024 of 128x128 fp32": _batched(1024, 128, 128),
+    "1024 of 128x128 fp32 to a tol": _batched(1024, 128, 128, tol=1e-4),
+}
+
+
+def _codes(
+    n: int, K: int, kept: int, dtype: torch.dtype = torch.float32, *, masked: bool = False
+) -> Launch:
+    def launch(new: New) -> None:
+        S, r, one = new(1, n, K, dtype=dtype), new(1, K), new(1)
+        codes.solve(S, r, one, keep=new(1, n, dtype=torch.bool) if masked else None)
+        codes.write(S[:, -kept:], r, one, soft=dtype, hard=True)
+        codes.write(S[:, -kept:], r, one, keep=new(1, kept, dtype=torch.bool) if masked else None)
+
+    return launch
+
+
+_CODES = {
+    "4096x3000 fp32, 256 kept": _codes(4096, 3000, 256),
+    "4096x3000 fp16, 256 kept": _codes(4096, 3000, 256, torch.float16),
+    "64x131072 fp32": _codes(64, 131072, 64),
+    "2458x131072 bf16 masked": _codes(2458, 131072, 2458, torch.bfloat16, masked=True),
+    "512x16384 fp32": _codes(512, 16384, 512),
+}
+
+
+def _dense_sweep(
+    n: int, m: int, dtype: torch.dtype = torch.float32, *, first: bool = False,
+    relaxed: bool = False, transposed: bool = False,
+) -> Launch:  # fmt: skip
+    def launch(new: New) -> object:
+        C = new(1, m, n, dtype=dtype).mT if transposed else new(1, n, m, dtype=dtype)
+        v, a, one = new(1, m), new(1, n), new(1)
+        kappa = one if relaxed else None
+        return dense_sweep.sweep(C, a, v, a, one, first=first, kappa=kappa, move=(v, v))
+
+    return launch
+
+
+_DENSE_SWEEP = {
+    "4096x3000 fp32": _dense_sweep(4096, 3000),
+    "4096x3000 fp32 first": _dense_sweep(4096, 3000, first=True),
+    "4096x3000 fp32 relaxed": _dense_sweep(4096, 3000, relaxed=True),
+    "1281167x3000 fp32": _dense_sweep(1281167, 3000),
+    "1281167x3000 fp16": _dense_sweep(1281167, 3000, torch.float16),
+    "1281167x3000 bf16": _dense_sweep(1281167, 3000, torch.bfloat16),
+    "16384x16384 fp32": _dense_sweep(16384, 16384),
+    "16384x16384 bf16": _dense_sweep(16384, 16384, torch.bfloat16),
+    "10000x10000 fp32": _dense_sweep(10000, 10000),
+    "65536x64 fp32": _dense_sweep(65536, 64),
+    "65536x256 bf16": _dense_sweep(65536, 256, torch.bfloat16),
+    "131072x64 fp32 transposed": _dense_sweep(131072, 64, transposed=True),
+    "131072x1536 fp32 transposed": _dense_sweep(131072, 1536, transposed=True),
+}
+
+
+def _features(n: int, K: int, d: int, kept: int, *, whole: bool = True) -> Launch:
+    def launch(new: New) -> None:
+        r, one = new(1, K), new(1)
+        clouds = features.place_features(new(1, n, d), new(1, K, d))
+        f = features.solve(clouds, r, one) if whole else r
+        features.write(clouds, f, one, kept, soft=torch.float32 if whole else None, hard=True)
+
+    return launch
+
+
+_FEATURES = {
+    "65536x3000 d=128, 256 kept": _features(65536, 3000, 128, 256),
+    "256x3000 d=64, labels": _features(256, 3000, 64, 256, whole=False),
+}
+
+
+def _log_sums(n: int, m: int, dtype: torch.dtype = torch.float32) -> Launch:
+    def launch(new: New) -> None:
+        C, u, v, one = new(1, n, m, dtype=dtype), new(1, n), new(1, m), new(1)
+        # both halves of a sweep over rows too long for the chip
+        log_sums.move_rows(C, v, u, one, out=u)
+        log_sums.sum_columns(C, u, v, one, None, out=v, move=(v, v))
+        log_sums.log_sum_columns(C, u, one, only=new(1, m, dtype=torch.bool))
+
+    return launch
+
+
+_LOG_SUMS = {
+    "65536x65536 fp32": _log_sums(65536, 65536),
+    "65536x65536 bf16": _log_sums(65536, 65536, torch.bfloat16),
+    "64x131072 fp32": _log_sums(64, 131072),
+    "4096x3000 fp16": _log_sums(4096, 3000, torch.float16),
+}
+
+
+def _point_cloud(
+    n: int, m: int, d: int, *, B: int = 1, first: bool = False, metric: str = "sqeuclidean",
+    precision: str = "fp16x3",
+) -> Launch:  # fmt: skip
+    def launch(new: New) -> object:
+        clouds = place(new(B, n, d), new(B, m, d), metric=metric, precision=precision)
+        return point_cloud.sweep(clouds, new(B, n), new(B, m), new(B, n), new(B), first=first)
+
+    return launch
+
+
+_POINT_CLOUD = {
+    "4096x64 d=64": _point_cloud(4096, 64, 64),
+    "50000x50000 d=2": _point_cloud(50000, 50000, 2),
+    "50000x50000 d=8 first": _point_cloud(50000, 50000, 8, first=True),
+    "50000x50000 d=64": _point_cloud(50000, 50000, 64),
+    "50000x50000 d=64 first": _point_cloud(50000, 50000, 64, first=True),
+    "50000x50000 d=64 tf32": _point_cloud(50000, 50000, 64, precision="tf32"),
+    "50000x50000 d=128 cosine": _point_cloud(50000, 50000, 128, metric="cosine"),
+    "50000x50000 d=784": _point_cloud(50000, 50000, 784),
+    "50000x50000 d=2048": _point_cloud(50000, 50000, 2048),
+    "128x30000x30000 d=3": _point_cloud(30000, 30000, 3, B=128),
+}
+
+
+# by file of kernels/ and label
+CASES: dict[str, dict[str, Launch]] = {
+    "apply": _APPLY,
+    "batched": _BATCHED,
+    "codes": _CODES,
+    "dense_sweep": _DENSE_SWEEP,
+    "features": _FEATURES,
+    "log_sums": _LOG_SUMS,
+    "point_cloud": _POINT_CLOUD,
+}

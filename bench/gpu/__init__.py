@@ -1,0 +1,1 @@
+"""Proof and speed of the kernels on a GPU."""

@@ -1,0 +1,127 @@
+"""The GPU script without a GPU: it runs to its end at toy sizes, and its verdicts can be bad."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.gpu.budget import Wrong, within
+from bench.gpu.checks.poison import poisoned
+from bench.gpu.items import Item
+from bench.gpu.pool import Settings, Worker
+from bench.gpu.report import Report
+from bench.gpu.timed.table import ratio
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "bench", "gpu", *map(str, arguments)],
+        capture_output=True, text=True, timeout=900, cwd=ROOT,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [(), ("--out", "results")])
+def test_without_a_gpu_it_says_so(arguments):
+    done = run(*arguments)
+    assert done.returncode == 0
+    assert done.stdout.startswith("No GPU here")
+
+
+def test_everything_runs_at_toy_sizes(tmp_path):
+    pytest.importorskip("triton", reason="triton is not installed, so there are no kernels")
+    done = run("--cpu", "--out", tmp_path, "--seed", 0)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads((tmp_path / "gpu-cpu-toy-sizes.json").read_text())
+    # strict: what JSON cannot hold must not have been written
+    json.dumps(found, allow_nan=False)
+    assert found["toy"]
+    assert {c["status"] for c in found["checks"]} == {"passed", "skipped"}
+    kernels = {c["kernel"] for c in found["checks"] if c["status"] == "passed"}
+    assert kernels == {"dense sweep", "codes", "batched", "point cloud", "log sums", "apply"}
+    assert all(r["status"] in ("measured", "skipped") for r in found["rows"])
+    timed = [r for r in found["rows"] if r["status"] == "measured"]
+    assert {r["problem"] for r in timed} == {r["problem"] for r in found["rows"]}
+    # whoever solves a problem finds the same answer
+    assert max(r["error"] for r in timed) < 1e-4
+    assert all(t["measured"] is None or t["verdict"] == "no GPU" for t in found["targets"])
+    page = (tmp_path / "gpu-cpu-toy-sizes.md").read_text()
+    assert "measures nothing" in page
+
+
+def test_a_run_out_of_time_says_what_it_left_out(tmp_path):
+    done = run("--cpu", "--out", tmp_path, "--seconds", 0)
+    assert done.returncode == 0
+    assert "no time left" in done.stdout
+    assert not list(tmp_path.iterdir()), "nothing was measured, so nothing is written"
+
+
+def report(share, status="passed"):
+    found = Report(None, {"toy": False, "seed": 0})
+    found.add("check", {"kernel": "dense sweep", "check": "one", "status": status})
+    row = {"problem": "dense 4096x3000 fp32", "who": "dense sweep kernel", "status": "measured"}
+    found.add("row", {**row, "share": share})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("share", "status", "verdict"),
+    [(0.9, "passed", "met"), (0.8, "passed", "not met"), (0.9, "failed", "a check failed")],
+)
+def test_a_verdict(share, status, verdict):
+    by_name = {t["problem"]: t for t in report(share, status).targets()}
+    assert by_name["dense 4096x3000 fp32"]["verdict"] == verdict
+    assert by_name["dense 16384x16384 fp32"]["verdict"] == "not measured"
+
+
+def test_what_failed_is_red():
+    assert [r["check"] for r in report(0.9, "failed").failures] == ["one"]
+
+
+def test_ratios_compare_like_with_like():
+    ours = {"seconds_per_iteration": 1.0, "called_per_iteration": 2.0}
+    peer = {"seconds_per_iteration": 8.0, "called_per_iteration": 8.0}
+    assert ratio("peer", "ours")({"ours": ours, "peer": peer}) == 8
+    assert ratio("peer", "ours")({"ours": ours, "peer": peer | {"capture": "no"}}) == 4
+    assert ratio("peer", "ours")({"ours": ours}) is None
+
+
+@pytest.mark.parametrize(
+    ("got", "message"),
+    [(1.001, "budget"), (math.nan, "not finite"), (math.inf, "not finite")],
+)
+def test_a_budget_can_be_overspent(got, message):
+    one = torch.ones(3, dtype=torch.float64)
+    assert within(one, one, one, 1.0) == 0
+    with pytest.raises(Wrong, match=message):
+        within(torch.tensor([1.0, 1.0, got]), one, one, 1.0)
+    with pytest.raises(Wrong, match="infinity"):
+        within(one, one, torch.tensor([1.0, 1.0, math.inf]).double(), 1.0)
+
+
+def test_poison_is_lifted():
+    with poisoned():
+        assert torch.empty(3).isnan().all()
+        assert torch.zeros(3).new_empty(3).isnan().all()
+    before = torch.empty
+    with pytest.raises(ZeroDivisionError), poisoned():
+        _ = 1 / 0
+    assert torch.empty is before
+
+
+def test_an_item_that_hangs_or_fails_costs_only_itself():
+    worker = Worker(Settings(toy=True, seed=0))
+    try:
+        assert worker.run(Item("card"), 0.01)["why"] == "no answer in 0 s"
+        assert worker.run(Item("row", 999, 0), 60)["why"].startswith("IndexError")
+        assert worker.run(Item("card"), 60)["status"] == "measured"
+    finally:
+        worker.close(timeout=10)
