@@ -387,3 +387,12 @@ def test_the_error_is_that_of_the_plan_where_potentials_have_drifted(constant):
     off = (r.plan.sum(1) - p.a).abs().sum() + (r.plan.sum(0) - p.b).abs().sum()
     assert float(r.marginal_error) == pytest.approx(float(off), rel=1e-2, abs=1e-12)
     assert bool(r.converged) == (float(off) <= tol)
+
+
+def test_single_precision_over_long_sides_takes_the_sweeps_of_double():
+    """Column sums of 100,000 rows were summed term after term: the error stalled above tol."""
+    C = torch.rand(100_000, 10, generator=torch.Generator().manual_seed(0))
+    single, double = so.solve(C, reg=0.05), so.solve(C.double(), reg=0.05, tol=1e-6)
+    assert single.converged
+    assert int(single.n_iter) <= 2 * int(double.n_iter)
+    assert float((single.plan - double.plan).abs().sum()) < 2e-6

@@ -16,7 +16,7 @@ from torch import Tensor
 from sinkhorn_ot.problem import Block, Dense, Problem
 
 from .blockwise import TILE, TINY, Blockwise, square
-from .cpu import empty, exp_
+from .cpu import column_sums, empty, exp_, row_sums
 from .protocol import Sweep, move_rows
 from .sparse import SparseKernel, may_be_sparse
 
@@ -99,7 +99,7 @@ class StoredKernel(Blockwise):
         if self._kernel is None:
             self._build(v)
         assert self._kernel is not None
-        kernel, back = self._kernel[0], self._kernel[0].t()
+        kernel = self._kernel
         a, b = ((w[0] / self._mass[0]).to(self._store) for w in (p.a, p.b))
         beta = (v[0] - self._v0[0]).exp_().to(self._store)
         # rows and columns that carry nothing would be 0 / 0
@@ -107,8 +107,9 @@ class StoredKernel(Blockwise):
         least = torch.finfo(self._store).tiny if some_empty else 0.0
         s = b
         for _ in range(count):
-            r = torch.mv(kernel, beta)
-            s = torch.mv(back, a / (r.clamp_(min=least) if some_empty else r))
+            r = row_sums(kernel, beta[None])[0]
+            r = a / (r.clamp_(min=least) if some_empty else r)
+            s = column_sums(kernel, r[None])[0].to(self._store)
             beta = b / (s.clamp(min=least) if some_empty else s)
         moved = beta.to(v.dtype).log_()
         # a column whose kernel is below what the format holds has led the others astray
@@ -124,7 +125,7 @@ class StoredKernel(Blockwise):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return row sums, new row potentials, and column sums before their factor `beta`.
 
-        Blockwise of the kernel, where they are given, are those that are only now exponentiated.
+        Blocks of the kernel, where they are given, are those that are only now exponentiated.
         """
         kernel, x = self._kernel, beta.to(self._store)
         assert kernel is not None
@@ -138,10 +139,10 @@ class StoredKernel(Blockwise):
             return self._product_fused(x[0], fresh)
         for _ in blocks or ():
             pass
-        r = torch.bmm(kernel, x[:, :, None])[:, :, 0].to(beta.dtype)
+        r = row_sums(kernel, x).to(beta.dtype)
         u = move_rows(self.problem, self.log_a, r.log() - self._u0)
         weight = ((u - self._u0).exp_() / self._mass).to(self._store)
-        s = torch.bmm(weight[:, None, :], kernel)[:, 0].to(beta.dtype)
+        s = column_sums(kernel, weight)
         return r, u, s * self._mass
 
     def _product_fused(
@@ -151,8 +152,8 @@ class StoredKernel(Blockwise):
         a = self.problem.a[0]
         s, sums, least = torch.zeros_like(x, dtype=a.dtype), [], torch.finfo(self._store).tiny
         for block, mass in parts:
-            sums.append(torch.mv(block, x).clamp_(min=least))
-            s += torch.mv(block.t(), mass / sums[-1])
+            sums.append(row_sums(block[None], x[None])[0].clamp_(min=least))
+            s += column_sums(block[None], (mass / sums[-1])[None])[0]
         r = torch.cat(sums).to(a.dtype)
         return r[None], self._u0 + (a / r).log_(), s[None] * self._mass
 

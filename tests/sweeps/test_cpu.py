@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sinkhorn_ot.sweeps.cpu import empty, exp_
+from sinkhorn_ot.sweeps.cpu import column_sums, empty, exp_, row_sums
 
 
 DTYPES = (torch.float64, torch.float32)
@@ -58,3 +58,23 @@ def test_it_has_the_shape_and_keeps_its_numbers(shape, dtype):
     t.fill_(1.0)
     other = empty(shape, dtype, CPU).fill_(2.0)
     assert (t.sum(), other.sum()) == (t.numel(), 2 * t.numel())
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 20_000, 10), (1, 3, 20_000), (2, 1100, 7), (1, 1, 1)], ids=str
+)
+def test_long_sums_of_single_precision_keep_its_digits(shape):
+    """Term after term, 20,000 positive numbers lose a digit and more of what a tolerance needs."""
+    g = torch.Generator().manual_seed(0)
+    K, w, x = (torch.rand(s, generator=g) for s in (shape, shape[:2], (shape[0], shape[2])))
+    pairs = (
+        (column_sums(K, w), torch.einsum("bnm,bn->bm", K.double(), w.double())),
+        (row_sums(K, x).double(), torch.einsum("bnm,bm->bn", K.double(), x.double())),
+    )
+    for got, want in pairs:
+        assert float((got - want).abs().sum() / want.sum()) < 1.5e-7
+
+
+def test_sums_of_double_precision_are_plain():
+    K, w = torch.rand(1, 3000, 5).double(), torch.rand(1, 3000).double()
+    torch.testing.assert_close(column_sums(K, w), (w[:, None] @ K)[:, 0], rtol=1e-13, atol=0)
