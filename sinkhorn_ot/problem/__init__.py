@@ -1,19 +1,11 @@
 """What is asked: costs, weights and rules, checked once and frozen. It knows no solver."""
 
 from . import checks
-from .cost import (
-    METRICS,
-    Bounds,
-    Cost,
-    Dense,
-    PointCloud,
-    as_cost,
-    blocks,
-    broadcast,
-    flatten,
-    within,
-)
-from .problem import Problem, make
+from .cost import Bounds, Cost, blocks, broadcast, flatten, within
+from .dense import Dense, as_cost
+from .make import make
+from .points import METRICS, PointCloud
+from .problem import Problem
 from .rows import Block, Index, Rows, as_rows, number
 from .streamed import Facts, Streamed, filled, survey
 

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from sinkhorn_ot.problem.cost import PointCloud
-from sinkhorn_ot.problem.problem import Problem, make
+from sinkhorn_ot.problem import PointCloud, Problem, make
 from sinkhorn_ot.solvers.sinkhorn import Sinkhorn
 from sinkhorn_ot.solvers.steps import fixed
 from sinkhorn_ot.sweeps.protocol import Sweep, Whole

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sinkhorn_ot as so
-from sinkhorn_ot.problem.cost import METRICS, as_cost, blocks
+from sinkhorn_ot.problem import METRICS, as_cost, blocks
 
 
 def formula(x, y, metric):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sinkhorn_ot import testing
-from sinkhorn_ot.problem.problem import make
+from sinkhorn_ot.problem import make
 
 
 P = testing.random(4, 5)
