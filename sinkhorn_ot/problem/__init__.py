@@ -4,7 +4,8 @@ from . import checks
 from .cost import Bounds, Cost, blocks, broadcast, flatten, within
 from .dense import Dense, as_cost
 from .make import make
-from .points import METRICS, PointCloud
+from .metrics import METRICS
+from .points import PointCloud
 from .problem import Problem
 from .rows import Block, Index, Rows, as_rows, number
 from .streamed import Facts, Streamed, filled, survey

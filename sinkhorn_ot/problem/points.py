@@ -10,10 +10,8 @@ from torch import Tensor
 
 from . import checks
 from .cost import Bounds, broadcast, flatten, tiles
+from .metrics import METRICS
 from .rows import Block
-
-
-METRICS = ("sqeuclidean", "euclidean", "dot", "cosine")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +35,7 @@ class PointCloud:
     def __post_init__(self) -> None:
         x = checks.at_least_dims("x", checks.tensor("x", self.x), 2, "(..., n, d)")
         y = checks.at_least_dims("y", checks.tensor("y", self.y), 2, "(..., m, d)")
-        checks.one_of("metric", self.metric, METRICS)
+        checks.one_of("metric", self.metric, tuple(METRICS))
         if x.shape[-1] != y.shape[-1]:
             raise ValueError(
                 f"x and y must have points of one dimension, got {x.shape[-1]} and {y.shape[-1]}"
@@ -89,14 +87,8 @@ class PointCloud:
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Return the costs of rows start:stop, computed in float64."""
-        if self.metric == "euclidean":
-            # a root would double the digits that a product loses between close points
-            x, y = self._placed
-            mode = "donot_use_mm_for_euclid_dist"
-            return torch.cdist(x[:, start:stop], y, compute_mode=mode)
         left, right = self._factors
-        C = torch.matmul(left[:, start:stop], right.mT)
-        return C.clamp_(min=0) if self.metric == "sqeuclidean" else C
+        return METRICS[self.metric].join(left[:, start:stop], right)
 
     def tiles(self, size: int) -> Iterator[Block]:
         """Yield all rows in blocks of at most `size`."""
@@ -109,37 +101,17 @@ class PointCloud:
         x, y = self._placed
         long_x, long_y = x.norm(dim=-1).amax(-1), y.norm(dim=-1).amax(-1)
         reach, span = float((long_x + long_y).amax()), float((long_x * long_y).amax())
-        low, high = {
-            "sqeuclidean": (0.0, reach**2),
-            "euclidean": (0.0, reach),
-            "dot": (-span, span),
-            "cosine": (0.0, 2.0),
-        }[self.metric]
-        if not math.isfinite(high):
+        bounds = METRICS[self.metric].bounds(reach, span)
+        if not math.isfinite(bounds.high):
             raise ValueError(f"x and y must have finite costs, got points {reach:.3g} apart")
-        return Bounds(low, high)
+        return bounds
 
     @functools.cached_property
     def _placed(self) -> tuple[Tensor, Tensor]:
-        """The clouds in float64, centred or normalised where the metric allows it."""
-        x, y = self.x.double(), self.y.double()
-        if self.metric in ("sqeuclidean", "euclidean"):
-            # distances do not see the origin, rounding does
-            centre = (x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True)) / 2
-            return x - centre, y - centre
-        if self.metric == "cosine":
-            normalize = torch.nn.functional.normalize
-            return normalize(x, dim=-1), normalize(y, dim=-1)
-        return x, y
+        """The clouds in float64, where rounding is least."""
+        return METRICS[self.metric].place(self.x.double(), self.y.double())
 
     @functools.cached_property
     def _factors(self) -> tuple[Tensor, Tensor]:
-        """Two factors whose product is the cost, before the root: one matrix product a block."""
-        x, y = self._placed
-        one_x, one_y = torch.ones_like(x[..., :1]), torch.ones_like(y[..., :1])
-        if self.metric == "dot":
-            return -x, y
-        if self.metric == "cosine":
-            return torch.cat([-x, one_x], -1), torch.cat([y, one_y], -1)
-        x2, y2 = x.square().sum(-1, keepdim=True), y.square().sum(-1, keepdim=True)
-        return torch.cat([-2 * x, x2, one_x], -1), torch.cat([y, one_y, y2], -1)
+        """What costs are made of, a block at a time."""
+        return METRICS[self.metric].factors(*self._placed)
