@@ -26,7 +26,6 @@ from sinkhorn_ot.solvers import (
 from sinkhorn_ot.sweeps import choose, passes
 
 
-EXACT = (math.inf, math.inf)
 ON_FAIL = ("warn", "raise", "ignore")
 MAX_ITER = 10_000
 
@@ -161,7 +160,7 @@ def _levelled(problem: Problem, psi: Tensor | None) -> Tensor | None:
 
     With exact marginals it means nothing, but may be so large that it takes digits from the rest.
     """
-    if psi is None or problem.relax != EXACT:
+    if psi is None or not problem.exact:
         return psi
     return psi - (problem.b * psi).sum(-1, keepdim=True) / problem.b.sum(-1, keepdim=True)
 
@@ -188,7 +187,7 @@ def _solver(method: str | Sinkhorn, problem: Problem) -> Sinkhorn:
         raise ValueError(f"method must be a solver: pass Sinkhorn({method!r})")
     else:
         solver = METHODS[checks.one_of("method", method, tuple(METHODS))] or automatic(problem)
-    if isinstance(solver.acceleration, (Newton, Switch)) and problem.relax != EXACT:
+    if isinstance(solver.acceleration, (Newton, Switch)) and not problem.exact:
         raise ValueError(
             f"method {solver.name!r} needs exact marginals, got unbalanced={problem.relax}"
         )

@@ -12,7 +12,7 @@ from . import checks
 from .cost import Bounds, broadcast
 from .dense import as_cost
 from .marginals import MASS_RTOL, equal_mass, held, relaxation, weights
-from .problem import Problem
+from .problem import EXACT, Problem
 from .rows import number
 
 
@@ -61,7 +61,7 @@ def make(
     if dtype == torch.float32 and values:
         held("a", a)
         held("b", b)
-    if relax == (math.inf, math.inf):
+    if relax == EXACT:
         b = equal_mass(a, b, rtol if values else math.inf)
     bounds = cost.validate() if values else Bounds(-math.inf, math.inf)
     reg = _regularisation(reg, batch, cost.device, values).reshape(-1).to(work)
@@ -102,8 +102,8 @@ def _shift(p: Problem) -> float:
     """
     low, high, _ = p.bounds
     far = math.isfinite(low) and abs(low) > _FAR * (high - low)
-    exact = p.relax == (math.inf, math.inf) and p.a.device.type == "cpu"
-    return low if far and exact else 0.0
+    portable = p.a.device.type == "cpu"
+    return low if far and portable and p.exact else 0.0
 
 
 def _resolved(p: Problem) -> None:

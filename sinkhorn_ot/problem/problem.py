@@ -1,5 +1,6 @@
 """The transport problem: validated once, flat, frozen, and without any choice of solver."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,6 +11,8 @@ from .cost import Bounds, Cost
 
 
 Relax = tuple[float, float]
+
+EXACT: Relax = (math.inf, math.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +52,11 @@ class Problem:
     def shared(self) -> bool:
         """Whether several problems share one cost."""
         return self.cost.batch_shape[0] < self.a.shape[0]
+
+    @property
+    def exact(self) -> bool:
+        """Whether both marginals are exact: neither is relaxed or free."""
+        return self.relax == EXACT
 
     @property
     def work(self) -> torch.dtype:

@@ -3,8 +3,6 @@
 Small problems on a CPU do not come here unless `_small` has given them up.
 """
 
-import math
-
 from sinkhorn_ot.problem import Problem
 
 from .anneal import Anneal
@@ -32,7 +30,7 @@ def automatic(problem: Problem) -> Sinkhorn:
     """
     batch, n, m = problem.shape
     sharp = (problem.bounds.high - problem.bounds.low) / float(problem.reg.min())
-    if problem.relax != (math.inf, math.inf) or problem.a.device.type != "cpu":
+    if not problem.exact or problem.a.device.type != "cpu":
         return SWEEPS
     if m <= _DIRECT.direct and n * m * m <= _HESSIAN and sharp > _sharp_enough(problem):
         return NEWTON

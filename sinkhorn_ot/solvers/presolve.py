@@ -61,7 +61,7 @@ def support(problem: Problem) -> Support | None:
     """
     batch, n, m = problem.shape
     one = batch == 1 and problem.a.device.type == "cpu"
-    if not one or problem.relax != (math.inf, math.inf):
+    if not one or not problem.exact:
         return None
     if min(float(problem.a.amin()), float(problem.b.amin())) > 0:
         return None

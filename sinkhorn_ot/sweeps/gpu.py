@@ -80,7 +80,7 @@ class DenseKernels(_Kernels):
     def whole(self, n_iter: int) -> tuple[Tensor, Tensor] | None:
         """Make all sweeps in one launch; None where a problem does not fit on chip."""
         p = self.problem
-        if max(p.shape[1:]) > 128 or p.relax != (math.inf, math.inf):
+        if max(p.shape[1:]) > 128 or not p.exact:
             return None
         u, v, _, _ = batched.solve(self._C, p.a, p.b, self._inv_reg, n_iter)
         return u, v
