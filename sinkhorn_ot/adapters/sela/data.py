@@ -107,8 +107,10 @@ class Scores:
         every = filled("log_probs", replace(some[0], shape=shape) if some else None)
         # a rank that has no block learns from the others what one would be
         facts = facts or replace(every, shape=(0, shape[1]))
-        low, high = min(f.bounds.low for f in some), max(f.bounds.high for f in some)
-        bounds = Bounds(low, high, any(f.bounds.forbids for f in some))
+        # who has no rows has seen no bounds
+        seen = [f.bounds for f in some if f.shape[0]]
+        low, high = min(b.low for b in seen), max(b.high for b in seen)
+        bounds = Bounds(low, high, any(b.forbids for b in seen))
         return cls(rows, replace(facts, bounds=bounds), N, stored, group)
 
     @property
