@@ -4,22 +4,16 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from . import checks
-from .cost import Bounds, broadcast
+from .cost import Bounds, Cost, broadcast
 from .dense import as_cost
 from .marginals import MASS_RTOL, equal_mass, held, relaxation, weights
 from .problem import EXACT, Problem
+from .regularisation import least_cost, regularisation, resolved
 from .rows import number
-
-
-# how many times its spread the least cost must be for it to be taken off: then that is exact
-_FAR = 10.0
-# how wrong a plan may be only because its exponents are rounded
-_RESOLUTION = 0.01
 
 
 def make(
@@ -52,8 +46,7 @@ def make(
     a, b = weights("a", a, n, cost, values), weights("b", b, m, cost, values)
     batch = broadcast("cost", cost.batch_shape, "a", a.shape[:-1])
     batch = broadcast("cost and a", batch, "b", b.shape[:-1])
-    dtype = torch.float64 if cost.dtype == torch.float64 else torch.float32
-    work = torch.float64 if cost.device.type == "cpu" else dtype
+    dtype, work = _dtypes(cost)
     rtol = max(MASS_RTOL[a.dtype], MASS_RTOL[b.dtype])
     # copies: who changes weights in place later must not change a result
     a = a.to(work, copy=True).expand(*batch, n).reshape(-1, n)
@@ -64,61 +57,39 @@ def make(
     if relax == EXACT:
         b = equal_mass(a, b, rtol if values else math.inf)
     bounds = cost.validate() if values else Bounds(-math.inf, math.inf)
-    reg = _regularisation(reg, batch, cost.device, values).reshape(-1).to(work)
+    reg = regularisation(reg, batch, cost.device, values).reshape(-1).to(work)
     p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtype, bounds)
-    p = replace(p, shift=_shift(p))
-    if values:
-        _resolved(p)
+    p = replace(p, shift=least_cost(p))
+    p = resolved(p) if values else p
     if bounds.forbids:
         _reachable(p)
     return p
 
 
-def _regularisation(reg: Any, batch: torch.Size, device: torch.device, values: bool) -> Tensor:
-    if reg is None:
-        return torch.zeros(batch, dtype=torch.float64, device=device)
-    if isinstance(reg, Tensor):
-        reg = checks.constant("reg", reg)
-    if not isinstance(reg, (Tensor, np.ndarray, list, tuple)) or getattr(reg, "ndim", 1) == 0:
-        reg = checks.positive("reg", reg)
-        return torch.full(batch, reg, dtype=torch.float64, device=device)
-    if not isinstance(reg, Tensor) and (whole := np.asarray(reg)).dtype.kind in "iu":
-        reg = whole.astype(np.float64)
-    t = checks.tensor("reg", reg).to(device, torch.float64)
-    if values and not bool(((t > 0) & (t < math.inf)).all()):
-        checks.refuse("reg", "be finite and above zero", t, ~((t > 0) & (t < math.inf)))
-    try:
-        return t.expand(batch)
-    except RuntimeError:
-        raise ValueError(
-            f"reg must be one number or one per problem, shape {tuple(batch)}, got {tuple(t.shape)}"
-        ) from None
+def make_share(cost: Cost, rows: int, b: Tensor, reg: float, unresolved: str) -> Problem:
+    """Return the problem of some rows, whose others are held elsewhere, as by other ranks.
 
+    All rows weigh the same and both marginals are exact. What it takes all rows to see, that each
+    point with weight has a partner, is left to who can.
 
-def _shift(p: Problem) -> float:
-    """Return the least cost, where it is so large that it would take digits from the others.
-
-    With penalties the level of the potentials counts, and kernels of an accelerator take none off.
+    Args:
+        cost: Costs of the rows held here, which may be none, (..., n, m); bounds of all.
+        rows: Number of all rows.
+        b: Target weights of all rows, (..., m), that sum to one.
+        reg: Regularisation in units of the cost, above zero.
+        unresolved: What `resolved` raises, in the caller's words.
     """
-    low, high, _ = p.bounds
-    far = math.isfinite(low) and abs(low) > _FAR * (high - low)
-    portable = p.a.device.type == "cpu"
-    return low if far and portable and p.exact else 0.0
+    batch, (n, m), (dtype, work) = cost.batch_shape, cost.shape, _dtypes(cost)
+    b = b.to(work).expand(*batch, m).reshape(-1, m)
+    a, at = b.new_full((len(b), n), 1.0 / rows), b.new_full((len(b),), reg)
+    p = Problem(cost.flat(batch), a, b, at, EXACT, batch, dtype, cost.validate())
+    return resolved(p, unresolved)
 
 
-def _resolved(p: Problem) -> None:
-    """Raise if reg is so small that rounding the exponents would decide the plan."""
-    reg = float(p.reg.min())
-    # exact transport has none
-    if reg == 0:
-        return
-    # what is taken off has been rounded with the rest
-    least = max(torch.finfo(p.work).tiny, p.rounding() / _RESOLUTION * reg)
-    if reg < least:
-        raise ValueError(
-            f"reg must be at least {least:.3g} for {p.work} to resolve cost / reg, got {reg:.3g}: "
-            "raise it, subtract a constant from the cost, or forbid outlying pairs by inf"
-        )
+def _dtypes(cost: Cost) -> tuple[torch.dtype, torch.dtype]:
+    """Return the dtype of what the caller is given back, and of weights and potentials inside."""
+    dtype = torch.float64 if cost.dtype == torch.float64 else torch.float32
+    return dtype, torch.float64 if cost.device.type == "cpu" else dtype
 
 
 def _reachable(p: Problem) -> None:

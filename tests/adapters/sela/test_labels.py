@@ -218,6 +218,11 @@ BAD = {
     "no labels": ({"log_probs": torch.ones(3, 0)}, r"must not be empty, got shape \(3, 0\)"),
     "integers": ({"log_probs": torch.ones(3, 3).long()}, "must be floating point, got int64"),
     "lamb zero": ({"lamb": 0}, "lamb must be a finite number above zero, got 0"),
+    "lamb too small": ({"lamb": 1e-310}, "lamb must be at least 1e-30, got 1e-310"),
+    "lamb too large": (
+        {"log_probs": log_probs(900, 10, scale=4), "lamb": 1e13},
+        r"lamb must be at most .*e\+12 for torch.float64 to resolve .*, got 1e\+13: lower",
+    ),
     "tol zero": ({"tol": 0.0}, "tol must be a finite number above zero, got 0.0"),
     "rounding": ({"rounding": "even"}, "rounding must be one of 'argmax', 'balanced', got 'even'"),
     "balanced blocks": (
