@@ -209,6 +209,10 @@ BAD = {
         {"log_probs": spoiled(-math.inf, column=EVERY)},
         "log_probs must allow every sample some label, got -inf all along row 3",
     ),
+    "closed but for a label without share": (
+        {"log_probs": spoiled(-math.inf, column=slice(1, 4)), "marginal": [0.0, 1.0, 1.0, 1.0]},
+        "log_probs must allow every sample some label with a share, got -inf .* those of row 3",
+    ),
     "closed column": (
         {"log_probs": spoiled(-math.inf, row=EVERY)},
         "every label with a share some sample, got -inf all along column 1",
