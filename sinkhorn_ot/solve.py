@@ -13,10 +13,8 @@ from sinkhorn_ot.results import ConvergenceWarning, Entropic, Solution, Status, 
 from sinkhorn_ot.solvers import (
     METHODS,
     Callback,
-    Newton,
     Progress,
     Sinkhorn,
-    Switch,
     automatic,
     fixed,
     solve_small,
@@ -187,7 +185,7 @@ def _solver(method: str | Sinkhorn, problem: Problem) -> Sinkhorn:
         raise ValueError(f"method must be a solver: pass Sinkhorn({method!r})")
     else:
         solver = METHODS[checks.one_of("method", method, tuple(METHODS))] or automatic(problem)
-    if isinstance(solver.acceleration, (Newton, Switch)) and not problem.exact:
+    if solver.needs_exact and not problem.exact:
         raise ValueError(
             f"method {solver.name!r} needs exact marginals, got unbalanced={problem.relax}"
         )

@@ -48,11 +48,19 @@ class Steps(Protocol):
 
 
 class Acceleration(Protocol):
-    """A way to accelerate a fixed-point iteration."""
+    """A way to accelerate a fixed-point iteration.
+
+    One that serves exact marginals only says so: its attribute `needs_exact` is true.
+    """
 
     def start(self, weight: Tensor) -> Steps:
         """Return the state of a run whose columns weigh `weight`, shape (B, m)."""
         ...
+
+
+def needs_exact(acceleration: Acceleration) -> bool:
+    """Whether an acceleration serves exact marginals only; one that does not say serves all."""
+    return bool(getattr(acceleration, "needs_exact", False))
 
 
 # how many times the residual an extrapolation may go

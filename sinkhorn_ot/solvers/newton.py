@@ -13,13 +13,14 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import checks
 
-from .acceleration import Acceleration, Anderson, Iterate, Steps, pick
+from .acceleration import Acceleration, Anderson, Iterate, Steps, needs_exact, pick
 
 
 # entries of Hessians held at once; more problems than fit go by conjugate gradients
@@ -41,6 +42,8 @@ class Newton:
         cap: Largest change of a scaled potential in one step, doubled while such steps go well.
         cg_iter: Products at most in one step's conjugate gradients.
     """
+
+    needs_exact: ClassVar[bool] = True
 
     direct: int = 320
     cap: float = 6.0
@@ -206,6 +209,11 @@ class Switch:
     def __post_init__(self) -> None:
         checks.count("window", self.window)
         checks.positive("fall", self.fall)
+
+    @property
+    def needs_exact(self) -> bool:
+        """Whether one of the two serves exact marginals only."""
+        return needs_exact(self.first) or needs_exact(self.second)
 
     def start(self, weight: Tensor) -> Steps:
         """Return a state that makes the first kind of steps."""

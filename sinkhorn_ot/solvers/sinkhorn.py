@@ -13,7 +13,7 @@ from sinkhorn_ot.problem import Problem, checks
 from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.sweeps import Sweep
 
-from .acceleration import Acceleration, Anderson, Iterate
+from .acceleration import Acceleration, Anderson, Iterate, needs_exact
 from .anneal import Anneal
 from .steps import answer, column_error
 
@@ -74,6 +74,11 @@ class Sinkhorn:
         """How the method is called in a result."""
         own = type(self.acceleration).__name__.lower()
         return "anderson, newton where it crawls" if own == "switch" else own
+
+    @property
+    def needs_exact(self) -> bool:
+        """Whether it serves exact marginals only, which its acceleration says."""
+        return needs_exact(self.acceleration)
 
     def __call__(
         self,
