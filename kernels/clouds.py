@@ -1,10 +1,11 @@
 """Two clouds of points as the kernels read them: placed near the origin, scaled, split into fp16.
 
 Every metric is one formula, `C_ij = norm_i + norm_j - <x_i, y_j>`, with the factor of the product
-folded into the scales. Few coordinates skip it: their differences are squared in fp32, which keeps
-the cost of close points exact to its last digits and costs less than the exponential beside it.
+folded into the scales, and a row of `METRICS`. Few coordinates may skip it: squared differences in
+fp32 keep the cost of close points exact to its last digits, for less than the exponential beside.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -14,7 +15,6 @@ import triton.language as tl
 from torch import Tensor
 
 
-METRICS = ("sqeuclidean", "dot", "cosine")
 PRECISIONS = ("fp16x3", "tf32")
 
 # up to here plain multiply-adds hide behind the exponential; beyond it tensor cores win
@@ -75,6 +75,48 @@ class Clouds:
         return replace(self, rows=self.columns, columns=self.rows)
 
 
+@dataclass(frozen=True)
+class Metric:
+    """How the kernels meet a metric.
+
+    Attributes:
+        place: Moves both clouds, given their dtype before it was widened; None leaves them.
+        few: How clouds of few coordinates are met: their "difference", squared, or their "product".
+        factor: What the product of two points is multiplied with.
+        constant: The part of every cost that is a point's own, or None for nothing.
+        norm: What is a point's own beyond few coordinates, (B, n) in fp32, if not that constant.
+    """
+
+    place: Callable[[Tensor, Tensor, torch.dtype], tuple[Tensor, Tensor]] | None
+    few: str
+    factor: float = 1.0
+    constant: float | None = None
+    norm: Callable[[Tensor], Tensor] | None = None
+
+
+def _normalised(x: Tensor, y: Tensor, given: torch.dtype) -> tuple[Tensor, Tensor]:
+    return torch.nn.functional.normalize(x, dim=-1), torch.nn.functional.normalize(y, dim=-1)
+
+
+def _centred(x: Tensor, y: Tensor, given: torch.dtype) -> tuple[Tensor, Tensor]:
+    # a cloud shared by problems can have one centre only
+    over = (-2,) if x.shape[0] == y.shape[0] else (0, -2)
+    centre = (x.mean(over, keepdim=True) + y.mean(over, keepdim=True)) / 2
+    centre = centre.to(given).to(x.dtype)
+    return x - centre, y - centre
+
+
+def _square(x: Tensor) -> Tensor:
+    return x.square().sum(-1, dtype=torch.float64).float()
+
+
+METRICS = {
+    "sqeuclidean": Metric(_centred, "difference", factor=2.0, norm=_square),
+    "dot": Metric(None, "product"),
+    "cosine": Metric(_normalised, "product", constant=0.5),
+}
+
+
 def place(x: Tensor, y: Tensor, *, metric: str, precision: str = "fp16x3") -> Clouds:
     """Return the clouds in the kernels' form; O((n + m) d) memory, no synchronisation.
 
@@ -84,7 +126,7 @@ def place(x: Tensor, y: Tensor, *, metric: str, precision: str = "fp16x3") -> Cl
     Args:
         x: Source points, shape (1 or B, n, d).
         y: Target points, shape (1 or B, m, d).
-        metric: "sqeuclidean", "dot" or "cosine".
+        metric: A name in `METRICS`.
         precision: "fp16x3" splits a coordinate into two fp16 numbers and takes three products,
             22 bits in all; "tf32" takes one product of 11 bits. Up to 8 coordinates are computed
             in fp32 whatever is asked, and fp16 or bf16 points under "dot" by one product that
@@ -96,21 +138,19 @@ def place(x: Tensor, y: Tensor, *, metric: str, precision: str = "fp16x3") -> Cl
     for name, value, valid in (("metric", metric, METRICS), ("precision", precision, PRECISIONS)):
         if value not in valid:
             raise ValueError(f"{name} must be one of {', '.join(valid)}, got {value!r}")
-    d = x.shape[-1]
-    exact = metric == "dot" and x.dtype in (torch.float16, torch.bfloat16)
-    x, y = _placed(x, y, metric)
+    served, d = METRICS[metric], x.shape[-1]
+    exact = served.place is None and x.dtype in (torch.float16, torch.bfloat16)
+    x, y = _placed(x, y, served)
     batch = max(x.shape[0], y.shape[0])
     if d <= MAX_DIRECT:
-        kind = "difference" if metric == "sqeuclidean" else "product"
-        norm = 0.5 if metric == "cosine" else None
-        return Clouds(_direct(x, norm), _direct(y, norm), kind, "ieee", d, batch)
+        rows, columns = _direct(x, served.constant), _direct(y, served.constant)
+        return Clouds(rows, columns, served.few, "ieee", d, batch)
     width = max(16, triton.next_power_of_2(d)) if d <= MAX_RESIDENT else -(-d // 64) * 64
-    twice = 2.0 if metric == "sqeuclidean" else 1.0
+    sides = ((x, served.factor), (y, 1.0))
     if precision == "tf32" and not exact:
-        rows, columns = _whole(x, metric, width, twice), _whole(y, metric, width, 1.0)
+        rows, columns = (_whole(t, served, width, factor) for t, factor in sides)
         return Clouds(rows, columns, "matrix", "tf32", width, batch)
-    rows = _split(x, metric, width, twice, exact)
-    columns = _split(y, metric, width, 1.0, exact)
+    rows, columns = (_split(t, served, width, factor, exact) for t, factor in sides)
     return Clouds(rows, columns, "matrix", "ieee", width, batch)
 
 
@@ -124,19 +164,11 @@ def last(clouds: Clouds, rows: int) -> Clouds:
     return replace(clouds, rows=kept)
 
 
-def _placed(x: Tensor, y: Tensor, metric: str) -> tuple[Tensor, Tensor]:
-    """Return the clouds in fp32 or fp64, centred or normalised where the metric asks for it."""
+def _placed(x: Tensor, y: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
+    """Return the clouds in fp32 or fp64, where the metric has them."""
     given, work = x.dtype, torch.float64 if x.dtype == torch.float64 else torch.float32
     x, y = x.to(work), y.to(work)
-    if metric == "cosine":
-        return torch.nn.functional.normalize(x, dim=-1), torch.nn.functional.normalize(y, dim=-1)
-    if metric == "sqeuclidean":
-        # a cloud shared by problems can have one centre only
-        over = (-2,) if x.shape[0] == y.shape[0] else (0, -2)
-        centre = (x.mean(over, keepdim=True) + y.mean(over, keepdim=True)) / 2
-        centre = centre.to(given).to(work)
-        return x - centre, y - centre
-    return x, y
+    return (x, y) if metric.place is None else metric.place(x, y, given)
 
 
 def _direct(x: Tensor, norm: float | None) -> Side:
@@ -148,11 +180,12 @@ def _direct(x: Tensor, norm: float | None) -> Side:
     return Side(points, None, own, None, n, points.stride(0) * (batch > 1), 0, 0)
 
 
-def _norm(x: Tensor, metric: str) -> Tensor | None:
+def _norm(x: Tensor, metric: Metric) -> Tensor | None:
     """Return the part of the cost that belongs to one point alone."""
-    if metric == "sqeuclidean":
-        return x.square().sum(-1, dtype=torch.float64).float()
-    return x.new_full(x.shape[:2], 0.5, dtype=torch.float32) if metric == "cosine" else None
+    if metric.norm is not None:
+        return metric.norm(x)
+    same = metric.constant
+    return None if same is None else x.new_full(x.shape[:2], same, dtype=torch.float32)
 
 
 def _side(coordinates: tuple[Tensor, Tensor | None], norm: Tensor | None, scale: Tensor) -> Side:
@@ -162,14 +195,14 @@ def _side(coordinates: tuple[Tensor, Tensor | None], norm: Tensor | None, scale:
     return Side(points, rest, norm, scale, n, points.stride(0) * many, n * many, many)
 
 
-def _whole(x: Tensor, metric: str, width: int, factor: float) -> Side:
+def _whole(x: Tensor, metric: Metric, width: int, factor: float) -> Side:
     """Return a cloud of fp32 coordinates for one matrix product."""
     points = torch.nn.functional.pad(x.float(), (0, width - x.shape[-1]))
     scale = torch.full(x.shape[:1], factor, dtype=torch.float32, device=x.device)
     return _side((points.contiguous(), None), _norm(x, metric), scale)
 
 
-def _split(x: Tensor, metric: str, width: int, factor: float, exact: bool) -> Side:
+def _split(x: Tensor, metric: Metric, width: int, factor: float, exact: bool) -> Side:
     """Return a cloud for three fp16 products, or for one where fp16 holds every number."""
     points, rest, scale = split(x, (1, 2), width, exact)
     return _side((points, rest), _norm(x, metric), scale[:, 0, 0] * factor)

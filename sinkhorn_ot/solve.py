@@ -1,6 +1,5 @@
 """solve(): check the arguments, pose the problem, choose, run, put the answer back, report."""
 
-import math
 import warnings
 from typing import Any
 
@@ -13,9 +12,7 @@ from sinkhorn_ot.solvers import (
     METHODS,
     Callback,
     Limits,
-    Newton,
     Sinkhorn,
-    Switch,
     fixed,
     pose,
     run,
@@ -24,7 +21,6 @@ from sinkhorn_ot.solvers import (
 from sinkhorn_ot.sweeps import Sweep, choose, passes
 
 
-EXACT = (math.inf, math.inf)
 ON_FAIL = ("warn", "raise", "ignore")
 MAX_ITER = 10_000
 
@@ -127,8 +123,7 @@ def _solver(method: str | Sinkhorn, problem: Problem) -> Sinkhorn | None:
         raise ValueError(f"method must be a solver: pass Sinkhorn({method!r})")
     else:
         solver = METHODS[checks.one_of("method", method, tuple(METHODS))]
-    exact_only = solver is not None and isinstance(solver.acceleration, (Newton, Switch))
-    if solver is not None and exact_only and problem.relax != EXACT:
+    if solver is not None and solver.needs_exact and not problem.exact:
         raise ValueError(
             f"method {solver.name!r} needs exact marginals, got unbalanced={problem.relax}"
         )

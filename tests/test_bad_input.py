@@ -263,7 +263,7 @@ def test_what_is_strange_but_right_works(call):
     for t in (r.plan, r.f, r.g, r.value, r.value_linear, r.dual_value, r.gap, r.marginal_error):
         assert torch.isfinite(t).all()
     assert float(r.marginal_error.max()) <= 1e-6
-    if r.problem.relax == (INF, INF):
+    if r.problem.exact:
         rows = r.plan.double().sum(-1).reshape(r.problem.a.shape)
         assert ((rows - r.problem.a).abs().sum(-1) <= 1e-6 * r.problem.a.sum(-1)).all()
 

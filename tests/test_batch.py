@@ -5,7 +5,7 @@ import torch
 
 import sinkhorn_ot as so
 from sinkhorn_ot import testing
-from sinkhorn_ot.problem.problem import make
+from sinkhorn_ot.problem import make
 
 
 def marginals(count: int, n: int, m: int, *, zeros: bool = False):

@@ -1,19 +1,12 @@
 """What is asked: costs, weights and rules, checked once and frozen. It knows no solver."""
 
 from . import checks
-from .cost import (
-    METRICS,
-    Bounds,
-    Cost,
-    Dense,
-    PointCloud,
-    as_cost,
-    blocks,
-    broadcast,
-    flatten,
-    within,
-)
-from .problem import Problem, make
+from .cost import Bounds, Cost, blocks, broadcast, flatten, within
+from .dense import Dense, as_cost
+from .make import make, make_share
+from .metrics import METRICS
+from .points import PointCloud
+from .problem import Problem
 from .rows import Block, Index, Rows, as_rows, number
 from .show import in_short, shown
 from .streamed import Facts, Streamed, filled, survey
@@ -40,6 +33,7 @@ __all__ = [
     "flatten",
     "in_short",
     "make",
+    "make_share",
     "number",
     "shown",
     "survey",

@@ -215,7 +215,7 @@ class Transport:
         return out[..., 0] if vector else out
 
     def _exact_only(self, what: str) -> None:
-        if self.problem.relax != (math.inf, math.inf):
+        if not self.problem.exact:
             raise ValueError(f"{what} needs exact marginals, got unbalanced={self.problem.relax}")
 
     def _shown(self) -> dict[str, object]:

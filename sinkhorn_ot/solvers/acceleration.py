@@ -16,6 +16,8 @@ from torch import Tensor
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import Sweep
 
+from .state import State, pick
+
 
 @shown
 class Iterate(NamedTuple):
@@ -49,25 +51,23 @@ class Steps(Protocol):
 
 
 class Acceleration(Protocol):
-    """A way to accelerate a fixed-point iteration."""
+    """A way to accelerate a fixed-point iteration.
+
+    One that serves exact marginals only says so: its attribute `needs_exact` is true.
+    """
 
     def start(self, weight: Tensor) -> Steps:
         """Return the state of a run whose columns weigh `weight`, shape (B, m)."""
         ...
 
 
+def needs_exact(acceleration: Acceleration) -> bool:
+    """Whether an acceleration serves exact marginals only; one that does not say serves all."""
+    return bool(getattr(acceleration, "needs_exact", False))
+
+
 # how many times the residual an extrapolation may go
 _FARTHEST = 1e6
-
-
-def pick(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """Return `yes` for the problems in `mask` (B,), else `no`; both (B,) or (B, m).
-
-    One problem on a CPU is no more than a question.
-    """
-    if len(mask) == 1 and mask.device.type == "cpu":
-        return yes if mask.item() else no
-    return torch.where(mask if yes.ndim == 1 else mask[:, None], yes, no)
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,9 @@ class Plain:
         return _PlainSteps()
 
 
-class _PlainSteps:
+class _PlainSteps(State):
     def __call__(self, at: Iterate) -> Tensor:
         return at.psi + at.residual
-
-    def select(self, index: Tensor) -> Steps:
-        return self
 
 
 @dataclass(frozen=True)
@@ -120,16 +117,13 @@ class Anderson:
         return _AndersonSteps(self, weight / weight.sum(-1, keepdim=True))
 
 
-class _AndersonSteps:
+class _AndersonSteps(State):
     def __init__(self, options: Anderson, weight: Tensor) -> None:
         self._options, self._weight = options, weight
         batch, m = weight.shape
-        # differences of past potentials and of past residuals, oldest overwritten first
-        # more of them than dimensions have combinations to spare
-        self._memory = min(options.memory, max(1, m - 1))
-        self._dx = weight.new_empty(self._memory, batch, m)
-        self._dr = torch.empty_like(self._dx)
-        self._count = 0
+        # more differences than dimensions have combinations to spare
+        memory = min(options.memory, max(1, m - 1))
+        self._psis, self._residuals = _Differences(memory, weight), _Differences(memory, weight)
         self._last: tuple[Tensor, Tensor] | None = None
         self._fallback: Steps | None = None
         self._best = weight.new_full((batch,), math.inf)
@@ -138,7 +132,7 @@ class _AndersonSteps:
         self._penalty = torch.full_like(self._best, options.wait)
 
     def __call__(self, at: Iterate) -> Tensor:
-        if at.sweep.problem.relax == (math.inf, math.inf):
+        if at.sweep.problem.exact:
             # a constant changes nothing, so nothing keeps a combination from making it huge
             centre = (self._weight * at.residual).sum(-1, keepdim=True)
             at = at._replace(residual=at.residual - centre)
@@ -152,8 +146,8 @@ class _AndersonSteps:
         self._waiting = pick(failed, self._penalty, self._waiting - 1)
         self._penalty = pick(failed, 2 * self._penalty, self._penalty)
         self._remember(psi, residual, failed)
-        used = min(self._count, self._memory)
-        dx, dr = self._dx[:used].transpose(0, 1), self._dr[:used].transpose(0, 1)
+        dx, dr = self._psis.held, self._residuals.held
+        used = dr.shape[1]
         # residuals that do not change say where to go and not how far: gather speed there
         reach = residual.abs().amax(-1)
         changed = dr.abs().amax((1, 2)) if used else torch.zeros_like(reach)
@@ -182,15 +176,12 @@ class _AndersonSteps:
     def _remember(self, psi: Tensor, residual: Tensor, failed: Tensor) -> None:
         """Keep the differences from the step before; of problems that failed, keep none."""
         if self._last is not None:
-            slot = self._count % self._memory
-            torch.sub(psi, self._last[0], out=self._dx[slot])
-            torch.sub(residual, self._last[1], out=self._dr[slot])
-            self._count += 1
+            self._psis.add(psi, self._last[0])
+            self._residuals.add(residual, self._last[1])
         self._last = psi, residual
         if _all_any(failed)[1]:
-            # a difference of zeros has no say in the combination
-            self._dx[: self._count].masked_fill_(failed[:, None], 0.0)
-            self._dr[: self._count].masked_fill_(failed[:, None], 0.0)
+            self._psis.forget(failed)
+            self._residuals.forget(failed)
 
     def _combination(self, dr: Tensor, residual: Tensor) -> Tensor:
         """Return the least-squares weights, (B, used), from scaled normal equations."""
@@ -204,15 +195,32 @@ class _AndersonSteps:
         good = torch.isfinite(mix).all(2).all(1) & (info == 0)
         return pick(good, mix[:, :, 0] * scale, torch.zeros_like(scale))
 
-    def select(self, index: Tensor) -> Steps:
+
+class _Differences:
+    """The last differences of a sequence, of which the oldest is overwritten first."""
+
+    def __init__(self, memory: int, like: Tensor) -> None:
+        # the problems come second: each difference of a batch is one piece of memory
+        self._slots, self._count = like.new_empty(memory, *like.shape), 0
+
+    @property
+    def held(self) -> Tensor:
+        """What there is, (B, used, m), in no order."""
+        return self._slots[: self._count].transpose(0, 1)
+
+    def add(self, now: Tensor, before: Tensor) -> None:
+        """Keep now - before, (B, m)."""
+        torch.sub(now, before, out=self._slots[self._count % len(self._slots)])
+        self._count += 1
+
+    def forget(self, which: Tensor) -> None:
+        """Keep nothing of the problems in the mask (B,): zeros have no say in a combination."""
+        self._slots[: self._count].masked_fill_(which[:, None], 0.0)
+
+    def select(self, index: Tensor) -> "_Differences":
+        """Keep the problems at `index`."""
         kept = copy.copy(self)
-        kept._weight = self._weight[index]
-        kept._fallback = None if self._fallback is None else self._fallback.select(index)
-        kept._dx, kept._dr = self._dx[:, index], self._dr[:, index]
-        kept._last = None if self._last is None else (self._last[0][index], self._last[1][index])
-        kept._best, kept._best_psi = self._best[index], self._best_psi[index]
-        kept._best_residual = self._best_residual[index]
-        kept._waiting, kept._penalty = self._waiting[index], self._penalty[index]
+        kept._slots = self._slots[:, index]
         return kept
 
 
@@ -228,7 +236,7 @@ class Nesterov:
         return _NesterovSteps(weight)
 
 
-class _NesterovSteps:
+class _NesterovSteps(State):
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight
         self._last: Tensor | None = None
@@ -246,12 +254,6 @@ class _NesterovSteps:
         self._t = pick(against, torch.ones_like(longer), longer)
         self._last = plain
         return pick(against, plain, plain + momentum[:, None] * step)
-
-    def select(self, index: Tensor) -> Steps:
-        kept = _NesterovSteps(self._weight[index])
-        kept._t = self._t[index]
-        kept._last = None if self._last is None else self._last[index]
-        return kept
 
 
 def _all_any(mask: Tensor) -> tuple[bool, bool]:

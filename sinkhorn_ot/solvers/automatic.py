@@ -1,6 +1,5 @@
 """What method="auto" does: solve small problems whole, choose a solver for the others."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -175,7 +174,7 @@ def suitable(problem: Problem) -> Sinkhorn:
     """
     batch, n, m = problem.shape
     sharp = (problem.bounds.high - problem.bounds.low) / float(problem.reg.min())
-    if problem.relax != (math.inf, math.inf) or problem.a.device.type != "cpu":
+    if not problem.exact or problem.a.device.type != "cpu":
         return SWEEPS
     if m <= _DIRECT.direct and n * m * m <= _HESSIAN and sharp > _sharp_enough(problem):
         return NEWTON

@@ -9,17 +9,18 @@ A Laplacian is used because its diagonal, sum_k W_jk over k != j, loses no digit
 diag(P^T 1) - W cancels as the plan nears a permutation.
 """
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import checks
 
-from .acceleration import Acceleration, Anderson, Iterate, Steps, pick
+from .acceleration import Acceleration, Anderson, Iterate, Steps, needs_exact
+from .state import State, pick
 
 
 # entries of Hessians held at once; more problems than fit go by conjugate gradients
@@ -42,6 +43,8 @@ class Newton:
         cg_iter: Products at most in one step's conjugate gradients.
     """
 
+    needs_exact: ClassVar[bool] = True
+
     direct: int = 320
     cap: float = 6.0
     cg_iter: int = 200
@@ -56,7 +59,7 @@ class Newton:
         return _NewtonSteps(self, weight)
 
 
-class _NewtonSteps:
+class _NewtonSteps(State):
     """Newton steps, each judged at the next call: one that raised F is taken back and shortened."""
 
     def __init__(self, options: Newton, b: Tensor) -> None:
@@ -120,13 +123,6 @@ class _NewtonSteps:
 
         target = at.error.sqrt().clamp(max=0.3)
         return -conjugate_gradients(product, mass, gradient, target, self._options.cg_iter)
-
-    def select(self, index: Tensor) -> Steps:
-        kept = copy.copy(self)
-        for name, tensor in vars(self).items():
-            if isinstance(tensor, Tensor):
-                setattr(kept, name, tensor[index])
-        return kept
 
 
 def semidual(at: Iterate) -> Tensor:
@@ -207,12 +203,17 @@ class Switch:
         checks.count("window", self.window)
         checks.positive("fall", self.fall)
 
+    @property
+    def needs_exact(self) -> bool:
+        """Whether one of the two serves exact marginals only."""
+        return needs_exact(self.first) or needs_exact(self.second)
+
     def start(self, weight: Tensor) -> Steps:
         """Return a state that makes the first kind of steps."""
         return _SwitchSteps(self, weight)
 
 
-class _SwitchSteps:
+class _SwitchSteps(State):
     def __init__(self, options: Switch, weight: Tensor) -> None:
         self._options, self._weight = options, weight
         self._steps = options.first.start(weight)
@@ -229,9 +230,3 @@ class _SwitchSteps:
                 self._switched = True
                 self._steps = self._options.second.start(self._weight)
         return self._steps(at)
-
-    def select(self, index: Tensor) -> Steps:
-        kept = copy.copy(self)
-        kept._weight, kept._steps = self._weight[index], self._steps.select(index)
-        kept._best, kept._mark = self._best[index], self._mark[index]
-        return kept

@@ -77,7 +77,7 @@ def _levelled(problem: Problem, v: Tensor | None) -> Tensor | None:
 
     With exact marginals it means nothing, but may be so large that it takes digits from the rest.
     """
-    if v is None or problem.relax != (math.inf, math.inf):
+    if v is None or not problem.exact:
         return v
     psi = weightless(v, problem.b.log())
     return v - (problem.b * psi).sum(-1, keepdim=True) / problem.b.sum(-1, keepdim=True)
@@ -128,7 +128,7 @@ def support(problem: Problem) -> Support | None:
     """
     batch, n, m = problem.shape
     one = batch == 1 and problem.a.device.type == "cpu"
-    if not one or problem.relax != (math.inf, math.inf):
+    if not one or not problem.exact:
         return None
     if min(float(problem.a.amin()), float(problem.b.amin())) > 0:
         return None

@@ -11,7 +11,7 @@ from sinkhorn_ot.problem import checks
 from sinkhorn_ot.results import Solution
 from sinkhorn_ot.sweeps import Sweep, weightless
 
-from .acceleration import Acceleration, Anderson
+from .acceleration import Acceleration, Anderson, needs_exact
 from .anneal import Anneal
 from .progress import Callback
 from .stage import ErrorReader, Stage
@@ -52,6 +52,11 @@ class Sinkhorn:
         """How the method is called in a result."""
         own = type(self.acceleration).__name__.lower()
         return "anderson, newton where it crawls" if own == "switch" else own
+
+    @property
+    def needs_exact(self) -> bool:
+        """Whether it serves exact marginals only, which its acceleration says."""
+        return needs_exact(self.acceleration)
 
     def __call__(
         self,

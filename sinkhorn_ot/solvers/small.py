@@ -66,8 +66,7 @@ def solve_small(
     batch, n, m = p.shape
     sharp = (p.bounds.high - p.bounds.low) / float(p.reg.min())
     few = n * m <= (_PAIRS if _EASY < sharp < _SHARP else 2 * _PAIRS)
-    exact = p.relax == (math.inf, math.inf)
-    if not few or not exact or p.a.device.type != "cpu":
+    if not few or not p.exact or p.a.device.type != "cpu":
         return None
     if batch > 1 and (n * m < _LOOP or torch.get_num_threads() > _THREADS):
         return None

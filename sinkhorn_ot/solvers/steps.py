@@ -46,7 +46,7 @@ def answer(sweep: Sweep, u: Tensor, psi: Tensor, log_s: Tensor, log_b: Tensor) -
     """Return where a plain step moves the column potentials, after a sweep."""
     p = sweep.problem
     psi = move_columns(p, psi, log_s, log_b)
-    if p.relax == (math.inf, math.inf) or 0 in p.relax:
+    if p.exact or 0 in p.relax:
         return psi
     return psi - level(p, u - p.a.log(), psi, sweep.total)[:, None]
 

@@ -82,7 +82,7 @@ class DenseKernels(_Kernels):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         """Make all sweeps in one launch; None where a problem does not fit on chip."""
         p = self.problem
-        if max(p.shape[1:]) > 128 or p.relax != (math.inf, math.inf):
+        if max(p.shape[1:]) > 128 or not p.exact:
             return None
         return batched.solve(self._C, p.a, p.b, self._inv_reg, n_iter, tol)
 

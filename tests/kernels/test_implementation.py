@@ -6,8 +6,7 @@ import pytest
 import torch
 
 import sinkhorn_ot as so
-from sinkhorn_ot.problem.cost import PointCloud
-from sinkhorn_ot.problem.problem import Problem, make
+from sinkhorn_ot.problem import PointCloud, Problem, make
 from sinkhorn_ot.solvers import automatic
 from sinkhorn_ot.solvers.automatic import Limits
 from sinkhorn_ot.solvers.presolve import Posed

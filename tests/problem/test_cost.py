@@ -1,5 +1,6 @@
 """Costs are what their formulas say, block by block, and far from the origin too."""
 
+import dataclasses
 import math
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sinkhorn_ot as so
-from sinkhorn_ot.problem.cost import METRICS, as_cost, blocks
+from sinkhorn_ot.problem import METRICS, Bounds, as_cost, blocks
 
 
 def formula(x, y, metric):
@@ -42,6 +43,26 @@ def test_bounds_hold(metric):
             assert bounds.low <= float(C.min()) + 1e-12
             assert bounds.high >= float(C.max()) - 1e-12
             assert not bounds.forbids
+
+
+def test_a_metric_is_a_row_of_the_table(monkeypatch):
+    cubed = dataclasses.replace(
+        METRICS["euclidean"],
+        join=lambda left, right: torch.cdist(left, right).pow(3),
+        bounds=lambda reach, span: Bounds(0.0, reach**3),
+    )
+    monkeypatch.setitem(METRICS, "cubed", cubed)
+    x, y = cloud(7, 3), cloud(11, 3, seed=1)
+    r = so.solve(so.PointCloud(x, y, "cubed"), reg=1.0)
+    same = so.solve(formula(x, y, "euclidean").pow(3), reg=1.0)
+    torch.testing.assert_close(r.plan, same.plan, atol=1e-8, rtol=0)
+
+
+def test_points_whose_squared_distance_is_no_number_are_refused():
+    x = torch.tensor([[1e154]], dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"must have finite costs, got points 2e\+154 apart"):
+        so.PointCloud(x, -x).validate()
+    assert so.PointCloud(x, -x, "euclidean").validate().high == 2e154
 
 
 def test_forbidden_pairs_are_seen():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sinkhorn_ot import testing
-from sinkhorn_ot.problem.problem import make
+from sinkhorn_ot.problem import make
 
 
 P = testing.random(4, 5)
@@ -45,6 +45,8 @@ def test_relaxed_masses_may_differ():
     p = make(P.cost, P.a, 7 * P.b, 0.1, unbalanced=(None, 1.0))
     assert float(p.b.sum()) == pytest.approx(7)
     assert p.relax == (math.inf, 1.0)
+    assert not p.exact
+    assert make(P.cost, reg=0.1).exact
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import sinkhorn_ot as so
-from sinkhorn_ot.problem.problem import make
+from sinkhorn_ot.problem import make
 from sinkhorn_ot.sweeps.on_the_fly import OnTheFly as Sweep
 from sinkhorn_ot.sweeps.reference import Reference
 from sinkhorn_ot.sweeps.stored import StoredKernel

@@ -19,6 +19,8 @@ _ORDER = "kernels problem sweeps results exact solvers solve adapters compat tes
 ORDER = _ORDER.split()
 # who may launch kernels, and only from inside a function or from a module that is imported late
 LAUNCHES = {"sweeps/gpu.py", "adapters/swav/operators.py"}
+# who may call the constructor of a problem
+MAKER = "problem/make.py"
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
 # the link to kernels/ is not followed
 KERNELS = sorted((ROOT / "kernels").glob("*.py"))
@@ -96,6 +98,16 @@ def test_a_file_says_its_idea_first_and_stays_short(path: Path) -> None:
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text)), "the first statement must be a docstring"
     assert len(text.splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", [*FILES, *KERNELS], ids=_name)
+def test_problems_are_made_by_their_maker(path: Path) -> None:
+    """What calls the constructor itself goes behind the checks."""
+    calls = [
+        node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+    ]
+    names = [f.attr if isinstance(f, ast.Attribute) else getattr(f, "id", "") for f in calls]
+    assert "Problem" not in names or _name(path) == MAKER
 
 
 def test_a_folder_fits_in_a_head() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import sinkhorn_ot as so
-from sinkhorn_ot.problem import problem
+from sinkhorn_ot.problem import make
 from sinkhorn_ot.results.certificate import below, dual_value, feasible_duals
 
 
@@ -163,7 +163,7 @@ class TestDuals:
     @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.5]), st.sampled_from([1.0, 1e-9, 1e9]))
     def test_any_potentials_become_feasible(self, seed: int, zeros: float, scale: float) -> None:
         C, a, b = random_problem(seed, zeros)
-        p = problem.make(C, a, b)
+        p = make(C, a, b)
         random = np.random.default_rng(seed)
         f, g = (torch.from_numpy(scale * random.normal(size=w.shape)) for w in (a, b))
         f, g = feasible_duals(p, f, g)
@@ -172,7 +172,7 @@ class TestDuals:
 
     def test_feasible_potentials_only_improve(self) -> None:
         C, a, b = random_problem(2, 0.3)
-        p = problem.make(C, a, b)
+        p = make(C, a, b)
         f, g = C.amin(-1) - 0.3, torch.zeros_like(b)
         assert (dual_value(p, *feasible_duals(p, f, g)) >= dual_value(p, f, g)).all()
 
@@ -182,7 +182,7 @@ class TestDuals:
         C, a, b = (t[:1] for t in random_problem(8, 0.0))
         r = so.solve_exact(C, a, b)
         if transpose:
-            p, f, g = problem.make(C.mT, b, a), r.g + 5 * torch.rand_like(r.g), r.f
+            p, f, g = make(C.mT, b, a), r.g + 5 * torch.rand_like(r.g), r.f
         else:
             p, f, g = r.problem, r.f, r.g + 5 * torch.rand_like(r.g)
         torch.testing.assert_close(dual_value(p, *feasible_duals(p, f, g)), r.value)

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import sinkhorn_ot as so
-from sinkhorn_ot.problem import problem
+from sinkhorn_ot.problem import make
 from sinkhorn_ot.results import rounding
 from sinkhorn_ot.results.coupling import Stored
 
 
 def held(P: Tensor, a: Tensor, b: Tensor, C: Tensor | None = None) -> Stored:
     C = torch.zeros(P.shape, dtype=torch.float64) if C is None else C
-    p = problem.make(C, a, b)
+    p = make(C, a, b)
     return Stored(p, P, torch.zeros_like(p.a), torch.zeros_like(p.b))
 
 

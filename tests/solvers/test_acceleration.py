@@ -1,6 +1,7 @@
 """Every way to step finds the same solution; the clever ones sooner, and none is lost."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -171,3 +172,36 @@ def test_parts_that_nothing_joins_do_not_run_away():
     assert r.converged
     torch.testing.assert_close(2 * r.plan[:4, :3], so.solve(p.cost, p.a, p.b, 0.05, tol=1e-12).plan)
     assert float(r.g.abs().max()) < 1e6
+
+
+@dataclass(frozen=True)
+class Picky:
+    """A user's acceleration that says what it needs."""
+
+    needs_exact: bool
+
+    def start(self, weight):
+        return so.Plain().start(weight)
+
+
+@pytest.mark.parametrize(
+    ("acceleration", "name"),
+    [
+        (so.Newton(), "newton"),
+        (so.Switch(), "anderson, newton where it crawls"),
+        (so.Switch(so.Plain(), Picky(True)), "anderson, newton where it crawls"),
+        (Picky(True), "picky"),
+    ],
+    ids=str,
+)
+def test_an_acceleration_says_that_it_needs_exact_marginals(acceleration, name):
+    message = rf"method '{name}' needs exact marginals, got unbalanced=\(inf, 1.0\)"
+    C, method = torch.rand(4, 5), so.Sinkhorn(acceleration)
+    with pytest.raises(ValueError, match=message):
+        so.solve(C, reg=0.1, unbalanced=(None, 1.0), method=method)
+
+
+@pytest.mark.parametrize("acceleration", [so.Nesterov(), Picky(False)], ids=str)
+def test_an_acceleration_that_needs_nothing_serves_relaxed_marginals(acceleration):
+    C = torch.rand(4, 5, dtype=torch.float64)
+    assert so.solve(C, reg=0.1, unbalanced=1.0, method=so.Sinkhorn(acceleration)).converged

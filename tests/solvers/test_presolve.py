@@ -7,7 +7,7 @@ import torch
 
 import sinkhorn_ot as so
 from sinkhorn_ot import testing
-from sinkhorn_ot.problem.problem import make
+from sinkhorn_ot.problem import make
 from sinkhorn_ot.solvers.automatic import SWEEPS
 from sinkhorn_ot.solvers.presolve import support
 from sinkhorn_ot.sweeps.choice import choose

@@ -7,7 +7,7 @@ import torch
 
 import sinkhorn_ot as so
 from sinkhorn_ot import testing
-from sinkhorn_ot.problem.problem import make
+from sinkhorn_ot.problem import make
 from sinkhorn_ot.solvers import small as module
 from sinkhorn_ot.solvers.small import solve_small
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sinkhorn_ot import PointCloud, testing
-from sinkhorn_ot.problem.problem import Problem, make
+from sinkhorn_ot.problem import Problem, make
 from sinkhorn_ot.sweeps.on_the_fly import OnTheFly
 from sinkhorn_ot.sweeps.reference import Reference
 from sinkhorn_ot.sweeps.shared_cost import SharedKernel

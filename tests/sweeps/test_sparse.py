@@ -7,7 +7,7 @@ import torch
 
 import sinkhorn_ot as so
 from sinkhorn_ot import testing
-from sinkhorn_ot.problem.problem import Problem, make
+from sinkhorn_ot.problem import Problem, make
 from sinkhorn_ot.solvers.automatic import SWITCH
 from sinkhorn_ot.sweeps import sparse, stored
 from sinkhorn_ot.sweeps.reference import Reference

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.adapters.call import temperature
 from sinkhorn_ot.problem import checks, shown
 
 from .data import Scores
@@ -52,7 +53,7 @@ def asked_for(  # noqa: PLR0913
     if align is not None and align is not True:
         shares = align_marginal(shares, _per_label("align", align, scores))
     return Asked(
-        checks.positive("lamb", lamb),
+        temperature("lamb", lamb),
         checks.positive("tol", tol),
         checks.count("max_iter", max_iter),
         shares,

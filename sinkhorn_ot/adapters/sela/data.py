@@ -109,8 +109,10 @@ class Scores:
         every = filled("log_probs", replace(some[0], shape=shape) if some else None)
         # a rank that has no block learns from the others what one would be
         facts = facts or replace(every, shape=(0, shape[1]))
-        low, high = min(f.bounds.low for f in some), max(f.bounds.high for f in some)
-        bounds = Bounds(low, high, any(f.bounds.forbids for f in some))
+        # who has no rows has seen no bounds
+        seen = [f.bounds for f in some if f.shape[0]]
+        low, high = min(b.low for b in seen), max(b.high for b in seen)
+        bounds = Bounds(low, high, any(b.forbids for b in seen))
         return cls(rows, replace(facts, bounds=bounds), N, stored, group)
 
     @property
@@ -150,21 +152,25 @@ class Scores:
         return reduced(counts, self.group)
 
     def require_open(self, shares: Tensor) -> None:
-        """Require a label for every sample and, for every label with a share, a sample."""
+        """Require a label with a share for every sample and, for every such label, a sample."""
         if not self.facts.bounds.forbids:
             return
-        open_ = torch.zeros_like(shares, dtype=torch.bool)
+        open_, shared = torch.zeros_like(shares, dtype=torch.bool), shares > 0
 
         def look() -> None:
             for index, S in self._tiles():
-                closed = S.amax(-1) == -torch.inf
+                allowed = -torch.inf < S
+                closed = ~(allowed & shared[..., None, :]).any(-1)
                 if bool(closed.any()):
                     *head, row = checks.first_index(closed)
-                    _refuse("sample some label", "row", (*head, number(index, row)))
-                open_.logical_or_((-torch.inf < S).any(-2))
+                    whom, line = "sample some label", "row"
+                    if not bool(shared.all()):
+                        whom, line = f"{whom} with a share", "those of row"
+                    _refuse(whom, line, (*head, number(index, row)))
+                open_.logical_or_(allowed.any(-2))
 
         everywhere(self.group, look, lambda _: None)
-        closed = (reduced(open_.to(torch.int32), self.group) == 0) & (shares > 0)
+        closed = (reduced(open_.to(torch.int32), self.group) == 0) & shared
         if bool(closed.any()):
             _refuse("label with a share some sample", "column", checks.first_index(closed))
 

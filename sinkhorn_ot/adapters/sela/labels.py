@@ -6,7 +6,6 @@ So the log-probabilities are read, block by block, and not kept: they may be a f
 linear heads make of features, or the rows of many ranks.
 """
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.balanced import balanced_labels
-from sinkhorn_ot.problem import Problem, checks, shown
+from sinkhorn_ot.problem import Problem, checks, make_share, shown
 from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.solvers import NEWTON, SWITCH, Callback, Progress, Sinkhorn, suitable, watch
 from sinkhorn_ot.sweeps import (
@@ -40,6 +39,10 @@ _SHARP, _PER_LABEL, _LEAST, _LARGER, _MOST = 50.0, 32, 4096, 4, 1 << 26
 # Newton's steps read the data least, if their K x K matrices are not too large; where the kernel is
 # held, sweeps are cheap and win up to this sharpness
 _SQUARE, _SHARPER = 1024, 300.0
+_UNRESOLVED = (
+    "lamb must be at most {most:.3g} for {dtype} to resolve lamb * log_probs, got {inverse:.3g}: "
+    "lower it, add a constant to log_probs, or forbid outlying labels by -inf"
+)
 
 
 @shown
@@ -227,14 +230,6 @@ def _sample_size(scores: Scores) -> int:
 
 def _posed(scores: Scores, asked: Asked) -> Sweep:
     """Return the transport of samples, the rows, onto labels, at reg = 1 / lamb, over all ranks."""
-    facts = scores.facts
-    batch = facts.batch_shape
-    dtype = torch.float64 if facts.dtype == torch.float64 else torch.float32
-    work = torch.float64 if facts.device.type == "cpu" else dtype
-    b = asked.shares.to(work).reshape(-1, scores.K)
-    a = b.new_full((len(b), facts.shape[0]), 1.0 / scores.N)
-    reg = b.new_full((len(b),), 1.0 / asked.lamb)
-    exact = (math.inf, math.inf)
-    p = Problem(scores.cost.flat(batch), a, b, reg, exact, batch, dtype, facts.bounds)
+    p = make_share(scores.cost, scores.N, asked.shares, 1.0 / asked.lamb, _UNRESOLVED)
     local = choose(p, asked.tol)
     return local if scores.group is None else OverRanks(local, scores.group)

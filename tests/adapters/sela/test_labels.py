@@ -209,6 +209,10 @@ BAD = {
         {"log_probs": spoiled(-math.inf, column=EVERY)},
         "log_probs must allow every sample some label, got -inf all along row 3",
     ),
+    "closed but for a label without share": (
+        {"log_probs": spoiled(-math.inf, column=slice(1, 4)), "marginal": [0.0, 1.0, 1.0, 1.0]},
+        "log_probs must allow every sample some label with a share, got -inf .* those of row 3",
+    ),
     "closed column": (
         {"log_probs": spoiled(-math.inf, row=EVERY)},
         "every label with a share some sample, got -inf all along column 1",
@@ -218,6 +222,11 @@ BAD = {
     "no labels": ({"log_probs": torch.ones(3, 0)}, r"must not be empty, got shape \(3, 0\)"),
     "integers": ({"log_probs": torch.ones(3, 3).long()}, "must be floating point, got int64"),
     "lamb zero": ({"lamb": 0}, "lamb must be a finite number above zero, got 0"),
+    "lamb too small": ({"lamb": 1e-310}, "lamb must be at least 1e-30, got 1e-310"),
+    "lamb too large": (
+        {"log_probs": log_probs(900, 10, scale=4), "lamb": 1e13},
+        r"lamb must be at most .*e\+12 for torch.float64 to resolve .*, got 1e\+13: lower",
+    ),
     "tol zero": ({"tol": 0.0}, "tol must be a finite number above zero, got 0.0"),
     "rounding": ({"rounding": "even"}, "rounding must be one of 'argmax', 'balanced', got 'even'"),
     "balanced blocks": (

@@ -48,6 +48,7 @@ closed[..., 5] = -float("inf")
 said["refused"] = {
     "K": refused(lambda: so.sela_labels(mine[..., : 12 - rank % 2], group=group)),
     "lamb": refused(lambda: so.sela_labels(mine, group=group, lamb=10.0 + rank)),
+    "sharp": refused(lambda: so.sela_labels(mine, group=group, lamb=1e13)),
     "tol": refused(lambda: so.sela_labels(mine, group=group, tol=1e-3 if rank else 1e-6)),
     "dtype": refused(lambda: so.sela_labels(mine.float() if rank else mine, group=group)),
     "heads": refused(lambda: so.sela_labels(mine if rank else mine[0], group=group)),
@@ -118,6 +119,7 @@ def test_the_bank_of_every_rank_holds_all_labels(said, alone):
 MESSAGES = {
     "K": "ValueError: K must be the same on all ranks, got 12, 11",
     "lamb": "ValueError: lamb must be the same on all ranks, got 10.0, 11.0",
+    "sharp": "ValueError: lamb must be at most",
     "tol": "ValueError: tol must be the same on all ranks, got 1e-06, 0.001",
     "dtype": "the dtype of log_probs must be the same on all ranks",
     "heads": "the leading dimensions of log_probs must be the same on all ranks",

@@ -1,0 +1,83 @@
+"""A cost that is stored, and what a caller's tensor or array becomes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import checks
+from .cost import Bounds, Cost, flatten, tiles
+from .rows import Block
+from .show import shown
+
+
+@shown
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """A stored cost matrix.
+
+    Args:
+        C: Costs, shape (..., n, m). An entry of inf forbids the pair.
+    """
+
+    C: Tensor
+
+    def __post_init__(self) -> None:
+        C = checks.tensor("cost", self.C)
+        object.__setattr__(self, "C", checks.at_least_dims("cost", C, 2, "(..., n, m)"))
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Leading dimensions."""
+        return self.C.shape[:-2]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of source and target points."""
+        return self.C.shape[-2], self.C.shape[-1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Storage type of the entries."""
+        return self.C.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the entries live."""
+        return self.C.device
+
+    @property
+    def stored(self) -> bool:
+        """Whether the entries are in memory: they are."""
+        return True
+
+    def flat(self, batch: torch.Size) -> "Dense":
+        """Return the costs of a batch with one batch dimension."""
+        return Dense(flatten(self.C, batch, self.batch_shape.numel() == 1))
+
+    def select(self, index: Tensor) -> "Dense":
+        """Return the problems at `index` of a flat batch."""
+        return Dense(self.C[index])
+
+    def transposed(self) -> "Dense":
+        """Return the cost from target to source points, without a copy."""
+        return Dense(self.C.mT)
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Return rows start:stop."""
+        return self.C[:, start:stop]
+
+    def tiles(self, size: int) -> Iterator[Block]:
+        """Yield all rows in blocks of at most `size`."""
+        return tiles(self, size)
+
+    def validate(self) -> Bounds:
+        """Raise on NaN or -inf; return the extreme entries."""
+        return Bounds(*checks.cost_entries("cost", self.C))
+
+
+def as_cost(cost: Any) -> Cost:
+    """Return a cost object: a tensor or an array becomes `Dense`."""
+    return cost if hasattr(cost, "tiles") else Dense(cost)

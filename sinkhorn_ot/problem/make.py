@@ -1,0 +1,116 @@
+"""The making of a problem: every argument is checked, once."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import checks
+from .cost import Bounds, Cost, broadcast
+from .dense import as_cost
+from .marginals import MASS_RTOL, equal_mass, held, relaxation, weights
+from .problem import EXACT, Problem
+from .regularisation import least_cost, regularisation, resolved
+from .rows import number
+
+
+def make(
+    cost: Any,
+    a: Any = None,
+    b: Any = None,
+    reg: Any = None,
+    unbalanced: Any = None,
+    *,
+    values: bool = True,
+) -> Problem:
+    """Check every argument and return the flat problem.
+
+    Args:
+        cost: Tensor or array (..., n, m), or a cost object.
+        a: Source weights (..., n); None means 1/n each.
+        b: Target weights (..., m); None means 1/m each.
+        reg: A number above zero or one per problem; None for exact transport.
+        unbalanced: None, one KL penalty for both marginals, or one for each.
+        values: Whether to look at the numbers too, which on CUDA waits for the device.
+
+    Raises:
+        ValueError: If an argument breaks a rule; the message names it.
+    """
+    cost = as_cost(cost)
+    if cost.device.type == "meta":
+        raise ValueError("cost must hold numbers, got a tensor on the meta device")
+    n, m = cost.shape
+    relax = relaxation(unbalanced)
+    a, b = weights("a", a, n, cost, values), weights("b", b, m, cost, values)
+    batch = broadcast("cost", cost.batch_shape, "a", a.shape[:-1])
+    batch = broadcast("cost and a", batch, "b", b.shape[:-1])
+    dtype, work = _dtypes(cost)
+    rtol = max(MASS_RTOL[a.dtype], MASS_RTOL[b.dtype])
+    # copies: who changes weights in place later must not change a result
+    a = a.to(work, copy=True).expand(*batch, n).reshape(-1, n)
+    b = b.to(work, copy=True).expand(*batch, m).reshape(-1, m)
+    if dtype == torch.float32 and values:
+        held("a", a)
+        held("b", b)
+    if relax == EXACT:
+        b = equal_mass(a, b, rtol if values else math.inf)
+    bounds = cost.validate() if values else Bounds(-math.inf, math.inf)
+    reg = regularisation(reg, batch, cost.device, values).reshape(-1).to(work)
+    p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtype, bounds)
+    p = replace(p, shift=least_cost(p))
+    p = resolved(p) if values else p
+    if bounds.forbids:
+        _reachable(p)
+    return p
+
+
+def make_share(cost: Cost, rows: int, b: Tensor, reg: float, unresolved: str) -> Problem:
+    """Return the problem of some rows, whose others are held elsewhere, as by other ranks.
+
+    All rows weigh the same and both marginals are exact. What it takes all rows to see, that each
+    point with weight has a partner, is left to who can.
+
+    Args:
+        cost: Costs of the rows held here, which may be none, (..., n, m); bounds of all.
+        rows: Number of all rows.
+        b: Target weights of all rows, (..., m), that sum to one.
+        reg: Regularisation in units of the cost, above zero.
+        unresolved: What `resolved` raises, in the caller's words.
+    """
+    batch, (n, m), (dtype, work) = cost.batch_shape, cost.shape, _dtypes(cost)
+    b = b.to(work).expand(*batch, m).reshape(-1, m)
+    a, at = b.new_full((len(b), n), 1.0 / rows), b.new_full((len(b),), reg)
+    p = Problem(cost.flat(batch), a, b, at, EXACT, batch, dtype, cost.validate())
+    return resolved(p, unresolved)
+
+
+def _dtypes(cost: Cost) -> tuple[torch.dtype, torch.dtype]:
+    """Return the dtype of what the caller is given back, and of weights and potentials inside."""
+    dtype = torch.float64 if cost.dtype == torch.float64 else torch.float32
+    return dtype, torch.float64 if cost.device.type == "cpu" else dtype
+
+
+def _reachable(p: Problem) -> None:
+    """Raise if a point with weight has only forbidden partners."""
+    column_open = torch.zeros_like(p.b, dtype=torch.bool)
+    for rows, C in p.cost.tiles(max(1, (1 << 20) // p.shape[2])):
+        allowed, weighs = math.inf > C, p.a[:, rows] > 0
+        row = (allowed & (p.b > 0)[:, None, :]).any(-1) | ~weighs
+        if p.relax[0] == math.inf and not bool(row.all()):
+            k, i = checks.first_index(~row)
+            _stranded("row", "a", k, number(rows, i), p)
+        column_open |= (allowed & weighs[:, :, None]).any(-2)
+    column_open |= p.b <= 0
+    if p.relax[1] == math.inf and not bool(column_open.all()):
+        k, j = checks.first_index(~column_open)
+        _stranded("column", "b", k, j, p)
+
+
+def _stranded(kind: str, weight: str, k: int, i: int, p: Problem) -> None:
+    where = f" of problem {k}" if p.shape[0] > 1 else ""
+    raise ValueError(
+        f"cost must leave every point with weight a partner: {kind} {i}{where} has positive "
+        f"{weight} but only infinite costs, so no plan exists"
+    )

@@ -1,0 +1,77 @@
+"""The two marginals: which rule each follows, and weights of one mass that numbers can hold."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import checks
+from .cost import Cost
+from .problem import Relax
+
+
+# how far two masses may differ by rounding alone, per dtype of the weights
+MASS_RTOL = {
+    # such weights often come from float32
+    torch.float64: 2e-7,
+    torch.float32: 1e-5,
+    torch.float16: 1e-2,
+    torch.bfloat16: 5e-2,
+}
+# total weights whose products float32 holds
+_HELD = (1e-18, 1e18)
+
+
+def relaxation(unbalanced: Any) -> Relax:
+    """Return the KL penalty of each marginal; inf is an exact one."""
+    if isinstance(unbalanced, np.ndarray):
+        unbalanced = unbalanced.tolist()
+    pair = unbalanced if isinstance(unbalanced, (tuple, list)) else (unbalanced, unbalanced)
+    if len(pair) != 2:
+        raise ValueError(f"unbalanced must be one penalty or two, got {unbalanced!r}")
+    first, second = (math.inf if rho is None else checks.number("unbalanced", rho) for rho in pair)
+    for rho in (first, second):
+        if not rho >= 0:
+            raise ValueError(f"unbalanced must be at least zero, or None for exact, got {rho!r}")
+    return first, second
+
+
+def weights(name: str, w: Any, size: int, cost: Cost, values: bool) -> Tensor:
+    """Return the weights of one side, checked; uniform ones if none are given."""
+    if w is None:
+        return torch.full((size,), 1.0 / size, dtype=torch.float64, device=cost.device)
+    t = checks.at_least_dims(name, checks.tensor(name, w), 1, f"(..., {size})")
+    checks.same_device(name, t, cost.device, "cost")
+    if t.shape[-1] != size:
+        raise ValueError(
+            f"{name} must have shape (..., {size}) to fit a cost of {tuple(cost.shape)}, "
+            f"got {tuple(t.shape)}"
+        )
+    return checks.weights(name, t) if values else t
+
+
+def held(name: str, w: Tensor) -> None:
+    """Require masses whose squares, of which values are made, are float32 numbers."""
+    low, high = (float(x) for x in torch.aminmax(w.sum(-1)))
+    if not (_HELD[0] <= low and high <= _HELD[1]):
+        mass = low if low < _HELD[0] else high
+        raise ValueError(
+            f"{name} must have a total weight from {_HELD[0]:g} to {_HELD[1]:g} for an answer in "
+            f"float32, got {mass:.3g}: normalise it, or give the cost in float64"
+        )
+
+
+def equal_mass(a: Tensor, b: Tensor, rtol: float) -> Tensor:
+    """Require one total mass; return `b` scaled to match to the last digit."""
+    mass_a, mass_b = a.sum(-1), b.sum(-1)
+    ratio = mass_a / mass_b
+    if rtol < math.inf and max(abs(float(r) - 1) for r in torch.aminmax(ratio)) > rtol:
+        k = checks.first_index((ratio - 1).abs() > rtol)
+        where = f" in problem {k[0]}" if a.shape[0] > 1 else ""
+        raise ValueError(
+            f"a and b must have the same total mass, got {float(mass_a[k]):.9g} and "
+            f"{float(mass_b[k]):.9g}{where}: normalise them, or relax a marginal (unbalanced=)"
+        )
+    return b * ratio[:, None]

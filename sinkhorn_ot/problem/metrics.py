@@ -1,0 +1,107 @@
+"""Metrics: what one point and another cost, a row of a table each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .cost import Bounds
+
+
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How costs are made of two clouds in float64, (..., n, d) and (..., m, d).
+
+    Attributes:
+        place: Moves the clouds to where rounding is least and the cost the same.
+        factors: Makes of placed clouds, once, two tensors with a row per point, (..., n, k) and
+            (..., m, k).
+        join: Makes the costs, (..., rows, m), of some rows of the first factor and the second.
+        bounds: Bounds the costs of points whose norms have this largest sum and product.
+    """
+
+    place: Callable[[Tensor, Tensor], Pair]
+    factors: Callable[[Tensor, Tensor], Pair]
+    join: Callable[[Tensor, Tensor], Tensor]
+    bounds: Callable[[float, float], Bounds]
+
+
+def _as_they_are(x: Tensor, y: Tensor) -> Pair:
+    return x, y
+
+
+def _centred(x: Tensor, y: Tensor) -> Pair:
+    # distances do not see the origin, rounding does
+    centre = (x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True)) / 2
+    return x - centre, y - centre
+
+
+def _normalised(x: Tensor, y: Tensor) -> Pair:
+    normalize = torch.nn.functional.normalize
+    return normalize(x, dim=-1), normalize(y, dim=-1)
+
+
+def _of_squares(x: Tensor, y: Tensor) -> Pair:
+    """Return factors whose product is |x|^2 - 2 <x, y> + |y|^2."""
+    one_x, one_y = _ones(x), _ones(y)
+    x2, y2 = x.square().sum(-1, keepdim=True), y.square().sum(-1, keepdim=True)
+    return torch.cat([-2 * x, x2, one_x], -1), torch.cat([y, one_y, y2], -1)
+
+
+def _of_one_minus(x: Tensor, y: Tensor) -> Pair:
+    """Return factors whose product is 1 - <x, y>."""
+    return torch.cat([-x, _ones(x)], -1), torch.cat([y, _ones(y)], -1)
+
+
+def _of_minus(x: Tensor, y: Tensor) -> Pair:
+    """Return factors whose product is -<x, y>."""
+    return -x, y
+
+
+def _ones(x: Tensor) -> Tensor:
+    return torch.ones_like(x[..., :1])
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    return torch.matmul(left, right.mT)
+
+
+def _product_above_zero(left: Tensor, right: Tensor) -> Tensor:
+    return _product(left, right).clamp_(min=0)
+
+
+def _distance(left: Tensor, right: Tensor) -> Tensor:
+    # a root would double the digits that a product loses between close points
+    return torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+METRICS = {
+    "sqeuclidean": Metric(
+        place=_centred,
+        factors=_of_squares,
+        join=_product_above_zero,
+        bounds=lambda reach, span: Bounds(0.0, reach * reach),
+    ),
+    "euclidean": Metric(
+        place=_centred,
+        factors=_as_they_are,
+        join=_distance,
+        bounds=lambda reach, span: Bounds(0.0, reach),
+    ),
+    "dot": Metric(
+        place=_as_they_are,
+        factors=_of_minus,
+        join=_product,
+        bounds=lambda reach, span: Bounds(-span, span),
+    ),
+    "cosine": Metric(
+        place=_normalised,
+        factors=_of_one_minus,
+        join=_product,
+        bounds=lambda reach, span: Bounds(0.0, 2.0),
+    ),
+}

@@ -1,0 +1,119 @@
+"""The cost between two clouds of points, which is computed and never stored."""
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import checks
+from .cost import Bounds, broadcast, flatten, tiles
+from .metrics import METRICS
+from .rows import Block
+from .show import shown
+
+
+@shown
+@dataclass(frozen=True, eq=False)
+class PointCloud:
+    """The cost between two clouds of points, computed in blocks and never stored: O(n + m) memory.
+
+    Args:
+        x: Source points, shape (..., n, d).
+        y: Target points, shape (..., m, d).
+        metric: "sqeuclidean" |x - y|^2, "euclidean" |x - y|, "dot" -<x, y>, or
+            "cosine" 1 - <x, y> / (|x| |y|).
+
+    Raises:
+        ValueError: If shapes, dtypes, devices or the metric do not fit.
+    """
+
+    x: Tensor
+    y: Tensor
+    metric: str = "sqeuclidean"
+
+    def __post_init__(self) -> None:
+        x = checks.at_least_dims("x", checks.tensor("x", self.x), 2, "(..., n, d)")
+        y = checks.at_least_dims("y", checks.tensor("y", self.y), 2, "(..., m, d)")
+        checks.one_of("metric", self.metric, tuple(METRICS))
+        if x.shape[-1] != y.shape[-1]:
+            raise ValueError(
+                f"x and y must have points of one dimension, got {x.shape[-1]} and {y.shape[-1]}"
+            )
+        if x.dtype != y.dtype:
+            raise ValueError(f"x and y must share a dtype, got {x.dtype} and {y.dtype}")
+        checks.same_device("y", y, x.device, "x")
+        object.__setattr__(self, "x", x)
+        object.__setattr__(self, "y", y)
+        _ = self.batch_shape
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Leading dimensions, broadcast."""
+        return broadcast("x", self.x.shape[:-2], "y", self.y.shape[:-2])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of source and target points."""
+        return self.x.shape[-2], self.y.shape[-2]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Storage type of the points."""
+        return self.x.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the points live."""
+        return self.x.device
+
+    @property
+    def stored(self) -> bool:
+        """Whether the entries are in memory: they are not."""
+        return False
+
+    def flat(self, batch: torch.Size) -> "PointCloud":
+        """Return the costs of a batch with one batch dimension."""
+        one = self.batch_shape.numel() == 1
+        return PointCloud(flatten(self.x, batch, one), flatten(self.y, batch, one), self.metric)
+
+    def select(self, index: Tensor) -> "PointCloud":
+        """Return the problems at `index` of a flat batch."""
+        return PointCloud(self.x[index], self.y[index], self.metric)
+
+    def transposed(self) -> "PointCloud":
+        """Return the cost from target to source points."""
+        return PointCloud(self.y, self.x, self.metric)
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Return the costs of rows start:stop, computed in float64."""
+        left, right = self._factors
+        return METRICS[self.metric].join(left[:, start:stop], right)
+
+    def tiles(self, size: int) -> Iterator[Block]:
+        """Yield all rows in blocks of at most `size`."""
+        return tiles(self, size)
+
+    def validate(self) -> Bounds:
+        """Raise unless every coordinate is finite; return bounds on the entries."""
+        checks.finite("x", self.x)
+        checks.finite("y", self.y)
+        x, y = self._placed
+        long_x, long_y = x.norm(dim=-1).amax(-1), y.norm(dim=-1).amax(-1)
+        reach, span = float((long_x + long_y).amax()), float((long_x * long_y).amax())
+        bounds = METRICS[self.metric].bounds(reach, span)
+        if not math.isfinite(bounds.high):
+            raise ValueError(f"x and y must have finite costs, got points {reach:.3g} apart")
+        return bounds
+
+    @functools.cached_property
+    def _placed(self) -> tuple[Tensor, Tensor]:
+        """The clouds in float64, where rounding is least."""
+        return METRICS[self.metric].place(self.x.double(), self.y.double())
+
+    @functools.cached_property
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        """What costs are made of, a block at a time."""
+        return METRICS[self.metric].factors(*self._placed)
