@@ -3,7 +3,7 @@
 from . import checks
 from .cost import Bounds, Cost, blocks, broadcast, flatten, within
 from .dense import Dense, as_cost
-from .make import make, make_share
+from .making import make, make_share
 from .metrics import METRICS
 from .points import PointCloud
 from .problem import Problem

@@ -9,6 +9,7 @@ from .certificate import (
     transform_rows,
 )
 from .coupling import Coupling, Entropic, Stored, marginal_error, masses, relative
+from .last_look import judged
 from .rounding import feasible
 from .solution import Solution
 from .status import ConvergenceError, ConvergenceWarning, Status
@@ -29,6 +30,7 @@ __all__ = [
     "dual_value",
     "feasible",
     "feasible_duals",
+    "judged",
     "marginal_error",
     "masses",
     "relative",

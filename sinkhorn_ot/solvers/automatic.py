@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem
-from sinkhorn_ot.results import Solution, Status
+from sinkhorn_ot.results import Solution, Status, judged
 from sinkhorn_ot.sweeps import Sweep, Whole, choose
 
 from .anneal import Anneal
-from .honest import judged
 from .newton import Newton, Switch
 from .presolve import Posed
 from .progress import Callback, Progress
@@ -72,6 +71,8 @@ def run(
         few = replace(limits, max_iter=min(_FUTILE, limits.max_iter))
         found = _by(SWEEPS, first := choose(p, limits.tol), posed.v, few)
         return told_impossible(found, 0, why), first, SWEEPS.name
+    if solver is None and small_enough(p):
+        chosen = replace(chosen, patience=_PATIENCE)
     found, sweep, name = _tried(posed, chosen, limits, free)
     found = judged(p, sweep, found, limits.tol)
     if solver is None and small_enough(p):
@@ -87,25 +88,19 @@ def _tried(
     """Solve whole what is small, if one is free to, and the rest by the solver chosen."""
     p, v = posed.problem, posed.v
     answer, sweep = None, None
-    if free and (p.shape[0] == 1 or chosen is NEWTON):
+    if free and (p.shape[0] == 1 or chosen.acceleration is _DIRECT):
         answer = _in_numpy(posed, limits)
     if answer is None:
         sweep = choose(p, limits.tol)
         answer = _in_one_launch(sweep, limits) if free and v is None else None
         if answer is None:
-            return _by(_hasty(chosen, p), sweep, v, limits), sweep, chosen.name
+            return _by(chosen, sweep, v, limits), sweep, chosen.name
     found, name = answer
     if left := [k for k, s in enumerate(found.status) if s is not Status.CONVERGED]:
         at = torch.tensor(left, device=p.a.device)
         rest = choose(p.select(at), limits.tol) if sweep is None else sweep.select(at)
-        found = found.put(at, _by(_hasty(chosen, p), rest, None if v is None else v[at], limits))
+        found = found.put(at, _by(chosen, rest, None if v is None else v[at], limits))
     return found, sweep, name
-
-
-def _hasty(solver: Sinkhorn, p: Problem) -> Sinkhorn:
-    """Return the solver with less patience, where there are other ways to try."""
-    hasty = solver in METHODS.values() and small_enough(p)
-    return replace(solver, patience=_PATIENCE) if hasty else solver
 
 
 def _rescued(

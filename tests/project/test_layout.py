@@ -20,7 +20,7 @@ ORDER = _ORDER.split()
 # who may launch kernels, and only from inside a function or from a module that is imported late
 LAUNCHES = {"sweeps/gpu.py", "adapters/swav/operators.py"}
 # who may call the constructor of a problem
-MAKER = "problem/make.py"
+MAKER = "problem/making.py"
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
 # the link to kernels/ is not followed
 KERNELS = sorted((ROOT / "kernels").glob("*.py"))

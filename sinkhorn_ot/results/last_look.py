@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem
-from sinkhorn_ot.results import Entropic, Solution, Status, marginal_error, masses
 from sinkhorn_ot.sweeps import Sweep, passes
+
+from .coupling import Entropic, marginal_error, masses
+from .solution import Solution
+from .status import Status
 
 
 # what a measured error may confirm or refute; who stopped a solve knows what he did
