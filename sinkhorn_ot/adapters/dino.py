@@ -58,7 +58,7 @@ def dino_codes(
         p = call(ranks, flat, eps, n_iter, keep, None, at_least_single(x), name="logits")
         return replace(p, back=lambda Q: Q.reshape(x.shape))
 
-    return codes_of(ranks.agree(check, terms), ranks)
+    return codes_of(ranks.agree(check, terms, lasting=True), ranks)
 
 
 @torch.no_grad()
@@ -92,7 +92,7 @@ def capi_codes(
         p = call(ranks, S, eps, n_iter, None, None, out_dtype, name="logits")
         return replace(p, back=lambda Q: Q.transpose(-3, -2))
 
-    return codes_of(ranks.agree(check, terms), ranks)
+    return codes_of(ranks.agree(check, terms, lasting=True), ranks)
 
 
 def _logits(logits: Any, dims: int, meaning: str) -> Tensor:

@@ -85,7 +85,7 @@ def moe_router(
     Source: A. Clark et al., Unified scaling laws for routed language models, ICML 2022.
     """
     ranks = Ranks(group)
-    call = ranks.agree(lambda: _call(logits, n_iter, tol, max_iter, ranks), _terms)
+    call = ranks.agree(lambda: _call(logits, n_iter, tol, max_iter, ranks), _terms, lasting=True)
     with torch.autocast(call.logits.device.type, enabled=False):
         return _route(call, ranks)
 

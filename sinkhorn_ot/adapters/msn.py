@@ -55,4 +55,4 @@ def msn_codes(
         logs = torch.log_softmax(p.S.double() / temperature("tau * sharpening", slope), -1)
         return replace(p, S=logs, out_dtype=at_least_single(p.S))
 
-    return codes_of(ranks.agree(check, terms), ranks)
+    return codes_of(ranks.agree(check, terms, lasting=True), ranks)

@@ -17,16 +17,7 @@ from sinkhorn_ot.exact import balanced_labels
 from sinkhorn_ot.problem import Problem, checks
 from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.solvers import NEWTON, SWITCH, Callback, Progress, Sinkhorn, automatic, watch
-from sinkhorn_ot.sweeps import (
-    OverRanks,
-    Ranks,
-    Sweep,
-    agreed,
-    any_of,
-    choose,
-    everywhere,
-    first_rank,
-)
+from sinkhorn_ot.sweeps import OverRanks, Ranks, Sweep, choose
 
 from .asked import Asked, asked_for
 from .data import Scores, linear_heads
@@ -124,24 +115,22 @@ def sela_labels(  # noqa: PLR0913
     representation learning, ICLR 2020.
     """
     checks.one_of("rounding", rounding, ROUNDINGS)
-    # refuses what is no group
-    Ranks(group)
-    scores = Scores.read(log_probs, group)
-    if rounding == "balanced" and (group is not None or not scores.stored):
+    ranks = Ranks(group)
+    scores = Scores.read(log_probs, ranks)
+    if rounding == "balanced" and not (ranks.alone and scores.stored):
         raise ValueError('rounding="balanced" needs all log_probs in memory, on one rank')
 
     def look() -> Asked:
         start = init.potentials if isinstance(init, SelaLabels) else init
         return asked_for(scores, lamb, marginal, align, tol, max_iter, start)
 
-    asked, said = everywhere(group, look, lambda it: it.told() | {"callback": callback is not None})
-    agreed(said)
+    asked = ranks.agree(look, lambda it: it.told() | {"callback": callback is not None})
     if align is True:
         sizes = scores.counts(scores.labels(torch.zeros_like(asked.shares)))
         asked = replace(asked, shares=align_marginal(asked.shares, sizes))
     scores.require_open(asked.shares)
-    stop = any_of(group, callback, scores.facts.device)
-    with watch(progress and first_rank(group), stop, asked.tol, asked.max_iter) as told:
+    show, stop = progress and ranks.rank == 0, ranks.any_of(callback)
+    with watch(show, stop, asked.tol, asked.max_iter) as told:
         found = _solved(scores, asked, told)
     batch = scores.facts.batch_shape
     potentials = (found.v.double() / asked.lamb).reshape(asked.shares.shape)
@@ -237,4 +226,4 @@ def _posed(scores: Scores, asked: Asked) -> Sweep:
     exact = (math.inf, math.inf)
     p = Problem(scores.cost.flat(batch), a, b, reg, exact, batch, dtype, facts.bounds)
     local = choose(p, asked.tol)
-    return local if scores.group is None else OverRanks(local, scores.group)
+    return local if scores.ranks.alone else OverRanks(local, scores.ranks)

@@ -86,7 +86,9 @@ def swav_codes(
     assignments, NeurIPS 2020.
     """
     ranks = Ranks(group)
-    p = ranks.agree(lambda: call(ranks, scores, eps, n_iter, mask, last, out_dtype, hard), terms)
+    p = ranks.agree(
+        lambda: call(ranks, scores, eps, n_iter, mask, last, out_dtype, hard), terms, lasting=True
+    )
     return codes_of(p, ranks)
 
 
@@ -126,7 +128,9 @@ def assign(
     Takes the arguments of `swav_codes`, and one more pass over the codes.
     """
     ranks = Ranks(group)
-    p = ranks.agree(lambda: call(ranks, scores, eps, n_iter, mask, last, out_dtype, hard), terms)
+    p = ranks.agree(
+        lambda: call(ranks, scores, eps, n_iter, mask, last, out_dtype, hard), terms, lasting=True
+    )
     N, K = p.S.shape[-2:]
     Q = _solved(replace(p, last=N, hard=False, out_dtype=work(p.S)), ranks)
     kept = Q[..., p.start :, :].clone()

@@ -153,9 +153,9 @@ def test_equal_samples(said):
 
 
 HEARD = {
-    "clot K": "K must be the same on all ranks, got 8",
+    "clot K": "K must be the same on every rank of the group, got 8 on rank 0 and 7 on rank {last}",
     "clot nan": "log_probs must be finite, got nan at index (0, 2), on rank {last} of the group",
-    "clot lamb": "lamb must be the same on all ranks, got 5.0",
+    "clot lamb": "lamb must be the same on every rank of the group, got 5.0 on rank 0 and 6.0 on",
     "clot loss": "logits1 and logits2 must share shape and dtype",
     "nan": "features must be finite, got nan at index (0, 2), on rank {last} of the group",
     "K": "K must be the same on every rank of the group, got 8 on rank 0 and 7 on rank {last}",
