@@ -88,21 +88,21 @@ class Scores:
     ranks: Ranks
 
     @classmethod
-    def read(cls, source: Any, ranks: Ranks) -> "Scores":
+    def read(cls, source: Any, ranks: Ranks, name: str = "log_probs") -> "Scores":
         """Take the first pass over the rows of every rank."""
 
         def look() -> tuple[Rows, Facts | None]:
-            rows = as_rows("log_probs", source)
+            rows = as_rows(name, source)
             facts = survey(rows, -1)
-            return rows, filled("log_probs", facts) if ranks.alone else facts
+            return rows, filled(name, facts) if ranks.alone else facts
 
         (rows, facts), said = ranks.everywhere(look, lambda it: (it[1], it[0].stored))
         some = [other for other, _ in said if other is not None]
         stored = all(held for _, held in said)
-        same([None if other is None else _terms(other) for other, _ in said])
+        same([None if other is None else _terms(name, other) for other, _ in said])
         N = sum(f.shape[0] for f in some)
         shape = (N, some[0].shape[1]) if some else (0, 0)
-        every = filled("log_probs", replace(some[0], shape=shape) if some else None)
+        every = filled(name, replace(some[0], shape=shape) if some else None)
         # a rank that has no block learns from the others what one would be
         facts = facts or replace(every, shape=(0, shape[1]))
         low, high = min(f.bounds.low for f in some), max(f.bounds.high for f in some)
@@ -177,12 +177,12 @@ class Scores:
         return Scores(rows, facts, self.ranks.total(facts.shape[0]), True, self.ranks)
 
 
-def _terms(facts: Facts) -> dict[str, object]:
+def _terms(name: str, facts: Facts) -> dict[str, object]:
     """Return what must be the same on every rank that has a block."""
     return {
         "K": facts.shape[1],
-        "leading dimensions of log_probs": tuple(facts.batch_shape),
-        "dtype of log_probs": facts.dtype,
+        f"leading dimensions of {name}": tuple(facts.batch_shape),
+        f"dtype of {name}": facts.dtype,
     }
 
 

@@ -19,7 +19,7 @@ from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.solvers import NEWTON, SWITCH, Callback, Progress, Sinkhorn, automatic, watch
 from sinkhorn_ot.sweeps import OverRanks, Ranks, Sweep, choose
 
-from .asked import Asked, asked_for
+from .arguments import Asked, asked_for
 from .data import Scores, linear_heads
 from .shares import align_marginal, whole_counts
 
@@ -122,16 +122,16 @@ def sela_labels(  # noqa: PLR0913
 
     def look() -> Asked:
         start = init.potentials if isinstance(init, SelaLabels) else init
-        return asked_for(scores, lamb, marginal, align, tol, max_iter, start)
+        return asked_for(scores, lamb, tol, max_iter, marginal, align, start)
 
-    asked = ranks.agree(look, lambda it: it.told() | {"callback": callback is not None})
+    asked = ranks.agree(look, lambda it: it.terms() | {"callback": callback is not None})
     if align is True:
         sizes = scores.counts(scores.labels(torch.zeros_like(asked.shares)))
         asked = replace(asked, shares=align_marginal(asked.shares, sizes))
     scores.require_open(asked.shares)
     show, stop = progress and ranks.rank == 0, ranks.any_of(callback)
     with watch(show, stop, asked.tol, asked.max_iter) as told:
-        found = _solved(scores, asked, told)
+        found = solved(scores, asked, told)
     batch = scores.facts.batch_shape
     potentials = (found.v.double() / asked.lamb).reshape(asked.shares.shape)
     if rounding == "balanced":
@@ -168,7 +168,7 @@ def sela_labels_from_features(
     return sela_labels(linear_heads(features, weight, bias), **options)
 
 
-def _solved(scores: Scores, asked: Asked, callback: Callback | None) -> Solution:
+def solved(scores: Scores, asked: Asked, callback: Callback | None = None) -> Solution:
     """Solve for the labels' potentials."""
     stopped = False
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from sinkhorn_ot.adapters.call import Call, at_least_single, call, rows_that_count
+from sinkhorn_ot.adapters.arguments import Asked, at_least_single, checked, rows_that_count
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import ALONE
 
@@ -152,23 +152,23 @@ def _without_scores(z: Tensor, C: Tensor, queue: SwAVQueue | None, **options: An
 
     checks.same_device("prototypes", C, z.device, "features")
     unmade = z.new_empty((), dtype=torch.float32).expand(*z.shape[:-1], len(C))
-    p = _asked(unmade, **options)
+    p = _options(unmade, **options)
     rows = z if queue is None else torch.cat([queue.features.to(z.dtype), z])
     with torch.autocast(z.device.type, enabled=False):
         units = _units(rows.float()).reshape(-1, *rows.shape[-2:])
-        inv_eps = torch.full((len(units),), p.inv, device=z.device)
+        inv_eps = torch.full((len(units),), 1.0 / p.eps, device=z.device)
         codes: Tensor = torch.ops.sinkhorn_ot.feature_codes(
-            units, _units(C.float())[None], inv_eps, p.n_iter, p.last, p.hard, p.out_dtype
+            units, _units(C.float())[None], inv_eps, p.n_iter, z.shape[-2], p.hard, p.out_dtype
         )
     return codes.reshape(p.S.shape)
 
 
-def _asked(
+def _options(
     S: Tensor, eps: Any = 0.05, n_iter: Any = 3, hard: bool = False, out_dtype: Any = None,
     **given: None,
-) -> Call:  # fmt: skip
+) -> Asked:  # fmt: skip
     """Return the checked options of `swav_codes`, with scores `S` in place of those not made."""
-    return call(ALONE, S, eps, n_iter, given.get("mask"), None, out_dtype, hard)
+    return checked(ALONE, S, eps, n_iter, given.get("mask"), None, out_dtype, hard)
 
 
 @torch.no_grad()
@@ -210,7 +210,7 @@ def _prototypes(prototypes: Any, dim: int) -> Tensor:
 def _cosines(z: Tensor, C: Tensor) -> Tensor:
     """Return the cosines of features (..., N, D) and prototypes (K, D) in at least float32."""
     checks.same_device("prototypes", C, z.device, "features")
-    dtype = torch.promote_types(at_least_single(z), C.dtype)
+    dtype = torch.promote_types(at_least_single(z.dtype), C.dtype)
     with torch.autocast(z.device.type, enabled=False):
         return _units(z.to(dtype)) @ _units(C.to(dtype)).mT
 

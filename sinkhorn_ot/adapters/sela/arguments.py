@@ -30,7 +30,7 @@ class Asked:
     shares: Tensor
     start: Tensor | None
 
-    def told(self) -> dict[str, Any]:
+    def terms(self) -> dict[str, object]:
         """Return what must be the same on all ranks."""
         start = None if self.start is None else self.start.tolist()
         limits = {"lamb": self.lamb, "tol": self.tol, "max_iter": self.max_iter}
@@ -40,11 +40,11 @@ class Asked:
 def asked_for(  # noqa: PLR0913
     scores: Scores,
     lamb: Any,
-    marginal: Any,
-    align: Any,
     tol: Any,
     max_iter: Any,
-    start: Any,
+    marginal: Any = None,
+    align: Any = None,
+    start: Any = None,
 ) -> Asked:
     """Check what a call asks for, beside its scores."""
     shares = _shares(scores, marginal)
