@@ -28,7 +28,7 @@ group, said = dist.group.WORLD, {}
 def refused(call):
     try:
         call()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, Warning) as error:
         return f"{type(error).__name__}: {error}"
     return "nothing"
 

@@ -5,7 +5,6 @@ targets, so no gradient flows through them; the two terms of the loss have their
 """
 
 import math
-import warnings
 from typing import Any
 
 import torch
@@ -13,12 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sinkhorn_ot.problem import checks
-from sinkhorn_ot.results import ConvergenceWarning
-from sinkhorn_ot.solve import solve
 from sinkhorn_ot.sweeps import Ranks
 
-from .call import mean_of_rows, samples
-from .sela import sela_labels
+from .arguments import at_least_single, mean_of_rows, samples
+from .transport import potentials
 
 
 @torch.no_grad()
@@ -54,25 +51,14 @@ def clot_labels(
         S = samples("log_probs", log_probs, "(..., N, K)", ranks)
         return checks.finite("log_probs", S) if S.numel() else S, checks.positive("lamb", lamb)
 
-    S, lamb = ranks.agree(look)
+    S, lamb = ranks.agree(look, lambda it: {"lamb": it[1], "tol": tol, "max_iter": max_iter})
+    if ranks.total(S.shape[-2]) == 0:
+        raise ValueError("log_probs must not be empty, got no sample on any rank of the group")
     with torch.autocast(S.device.type, enabled=False):
-        work = S if S.dtype == torch.float64 else S.float()
-        options: dict[str, Any] = {"tol": tol, "max_iter": max_iter}
-        if ranks.alone:
-            potential = solve(-work, reg=1.0 / lamb, **options).g
-        else:
-            potential = _over_ranks(work, lamb, options, group)
+        work = S.to(at_least_single(S.dtype))
+        g = potentials("log_probs", work, lamb, ranks, tol=tol, max_iter=max_iter).to(work.dtype)
         # one more step on the samples, which makes their rows exact
-        return torch.softmax(lamb * (work + potential[..., None, :]), -1).to(S.dtype)
-
-
-def _over_ranks(S: Tensor, lamb: float, options: dict[str, Any], group: Any) -> Tensor:
-    """Return the clusters' potentials, (..., K): SeLa's are the same."""
-    found = sela_labels(S, lamb=lamb, group=group, **options)
-    if not bool(found.converged.all()):
-        said = f"labels have shares off by {float(found.marginal_error.max()):.1e}, above tol"
-        warnings.warn(f"{said}: raise max_iter or tol", ConvergenceWarning, stacklevel=4)
-    return found.potentials.to(S.dtype)
+        return torch.softmax(lamb * (work + g[..., None, :]), -1).to(S.dtype)
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
@@ -151,7 +137,7 @@ class CLOTLoss(nn.Module):
 
     def swapped(self, logits1: Tensor, logits2: Tensor) -> Tensor:
         """Return the mean cross-entropy of each view under the labels of the other."""
-        log_p = [F.log_softmax(t, 1, dtype=_at_least_single(t)) for t in (logits1, logits2)]
+        log_p = [F.log_softmax(t, 1, dtype=at_least_single(t.dtype)) for t in (logits1, logits2)]
         q = [clot_labels(t.detach(), lamb=self.lamb, tol=self.tol, group=self.group) for t in log_p]
         loss = -((q[0] * log_p[1]).sum(1) + (q[1] * log_p[0]).sum(1))
         return mean_of_rows(loss) / 2
@@ -160,10 +146,6 @@ class CLOTLoss(nn.Module):
         """Return the settings."""
         weights = f"lamb={self.lamb:g}, weight={self.weight:g}"
         return f"{weights}, temperature={self.temperature:g}, tol={self.tol:g}"
-
-
-def _at_least_single(t: Tensor) -> torch.dtype:
-    return torch.promote_types(t.dtype, torch.float32)
 
 
 def _pair(name: str, t: Tensor, other: str, u: Tensor, empty: bool = False) -> None:

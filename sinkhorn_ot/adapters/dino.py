@@ -10,8 +10,8 @@ from torch import Tensor
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import Ranks
 
-from .call import Call, at_least_single, call, rows_that_count, terms
-from .call import temperature as _temperature
+from .arguments import Asked, at_least_single, checked, rows_that_count
+from .arguments import temperature as _temperature
 from .swav import codes_of
 
 
@@ -50,15 +50,15 @@ def dino_codes(
     """
     ranks = Ranks(group)
 
-    def check() -> Call:
+    def check() -> Asked:
         x = _logits(logits, 2, "(..., K)")
         keep = None if mask is None else rows_that_count(mask, x.shape, x.device).reshape(-1)
         flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
         eps = _temperature("temperature", temperature)
-        p = call(ranks, flat, eps, n_iter, keep, None, at_least_single(x), name="logits")
+        p = checked(ranks, flat, eps, n_iter, keep, None, at_least_single(x.dtype), name="logits")
         return replace(p, back=lambda Q: Q.reshape(x.shape))
 
-    return codes_of(ranks.agree(check, terms), ranks)
+    return codes_of(ranks.agree(check, Asked.terms, lasting=True))
 
 
 @torch.no_grad()
@@ -85,14 +85,14 @@ def capi_codes(
     """
     ranks = Ranks(group)
 
-    def check() -> Call:
+    def check() -> Asked:
         x = _logits(logits, 3, "(..., N, P, K)")
         eps = _temperature("temperature", temperature)
-        S, out_dtype = x.transpose(-3, -2), at_least_single(x)
-        p = call(ranks, S, eps, n_iter, None, None, out_dtype, name="logits")
+        S, out_dtype = x.transpose(-3, -2), at_least_single(x.dtype)
+        p = checked(ranks, S, eps, n_iter, None, None, out_dtype, name="logits")
         return replace(p, back=lambda Q: Q.transpose(-3, -2))
 
-    return codes_of(ranks.agree(check, terms), ranks)
+    return codes_of(ranks.agree(check, Asked.terms, lasting=True))
 
 
 def _logits(logits: Any, dims: int, meaning: str) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import Ranks
 
-from .call import at_least_single, samples
-from .steps import exp, peaks, softmax
+from .arguments import at_least_single, samples
+from .softmaxes import first_step, masses
 
 
 @shown
@@ -86,72 +86,68 @@ def moe_router(
     Source: A. Clark et al., Unified scaling laws for routed language models, ICML 2022.
     """
     ranks = Ranks(group)
-    call = ranks.agree(lambda: _call(logits, n_iter, tol, max_iter, ranks), _terms)
-    with torch.autocast(call.logits.device.type, enabled=False):
-        return _route(call, ranks)
+
+    def check() -> _Asked:
+        return _asked(logits, n_iter, tol, max_iter, ranks)
+
+    asked = ranks.agree(check, _Asked.terms, lasting=True)
+    with torch.autocast(asked.logits.device.type, enabled=False):
+        return _route(asked, ranks)
 
 
 @shown
 @dataclass(frozen=True, eq=False)
-class _Call:
-    """Arguments that have passed."""
+class _Asked:
+    """What a call asks for, checked."""
 
     logits: Tensor
     n_iter: int | None
     tol: float
     max_iter: int
 
+    def terms(self) -> dict[str, object]:
+        """Return what ranks must agree on."""
+        return {
+            "number of experts": self.logits.shape[-1],
+            "n_iter": self.n_iter,
+            "tol": self.tol,
+            "max_iter": self.max_iter,
+            "leading dimensions": tuple(self.logits.shape[:-2]),
+            "device": self.logits.device.type,
+        }
 
-def _call(logits: Any, n_iter: Any, tol: Any, max_iter: Any, ranks: Ranks) -> _Call:
+
+def _asked(logits: Any, n_iter: Any, tol: Any, max_iter: Any, ranks: Ranks) -> _Asked:
     L = samples("logits", logits, "(..., T, E)", ranks)
     if L.device.type == "cpu" and L.numel():
         checks.finite("logits", L)
     fixed = None if n_iter is None else checks.count("n_iter", n_iter)
-    return _Call(L, fixed, checks.positive("tol", tol), checks.count("max_iter", max_iter))
+    return _Asked(L, fixed, checks.positive("tol", tol), checks.count("max_iter", max_iter))
 
 
-def _terms(call: _Call) -> dict[str, object]:
-    L = call.logits
-    return {
-        "number of experts": L.shape[-1],
-        "n_iter": call.n_iter,
-        "tol": call.tol,
-        "max_iter": call.max_iter,
-        "leading dimensions": tuple(L.shape[:-2]),
-        "device": L.device.type,
-    }
+def _route(asked: _Asked, ranks: Ranks) -> Routing:
+    """Iterate: a loop of its own, since its end is a change of scalings and no marginal error.
 
-
-def _route(call: _Call, ranks: Ranks) -> Routing:
-    L = call.logits
+    The solver ends with the rows, here the tokens, exact, and routing with the experts.
+    """
+    L = asked.logits
     T = ranks.sum(torch.full((), L.shape[-2], dtype=torch.float64, device=L.device))
     log_share = (T / L.shape[-1]).log()
     # logs of the scalings, (..., 1, E), before the last iteration and after it
-    new = log_share - _first_log_mass(L, ranks)
+    new = log_share + first_step(torch.log_softmax(L.double(), -1), 1.0, None, ranks)
     old, taken = torch.zeros_like(new), torch.ones_like(new[..., :1], dtype=torch.int64)
     change = _change(old, new)
-    for _ in range(1, call.n_iter or call.max_iter):
-        moving = (change > call.tol) | (call.n_iter is not None)
-        if call.n_iter is None and not bool(moving.any()):
+    for _ in range(1, asked.n_iter or asked.max_iter):
+        moving = (change > asked.tol) | (asked.n_iter is not None)
+        if asked.n_iter is None and not bool(moving.any()):
             break
         # no expert is left with next to no mass: each had its share before the tokens were scaled
-        mass = ranks.sum(softmax(L, 1.0, new).sum(-2, keepdim=True, dtype=torch.float64))
-        old, new = (
-            torch.where(moving, new, old),
-            torch.where(moving, new + log_share - mass.log(), new),
-        )
+        moved = new + log_share - masses(L, 1.0, new, None, ranks).log()
+        old, new = torch.where(moving, new, old), torch.where(moving, moved, new)
         change, taken = _change(old, new), taken + moving
     log_plan = torch.log_softmax(L.double() + old, -1) + (new - old - T.log())
-    ended = (change <= call.tol)[..., 0, 0]
-    return Routing(log_plan.to(at_least_single(L)), taken[..., 0, 0], ended)
-
-
-def _first_log_mass(L: Tensor, ranks: Ranks) -> Tensor:
-    """Return the log of what tokens of mass one give each expert, (..., 1, E), float64."""
-    logs = torch.log_softmax(L.double(), -1)
-    # an expert may be next to nobody's
-    peak = peaks(logs, None, ranks)
-    return peak + ranks.sum(exp(logs - peak).sum(-2, keepdim=True)).log()
+    ended = (change <= asked.tol)[..., 0, 0]
+    return Routing(log_plan.to(at_least_single(L.dtype)), taken[..., 0, 0], ended)
 
 
 def _change(old: Tensor, new: Tensor) -> Tensor:

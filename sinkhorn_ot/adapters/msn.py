@@ -8,8 +8,8 @@ from torch import Tensor
 
 from sinkhorn_ot.sweeps import Ranks
 
-from .call import Call, at_least_single, call, temperature, terms
-from .swav import codes_of, refuse_broken
+from .arguments import Asked, at_least_single, checked, temperature
+from .swav import codes_of
 
 
 @torch.no_grad()
@@ -46,13 +46,13 @@ def msn_codes(
     """
     ranks = Ranks(group)
 
-    def check() -> Call:
-        p = call(ranks, scores, 1.0, n_iter, mask)
+    def check() -> Asked:
+        p = checked(ranks, scores, 1.0, n_iter, mask)
         slope = temperature("tau", tau) * temperature("sharpening", sharpening)
         if p.S.device.type == "cpu":
-            refuse_broken(p)
+            p.require_finite()
         # exponents may be large: what float32 leaves of them would show in the codes
         logs = torch.log_softmax(p.S.double() / temperature("tau * sharpening", slope), -1)
-        return replace(p, S=logs, out_dtype=at_least_single(p.S))
+        return replace(p, S=logs, out_dtype=at_least_single(p.S.dtype))
 
-    return codes_of(ranks.agree(check, terms), ranks)
+    return codes_of(ranks.agree(check, Asked.terms, lasting=True))

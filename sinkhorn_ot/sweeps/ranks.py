@@ -1,7 +1,11 @@
-"""The processes that share one problem: what they add up, and how they fail together."""
+"""The processes that share one problem: what they add up, and how they fail together.
+
+Nothing else knows torch.distributed. Every rank has to make the same calls in the same order, and
+what a rank decides it decides from reduced numbers, which are the same everywhere.
+"""
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -11,17 +15,16 @@ from torch import Tensor
 
 
 T = TypeVar("T")
+Terms = Mapping[str, object]
 
-# what the ranks of a group agreed on at their last comparison on an accelerator
-_AGREED: weakref.WeakKeyDictionary[Any, Mapping[str, object]] = weakref.WeakKeyDictionary()
+# what the ranks of a group agreed on at their last lasting agreement on an accelerator
+_AGREED: weakref.WeakKeyDictionary[Any, Terms] = weakref.WeakKeyDictionary()
+# what a rank may raise and all are told of
+_TOLD = (ValueError, RuntimeError, OSError)
 
 
 class Ranks:
-    """The processes of a group, each with samples of its own; without a group, this one alone.
-
-    Every rank has to make the same calls in the same order. What a rank decides it decides from
-    reduced numbers, which are the same everywhere.
-    """
+    """The processes of a group, each with samples of its own; without a group, this one alone."""
 
     def __init__(self, group: Any = None) -> None:
         """Take a process group of torch.distributed that this process is in, or None."""
@@ -35,11 +38,11 @@ class Ranks:
             )
 
     def max(self, x: Tensor) -> Tensor:
-        """Return the largest of each number over the ranks; `x` is used up."""
+        """Return the largest of each number over the ranks."""
         return self._reduce(x, "MAX")
 
     def sum(self, x: Tensor) -> Tensor:
-        """Return the sum of each number over the ranks; `x` is used up."""
+        """Return the sum of each number over the ranks."""
         return self._reduce(x, "SUM")
 
     def total(self, x: int) -> int:
@@ -59,67 +62,122 @@ class Ranks:
         """The place of this process in the group."""
         return 0 if self.alone else dist.get_rank(self._group)
 
+    def any_of(self, act: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+        """Return a callback that is true on all ranks where it is on one."""
+        if self.alone or act is None:
+            return act
+        return lambda told: self.total(bool(act(told))) > 0
+
+    def everywhere(self, act: Callable[[], T], tell: Callable[[T], Any]) -> tuple[T, list[Any]]:
+        """Act on every rank; what one raises, all raise.
+
+        Args:
+            act: What to do.
+            tell: What the other ranks are told of its result; it must pickle.
+
+        Returns:
+            This rank's result, and what all ranks told, in their order.
+
+        Raises:
+            ValueError: On every rank, if some rank raised an error of a kind that is told.
+        """
+        if self.alone:
+            own = act()
+            return own, [tell(own)]
+        found: tuple[T, list[Any]] = _untraced(self._everywhere, act, tell)
+        return found
+
+    def agree(
+        self,
+        check: Callable[[], T],
+        terms: Callable[[T], Terms] = lambda _: {},
+        *,
+        lasting: bool = False,
+    ) -> T:
+        """Return what `check` returns, once every rank's has passed and its terms are the same.
+
+        Args:
+            check: What to do.
+            terms: What must be the same on every rank, by name.
+            lasting: For calls that never wait for an accelerator, where reading a message would:
+                there ranks are compared at the first call and when this rank's terms, among which
+                is the "device", have changed.
+
+        Raises:
+            ValueError: On every rank, if `check` failed on some rank, or terms differ.
+        """
+        if self.alone:
+            return check()
+        if lasting:
+            agreed: T = _untraced(self._agree_lastingly, check, terms)
+            return agreed
+        value, said = self.everywhere(check, terms)
+        same(said)
+        return value
+
+    def _everywhere(self, act: Callable[[], T], tell: Callable[[T], Any]) -> tuple[T, list[Any]]:
+        try:
+            own = act()
+            told = tell(own)
+        except _TOLD as error:
+            self._exchange(None, error)
+            raise
+        return own, self._exchange(told)
+
+    def _agree_lastingly(self, check: Callable[[], T], terms: Callable[[T], Terms]) -> T:
+        before = _AGREED.get(self._group)
+        try:
+            value = check()
+            said = terms(value)
+        except _TOLD as error:
+            # the others wait for no message where they have agreed before
+            if before is None:
+                self._exchange(None, error)
+            raise
+        if said != before:
+            same(self._exchange(said))
+        if said["device"] != "cpu":
+            _AGREED[self._group] = said
+        return value
+
+    def _exchange(self, told: Any, failure: Exception | None = None) -> list[Any]:
+        """Return what all ranks tell; raise on all of them if one has failed."""
+        said: list[Any] = [None] * dist.get_world_size(self._group)
+        with _reaching():
+            wrong = None if failure is None else str(failure)
+            dist.all_gather_object(said, (wrong, told), group=self._group)
+        for rank, (wrong, _) in enumerate(said):
+            if wrong is not None:
+                raise ValueError(f"{wrong}, on rank {rank} of the group") from failure
+        return [told for _, told in said]
+
     @property
     def _device(self) -> str:
         return "cuda" if dist.get_backend(self._group) == "nccl" else "cpu"
 
     def _reduce(self, x: Tensor, how: str) -> Tensor:
-        if not self.alone:
-            x = x.contiguous()
-            _untraced(self._all_reduce, x, how)
-        return x
+        if self.alone:
+            return x
+        out = x.clone(memory_format=torch.contiguous_format)
+        _untraced(self._all_reduce, out, how)
+        return out
 
     def _all_reduce(self, x: Tensor, how: str) -> None:
         with _reaching():
             dist.all_reduce(x, op=getattr(dist.ReduceOp, how), group=self._group)
 
-    def agree(
-        self, check: Callable[[], T], terms: Callable[[T], dict[str, object]] = lambda _: {}
-    ) -> T:
-        """Return what `check` returns, once every rank's has passed and its terms are the same.
 
-        One small message per rank. On an accelerator, where reading it would wait for the device,
-        ranks are compared at the first call and when this rank's terms change.
-
-        Raises:
-            ValueError: On every rank, if `check` raised it on some rank, or terms differ.
-        """
-        if self.alone:
-            return check()
-        agreed: T = _untraced(self._agreed, check, terms)
-        return agreed
-
-    def _agreed(self, check: Callable[[], T], terms: Callable[[T], dict[str, object]]) -> T:
-        try:
-            value = check()
-        except ValueError as error:
-            if self._group not in _AGREED:
-                self._compare({}, error)
-            raise
-        said = terms(value)
-        if _AGREED.get(self._group) != said:
-            self._compare(said)
-        if said.get("device", "cpu") != "cpu":
-            _AGREED[self._group] = said
-        return value
-
-    def _compare(self, said: dict[str, object], failure: ValueError | None = None) -> None:
-        """Raise on every rank if one has failed, or says something else."""
-        reports: list[Any] = [None] * dist.get_world_size(self._group)
-        with _reaching():
-            mine = None if failure is None else str(failure)
-            dist.all_gather_object(reports, (mine, said), group=self._group)
-        for rank, (message, _) in enumerate(reports):
-            if message is not None:
-                raise ValueError(f"{message}, on rank {rank} of the group") from failure
-        first = reports[0][1]
-        for rank, (_, other) in enumerate(reports):
-            for name, value in other.items():
-                if value != first[name]:
-                    raise ValueError(
-                        f"{name} must be the same on every rank of the group, got {first[name]} "
-                        f"on rank 0 and {value} on rank {rank}"
-                    )
+def same(said: Sequence[Terms | None]) -> None:
+    """Require all ranks that said something, each its terms, to have said the same."""
+    spoke = [(rank, terms) for rank, terms in enumerate(said) if terms is not None]
+    for rank, terms in spoke:
+        first, expected = spoke[0]
+        for name, value in terms.items():
+            if value != expected[name]:
+                raise ValueError(
+                    f"{name} must be the same on every rank of the group, got "
+                    f"{expected[name]!s:.60} on rank {first} and {value!s:.60} on rank {rank}"
+                )
 
 
 def _untraced(act: Callable[..., Any], *args: Any) -> Any:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 import sinkhorn_ot as so
 from sinkhorn_ot.adapters import capi_codes, dino_codes, moe_router, msn_codes
-from sinkhorn_ot.adapters.call import call
+from sinkhorn_ot.adapters.arguments import checked
+from sinkhorn_ot.adapters.softmaxes import by_logs
 from sinkhorn_ot.adapters.swav import codes
 from sinkhorn_ot.compat.swav import distributed_sinkhorn
 from sinkhorn_ot.sweeps.ranks import Ranks
@@ -36,6 +37,9 @@ def mine(x: Tensor, rank: int, world: int, dim: int = 0) -> Tensor:
 
 MASK = torch.rand(50, generator=torch.Generator().manual_seed(1)) < 0.7
 BATCH = torch.stack([scores(), scores(1e4), -scores(3.0)])
+# each problem has other samples that count, the last one none
+KIND = torch.stack([scores(), -scores(0.5), scores(0.1)]).double()
+MASKS = torch.stack([MASK, ~MASK, torch.zeros(50, dtype=torch.bool)])
 
 
 def answers(rank: int, world: int) -> dict[str, Any]:
@@ -50,6 +54,9 @@ def answers(rank: int, world: int) -> dict[str, Any]:
         "half": so.swav_codes(part.half(), group=group, out_dtype=torch.float32),
         "double": so.swav_codes(part.double(), group=group),
         "converged": so.swav_codes(part.double(), n_iter=None, group=group),
+        "converged masks": so.swav_codes(
+            mine(KIND, rank, world, 1), mask=mine(MASKS, rank, world, 1), n_iter=None, group=group
+        ),
         "hard": so.swav_codes(part, hard=True, group=group),
         "batch": so.swav_codes(mine(BATCH, rank, world, 1), group=group),
         "masked": so.swav_codes(
@@ -57,7 +64,7 @@ def answers(rank: int, world: int) -> dict[str, Any]:
         ),
         "nothing": so.swav_codes(part, mask=torch.zeros(len(part)) > 0, group=group),
         "last": so.swav_codes(part, last=min(5, len(part)), group=group),
-        "logs": codes._by_logs(call(Ranks(group), part, 0.05, 3, None), 3, Ranks(group)),
+        "logs": by_logs(checked(Ranks(group), part, 0.05, 3, None), 3),
         "mass": codes.assign(part, group=group).prototype_mass,
         "published": distributed_sinkhorn(part, world_size=world),
         "dino": dino_codes(part, 0.07, group=group),

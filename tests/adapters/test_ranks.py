@@ -8,7 +8,7 @@ import pytest
 import torch
 from adapters import oracles, rank_cases
 from adapters.oracles import total_variation
-from adapters.rank_cases import BATCH, MASK, SIZES, scores
+from adapters.rank_cases import BATCH, KIND, MASK, MASKS, SIZES, scores
 
 import sinkhorn_ot as so
 
@@ -76,6 +76,11 @@ def test_codes_may_converge(ranks):
     Q = joined(ranks, "converged")
     torch.testing.assert_close(Q.sum(0), torch.full((12,), 50 / 12).double(), rtol=1e-7, atol=0)
     assert total_variation(Q, oracles.swav_codes(scores(), 0.05, 5000)) < 1e-7
+
+
+def test_converged_problems_may_have_other_masks(ranks):
+    alone = so.swav_codes(KIND, mask=MASKS, n_iter=None)
+    assert total_variation(joined(ranks, "converged masks", 1), alone) < 1e-7
 
 
 def test_a_batch_of_problems(ranks):

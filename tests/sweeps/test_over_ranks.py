@@ -7,6 +7,7 @@ from ranks import run
 
 BODY = """
 from sinkhorn_ot.sweeps.over_ranks import OverRanks
+from sinkhorn_ot.sweeps.ranks import Ranks
 from sinkhorn_ot.sweeps.stored import StoredKernel
 from sinkhorn_ot.sweeps.on_the_fly import OnTheFly
 from sinkhorn_ot.solvers.automatic import METHODS, NEWTON, SWITCH
@@ -19,12 +20,12 @@ whole = make(C, None, None, 0.02)
 # unequal parts, one of them empty
 cuts = {2: [0, 47, 61], 4: [0, 20, 20, 60, 61]}[world]
 own = slice(cuts[rank], cuts[rank + 1])
-facts = so.Streamed(C).facts
+facts, ranks = so.Streamed(C).facts, Ranks(group)
 cost = so.Streamed([C[own]], facts=replace(facts, shape=(len(C[own]), 9)))
 part = replace(whole, cost=cost.flat(torch.Size()), a=whole.a[:, own])
 
 for kind in (OnTheFly, lambda p: StoredKernel(p, torch.float64)):
-    ours, want = OverRanks(kind(part), group), kind(whole)
+    ours, want = OverRanks(kind(part), ranks), kind(whole)
     v = whole.b.log() + torch.randn(1, 9, generator=g).double()
     (u, s), (all_u, all_s) = ours.sweep(None, v), want.sweep(None, v)
     x, y = torch.rand(1, 9, 2, generator=g).double(), torch.rand(1, 61, 2, generator=g).double()
@@ -50,7 +51,7 @@ for kind in (OnTheFly, lambda p: StoredKernel(p, torch.float64)):
     torch.testing.assert_close(s, all_s, rtol=1e-12, atol=1e-12)
 
 for method in (METHODS["sinkhorn"], NEWTON, SWITCH):
-    found = method(OverRanks(OnTheFly(part), group), tol=1e-8, max_iter=200)
+    found = method(OverRanks(OnTheFly(part), ranks), tol=1e-8, max_iter=200)
     alone = method(OnTheFly(whole), tol=1e-8, max_iter=200)
     torch.testing.assert_close(found.v, alone.v, rtol=0, atol=1e-8)
     assert found.n_iter == alone.n_iter

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.adapters.call import samples
+from sinkhorn_ot.adapters.arguments import samples
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import ALONE, Ranks
 
@@ -148,8 +148,8 @@ def deepcluster_labels(
         return _asked(features, centroids, metric, min_size, reg, ranks)
 
     asked = ranks.agree(look, _Asked.terms)
-    problem, min_size = asked.problem, asked.min_size
-    N, K = ranks.total(len(problem.x)), len(problem.c)
+    scored, min_size = asked.scored, asked.min_size
+    N, K = ranks.total(len(scored.x)), len(scored.c)
     if N == 0:
         raise ValueError("features must not be empty, got no sample on any rank of the group")
     if min_size * K > N:
@@ -157,11 +157,11 @@ def deepcluster_labels(
             f"min_size must leave enough samples: {K} clusters of at least {min_size} need "
             f"{min_size * K}, got {N}"
         )
-    offset = torch.zeros_like(problem.c[:, 0])
+    offset = torch.zeros_like(scored.c[:, 0])
     if min_size:
-        reg = problem.scale() * _SHARP if asked.reg is None else asked.reg
-        offset = problem.bounded(min_size, reg)
-    return problem.read_out(offset, N)
+        reg = scored.scale() * _SHARP if asked.reg is None else asked.reg
+        offset = scored.bounded(min_size, reg)
+    return scored.read_out(offset, N)
 
 
 @shown
@@ -169,13 +169,13 @@ def deepcluster_labels(
 class _Asked:
     """What a call asks for, checked."""
 
-    problem: "_Problem"
+    scored: "_Scored"
     min_size: int
     reg: float | None
 
     def terms(self) -> dict[str, object]:
         """Return what ranks must agree on."""
-        p = self.problem
+        p = self.scored
         return {
             "K": len(p.c),
             "width": p.c.shape[1],
@@ -201,12 +201,12 @@ def _asked(
     checks.one_of("metric", metric, METRICS)
     min_size = checks.count("min_size", min_size, at_least=0)
     reg = None if reg is None else checks.positive("reg", reg)
-    return _Asked(_Problem(x, c.double(), metric, ranks), min_size, reg)
+    return _Asked(_Scored(x, c.double(), metric, ranks), min_size, reg)
 
 
 @shown
 @dataclass(frozen=True, eq=False)
-class _Problem:
+class _Scored:
     """Features, centroids in float64, and the score of the two, larger where they are closer."""
 
     x: Tensor
@@ -243,6 +243,7 @@ class _Problem:
         f_k = max(0, log lo_k - LSE_i(S_ik + g_i)) in turn with g_i = -LSE_k(S_ik + f_k).
         """
         f = torch.zeros_like(self.c[:, 0])
+        # no marginal of the solver is a bound: its steps and its error know equal, relaxed and free
         for _ in range(_SWEEPS):
             mass = torch.zeros_like(f)
             for _, _, S in self.blocks():

@@ -1,20 +1,24 @@
 """SeLa: labels of a whole data set, their shares, and when to make them anew."""
 
-from .data import linear_heads, mean_log_probs
-from .labels import SelaLabels, sela_labels, sela_labels_from_features
+from .arguments import asked_for
+from .data import Scores, linear_heads, mean_log_probs
+from .labels import SelaLabels, sela_labels, sela_labels_from_features, solved
 from .schedule import LabelBank, SelaSchedule
 from .shares import align_marginal, gaussian_marginal, zipf_marginal
 
 
 __all__ = [
     "LabelBank",
+    "Scores",
     "SelaLabels",
     "SelaSchedule",
     "align_marginal",
+    "asked_for",
     "gaussian_marginal",
     "linear_heads",
     "mean_log_probs",
     "sela_labels",
     "sela_labels_from_features",
+    "solved",
     "zipf_marginal",
 ]

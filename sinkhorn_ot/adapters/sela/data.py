@@ -21,7 +21,7 @@ from sinkhorn_ot.problem import (
     shown,
     survey,
 )
-from sinkhorn_ot.sweeps import Group, agreed, everywhere, reduced
+from sinkhorn_ot.sweeps import Ranks, same
 
 
 # entries looked at together: small enough for cache
@@ -80,40 +80,38 @@ class Scores:
         facts: What they told, but the bounds are those of all ranks.
         N: Samples on all ranks.
         stored: Whether they are in memory anyway, on all ranks.
-        group: The ranks, or None.
+        ranks: Who holds them.
     """
 
     rows: Rows
     facts: Facts
     N: int
     stored: bool
-    group: Group
+    ranks: Ranks
 
     @classmethod
-    def read(cls, source: Any, group: Group) -> "Scores":
+    def read(cls, source: Any, ranks: Ranks, name: str = "log_probs") -> "Scores":
         """Take the first pass over the rows of every rank."""
 
         def look() -> tuple[Rows, Facts | None]:
-            rows = as_rows("log_probs", source)
+            rows = as_rows(name, source)
             facts = survey(rows, -1)
-            return rows, filled("log_probs", facts) if group is None else facts
+            return rows, filled(name, facts) if ranks.alone else facts
 
-        (rows, facts), said = everywhere(group, look, lambda it: (it[1], it[0].stored))
+        (rows, facts), said = ranks.everywhere(look, lambda it: (it[1], it[0].stored))
         some = [other for other, _ in said if other is not None]
         stored = all(held for _, held in said)
-        kinds = [(f.shape[1], tuple(f.batch_shape), str(f.dtype)) for f in some]
-        names = ("K", "the leading dimensions of log_probs", "the dtype of log_probs")
-        agreed([dict(zip(names, kind, strict=True)) for kind in kinds])
+        same([None if other is None else _terms(name, other) for other, _ in said])
         N = sum(f.shape[0] for f in some)
         shape = (N, some[0].shape[1]) if some else (0, 0)
-        every = filled("log_probs", replace(some[0], shape=shape) if some else None)
+        every = filled(name, replace(some[0], shape=shape) if some else None)
         # a rank that has no block learns from the others what one would be
         facts = facts or replace(every, shape=(0, shape[1]))
         # who has no rows has seen no bounds
         seen = [f.bounds for f in some if f.shape[0]]
         low, high = min(b.low for b in seen), max(b.high for b in seen)
         bounds = Bounds(low, high, any(b.forbids for b in seen))
-        return cls(rows, replace(facts, bounds=bounds), N, stored, group)
+        return cls(rows, replace(facts, bounds=bounds), N, stored, ranks)
 
     @property
     def K(self) -> int:
@@ -149,7 +147,7 @@ class Scores:
         """Return how many samples of all ranks have each label, (..., K)."""
         counts = labels.new_zeros(*labels.shape[:-1], self.K)
         counts.scatter_add_(-1, labels, torch.ones_like(labels))
-        return reduced(counts, self.group)
+        return self.ranks.sum(counts)
 
     def require_open(self, shares: Tensor) -> None:
         """Require a label with a share for every sample and, for every such label, a sample."""
@@ -169,8 +167,8 @@ class Scores:
                     _refuse(whom, line, (*head, number(index, row)))
                 open_.logical_or_(allowed.any(-2))
 
-        everywhere(self.group, look, lambda _: None)
-        closed = (reduced(open_.to(torch.int32), self.group) == 0) & shared
+        self.ranks.everywhere(look, lambda _: None)
+        closed = (self.ranks.sum(open_.to(torch.int32)) == 0) & shared
         if bool(closed.any()):
             _refuse("label with a share some sample", "column", checks.first_index(closed))
 
@@ -183,9 +181,17 @@ class Scores:
             kept.append(S[..., (here % stride == 0).to(S.device), :])
         few = torch.cat(kept, -2) if kept else torch.empty(0)
         facts = replace(self.facts, shape=(few.shape[-2] if kept else 0, self.K))
-        N = torch.tensor([facts.shape[0]], device=self.facts.device)
         rows = as_rows("log_probs", few) if kept else self.rows
-        return Scores(rows, facts, int(reduced(N, self.group)), True, self.group)
+        return Scores(rows, facts, self.ranks.total(facts.shape[0]), True, self.ranks)
+
+
+def _terms(name: str, facts: Facts) -> dict[str, object]:
+    """Return what must be the same on every rank that has a block."""
+    return {
+        "K": facts.shape[1],
+        f"leading dimensions of {name}": tuple(facts.batch_shape),
+        f"dtype of {name}": facts.dtype,
+    }
 
 
 def _argmax(score: Tensor) -> Tensor:

@@ -16,18 +16,9 @@ from sinkhorn_ot.adapters.balanced import balanced_labels
 from sinkhorn_ot.problem import Problem, checks, make_share, shown
 from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.solvers import NEWTON, SWITCH, Callback, Progress, Sinkhorn, suitable, watch
-from sinkhorn_ot.sweeps import (
-    OverRanks,
-    Ranks,
-    Sweep,
-    agreed,
-    any_of,
-    choose,
-    everywhere,
-    first_rank,
-)
+from sinkhorn_ot.sweeps import OverRanks, Ranks, Sweep, choose
 
-from .asked import Asked, asked_for
+from .arguments import Asked, asked_for
 from .data import Scores, linear_heads
 from .shares import align_marginal, whole_counts
 
@@ -128,25 +119,23 @@ def sela_labels(  # noqa: PLR0913
     representation learning, ICLR 2020.
     """
     checks.one_of("rounding", rounding, ROUNDINGS)
-    # refuses what is no group
-    Ranks(group)
-    scores = Scores.read(log_probs, group)
-    if rounding == "balanced" and (group is not None or not scores.stored):
+    ranks = Ranks(group)
+    scores = Scores.read(log_probs, ranks)
+    if rounding == "balanced" and not (ranks.alone and scores.stored):
         raise ValueError('rounding="balanced" needs all log_probs in memory, on one rank')
 
     def look() -> Asked:
         start = init.potentials if isinstance(init, SelaLabels) else init
-        return asked_for(scores, lamb, marginal, align, tol, max_iter, start)
+        return asked_for(scores, lamb, tol, max_iter, marginal, align, start)
 
-    asked, said = everywhere(group, look, lambda it: it.told() | {"callback": callback is not None})
-    agreed(said)
+    asked = ranks.agree(look, lambda it: it.terms() | {"callback": callback is not None})
     if align is True:
         sizes = scores.counts(scores.labels(torch.zeros_like(asked.shares)))
         asked = replace(asked, shares=align_marginal(asked.shares, sizes))
     scores.require_open(asked.shares)
-    stop = any_of(group, callback, scores.facts.device)
-    with watch(progress and first_rank(group), stop, asked.tol, asked.max_iter) as told:
-        found = _solved(scores, asked, told)
+    show, stop = progress and ranks.rank == 0, ranks.any_of(callback)
+    with watch(show, stop, asked.tol, asked.max_iter) as told:
+        found = solved(scores, asked, told)
     batch = scores.facts.batch_shape
     potentials = (found.v.double() / asked.lamb).reshape(asked.shares.shape)
     if rounding == "balanced":
@@ -183,7 +172,7 @@ def sela_labels_from_features(
     return sela_labels(linear_heads(features, weight, bias), **options)
 
 
-def _solved(scores: Scores, asked: Asked, callback: Callback | None) -> Solution:
+def solved(scores: Scores, asked: Asked, callback: Callback | None = None) -> Solution:
     """Solve for the labels' potentials."""
     stopped = False
 
@@ -232,4 +221,4 @@ def _posed(scores: Scores, asked: Asked) -> Sweep:
     """Return the transport of samples, the rows, onto labels, at reg = 1 / lamb, over all ranks."""
     p = make_share(scores.cost, scores.N, asked.shares, 1.0 / asked.lamb, _UNRESOLVED)
     local = choose(p, asked.tol)
-    return local if scores.group is None else OverRanks(local, scores.group)
+    return local if scores.ranks.alone else OverRanks(local, scores.ranks)

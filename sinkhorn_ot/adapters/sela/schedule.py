@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sinkhorn_ot.problem import checks, in_short
-from sinkhorn_ot.sweeps import Group, everywhere
+from sinkhorn_ot.sweeps import Ranks
 
 from .labels import SelaLabels, sela_labels
 
@@ -97,7 +97,7 @@ class LabelBank(nn.Module):
 
     @torch.no_grad()
     def update(
-        self, log_probs: Any, *, index: Any = None, group: Group = None, **options: Any
+        self, log_probs: Any, *, index: Any = None, group: Any = None, **options: Any
     ) -> SelaLabels:
         """Label the data set anew, from the potentials of the last time.
 
@@ -118,7 +118,7 @@ class LabelBank(nn.Module):
         def own() -> tuple[Tensor, Tensor]:
             return self._placed(found, index)
 
-        _, said = everywhere(group, own, lambda pair: tuple(t.cpu() for t in pair))
+        _, said = Ranks(group).everywhere(own, lambda pair: tuple(t.cpu() for t in pair))
         fresh = torch.full_like(self.labels, -1)
         for at, labels in said:
             fresh[..., at.to(fresh.device)] = labels.to(fresh.device)

@@ -1,6 +1,6 @@
 """SwAV: codes of scores and of features, the queue, the loss."""
 
-from .codes import SwAVCodes, assign, codes_of, refuse_broken, swav_codes
+from .codes import SwAVCodes, assign, codes_of, swav_codes
 from .features import SwAVQueue, normalize_prototypes_, swav_codes_from_features
 from .loss import SwAVLoss, swapped_prediction_loss
 
@@ -12,7 +12,6 @@ __all__ = [
     "assign",
     "codes_of",
     "normalize_prototypes_",
-    "refuse_broken",
     "swapped_prediction_loss",
     "swav_codes",
     "swav_codes_from_features",

@@ -1,33 +1,21 @@
 """SwAV's codes: a few Sinkhorn steps that spread a batch of samples evenly over the prototypes.
 
-A code is a softmax of `S / eps + phi`, one `phi` per prototype. `steps.py` says how a CPU comes to
-it; CUDA takes float32 and half precision through the kernels (`_by_operator`); elsewhere, where no
-value may be looked at, `_by_logs` takes the same steps one softmax at a time.
+A code is a softmax of `S / eps + phi`, one `phi` per prototype. A CPU comes to it `by_products`;
+CUDA takes float32 and half precision through the operator that Triton kernels implement; elsewhere,
+where no value may be looked at, `by_logs` takes the same steps one softmax at a time.
 """
 
 import importlib.util
-import math
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.adapters import steps
-from sinkhorn_ot.adapters.call import Call, call, terms
-from sinkhorn_ot.adapters.steps import (
-    Kernel,
-    exp,
-    not_finite,
-    peaks,
-    softmax,
-    work,
-)
-from sinkhorn_ot.problem import checks, shown
-from sinkhorn_ot.results import ConvergenceWarning, Status
-from sinkhorn_ot.solve import solve
-from sinkhorn_ot.sweeps import ALONE, Ranks, empty
+from sinkhorn_ot.adapters.arguments import Asked, agreed, at_least_single
+from sinkhorn_ot.adapters.softmaxes import by_logs, by_products, cleared, codes_at
+from sinkhorn_ot.adapters.transport import potentials
+from sinkhorn_ot.problem import shown
 
 
 # looked up here: tracing cannot look into the file system
@@ -85,9 +73,7 @@ def swav_codes(
     Source: M. Caron et al., Unsupervised learning of visual features by contrasting cluster
     assignments, NeurIPS 2020.
     """
-    ranks = Ranks(group)
-    p = ranks.agree(lambda: call(ranks, scores, eps, n_iter, mask, last, out_dtype, hard), terms)
-    return codes_of(p, ranks)
+    return codes_of(agreed(group, scores, eps, n_iter, mask, last, out_dtype, hard))
 
 
 @shown
@@ -126,34 +112,33 @@ def assign(
 
     Takes the arguments of `swav_codes`, and one more pass over the codes.
     """
-    ranks = Ranks(group)
-    p = ranks.agree(lambda: call(ranks, scores, eps, n_iter, mask, last, out_dtype, hard), terms)
-    N, K = p.S.shape[-2:]
-    Q = _solved(replace(p, last=N, hard=False, out_dtype=work(p.S)), ranks)
+    p = agreed(group, scores, eps, n_iter, mask, last, out_dtype, hard)
+    plain = at_least_single(p.S.dtype)
+    Q = _solved(replace(p, start=0, kept=p.mask, hard=False, out_dtype=plain))
     kept = Q[..., p.start :, :].clone()
     labels = kept.argmax(-1)
-    if p.last_mask is not None:
-        labels.masked_fill_(~p.last_mask, -1)
-    mass = ranks.sum(Q.sum(-2, dtype=torch.float64))
+    if p.kept is not None:
+        labels.masked_fill_(~p.kept, -1)
+    mass = p.ranks.sum(Q.sum(-2, dtype=torch.float64))
     # no samples give no mass
-    mass = K * mass / mass.sum(-1, keepdim=True).clamp_(min=1e-300)
+    mass = Q.shape[-1] * mass / mass.sum(-1, keepdim=True).clamp_(min=1e-300)
     return SwAVCodes(_read_out(kept, p), labels, mass, (mass - 1).abs().mean(-1))
 
 
-def codes_of(p: Call, ranks: Ranks) -> Tensor:
+def codes_of(p: Asked) -> Tensor:
     """Return the codes that a call asks for, in its caller's shape."""
-    return p.back(_solved(p, ranks))
+    return p.back(_solved(p))
 
 
-def _solved(p: Call, ranks: Ranks) -> Tensor:
+def _solved(p: Asked) -> Tensor:
     with torch.autocast(p.S.device.type, enabled=False):
         if p.n_iter is None:
-            return _read_out(_converged(p, ranks), p)
-        if ranks.alone and has_kernels(p.S):
+            return _read_out(_converged(p), p)
+        if p.ranks.alone and has_kernels(p.S):
             return _by_operator(p, p.n_iter)
         if p.S.device.type == "cpu" and not torch.compiler.is_compiling():
-            return _read_out(_by_kernel(p, p.n_iter, ranks), p)
-        return _read_out(_by_logs(p, p.n_iter, ranks), p)
+            return _read_out(by_products(p, p.n_iter), p)
+        return _read_out(by_logs(p, p.n_iter), p)
 
 
 def has_kernels(S: Tensor) -> bool:
@@ -161,125 +146,33 @@ def has_kernels(S: Tensor) -> bool:
     return _TRITON and S.device.type == "cuda" and S.dtype != torch.float64
 
 
-def _by_operator(p: Call, n_iter: int) -> Tensor:
-    """Return the codes, (..., last, K), as the operator that the kernels implement writes them."""
+def _by_operator(p: Asked, n_iter: int) -> Tensor:
+    """Return the codes, (..., N - start, K), as the operator of the kernels writes them."""
     # imported here: it registers operators, which only CUDA tensors need
     from . import operators  # noqa: F401
 
     *batch, N, K = p.S.shape
     problems = p.S.reshape(-1, N, K)
     keep = None if p.mask is None else p.mask.reshape(-1, N)
-    inv_eps = torch.full((len(problems),), p.inv, device=p.S.device)
+    inv_eps = torch.full((len(problems),), 1.0 / p.eps, device=p.S.device)
     codes: Tensor = torch.ops.sinkhorn_ot.codes(
-        problems, keep, inv_eps, n_iter, p.last, p.hard, p.out_dtype
+        problems, keep, inv_eps, n_iter, N - p.start, p.hard, p.out_dtype
     )
-    return codes.reshape(*batch, p.last, K)
+    return codes.reshape(*batch, N - p.start, K)
 
 
-def _by_logs(p: Call, n_iter: int, ranks: Ranks = ALONE) -> Tensor:
-    """Return the codes, (..., last, K), without a look at any value."""
-    phi = _first(p, ranks)
-    for _ in range(1, n_iter):
-        phi -= _mass(p, phi, ranks).log_()
-    return _ends(p, phi)
-
-
-def _first(p: Call, ranks: Ranks) -> Tensor:
-    """Return phi after the first prototype step, (..., 1, K), float64."""
-    peak = peaks(p.S, p.mask, ranks)
-    kernel = _cleared(exp((p.S - peak) * p.inv), p.mask)
-    total = ranks.sum(kernel.sum(-2, keepdim=True).double())
-    return total.log_().neg_().sub_(peak.double() * p.inv)
-
-
-def _mass(p: Call, phi: Tensor, ranks: Ranks) -> Tensor:
-    """Return what the codes give each prototype, (..., 1, K), float64."""
-    Q = _cleared(softmax(p.S, p.inv, phi), p.mask)
-    return ranks.sum(Q.sum(-2, keepdim=True).double())
-
-
-def _ends(p: Call, phi: Tensor) -> Tensor:
-    """Take the samples' last step where codes are asked for."""
-    return _cleared(softmax(p.S[..., p.start :, :], p.inv, phi), p.last_mask)
-
-
-def _cleared(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Write zeros where a sample does not count."""
-    return x if mask is None else x.masked_fill_(~mask[..., None], 0.0)
-
-
-def _by_kernel(p: Call, n_iter: int, ranks: Ranks = ALONE) -> Tensor:
-    """Return the codes, (..., last, K); raise if a score is not finite."""
-    batch, (N, K) = p.S.shape[:-2], p.S.shape[-2:]
-    problems = p.S.reshape(math.prod(batch), N, K)
-    mask = None if p.mask is None else p.mask.reshape(problems.shape[:2])
-    Q = empty((len(problems), p.last, K), work(p.S), p.S.device)
-    # small problems share the calls, a large one has the cache for itself; ranks share them all
-    many = max(1, steps.TILE // (N * K)) if ranks.alone else len(problems)
-    for at in range(0, len(problems), many):
-        part = slice(at, at + many)
-        E = Q[part] if p.last == N else empty(problems[part].shape, Q.dtype, Q.device)
-        kernel = Kernel(problems[part], E, p.inv, None if mask is None else mask[part], ranks)
-        if not kernel.sound:
-            ranks.agree(lambda: refuse_broken(p))
-        for _ in range(1, n_iter):
-            kernel.step()
-        codes = kernel.finish(p.start)
-        if p.last < N:
-            Q[part] = codes
-    return Q.reshape(*batch, p.last, K)
-
-
-def _converged(p: Call, ranks: Ranks) -> Tensor:
+def _converged(p: Asked) -> Tensor:
     """Return the codes of converged transport: exact samples, prototypes within the tolerance."""
     if p.S.device.type == "cpu":
-        ranks.agree(lambda: refuse_broken(p))
-    if not ranks.alone:
-        return _ends(p, _converged_over(ranks, p))
-    S, weights = p.S, None
-    if p.mask is not None:
-        S = _cleared(S.clone(), p.mask)
-        # where no sample counts any plan will do
-        weights = (p.mask | ~p.mask.any(-1, keepdim=True)).double()
-        weights /= weights.sum(-1, keepdim=True)
-    # the solver ends with the prototypes' potential, from which the last sample step is exact
-    phi = solve(-S, weights, reg=1.0 / p.inv).g.double() * p.inv
-    return _ends(p, phi[..., None, :])
+        p.ranks.agree(p.require_finite)
+    # from the prototypes' potentials the last sample step is exact
+    g = potentials(p.name, p.S, 1.0 / p.eps, p.ranks, mask=p.mask)
+    return codes_at(p, g[..., None, :] * (1.0 / p.eps))
 
 
-def _converged_over(ranks: Ranks, p: Call) -> Tensor:
-    """Return phi of converged transport over ranks, by steps until the reduced error is small."""
-    tol, error = (1e-9 if p.S.dtype == torch.float64 else 1e-6), math.inf
-    phi = _first(p, ranks)
-    for _ in range(_MOST):
-        mass = _mass(p, phi, ranks)
-        # the sum over prototypes is the number of samples; none are balanced as they are
-        off = mass / mass.mean(-1, keepdim=True)
-        error = float((off - 1).abs().mean(-1).nan_to_num(0.0).max())
-        if error <= tol:
-            return phi
-        phi -= off.log_()
-    warnings.warn(f"{Status.MAX_ITER.value} (error {error:.1e})", ConvergenceWarning, stacklevel=5)
-    return phi
-
-
-# steps over ranks allowed where the solver has no say
-_MOST = 10_000
-
-
-def _read_out(Q: Tensor, p: Call) -> Tensor:
+def _read_out(Q: Tensor, p: Asked) -> Tensor:
     """Return codes as a call asks for them: hard or soft, in its dtype."""
     if p.hard:
         Q = torch.zeros_like(Q).scatter_(-1, Q.argmax(-1, keepdim=True), 1.0)
-        Q = _cleared(Q, p.last_mask)
+        Q = cleared(Q, p.kept)
     return Q.to(p.out_dtype)
-
-
-def refuse_broken(p: Call) -> None:
-    """Raise for the first score that is not finite, of a sample that counts."""
-    # a sum that is finite has no other terms; one that is not may have overflowed
-    if p.mask is None and torch.isfinite(p.S.sum(dtype=torch.float64)):
-        return
-    bad = not_finite(p.S, p.mask)
-    if bad.any():
-        checks.refuse(p.name, "be finite", p.back(p.S), p.back(bad))

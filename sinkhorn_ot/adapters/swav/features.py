@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from sinkhorn_ot.adapters.call import Call, at_least_single, call, rows_that_count
+from sinkhorn_ot.adapters.arguments import Asked, at_least_single, checked, rows_that_count
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import ALONE
 
@@ -161,23 +161,24 @@ def _without_scores(z: Tensor, C: Tensor, queue: SwAVQueue | None, **options: An
 
     checks.same_device("prototypes", C, z.device, "features")
     rows = z if queue is None else torch.cat([queue.features.to(z.dtype), z])
-    p = _asked(z.new_empty((), dtype=torch.float32).expand(*rows.shape[:-1], len(C)), **options)
+    p = _options(z.new_empty((), dtype=torch.float32).expand(*rows.shape[:-1], len(C)), **options)
     with torch.autocast(z.device.type, enabled=False):
         units = _units(rows.float()).reshape(-1, *rows.shape[-2:])
         keep = None if p.mask is None else p.mask.reshape(units.shape[:2])
-        inv_eps = torch.full((len(units),), p.inv, device=z.device)
+        inv_eps = torch.full((len(units),), 1.0 / p.eps, device=z.device)
+        last = rows.shape[-2] - p.start
         codes: Tensor = torch.ops.sinkhorn_ot.feature_codes(
-            units, _units(C.float())[None], keep, inv_eps, p.n_iter, p.last, p.hard, p.out_dtype
+            units, _units(C.float())[None], keep, inv_eps, p.n_iter, last, p.hard, p.out_dtype
         )
-    return codes.reshape(*z.shape[:-2], p.last, len(C))
+    return codes.reshape(*z.shape[:-2], last, len(C))
 
 
-def _asked(
+def _options(
     S: Tensor, eps: Any = 0.05, n_iter: Any = 3, mask: Any = None, last: Any = None,
     hard: bool = False, out_dtype: Any = None, group: None = None,
-) -> Call:  # fmt: skip
+) -> Asked:  # fmt: skip
     """Return the checked options of `swav_codes`, with scores `S` in place of those not made."""
-    return call(ALONE, S, eps, n_iter, mask, last, out_dtype, hard)
+    return checked(ALONE, S, eps, n_iter, mask, last, out_dtype, hard)
 
 
 @torch.no_grad()
@@ -219,7 +220,7 @@ def _prototypes(prototypes: Any, dim: int) -> Tensor:
 def _cosines(z: Tensor, C: Tensor) -> Tensor:
     """Return the cosines of features (..., N, D) and prototypes (K, D) in at least float32."""
     checks.same_device("prototypes", C, z.device, "features")
-    dtype = torch.promote_types(at_least_single(z), C.dtype)
+    dtype = torch.promote_types(at_least_single(z.dtype), C.dtype)
     with torch.autocast(z.device.type, enabled=False):
         return _units(z.to(dtype)) @ _units(C.to(dtype)).mT
 

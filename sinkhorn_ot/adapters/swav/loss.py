@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sinkhorn_ot.adapters.call import at_least_single, mean_of_rows
+from sinkhorn_ot.adapters.arguments import at_least_single, mean_of_rows
 from sinkhorn_ot.problem import checks
 
 from .codes import swav_codes
@@ -44,7 +44,7 @@ def swapped_prediction_loss(
     for at, q in enumerate(codes):
         _same_shape("codes", at, q, scores[0])
     with torch.autocast(scores[0].device.type, enabled=False):
-        logs = [torch.log_softmax(S.to(at_least_single(S)) / temperature, -1) for S in scores]
+        logs = [torch.log_softmax(S.to(at_least_single(S.dtype)) / temperature, -1) for S in scores]
         losses = [
             mean_of_rows(-(q.detach().to(p.dtype) * p).sum(-1))
             for t, q in zip(assign, codes, strict=True)

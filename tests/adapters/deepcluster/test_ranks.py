@@ -61,6 +61,8 @@ said["refused"] = {
     "clot K": refused(lambda: adapters.clot_labels(logits[own, : 8 - last], group=group)),
     "clot nan": refused(lambda: adapters.clot_labels(nan, group=group)),
     "clot lamb": refused(lambda: adapters.clot_labels(mine, lamb=5.0 + last, group=group)),
+    "clot short": refused(lambda: adapters.clot_labels(mine, tol=1e-12, max_iter=2, group=group)),
+    "clot nobody": refused(lambda: adapters.clot_labels(mine[:0], group=group)),
     "clot loss": refused(lambda: clot(mine, mine[:, : 6 - last], mine, mine)),
     "nan": refused(lambda: adapters.deepcluster_labels(nan, x[:8], group=group)),
     "K": refused(lambda: adapters.deepcluster_labels(mine, x[: 8 - last], group=group)),
@@ -153,9 +155,11 @@ def test_equal_samples(said):
 
 
 HEARD = {
-    "clot K": "K must be the same on all ranks, got 8",
+    "clot K": "K must be the same on every rank of the group, got 8 on rank 0 and 7 on rank {last}",
     "clot nan": "log_probs must be finite, got nan at index (0, 2), on rank {last} of the group",
-    "clot lamb": "lamb must be the same on all ranks, got 5.0",
+    "clot lamb": "lamb must be the same on every rank of the group, got 5.0 on rank 0 and 6.0 on",
+    "clot short": "Ran out of iterations: raise max_iter, or reg if there is one",
+    "clot nobody": "log_probs must not be empty, got no sample on any rank of the group",
     "clot loss": "logits1 and logits2 must share shape and dtype",
     "nan": "features must be finite, got nan at index (0, 2), on rank {last} of the group",
     "K": "K must be the same on every rank of the group, got 8 on rank 0 and 7 on rank {last}",

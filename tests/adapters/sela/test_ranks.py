@@ -116,18 +116,19 @@ def test_the_bank_of_every_rank_holds_all_labels(said, alone):
         assert torch.equal(labels, said[0]["bank"]["labels"])
 
 
+SAME = "must be the same on every rank of the group, got"
 MESSAGES = {
-    "K": "ValueError: K must be the same on all ranks, got 12, 11",
-    "lamb": "ValueError: lamb must be the same on all ranks, got 10.0, 11.0",
+    "K": f"ValueError: K {SAME} 12 on rank 0 and 11 on rank 1",
+    "lamb": f"ValueError: lamb {SAME} 10.0 on rank 0 and 11.0 on rank 1",
     "sharp": "ValueError: lamb must be at most",
-    "tol": "ValueError: tol must be the same on all ranks, got 1e-06, 0.001",
-    "dtype": "the dtype of log_probs must be the same on all ranks",
-    "heads": "the leading dimensions of log_probs must be the same on all ranks",
-    "nan": "ValueError: log_probs must be a number below inf, got nan at index (1, 0, 7) (on rank",
+    "tol": f"ValueError: tol {SAME} 1e-06 on rank 0 and 0.001 on",
+    "dtype": f"dtype of log_probs {SAME} torch.float64",
+    "heads": f"leading dimensions of log_probs {SAME} () on rank 0 and (2,) on rank 1",
+    "nan": "ValueError: log_probs must be a number below inf, got nan at index (1, 0, 7), on rank",
     "closed": "every label with a share some sample, got -inf all along column (0, 5)",
     "empty": "log_probs must not be empty, got shape (2, 0, 12)",
     "generator": "log_probs must be read several times",
-    "callback": "callback must be the same on all ranks, got False, True",
+    "callback": f"callback {SAME} False on rank 0 and True on rank 1",
 }
 
 
@@ -153,4 +154,4 @@ said["refused"] = refused(
 """,
         dying=(1,),
     )
-    assert other["refused"].startswith("RuntimeError: a rank of the group does not answer")
+    assert other["refused"].startswith("RuntimeError: a rank of the group cannot be reached")

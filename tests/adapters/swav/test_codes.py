@@ -12,7 +12,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import sinkhorn_ot as so
-from sinkhorn_ot.adapters.call import call
+from sinkhorn_ot.adapters import softmaxes
+from sinkhorn_ot.adapters.arguments import checked
 from sinkhorn_ot.adapters.swav import codes
 from sinkhorn_ot.sweeps.ranks import ALONE
 
@@ -66,10 +67,10 @@ def test_is_the_oracle(shape, n_iter):
 
 @pytest.mark.parametrize("name", unkind())
 @pytest.mark.parametrize("n_iter", [1, 3, 10, 30])
-@pytest.mark.parametrize("road", ["_by_kernel", "_by_logs"])
+@pytest.mark.parametrize("road", ["by_products", "by_logs"])
 def test_is_the_oracle_on_unkind_scores(name, n_iter, road):
     S = unkind()[name]
-    Q = getattr(codes, road)(call(ALONE, S, 0.05, n_iter, None), n_iter)
+    Q = getattr(softmaxes, road)(checked(ALONE, S, 0.05, n_iter, None), n_iter)
     assert total_variation(Q, oracles.swav_codes(S, 0.05, n_iter)) < 1e-6
 
 
@@ -140,7 +141,7 @@ def test_a_batch_may_hold_one_unkind_problem():
 
 
 def test_large_enough_for_several_blocks(monkeypatch):
-    monkeypatch.setattr("sinkhorn_ot.adapters.steps.TILE", 100)
+    monkeypatch.setattr("sinkhorn_ot.adapters.softmaxes.TILE", 100)
     for S in (cosines(70, 33), *unkind().values()):
         assert total_variation(so.swav_codes(S), oracles.swav_codes(S, 0.05, 3)) < 1e-6
 
@@ -210,7 +211,7 @@ def test_compiles_whole_and_looks_at_no_value():
 def test_where_values_are_not_looked_at_nan_stays_nan():
     S = cosines(8, 5)
     S[2, 3] = math.nan
-    assert bool(codes._by_logs(call(ALONE, S, 0.05, 3, None), 3).isnan().all())
+    assert bool(softmaxes.by_logs(checked(ALONE, S, 0.05, 3, None), 3).isnan().all())
 
 
 @pytest.mark.parametrize("shape", [(17, 65), (3, 20, 10)], ids=str)
@@ -249,26 +250,26 @@ def half_of(N: int) -> Tensor:
 
 
 @pytest.mark.parametrize("name", unkind())
-@pytest.mark.parametrize("road", ["_by_kernel", "_by_logs"])
+@pytest.mark.parametrize("road", ["by_products", "by_logs"])
 def test_samples_left_out_count_for_nothing(name, road):
     S = unkind()[name].clone()
     mask = half_of(len(S))
     mask[0] = True
     junk = torch.tensor([math.nan, math.inf, -math.inf, 1e30])
     S[~mask] = junk[torch.arange(int((~mask).sum())) % 4, None]
-    Q = getattr(codes, road)(call(ALONE, S, 0.05, 3, mask), 3)
+    Q = getattr(softmaxes, road)(checked(ALONE, S, 0.05, 3, mask), 3)
     assert total_variation(Q, oracles.swav_codes(S, 0.05, 3, mask)) < 1e-6
     assert bool((Q[~mask] == 0).all())
 
 
-@pytest.mark.parametrize("road", ["_by_kernel", "_by_logs"])
+@pytest.mark.parametrize("road", ["by_products", "by_logs"])
 @pytest.mark.parametrize("tile", [100, 1 << 18])
 def test_every_problem_has_its_mask(road, tile, monkeypatch):
-    monkeypatch.setattr("sinkhorn_ot.adapters.steps.TILE", tile)
+    monkeypatch.setattr("sinkhorn_ot.adapters.softmaxes.TILE", tile)
     S = torch.stack([cosines(40, 12, seed) for seed in range(6)]).reshape(2, 3, 40, 12)
     mask = half_of(240).reshape(2, 3, 40)
     mask[1, 1] = False
-    Q = getattr(codes, road)(call(ALONE, S, 0.05, 3, mask), 3)
+    Q = getattr(softmaxes, road)(checked(ALONE, S, 0.05, 3, mask), 3)
     for i in range(2):
         for j in range(3):
             oracle = oracles.swav_codes(S[i, j], 0.05, 3, mask[i, j])
@@ -298,13 +299,13 @@ def test_a_mask_and_convergence():
     assert total_variation(Q, oracles.swav_codes(S, 0.05, 3000, mask)) < 1e-6
 
 
-@pytest.mark.parametrize("road", ["_by_kernel", "_by_logs"])
+@pytest.mark.parametrize("road", ["by_products", "by_logs"])
 @pytest.mark.parametrize("last", [0, 1, 7, 70])
 def test_only_the_last_codes(road, last):
     S, mask = torch.stack([cosines(70, 33), unkind()["huge"]]), half_of(70)
     for keep in (None, mask):
-        every = getattr(codes, road)(call(ALONE, S, 0.05, 3, keep), 3)
-        some = getattr(codes, road)(call(ALONE, S, 0.05, 3, keep, last), 3)
+        every = getattr(softmaxes, road)(checked(ALONE, S, 0.05, 3, keep), 3)
+        some = getattr(softmaxes, road)(checked(ALONE, S, 0.05, 3, keep, last), 3)
         assert some.shape == (2, last, 33)
         torch.testing.assert_close(some, every[:, 70 - last :], rtol=1e-5, atol=1e-7)
     assert so.swav_codes(S[0], last=last, n_iter=None).shape == (last, 33)

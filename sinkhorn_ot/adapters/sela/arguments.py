@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.adapters.call import temperature
+from sinkhorn_ot.adapters.arguments import temperature
 from sinkhorn_ot.problem import checks, shown
 
 from .data import Scores
@@ -32,7 +32,7 @@ class Asked:
     shares: Tensor
     start: Tensor | None
 
-    def told(self) -> dict[str, Any]:
+    def terms(self) -> dict[str, object]:
         """Return what must be the same on all ranks."""
         start = None if self.start is None else self.start.tolist()
         limits = {"lamb": self.lamb, "tol": self.tol, "max_iter": self.max_iter}
@@ -42,11 +42,11 @@ class Asked:
 def asked_for(  # noqa: PLR0913
     scores: Scores,
     lamb: Any,
-    marginal: Any,
-    align: Any,
     tol: Any,
     max_iter: Any,
-    start: Any,
+    marginal: Any = None,
+    align: Any = None,
+    start: Any = None,
 ) -> Asked:
     """Check what a call asks for, beside its scores."""
     shares = _shares(scores, marginal)

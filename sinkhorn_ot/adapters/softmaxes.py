@@ -1,11 +1,11 @@
-"""Sinkhorn steps of codes: softmaxes from float64 exponents, and a kernel that stays in cache.
+"""Codes as softmaxes: one at a time by their logs, or all from exponentials that stay in cache.
 
 A code is a softmax of `S / eps + phi`, one `phi` per prototype, and an iteration subtracts from
 `phi` the log of the mass that the codes give each prototype. Formed in float64, no exponent can
-overflow, and `softmax` is all that is needed. `Kernel` takes a shorter way to the same numbers: it
-exponentiates every score once, each column from its maximum, and iterates with two products over
-blocks in cache; only rows whose weight lies where float32 exponents have lost digits are taken by
-their logs.
+overflow, and `softmax` is all that is needed: `by_logs`. `by_products` is a shorter way to the same
+numbers: it exponentiates every score once, each column from its maximum, and iterates with two
+products over blocks in cache; only rows whose weight lies where float32 exponents have lost digits
+are taken by their logs.
 
 Samples that a mask leaves out have no weight and codes of zeros. Samples of other ranks are met in
 the sums and maxima per prototype, and nowhere else.
@@ -17,7 +17,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.sweeps import Ranks
+from sinkhorn_ot.sweeps import Ranks, empty
+
+from .arguments import Asked, at_least_single, not_finite
 
 
 # scores of one row block: small enough for cache, large enough to hide the calls
@@ -28,38 +30,90 @@ _FAINT = -12.0
 _FLOOR = -60.0
 
 
-def work(S: Tensor) -> torch.dtype:
-    """Return the dtype that codes of these scores are computed in."""
-    return torch.float64 if S.dtype == torch.float64 else torch.float32
+def by_logs(p: Asked, n_iter: int) -> Tensor:
+    """Return codes, (..., N - start, K), without a look at any value."""
+    inv = 1.0 / p.eps
+    phi = first_step(p.S, inv, p.mask, p.ranks)
+    for _ in range(1, n_iter):
+        phi -= masses(p.S, inv, phi, p.mask, p.ranks).log_()
+    return codes_at(p, phi)
 
 
-def exp(exponent: Tensor) -> Tensor:
-    """Return exp of exponents up to zero, in their place."""
-    return exponent.clamp_(min=_FLOOR).exp_()
+def by_products(p: Asked, n_iter: int) -> Tensor:
+    """Return codes, (..., N - start, K), on a CPU; raise if a score is not finite."""
+    batch, (N, K) = p.S.shape[:-2], p.S.shape[-2:]
+    problems = p.S.reshape(math.prod(batch), N, K)
+    mask = None if p.mask is None else p.mask.reshape(problems.shape[:2])
+    Q = empty((len(problems), N - p.start, K), at_least_single(p.S.dtype), p.S.device)
+    # small problems share the calls, a large one has the cache for itself; ranks share them all
+    many = max(1, TILE // (N * K)) if p.ranks.alone else len(problems)
+    for at in range(0, len(problems), many):
+        part = slice(at, at + many)
+        S, keep = problems[part], None if mask is None else mask[part]
+        E = empty(S.shape, Q.dtype, Q.device) if p.start else Q[part]
+        scaled = ScaledScores(S, E, 1.0 / p.eps, keep, p.ranks)
+        if not scaled.sound:
+            p.ranks.agree(p.require_finite)
+        for _ in range(1, n_iter):
+            scaled.step()
+        codes = scaled.finish(p.start)
+        if p.start:
+            Q[part] = codes
+    return Q.reshape(*batch, N - p.start, K)
+
+
+def first_step(S: Tensor, inv: float, mask: Tensor | None, ranks: Ranks) -> Tensor:
+    """Return phi after the first prototype step, (..., 1, K), float64."""
+    peak = _peaks(S, mask, ranks)
+    E = cleared(_exp((S - peak) * inv), mask)
+    total = ranks.sum(E.sum(-2, keepdim=True, dtype=torch.float64))
+    return total.log_().neg_().sub_(peak.double() * inv)
+
+
+def masses(S: Tensor, inv: float, phi: Tensor, mask: Tensor | None, ranks: Ranks) -> Tensor:
+    """Return what the codes give each prototype, (..., 1, K), float64."""
+    Q = cleared(softmax(S, inv, phi), mask)
+    return ranks.sum(Q.sum(-2, keepdim=True, dtype=torch.float64))
+
+
+def codes_at(p: Asked, phi: Tensor) -> Tensor:
+    """Take the samples' last step where codes are asked for, (..., N - start, K)."""
+    return cleared(softmax(p.S[..., p.start :, :], 1.0 / p.eps, phi), p.kept)
+
+
+def cleared(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Write zeros where a sample does not count."""
+    return x if mask is None else x.masked_fill_(~mask[..., None], 0.0)
 
 
 def softmax(S: Tensor, inv: float, phi: Tensor) -> Tensor:
     """Return the softmax over the prototypes of S * inv + phi, for phi in float64."""
     # in float64: the terms may be huge where their sum is not
     exponent = S.double().mul(inv).add_(phi)
-    Q = exp(exponent.sub_(exponent.amax(-1, keepdim=True)).to(work(S)))
+    exponent -= exponent.amax(-1, keepdim=True)
+    Q = _exp(exponent.to(at_least_single(S.dtype)))
     return Q.div_(Q.sum(-1, keepdim=True))
 
 
-def peaks(S: Tensor, mask: Tensor | None, ranks: Ranks) -> Tensor:
+def _exp(exponent: Tensor) -> Tensor:
+    """Return exp of exponents up to zero, in their place."""
+    return exponent.clamp_(min=_FLOOR).exp_()
+
+
+def _peaks(S: Tensor, mask: Tensor | None, ranks: Ranks) -> Tensor:
     """Return the largest score of each prototype, (..., 1, K); -inf if no sample counts."""
     if mask is not None:
         S = S.masked_fill(~mask[..., None], -math.inf)
     # a rank without samples has no maximum of its own
     peak = S.amax(-2, keepdim=True) if S.shape[-2] else S.new_full(_row(S), -math.inf)
-    return ranks.max(peak.to(work(S)))
+    return ranks.max(peak.to(at_least_single(S.dtype)))
 
 
 def _row(S: Tensor) -> tuple[int, ...]:
     return (*S.shape[:-2], 1, S.shape[-1])
 
 
-class Kernel:
+class ScaledScores:
     """`E = exp((S - peak) / eps)` and the weight of its columns: codes are `E_ik alpha_k / r_i`.
 
     The exponents of E are rounded relative to their size, so a code may not rest on small entries.
@@ -72,14 +126,14 @@ class Kernel:
 
         Args:
             S: Scores, (B, N, K).
-            E: Where the kernel is held, and in the end the codes, (B, N, K).
+            E: Where the exponentials are held, and in the end the codes, (B, N, K).
             inv: 1 / eps.
             mask: Samples that count, (B, N); None for all.
             ranks: Who holds the other samples.
         """
         self._S, self._E, self._inv, self._ranks = S, E, inv, ranks
         self._out = None if mask is None else ~mask
-        peak = peaks(S, mask, ranks)
+        peak = _peaks(S, mask, ranks)
         total = torch.zeros_like(peak, dtype=torch.float64)
         # the smallest exponent, which is not finite if some score is not
         lowest = torch.zeros((), dtype=E.dtype)
@@ -87,7 +141,7 @@ class Kernel:
             exponent = torch.sub(S[:, rows], peak, out=E[:, rows]).mul_(inv)
             self._clear(rows)
             low = exponent.amin()
-            exponent = exponent.exp_() if low > _FLOOR else exp(exponent)
+            exponent = exponent.exp_() if low > _FLOOR else _exp(exponent)
             self._clear(rows)
             total += exponent.sum(-2, keepdim=True)
             lowest = torch.minimum(lowest, low)
@@ -110,7 +164,7 @@ class Kernel:
         self._log_alpha -= self._ranks.sum(total.mul_(alpha).add_(of_faint)).log_()
 
     def finish(self, start: int) -> Tensor:
-        """Turn the kernel into codes from row `start` on; return those, (B, N - start, K)."""
+        """Turn the exponentials into codes from row `start` on; return those, (B, N - start, K)."""
         alpha = self._alpha()
         for rows, weight, faint in self._rows(alpha, start):
             block = self._E[:, rows].mul_(alpha.to(weight.dtype)[:, None, :])
@@ -155,12 +209,6 @@ class Kernel:
         step = max(1, TILE // (batch * K))
         for at in range(start, N, step):
             yield slice(at, min(N, at + step))
-
-
-def not_finite(S: Tensor, mask: Tensor | None) -> Tensor:
-    """Return which scores of samples that count are not finite."""
-    bad = ~torch.isfinite(S)
-    return bad if mask is None else bad & mask[..., None]
 
 
 def _row_sums(E: Tensor, alpha: Tensor) -> Tensor:

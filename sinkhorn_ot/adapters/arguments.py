@@ -1,4 +1,4 @@
-"""A call for codes: its arguments, checked, and what ranks that share it must agree on."""
+"""What a call for codes asks for: its arguments, checked, and the same on all ranks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,48 +13,65 @@ from sinkhorn_ot.sweeps import Ranks
 
 @shown
 @dataclass(frozen=True, eq=False)
-class Call:
-    """What codes are asked for, in arguments that have passed.
+class Asked:
+    """What a call asks for, checked.
 
     Attributes:
         S: Scores, (..., N, K).
+        ranks: Who holds the other samples.
         eps: Their temperature.
         n_iter: Iterations; None for convergence.
         mask: Samples that count, (..., N); None for all.
-        last: Number of codes asked for, those of the last samples.
-        out_dtype: Their dtype.
+        start: First sample whose code is asked for.
+        kept: The mask from there on.
+        out_dtype: Dtype of the codes.
         hard: Whether each is one at its largest entry and zero elsewhere.
         name: What the caller calls the scores.
         back: Takes what has the shape of S to the caller's.
     """
 
     S: Tensor
+    ranks: Ranks
     eps: float
     n_iter: int | None
     mask: Tensor | None
-    last: int
+    start: int
+    kept: Tensor | None
     out_dtype: torch.dtype
     hard: bool
     name: str
     back: Callable[[Tensor], Tensor] = lambda x: x
 
-    @property
-    def inv(self) -> float:
-        """What scores are multiplied with."""
-        return 1.0 / self.eps
+    def terms(self) -> dict[str, object]:
+        """Return what ranks must agree on to reduce numbers per prototype."""
+        return {
+            "K": self.S.shape[-1],
+            "eps": self.eps,
+            "n_iter": self.n_iter,
+            "leading dimensions": tuple(self.S.shape[:-2]),
+            "dtype": at_least_single(self.S.dtype),
+            "device": self.S.device.type,
+        }
 
-    @property
-    def start(self) -> int:
-        """The first sample whose code is asked for."""
-        return self.S.shape[-2] - self.last
+    def require_finite(self) -> None:
+        """Raise for the first score that is not finite, of a sample that counts."""
+        # a sum that is finite has no other terms; one that is not may have overflowed
+        if self.mask is None and torch.isfinite(self.S.sum(dtype=torch.float64)):
+            return
+        bad = not_finite(self.S, self.mask)
+        if bad.any():
+            checks.refuse(self.name, "be finite", self.back(self.S), self.back(bad))
 
-    @property
-    def last_mask(self) -> Tensor | None:
-        """Which of the codes asked for belong to samples that count."""
-        return None if self.mask is None else self.mask[..., self.start :]
+
+def agreed(group: Any, *arguments: Any) -> Asked:
+    """Return `checked` arguments of `swav_codes`, once all ranks of a group have passed."""
+    ranks = Ranks(group)
+    if ranks.alone:
+        return checked(ranks, *arguments)
+    return ranks.agree(lambda: checked(ranks, *arguments), Asked.terms, lasting=True)
 
 
-def call(  # noqa: PLR0913
+def checked(  # noqa: PLR0913
     ranks: Ranks,
     scores: Any,
     eps: Any,
@@ -64,15 +81,21 @@ def call(  # noqa: PLR0913
     out_dtype: Any = None,
     hard: bool = False,
     name: str = "scores",
-) -> Call:
+) -> Asked:
     """Check the arguments of `swav_codes`."""
     S = samples(name, scores, "(..., N, K)", ranks)
-    return Call(
+    eps = temperature("eps", eps)
+    n_iter = None if n_iter is None else checks.count("n_iter", n_iter)
+    mask = None if mask is None else rows_that_count(mask, S.shape, S.device)
+    start = 0 if last is None else S.shape[-2] - _last(last, S.shape[-2])
+    return Asked(
         S,
-        temperature("eps", eps),
-        None if n_iter is None else checks.count("n_iter", n_iter),
-        None if mask is None else rows_that_count(mask, S.shape, S.device),
-        S.shape[-2] if last is None else _last(last, S.shape[-2]),
+        ranks,
+        eps,
+        n_iter,
+        mask,
+        start,
+        None if mask is None else mask[..., start:],
         S.dtype if out_dtype is None else _floating(out_dtype),
         hard,
         name,
@@ -82,27 +105,19 @@ def call(  # noqa: PLR0913
 def samples(name: str, x: Any, meaning: str, ranks: Ranks) -> Tensor:
     """Require samples of something, (..., N, K); N may be zero on a rank of a group."""
     t = checks.tensor(name, x)
-    sizes = () if t.ndim < 2 else (*t.shape[:-2], t.shape[-1])
-    if not ranks.alone and sizes and 0 not in sizes:
-        return t
-    return checks.at_least_dims(name, t, 2, meaning)
+    sizes = t.shape if ranks.alone else (*t.shape[:-2], *t.shape[-1:])
+    return checks.at_least_dims(name, t, 2, meaning) if t.ndim < 2 or 0 in sizes else t
 
 
-def terms(p: Call) -> dict[str, object]:
-    """Return what ranks must agree on to reduce numbers per prototype."""
-    return {
-        "K": p.S.shape[-1],
-        "eps": p.eps,
-        "n_iter": p.n_iter,
-        "leading dimensions": tuple(p.S.shape[:-2]),
-        "dtype": at_least_single(p.S),
-        "device": p.S.device.type,
-    }
+def not_finite(S: Tensor, mask: Tensor | None) -> Tensor:
+    """Return which scores of samples that count are not finite."""
+    bad = ~torch.isfinite(S)
+    return bad if mask is None else bad & mask[..., None]
 
 
-def at_least_single(x: Tensor) -> torch.dtype:
+def at_least_single(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype to compute in: float32 for half precision."""
-    return torch.promote_types(x.dtype, torch.float32)
+    return torch.promote_types(dtype, torch.float32)
 
 
 def mean_of_rows(x: Tensor) -> Tensor:
