@@ -76,6 +76,18 @@ class Sinkhorn:
             v: Scaled column potentials to start from, (B, m); they replace the annealing.
             callback: Called with a `Progress` after every sweep; True stops.
         """
+        # inside autocast the products of a sweep would be half precision
+        with torch.autocast(sweep.problem.a.device.type, enabled=False):
+            return self._annealed(sweep, tol, max_iter, v, callback)
+
+    def _annealed(
+        self,
+        sweep: Sweep,
+        tol: float,
+        max_iter: int,
+        v: Tensor | None,
+        callback: Callback | None,
+    ) -> Solution:
         p = sweep.problem
         factors = [1.0]
         spread = p.bounds.high - p.bounds.low
