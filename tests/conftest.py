@@ -1,6 +1,11 @@
-"""What every test runs under: no GPU needed, one thread, and no luck with uninitialised memory."""
+"""What every test runs under: no GPU needed, one thread, the same numbers whatever ran before it."""
 
 import os
+
+
+# before anything loads them, here and in child processes: cores are shared, and nobody is watching
+for _name, _value in (("OMP_NUM_THREADS", "1"), ("OPENBLAS_NUM_THREADS", "1"), ("MPLBACKEND", "Agg")):
+    os.environ.setdefault(_name, _value)
 
 import torch
 
@@ -21,6 +26,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("here")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Start every test, and the fixtures it makes, from the same random numbers."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def _poison_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fill uninitialised memory with NaN, so that code which skips an entry is caught."""
@@ -36,9 +47,17 @@ def _poisoned(empty):
     return poisoned
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if torch.cuda.is_available():
-        return
-    for item in items:
-        if "gpu" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    if hasattr(config, "workerinput"):
+        # several workers: the longest first, so that none ends with one while the others wait
+        items.sort(key=_seconds, reverse=True)
+
+
+def _seconds(item: pytest.Item) -> float:
+    slow = item.get_closest_marker("slow")
+    return slow.args[0] if slow else 0
