@@ -1,6 +1,7 @@
 """What every test runs under: no GPU needed, one thread, the same numbers whatever ran before it."""
 
 import os
+import sys
 
 
 # before anything loads them, here and in child processes: cores are shared, and nobody is watching
@@ -16,6 +17,7 @@ if not torch.cuda.is_available():
 
 import hypothesis
 import pytest
+from interpreter import look_once
 
 
 torch.set_num_threads(1)
@@ -30,6 +32,8 @@ hypothesis.settings.load_profile("here")
 def pytest_runtest_setup() -> None:
     """Start every test, and the fixtures it makes, from the same random numbers."""
     torch.manual_seed(0)
+    if "triton.runtime.interpreter" in sys.modules:
+        look_once(sys.modules["triton.runtime.interpreter"])
 
 
 @pytest.fixture(autouse=True)
