@@ -1,12 +1,13 @@
-"""What every test runs under: no GPU needed, one thread, the same numbers whatever ran before it."""
+"""What every test runs under: no GPU, one thread, and the same numbers whatever ran before it."""
 
 import os
 import sys
 
 
-# before anything loads them, here and in child processes: cores are shared, and nobody is watching
-for _name, _value in (("OMP_NUM_THREADS", "1"), ("OPENBLAS_NUM_THREADS", "1"), ("MPLBACKEND", "Agg")):
-    os.environ.setdefault(_name, _value)
+# before anything loads them, and for child processes: cores are shared, nobody watches
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
 
 import torch
 

@@ -1,8 +1,8 @@
 """Spares triton's interpreter most of its time, which goes into finding the same names again.
 
-It replaces the functions of `triton.language` by its own at every launch, and then once more at every
-call of a jit function from another, where they are replaced already. Looking for them takes longer
-than most of these functions. Here one look for each module and launch is enough.
+It replaces the functions of `triton.language` by its own at every launch, and then once more at
+every call of a jit function from another, where they are replaced already. Looking for them takes
+longer than most of these functions. Here one look for each module and launch is enough.
 """
 
 import functools

@@ -1,5 +1,6 @@
 """Runs a piece of code on several ranks of torch.distributed, each a process on this machine."""
 
+import contextlib
 import datetime
 import os
 import sys
@@ -45,12 +46,9 @@ def _rank(rank: int, world: int, store: str, body: str) -> None:
     scope |= {"rank": rank, "world": world, "group": dist.group.WORLD}
     exec(body, scope)
     torch.save(said, f"{store}.{rank}")
-    try:
-        # who leaves early cuts the others off
+    # who leaves early cuts the others off; and a group that has lost a rank cannot meet
+    with contextlib.suppress(RuntimeError):
         dist.barrier()
-    except RuntimeError:
-        # a group that has lost a rank cannot meet
-        pass
     # nor be taken down in order: its threads may still run, and end the process with an error
     os._exit(0)
 

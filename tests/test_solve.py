@@ -86,6 +86,7 @@ def test_the_judge(reg, zeros, method):
     close(r, truth, 1e-11)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("shape", [(2, 3), (3, 2), (17, 5), (5, 31)])
 def test_the_judge_on_small_sharp_problems(shape):
     """Few columns and small reg: where extrapolation alone once went astray."""
@@ -227,6 +228,7 @@ def test_half_precision_at_its_limits(dtype):
         assert torch.isfinite(t).all()
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("reg", [0.5, 0.02, 2e-3])
 def test_float32_is_no_worse_than_plain_float32_code(reg):
     """At most twice the error of eager float32 log-domain iterations against float64 truth."""
@@ -364,7 +366,9 @@ def test_penalties_may_be_an_array():
     torch.testing.assert_close(r.plan, so.solve(p.cost, p.a, p.b, 0.5, unbalanced=(1.0, 2.0)).plan)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow(1)) for seed in range(1, 6))]
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_what_has_no_plan_is_told_with_the_error_of_its_plan(seed, method):
     """Two rows share one small column: potentials drift, and the plan must own up to it."""

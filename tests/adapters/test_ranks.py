@@ -13,6 +13,7 @@ from processes import start
 import sinkhorn_ot as so
 
 
+pytestmark = pytest.mark.slow(6)
 Answers = list[dict[str, Any]]
 
 

@@ -62,7 +62,15 @@ def close(got, S, eps, n_iter, rows=None, **options):
 
 @pytest.mark.parametrize("n_iter", [1, 3])
 @pytest.mark.parametrize(
-    "shape", [(1, 1, 1), (1, 1, 17), (1, 40, 30), (3, 17, 65), (1, 20, 3000)], ids=str
+    "shape",
+    [
+        (1, 1, 1),
+        (1, 1, 17),
+        (1, 40, 30),
+        (3, 17, 65),
+        pytest.param((1, 20, 3000), marks=pytest.mark.slow(1)),
+    ],
+    ids=str,
 )
 def test_codes_are_the_formulas(shape, n_iter):
     S = scores(*shape)
@@ -92,6 +100,7 @@ def test_more_prototypes_than_fit_on_chip(shape, masked):
     assert torch.equal(hard[kept], soft.argmax(-1)[kept])
 
 
+@pytest.mark.slow(1)
 def test_a_row_longer_than_the_chip_in_earnest():
     S = scores(1, 2, 16500)
     close(run(S, n_iter=1)[0], S, 0.05, 1)
@@ -134,6 +143,7 @@ def test_padding_does_not_count():
     assert (hard[~keep] == -1).all()
 
 
+@pytest.mark.slow(1)
 def test_prototype_weights():
     S = scores(1, 60, 20)
     r = torch.rand(1, 20, generator=torch.Generator().manual_seed(2)) + 0.2

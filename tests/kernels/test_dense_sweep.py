@@ -173,7 +173,8 @@ def test_in_place(dense, within_budget):
     within_budget(s, eager[1], truth[1], "s")
 
 
-@pytest.mark.parametrize("shape", [(17, 16385), (1, 17000)], ids=str)
+@pytest.mark.slow(2)
+@pytest.mark.parametrize("shape", [(17, 16385), (1, 40000), (9, 20000)], ids=str)
 def test_rows_too_long_for_the_chip(dense, within_budget, shape):
     p = dense(*shape)
     verify(p, run(p), within_budget)
@@ -185,6 +186,7 @@ def test_rows_too_long_for_a_short_chip(dense, within_budget):
     verify(p, run(p), within_budget)
 
 
+@pytest.mark.slow(1)
 def test_relaxed_rows_too_long_for_the_chip_in_earnest(dense, within_budget):
     p, kappa = dense(3, 17000), torch.tensor([0.3])
     p.a[0, 1] = 0

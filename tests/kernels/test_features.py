@@ -31,7 +31,13 @@ def oracle(z, c, n_iter=3, mask=None):
 
 @pytest.mark.parametrize(
     "shape",
-    [(1, 1, 1, 1), (40, 30, 3, 1), (150, 70, 20, 2), (300, 65, 130, 1), (17, 300, 64, 3)],
+    [
+        (1, 1, 1, 1),
+        (40, 30, 3, 1),
+        (150, 70, 20, 2),
+        pytest.param((300, 65, 130, 1), marks=pytest.mark.slow(1)),
+        pytest.param((17, 300, 64, 3), marks=pytest.mark.slow(1)),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("n_iter", [1, 3])

@@ -38,6 +38,14 @@ RUNS = {
     "ddp_swav": (SMALL, "processes: 1"),
     "table": ([*SMALL, "--seeds", "1", "--out", "table.json"], "MSN                NMI 0."),
 }
+# like one of the others, which is enough for `make quick`
+ALIKE = {
+    "solve_points": ("exact_and_certificate", "batch_of_histograms", "unbalanced", "balanced")
+    + ("warm_start_and_progress",),
+    "swav": ("sela", "clot", "deepcluster", "deepcluster_v2", "deepercluster", "swav_loop")
+    + ("dino", "msn", "moe_router", "ddp_swav", "table"),
+}
+LATER = {name for names in ALIKE.values() for name in names}
 # such an example finds nothing loaded but what it loads itself
 LOADS_THE_DEMO = re.compile(r"^from sinkhorn_ot.demo import .*\bjudge\b", re.MULTILINE)
 
@@ -58,9 +66,7 @@ def run(folder: Path, *command: str | Path) -> "subprocess.CompletedProcess[str]
     )
 
 
-def run_forked(
-    folder: Path, script: Path, *arguments: str
-) -> "subprocess.CompletedProcess[str]":
+def run_forked(folder: Path, script: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     process = start(_interpret, folder, script, arguments)
     process.join(120)
     process.kill()
@@ -82,7 +88,9 @@ def _interpret(folder: Path, script: Path, arguments: tuple[str, ...]) -> None:
     runpy.run_path(str(script), run_name="__main__")
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow(3)) if n in LATER else n for n in RUNS]
+)
 def test_example_runs_alone(name: str, tmp_path: Path):
     arguments, line = RUNS[name]
     script = FOLDER / f"{name}.py"
@@ -104,6 +112,7 @@ def test_example_runs_alone(name: str, tmp_path: Path):
         assert "100%" in done.stderr
 
 
+@pytest.mark.slow(14)
 def test_ranks_run_under_torchrun(tmp_path: Path):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = run(tmp_path, *launch, FOLDER / "ddp_swav.py", "--epochs", "1", "--images", "300")

@@ -44,6 +44,7 @@ def test_acceleration_pays(acceleration):
     assert int(run(p, acceleration).n_iter) < 0.5 * int(run(p, so.Plain()).n_iter)
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("acceleration", [so.Nesterov(), so.Anderson(), so.Newton()], ids=str)
 def test_small_sharp_problems_are_not_lost(acceleration):
     """Few columns, reg 1e-3 of the costs: the error is flat for long, and steps overshoot."""

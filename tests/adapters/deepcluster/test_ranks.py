@@ -7,6 +7,7 @@ from ranks import run
 import sinkhorn_ot as so
 
 
+pytestmark = pytest.mark.slow(15)
 DATA = """
 from sinkhorn_ot import adapters
 
