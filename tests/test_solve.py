@@ -256,6 +256,7 @@ def test_a_sharper_float32_tolerance_is_met():
     assert float((r.plan.double().sum(0) - 1 / 40).abs().sum()) < 1e-6
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("offset", [-1e9, 1e6, 1e9])
 @pytest.mark.parametrize("zeros", [False, True])
 def test_an_offset_costs_no_digits_but_those_of_the_cost(offset, zeros):

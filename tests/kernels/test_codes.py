@@ -89,7 +89,11 @@ def test_only_the_last_rows_are_written():
 
 
 @pytest.mark.usefixtures("small_chip")
-@pytest.mark.parametrize("shape", [(1, 5, 600), (2, 17, 65), (2, 40, 65), (1, 70, 600)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 5, 600), (2, 17, 65), (2, 40, 65), pytest.param((1, 70, 600), marks=pytest.mark.slow(1))],
+    ids=str,
+)
 @pytest.mark.parametrize("masked", [False, True])
 def test_more_prototypes_than_fit_on_chip(shape, masked):
     S = scores(*shape)
@@ -122,6 +126,7 @@ def test_large_logits(eps):
     close(soft, S, eps, 3)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_scores_and_codes_in_16_bits(dtype):
     S = scores(1, 40, 90, dtype)

@@ -47,7 +47,9 @@ def test_storage_in_16_bits(dense, within_budget, dtype):
     verify(p, run(p), within_budget)
 
 
-@pytest.mark.parametrize("shape", [(37, 45), (130, 257), (11, 1000)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(37, 45), pytest.param((130, 257), marks=pytest.mark.slow(1)), (11, 1000)], ids=str
+)
 @pytest.mark.parametrize("how", ["transposed", "sliced", "padded", "neither"])
 def test_any_strides(dense, within_budget, shape, how):
     p = dense(*shape, B=2, shared=False)

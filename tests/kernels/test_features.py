@@ -108,6 +108,7 @@ def test_ranks_join_log_masses():
     assert total_variation(soft, oracle(z, c)) < 5e-6
 
 
+@pytest.mark.slow(1)
 def test_two_runs_agree_to_the_bit():
     z, c = clouds(150, 40, 20)
     assert torch.equal(run(z, c)[0], run(z, c)[0])

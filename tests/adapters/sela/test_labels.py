@@ -52,6 +52,7 @@ def test_single_and_half_precision(dtype):
     check(found, S, 25.0, uniform(10), 1e-3)
 
 
+@pytest.mark.slow(1)
 def test_peaked_logits_where_the_power_of_p_underflows():
     S = log_probs(400, 12, scale=10).float()
     assert float((S.exp() ** 25 == 0).double().mean()) > 0.5
