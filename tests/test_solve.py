@@ -367,9 +367,8 @@ def test_penalties_may_be_an_array():
     torch.testing.assert_close(r.plan, so.solve(p.cost, p.a, p.b, 0.5, unbalanced=(1.0, 2.0)).plan)
 
 
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow(1)) for seed in range(1, 6))]
-)
+@pytest.mark.slow(1)
+@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("method", METHODS)
 def test_what_has_no_plan_is_told_with_the_error_of_its_plan(seed, method):
     """Two rows share one small column: potentials drift, and the plan must own up to it."""

@@ -38,12 +38,6 @@ RUNS = {
     "ddp_swav": (SMALL, "processes: 1"),
     "table": ([*SMALL, "--seeds", "1", "--out", "table.json"], "MSN                NMI 0."),
 }
-# like the one that is left, which is enough for `make quick`
-ALIKE = (
-    *("solve_points", "exact_and_certificate", "batch_of_histograms", "unbalanced", "balanced"),
-    *("sela", "clot", "deepcluster", "deepcluster_v2", "deepercluster", "swav_loop", "dino"),
-    *("warm_start_and_progress", "msn", "moe_router", "ddp_swav", "table"),
-)
 # such an example finds nothing loaded but what it loads itself
 LOADS_THE_DEMO = re.compile(r"^from sinkhorn_ot.demo import .*\bjudge\b", re.MULTILINE)
 
@@ -86,9 +80,8 @@ def _interpret(folder: Path, script: Path, arguments: tuple[str, ...]) -> None:
     runpy.run_path(str(script), run_name="__main__")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow(3)) if n in ALIKE else n for n in RUNS]
-)
+@pytest.mark.slow(3)
+@pytest.mark.parametrize("name", RUNS)
 def test_example_runs_alone(name: str, tmp_path: Path):
     arguments, line = RUNS[name]
     script = FOLDER / f"{name}.py"

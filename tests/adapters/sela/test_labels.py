@@ -70,6 +70,7 @@ def test_a_given_marginal_may_close_a_label():
     assert float((found.counts / 600 - marginal / 10).abs().max()) < 0.02
 
 
+@pytest.mark.slow(1)
 def test_heads_are_solved_as_one_and_as_many():
     S = log_probs(300, 8, heads=3)
     marginal = torch.rand(3, 8, dtype=torch.float64) + 0.5
