@@ -2,13 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench bench-gpu docs dist publish clean
+# all cores, and who has nothing left to do takes from the others
+WORKERS := -n auto --maxprocesses 8 --dist worksteal -p no:benchmark
+
+.PHONY: demo test quick check bench bench-gpu docs dist publish clean
 
 demo: .venv/ready
 	$(BIN)/python -m sinkhorn_ot.demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+
+# all but the tests that are marked slow
+quick: .venv/ready
+	$(BIN)/python -m pytest -q $(WORKERS) -m "not slow" $(ARGS)
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -1,6 +1,13 @@
-"""What every test runs under: no GPU needed, one thread, and no luck with uninitialised memory."""
+"""What every test runs under: no GPU, one thread, and the same numbers whatever ran before it."""
 
 import os
+import sys
+
+
+# before anything loads them, and for child processes: cores are shared, nobody watches
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
 
 import torch
 
@@ -11,6 +18,7 @@ if not torch.cuda.is_available():
 
 import hypothesis
 import pytest
+from interpreter import look_once
 
 
 torch.set_num_threads(1)
@@ -19,6 +27,17 @@ hypothesis.settings.register_profile(
     "here", derandomize=True, deadline=None, max_examples=25, database=None, print_blob=True
 )
 hypothesis.settings.load_profile("here")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Start every test, and the fixtures it makes, from the same random numbers."""
+    # not torch.manual_seed, which notes down who called it for GPUs that are not there
+    torch.default_generator.manual_seed(0)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(0)
+    if "triton.runtime.interpreter" in sys.modules:
+        look_once(sys.modules["triton.runtime.interpreter"])
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +55,17 @@ def _poisoned(empty):
     return poisoned
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if torch.cuda.is_available():
-        return
-    for item in items:
-        if "gpu" in item.keywords:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    if hasattr(config, "workerinput"):
+        # several workers: the longest first, so that none ends with one while the others wait
+        items.sort(key=_seconds, reverse=True)
+
+
+def _seconds(item: pytest.Item) -> float:
+    slow = item.get_closest_marker("slow")
+    return slow.args[0] if slow else 0

@@ -157,6 +157,7 @@ def test_one_lost_problem_does_not_end_the_others(acceleration):
     assert "1 of 3 problems" in r.message
 
 
+@pytest.mark.slow(1)
 def test_a_start_that_is_lost_is_lost_alone():
     """Potentials whose sums overflow cannot be mended, and are nobody else's matter."""
     p = testing.random(6, 7, 0.1)

@@ -86,6 +86,7 @@ def test_the_judge(reg, zeros, method):
     close(r, truth, 1e-11)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("shape", [(2, 3), (3, 2), (17, 5), (5, 31)])
 def test_the_judge_on_small_sharp_problems(shape):
     """Few columns and small reg: where extrapolation alone once went astray."""
@@ -228,6 +229,7 @@ def test_half_precision_at_its_limits(dtype):
         assert torch.isfinite(t).all()
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("reg", [0.5, 0.02, 2e-3])
 def test_float32_is_no_worse_than_plain_float32_code(reg):
     """At most twice the error of eager float32 log-domain iterations against float64 truth."""
@@ -255,6 +257,7 @@ def test_a_sharper_float32_tolerance_is_met():
     assert float((r.plan.double().sum(0) - 1 / 40).abs().sum()) < 1e-6
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("offset", [-1e9, 1e6, 1e9])
 @pytest.mark.parametrize("zeros", [False, True])
 def test_an_offset_costs_no_digits_but_those_of_the_cost(offset, zeros):
@@ -365,6 +368,7 @@ def test_penalties_may_be_an_array():
     torch.testing.assert_close(r.plan, so.solve(p.cost, p.a, p.b, 0.5, unbalanced=(1.0, 2.0)).plan)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("method", METHODS)
 def test_what_has_no_plan_is_told_with_the_error_of_its_plan(seed, method):

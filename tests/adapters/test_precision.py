@@ -24,6 +24,7 @@ def test_the_test_it_names_is_there(case: Case):
     assert re.search(rf"^def {name}\(", (HERE / file).read_text(), re.MULTILINE)
 
 
+@pytest.mark.slow(3)
 def test_the_table_of_the_docs_is_of_these_cases():
     lines = TABLE.read_text().splitlines()[2:]
     assert len(lines) == len(CASES)

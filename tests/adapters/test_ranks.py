@@ -1,6 +1,5 @@
 """Adapters over 2 and 4 real processes: what one process computes, and errors that all hear."""
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,12 @@ import torch
 from adapters import oracles, rank_cases
 from adapters.oracles import total_variation
 from adapters.rank_cases import BATCH, KIND, MASK, MASKS, SIZES, scores
+from processes import start
 
 import sinkhorn_ot as so
 
 
+pytestmark = pytest.mark.slow(6)
 Answers = list[dict[str, Any]]
 
 
@@ -20,15 +21,7 @@ Answers = list[dict[str, Any]]
 def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Answers:
     """Run all cases once, in real processes; return what each rank wrote down."""
     world, folder = request.param, tmp_path_factory.mktemp("ranks")
-    # imports once, whatever the number of processes
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sinkhorn_ot"])
-    processes = [
-        context.Process(target=rank_cases.run, args=(rank, world, str(folder)))
-        for rank in range(world)
-    ]
-    for process in processes:
-        process.start()
+    processes = [start(rank_cases.run, rank, world, str(folder)) for rank in range(world)]
     for process in processes:
         process.join(120)
     late = [process for process in processes if process.is_alive()]

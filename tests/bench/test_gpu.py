@@ -29,6 +29,7 @@ def run(*arguments, **environment):
     )  # fmt: skip
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("arguments", [(), ("--out", "results")])
 def test_without_a_gpu_it_says_so(arguments):
     done = run(*arguments)
@@ -36,6 +37,7 @@ def test_without_a_gpu_it_says_so(arguments):
     assert done.stdout.startswith("No GPU here")
 
 
+@pytest.mark.slow(40)
 def test_everything_runs_at_toy_sizes(tmp_path):
     pytest.importorskip("triton", reason="triton is not installed, so there are no kernels")
     done = run("--cpu", "--out", tmp_path, "--seed", 0)
@@ -57,6 +59,7 @@ def test_everything_runs_at_toy_sizes(tmp_path):
     assert "measures nothing" in page
 
 
+@pytest.mark.slow(2)
 def test_a_run_out_of_time_says_what_it_left_out(tmp_path):
     done = run("--cpu", "--out", tmp_path, "--seconds", 0)
     assert done.returncode == 0
@@ -117,6 +120,7 @@ def test_poison_is_lifted():
     assert torch.empty is before
 
 
+@pytest.mark.slow(2)
 def test_an_item_that_hangs_or_fails_costs_only_itself():
     worker = Worker(Settings(toy=True, seed=0))
     try:

@@ -19,6 +19,13 @@ from sinkhorn_ot.exact.engines import ENGINES, Flow
 GENERAL = ("network simplex", "highs")
 INF = float("inf")
 rng = np.random.default_rng(0)
+_START = rng.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """Start every test from the same numbers, whatever ran before it."""
+    rng.bit_generator.state = _START
 
 
 def simplex(size: int, zeros: float = 0.0, seed: int = 0) -> np.ndarray:

@@ -193,6 +193,7 @@ def test_a_forbidden_pair_costs_nothing():
     torch.testing.assert_close(got.double(), (P * C).sum(-1), rtol=4e-6, atol=0)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("k", [2, 20])
 def test_two_runs_agree_to_the_bit(k):
     C, x = torch.rand(1, 30, 2000), torch.randn(1, 2000, k)

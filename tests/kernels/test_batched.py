@@ -75,6 +75,7 @@ def test_sums_that_underflow_are_rescued(within_budget, reg):
     verify((C + torch.arange(30.0)[:, None], a, b, inv_reg), 4, within_budget)
 
 
+@pytest.mark.slow(1)
 def test_each_problem_stops_when_it_is_solved():
     C, a, b, inv_reg = problem(6, 12, 15)
     inv_reg = torch.tensor([1.0, 2, 5, 10, 20, 1000])

@@ -62,7 +62,15 @@ def close(got, S, eps, n_iter, rows=None, **options):
 
 @pytest.mark.parametrize("n_iter", [1, 3])
 @pytest.mark.parametrize(
-    "shape", [(1, 1, 1), (1, 1, 17), (1, 40, 30), (3, 17, 65), (1, 20, 3000)], ids=str
+    "shape",
+    [
+        (1, 1, 1),
+        (1, 1, 17),
+        (1, 40, 30),
+        (3, 17, 65),
+        pytest.param((1, 20, 3000), marks=pytest.mark.slow(1)),
+    ],
+    ids=str,
 )
 def test_codes_are_the_formulas(shape, n_iter):
     S = scores(*shape)
@@ -81,7 +89,11 @@ def test_only_the_last_rows_are_written():
 
 
 @pytest.mark.usefixtures("small_chip")
-@pytest.mark.parametrize("shape", [(1, 5, 600), (2, 17, 65), (2, 40, 65), (1, 70, 600)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 5, 600), (2, 17, 65), (2, 40, 65), pytest.param((1, 70, 600), marks=pytest.mark.slow(1))],
+    ids=str,
+)
 @pytest.mark.parametrize("masked", [False, True])
 def test_more_prototypes_than_fit_on_chip(shape, masked):
     S = scores(*shape)
@@ -92,6 +104,7 @@ def test_more_prototypes_than_fit_on_chip(shape, masked):
     assert torch.equal(hard[kept], soft.argmax(-1)[kept])
 
 
+@pytest.mark.slow(1)
 def test_a_row_longer_than_the_chip_in_earnest():
     S = scores(1, 2, 16500)
     close(run(S, n_iter=1)[0], S, 0.05, 1)
@@ -113,6 +126,7 @@ def test_large_logits(eps):
     close(soft, S, eps, 3)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_scores_and_codes_in_16_bits(dtype):
     S = scores(1, 40, 90, dtype)
@@ -134,6 +148,7 @@ def test_padding_does_not_count():
     assert (hard[~keep] == -1).all()
 
 
+@pytest.mark.slow(1)
 def test_prototype_weights():
     S = scores(1, 60, 20)
     r = torch.rand(1, 20, generator=torch.Generator().manual_seed(2)) + 0.2

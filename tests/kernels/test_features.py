@@ -31,7 +31,13 @@ def oracle(z, c, n_iter=3, mask=None):
 
 @pytest.mark.parametrize(
     "shape",
-    [(1, 1, 1, 1), (40, 30, 3, 1), (150, 70, 20, 2), (300, 65, 130, 1), (17, 300, 64, 3)],
+    [
+        (1, 1, 1, 1),
+        (40, 30, 3, 1),
+        (150, 70, 20, 2),
+        pytest.param((300, 65, 130, 1), marks=pytest.mark.slow(1)),
+        pytest.param((17, 300, 64, 3), marks=pytest.mark.slow(1)),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("n_iter", [1, 3])
@@ -102,6 +108,7 @@ def test_ranks_join_log_masses():
     assert total_variation(soft, oracle(z, c)) < 5e-6
 
 
+@pytest.mark.slow(1)
 def test_two_runs_agree_to_the_bit():
     z, c = clouds(150, 40, 20)
     assert torch.equal(run(z, c)[0], run(z, c)[0])

@@ -17,6 +17,7 @@ def child(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow(50)
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100", "gfx942"])
 def test_every_kernel_keeps_its_bounds(target):
     done = child("-m", "bench", "gate", target)
@@ -52,6 +53,7 @@ for row, _ in compiled({"": case(1024)}, bounds, ["sm_90"]):
 """
 
 
+@pytest.mark.slow(8)
 def test_the_gate_catches_a_kernel_that_spills(tmp_path):
     script = tmp_path / "spilling.py"
     script.write_text(SPILLING)

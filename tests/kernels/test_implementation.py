@@ -71,7 +71,9 @@ def test_passes_mean_what_the_reference_means(name: str) -> None:
         torch.testing.assert_close(got.double(), act(truth, lambda t: t), atol=atol, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["own", "shared", "cloud"])
+@pytest.mark.parametrize(
+    "name", ["own", "shared", pytest.param("cloud", marks=pytest.mark.slow(2))]
+)
 def test_the_loop_solves_on_kernels(name: str) -> None:
     p = problems()[name]
     sweep: Sweep = gpu.kernels(single(p))

@@ -241,6 +241,7 @@ def test_equal_points_have_no_distance():
     torch.testing.assert_close(got, p.v[:, :20], rtol=1e-6, atol=0)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("d", [3, 20])
 def test_two_runs_agree_to_the_bit(d):
     p = points(40, 300, d)

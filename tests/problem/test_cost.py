@@ -108,6 +108,7 @@ def test_a_cost_of_zero_vectors_is_a_number():
     assert (C == 1).all()
 
 
+@pytest.mark.slow(1)
 def test_memory_of_a_point_cloud_solve_does_not_grow_with_pairs(monkeypatch):
     """Beyond what may be stored, no tensor of n x m entries is made."""
     monkeypatch.setattr("sinkhorn_ot.sweeps.choice._BUDGET", 0)

@@ -4,6 +4,8 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 
 def _run(code: str) -> str:
     """Run code in a fresh interpreter and return what it prints."""
@@ -15,6 +17,7 @@ def _run(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow(2)
 def test_importing_changes_nothing():
     _run("""
         import os, torch, warnings
@@ -57,6 +60,7 @@ def test_importing_loads_nothing_heavy():
     assert not [name for name in names if name.startswith(("torch._dynamo", "torch._inductor"))]
 
 
+@pytest.mark.slow(2)
 def test_solving_needs_torch_and_numpy_alone():
     _run("""
         import sys
@@ -71,6 +75,7 @@ def test_solving_needs_torch_and_numpy_alone():
     """)
 
 
+@pytest.mark.slow(2)
 def test_solving_changes_no_state():
     _run("""
         import torch

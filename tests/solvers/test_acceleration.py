@@ -45,6 +45,7 @@ def test_acceleration_pays(acceleration):
     assert int(run(p, acceleration).n_iter) < 0.5 * int(run(p, so.Plain()).n_iter)
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("acceleration", [so.Nesterov(), so.Anderson(), so.Newton()], ids=str)
 def test_small_sharp_problems_are_not_lost(acceleration):
     """Few columns, reg 1e-3 of the costs: the error is flat for long, and steps overshoot."""
@@ -90,6 +91,7 @@ def test_sweeps_never_pass_their_limit(most):
         assert r.status is so.Status.MAX_ITER
 
 
+@pytest.mark.slow(1)
 def test_a_tolerance_out_of_reach_is_a_stall():
     p = testing.random(30, 20, 0.01)
     with pytest.warns(so.ConvergenceWarning, match="stopped falling"):
@@ -147,6 +149,7 @@ def test_single_precision_takes_masses_whose_products_it_holds(mass, options):
     assert torch.isfinite(r.value)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(("n", "m"), [(5, 2), (5, 3), (40, 3), (7, 4), (9, 9)])
 @pytest.mark.parametrize("acceleration", [so.Anderson(), so.Switch()])
 def test_few_columns_do_not_run_away(n, m, acceleration):

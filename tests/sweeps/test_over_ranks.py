@@ -5,6 +5,7 @@ import torch
 from ranks import run
 
 
+pytestmark = pytest.mark.slow(3)
 BODY = """
 from sinkhorn_ot.sweeps.over_ranks import OverRanks
 from sinkhorn_ot.sweeps.ranks import Ranks

@@ -139,7 +139,10 @@ def test_solves_agree_with_those_that_drop_nothing(of_points, dtype, monkeypatch
 
 
 @pytest.mark.parametrize("shape", [(150, 1500), (1500, 150), (400, 500)])
-@pytest.mark.parametrize("method", ["auto", SWITCH, "sinkhorn", "newton"])
+@pytest.mark.parametrize(
+    "method",
+    ["auto", *(pytest.param(m, marks=pytest.mark.slow(1)) for m in (SWITCH, "sinkhorn", "newton"))],
+)
 @pytest.mark.parametrize("strides", ["rows", "columns", "every other"])
 def test_any_shape_and_strides(shape, method, strides):
     """Wide costs are transposed inside."""

@@ -118,6 +118,7 @@ def test_matching_keeps_as_many_labels_as_any_renaming():
             assert int((a.labels == order[b.labels]).sum()) <= kept
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("min_size", [1, 20, 50])
 def test_a_lower_bound_inside_the_problem(min_size):
     x, c = (

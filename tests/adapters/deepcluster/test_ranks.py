@@ -7,6 +7,7 @@ from ranks import run
 import sinkhorn_ot as so
 
 
+pytestmark = pytest.mark.slow(15)
 DATA = """
 from sinkhorn_ot import adapters
 
@@ -40,7 +41,7 @@ said["answers"] = {
     "finite": all(bool(torch.isfinite(t).all()) for t in (loss, batch[0].grad, crops[0].grad)),
     "labels": labels,
     "cosine": adapters.deepcluster_labels(mine, x[:8], metric="cosine", group=group),
-    "bounded": adapters.deepcluster_labels(mine, far, min_size=20, reg=0.1, group=group),
+    "bounded": adapters.deepcluster_labels(mine, far, min_size=20, reg=1.0, group=group),
     "bounded by itself": adapters.deepcluster_labels(mine, far, min_size=20, group=group),
     "k-means": adapters.k_means(mine, 12, max_iter=100, seed=3, group=group),
     "spherical": adapters.k_means(mine, 12, metric="cosine", max_iter=100, group=group),

@@ -178,6 +178,7 @@ def test_a_stop_while_the_sample_is_solved_stops_the_whole():
     assert not bool(stopped.converged)
 
 
+@pytest.mark.slow(1)
 def test_shares_by_gaussian_and_zipf():
     for shares in (so.gaussian_marginal(50, 0.1), so.zipf_marginal(50)):
         assert float(shares.sum()) == pytest.approx(1.0, abs=1e-14)

@@ -52,6 +52,7 @@ def test_single_and_half_precision(dtype):
     check(found, S, 25.0, uniform(10), 1e-3)
 
 
+@pytest.mark.slow(1)
 def test_peaked_logits_where_the_power_of_p_underflows():
     S = log_probs(400, 12, scale=10).float()
     assert float((S.exp() ** 25 == 0).double().mean()) > 0.5
@@ -69,6 +70,7 @@ def test_a_given_marginal_may_close_a_label():
     assert float((found.counts / 600 - marginal / 10).abs().max()) < 0.02
 
 
+@pytest.mark.slow(1)
 def test_heads_are_solved_as_one_and_as_many():
     S = log_probs(300, 8, heads=3)
     marginal = torch.rand(3, 8, dtype=torch.float64) + 0.5

@@ -200,6 +200,7 @@ def test_converged_codes_balance_the_prototypes():
     assert float((three.sum(0) - 10).abs().max()) > 1e-2
 
 
+@pytest.mark.slow(2)
 def test_compiles_whole_and_looks_at_no_value():
     seen = torch.compile(so.swav_codes, fullgraph=True, backend="eager")
     S = unkind()["huge"]
@@ -214,6 +215,7 @@ def test_where_values_are_not_looked_at_nan_stays_nan():
     assert bool(softmaxes.by_logs(checked(ALONE, S, 0.05, 3, None), 3).isnan().all())
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("shape", [(17, 65), (3, 20, 10)], ids=str)
 def test_scores_go_through_the_operator_where_kernels_serve(shape, monkeypatch):
     # on a CPU the operator is eager code, which means the same
