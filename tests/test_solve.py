@@ -121,7 +121,7 @@ def test_no_plan_is_never_a_silent_answer():
     """Every row and column is open, and still two rows must share one half column."""
     inf = math.inf
     C = torch.tensor([[0, inf, inf], [0, inf, inf], [0, 0, 0]], dtype=torch.float64)
-    with pytest.warns(so.ConvergenceWarning, match=r"No plan exists.*rows \[0, 1\]"):
+    with pytest.warns(so.ConvergenceWarning, match=r"No plan exists.*Rows \[0, 1\]"):
         r = so.solve(C, reg=0.1)
     assert r.status is so.Status.INFEASIBLE
     assert not r.converged

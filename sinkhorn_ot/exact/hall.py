@@ -3,38 +3,19 @@
 By Hall's theorem there is none if some rows hold more than all the columns that they may use.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sinkhorn_ot.problem import shown
+from sinkhorn_ot.results import Stranded
 
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-Index = npt.NDArray[np.intp]
 
 # all mass in whole numbers, of which two sums stay below 2^31
 _MASS = 1 << 29
-
-
-@shown
-class Stranded(NamedTuple):
-    """Rows that hold more than the columns that they may use take: why there is no plan."""
-
-    rows: Index
-    columns: Index
-    held: float
-    taken: float
-
-    def __str__(self) -> str:
-        if len(self.columns) == 0:
-            return f"rows {some(self.rows)} hold {self.held:.9g} and may use no column"
-        return (
-            f"rows {some(self.rows)} hold {self.held:.9g}, but the columns they may use, "
-            f"{some(self.columns)}, take only {self.taken:.9g}"
-        )
 
 
 def stranded(allowed: Mask, a: Array, b: Array) -> Stranded | None:
@@ -74,9 +55,3 @@ def _whole(weight: Array) -> npt.NDArray[np.int64]:
     """Return weights as whole numbers, rounded down."""
     whole: npt.NDArray[np.int64] = np.floor(weight * (_MASS / weight.sum())).astype(np.int64)
     return whole
-
-
-def some(index: Index) -> str:
-    """Return the first of some numbers as text."""
-    shown = ", ".join(map(str, index[:8]))
-    return f"[{shown}]" if len(index) <= 8 else f"[{shown}, ...]"

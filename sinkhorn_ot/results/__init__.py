@@ -12,7 +12,7 @@ from .coupling import Coupling, Entropic, Stored, marginal_error, masses, relati
 from .last_look import judged
 from .rounding import feasible
 from .solution import Solution
-from .status import ConvergenceError, ConvergenceWarning, Status
+from .status import ConvergenceError, ConvergenceWarning, Status, Stranded
 from .transport import Transport
 
 
@@ -25,6 +25,7 @@ __all__ = [
     "Solution",
     "Status",
     "Stored",
+    "Stranded",
     "Transport",
     "below",
     "dual_value",

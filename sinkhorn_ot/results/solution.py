@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import shown
 
-from .status import Status
+from .status import Status, Stranded
 
 
 @shown
@@ -20,7 +20,7 @@ class Solution:
         error: Relative L1 marginal error of the plan, (B,); None where it was not measured.
         n_iter: Sweeps each problem took, (B,).
         status: How each problem ended, one of `Status` per problem.
-        notes: What more there is to say of single problems, by their number.
+        notes: Why single problems have no plan, by their number.
     """
 
     u: Tensor
@@ -28,7 +28,7 @@ class Solution:
     error: Tensor | None
     n_iter: Tensor
     status: list[Status]
-    notes: dict[int, str] = field(default_factory=dict)
+    notes: dict[int, Stranded] = field(default_factory=dict)
 
     def put(self, index: Tensor, other: "Solution") -> "Solution":
         """Return this solution with that of the problems at `index` replaced."""

@@ -1,6 +1,15 @@
 """How a solve ended; the value of a status is the message shown to the user."""
 
 import enum
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sinkhorn_ot.problem import shown
+
+
+Index = npt.NDArray[np.intp]
 
 
 class Status(enum.Enum):
@@ -17,6 +26,48 @@ class Status(enum.Enum):
     )
     INFEASIBLE = "No plan exists: forbidden pairs leave some points with weight too few partners."
     NOT_FINITE = "The potentials are not finite: check the cost for its scale against reg."
+
+
+@shown
+class Stranded(NamedTuple):
+    """Why there is no plan: some points hold more than all that they may use can take.
+
+    Attributes:
+        rows: Numbers of the points that hold too much.
+        columns: Numbers of all points of the other side that they may use.
+        held: What the first hold.
+        taken: What the second take.
+        kinds: What the two are called.
+    """
+
+    rows: Index
+    columns: Index
+    held: float
+    taken: float
+    kinds: tuple[str, str] = ("rows", "columns")
+
+    def turned(self) -> "Stranded":
+        """Return the same of the transposed problem."""
+        return self._replace(kinds=self.kinds[::-1])
+
+    def among(self, rows: Index, columns: Index) -> "Stranded":
+        """Return the same of a larger problem, where its points have these numbers."""
+        first, second = (rows, columns) if self.kinds[0] == "rows" else (columns, rows)
+        return self._replace(rows=first[self.rows], columns=second[self.columns])
+
+    def __str__(self) -> str:
+        one, other = self.kinds
+        if len(self.columns) == 0:
+            return f"{one} {_some(self.rows)} hold {self.held:.9g} and may use none of the {other}"
+        return (
+            f"{one} {_some(self.rows)} hold {self.held:.9g}, but the {other} they may use, "
+            f"{_some(self.columns)}, take only {self.taken:.9g}"
+        )
+
+
+def _some(index: Index) -> str:
+    shown = ", ".join(map(str, index[:8]))
+    return f"[{shown}]" if len(index) <= 8 else f"[{shown}, ...]"
 
 
 class ConvergenceWarning(UserWarning):

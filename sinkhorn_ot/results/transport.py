@@ -14,7 +14,7 @@ from .certificate import Certificate, dual_value, feasible_duals
 from .coupling import Coupling, Stored, marginal_error, masses
 from .coupling import plan as form_plan
 from .rounding import feasible
-from .status import ConvergenceError, Status
+from .status import ConvergenceError, Status, Stranded
 
 
 @shown
@@ -32,7 +32,7 @@ class Transport:
         statuses: How each problem of the flat batch ended.
         sweeps: Iterations of each problem of the flat batch, (B,).
         measured: Marginal error at the solver's last look, (B,), or None if it never looked.
-        notes: What more there is to say of single problems, by their number in the flat batch.
+        notes: Why single problems have no plan, by their number in the flat batch.
     """
 
     problem: Problem
@@ -41,7 +41,7 @@ class Transport:
     statuses: list[Status]
     sweeps: Tensor
     measured: Tensor | None = None
-    notes: dict[int, str] = field(default_factory=dict)
+    notes: dict[int, Stranded] = field(default_factory=dict)
 
     @cached_property
     def plan(self) -> Tensor:
@@ -112,7 +112,9 @@ class Transport:
     def message(self) -> str:
         """One sentence on how the solve ended, with the error it reached."""
         bad = [k for k, s in enumerate(self.statuses) if s is self.status]
-        text = self.status.value + next((self.notes[k] for k in bad if k in self.notes), "")
+        text = self.status.value
+        if why := [self.notes[k] for k in bad if k in self.notes]:
+            text += f" {str(why[0]).capitalize()}."
         if self.measured is not None:
             worst = max(bad, key=lambda k: float(self.measured[k]))  # type: ignore[index]
             text += f" Reached marginal_error {float(self.measured[worst]):.3g}"

@@ -67,10 +67,6 @@ def run(
     """
     p, free = posed.problem, solver is None and alone
     chosen = suitable(p) if solver is None else solver
-    if cheap_to_ask(p) and (why := impossible(p)):
-        few = replace(limits, max_iter=min(_FUTILE, limits.max_iter))
-        found = _by(SWEEPS, first := choose(p, limits.tol), posed.v, few)
-        return told_impossible(found, 0, why), first, SWEEPS.name
     if solver is None and small_enough(p):
         chosen = replace(chosen, patience=_PATIENCE)
     found, sweep, name = _tried(posed, chosen, limits, free)
@@ -92,6 +88,9 @@ def _tried(
         answer = _in_numpy(posed, limits)
     if answer is None:
         sweep = choose(p, limits.tol)
+        if cheap_to_ask(p) and (why := impossible(p)):
+            few = replace(limits, max_iter=min(_FUTILE, limits.max_iter))
+            return told_impossible(_by(SWEEPS, sweep, v, few), 0, why), sweep, SWEEPS.name
         answer = _in_one_launch(sweep, limits) if free and v is None else None
         if answer is None:
             return _by(chosen, sweep, v, limits), sweep, chosen.name

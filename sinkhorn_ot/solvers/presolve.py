@@ -42,7 +42,8 @@ class Posed:
     def undo(self, found: Solution) -> Solution:
         """Return a solution as one of the problem that was given."""
         if self.flipped:
-            found = replace(found, u=found.v, v=found.u)
+            notes = {k: note.turned() for k, note in found.notes.items()}
+            found = replace(found, u=found.v, v=found.u, notes=notes)
         return found if self.support is None else self.support.whole(found)
 
 
@@ -110,7 +111,9 @@ class Support:
     def whole(self, found: Solution) -> Solution:
         """Return the solution with the other points in place, where they carry nothing."""
         u, v = self.spread(found.u, found.v)
-        return replace(found, u=u, v=v)
+        places = self.rows.numpy(), self.columns.numpy()
+        notes = {k: note.among(*places) for k, note in found.notes.items()}
+        return replace(found, u=u, v=v, notes=notes)
 
     def spread(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return scaled potentials, (1, n') and (1, m'), among all points."""

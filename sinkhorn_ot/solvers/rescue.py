@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sinkhorn_ot.exact import network_simplex, stranded
 from sinkhorn_ot.problem import Problem
-from sinkhorn_ot.results import Solution, Status
+from sinkhorn_ot.results import Solution, Status, Stranded
 
 
 # pairs up to which an exact plan takes no longer than the sweeps that were lost, and up to which
@@ -26,13 +26,12 @@ def cheap_to_ask(p: Problem) -> bool:
     return few and p.bounds.forbids and small_enough(p)
 
 
-def impossible(p: Problem) -> str:
-    """Return why one problem has no plan; nothing if it may have one."""
+def impossible(p: Problem) -> Stranded | None:
+    """Return why one problem has no plan; None if it may have one."""
     if not p.bounds.forbids:
-        return ""
+        return None
     C = p.cost.rows(0, p.shape[1])[0]
-    why = stranded(C.isfinite().numpy(), p.a[0].numpy(), p.b[0].numpy())
-    return "" if why is None else f" {why}."
+    return stranded(C.isfinite().numpy(), p.a[0].numpy(), p.b[0].numpy())
 
 
 def exact_start(p: Problem) -> Tensor | None:
@@ -54,7 +53,7 @@ def exact_start(p: Problem) -> Tensor | None:
     return v
 
 
-def told_impossible(found: Solution, k: int, why: str) -> Solution:
+def told_impossible(found: Solution, k: int, why: Stranded) -> Solution:
     """Return a solution that says that problem `k` has no plan."""
     status = list(found.status)
     status[k] = Status.INFEASIBLE
