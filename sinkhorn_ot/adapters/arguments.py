@@ -1,7 +1,7 @@
 """What a call for codes asks for: its arguments, checked, and the same on all ranks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -46,8 +46,9 @@ class Asked:
         """Return what ranks must agree on to reduce numbers per prototype."""
         return {
             "K": self.S.shape[-1],
-            "eps": self.eps,
-            "n_iter": self.n_iter,
+            **alike(
+                self, "S", "ranks", "mask", "start", "kept", "out_dtype", "hard", "name", "back"
+            ),
             "leading dimensions": tuple(self.S.shape[:-2]),
             "dtype": at_least_single(self.S.dtype),
             "device": self.S.device.type,
@@ -61,6 +62,14 @@ class Asked:
         bad = not_finite(self.S, self.mask)
         if bad.any():
             checks.refuse(self.name, "be finite", self.back(self.S), self.back(bad))
+
+
+def alike(asked: Any, *own: str) -> dict[str, object]:
+    """Return the fields of a dataclass that ranks must agree on: all but those of their own.
+
+    So a new field is compared unless it is said not to be.
+    """
+    return {f.name: getattr(asked, f.name) for f in fields(asked) if f.name not in own}
 
 
 def agreed(group: Any, *arguments: Any) -> Asked:

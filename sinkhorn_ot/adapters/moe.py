@@ -10,7 +10,7 @@ from torch import Tensor
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import Ranks
 
-from .arguments import at_least_single, samples
+from .arguments import alike, at_least_single, samples
 from .softmaxes import first_step, masses
 
 
@@ -109,9 +109,7 @@ class _Asked:
         """Return what ranks must agree on."""
         return {
             "number of experts": self.logits.shape[-1],
-            "n_iter": self.n_iter,
-            "tol": self.tol,
-            "max_iter": self.max_iter,
+            **alike(self, "logits"),
             "leading dimensions": tuple(self.logits.shape[:-2]),
             "device": self.logits.device.type,
         }

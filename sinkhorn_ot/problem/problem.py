@@ -1,8 +1,9 @@
 """The transport problem: validated once, flat, frozen, and without any choice of solver."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ EXACT: Relax = (math.inf, math.inf)
 class Problem:
     """Move the weights `a` onto the weights `b` at the least total cost, smoothed by `reg`.
 
-    The batch is flat: B problems, whose cost may be one (shared by all) or B.
+    The batch is flat: B problems, whose cost may be one (shared by all) or B. Every tensor has an
+    entry per problem, first.
 
     Attributes:
         cost: Flat cost, batch (1,) or (B,).
@@ -78,7 +80,9 @@ class Problem:
     def select(self, index: Tensor) -> "Problem":
         """Return the problems at `index` of the flat batch."""
         cost = self.cost if self.shared else self.cost.select(index)
-        return replace(self, cost=cost, a=self.a[index], b=self.b[index], reg=self.reg[index])
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        few: dict[str, Any] = {k: t[index] for k, t in held.items() if isinstance(t, Tensor)}
+        return replace(self, cost=cost, **few)
 
     def transposed(self) -> "Problem":
         """Return the problem of moving `b` onto `a`."""

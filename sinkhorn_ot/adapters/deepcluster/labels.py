@@ -7,13 +7,13 @@ potentials, none of them negative.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.adapters.arguments import samples
+from sinkhorn_ot.adapters.arguments import alike, samples
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import ALONE, Ranks
 
@@ -94,8 +94,14 @@ class DeepClusterLabels:
         # old name k goes to the new cluster order[k]
         order = torch.from_numpy(linear_sum_assignment(-overlap.numpy())[1])
         order = order.to(self.labels.device)
-        kept = {name: getattr(self, name)[order] for name in ("counts", "sums", "origin")}
-        return replace(self, labels=order.argsort()[self.labels], **kept)
+        return DeepClusterLabels(
+            labels=order.argsort()[self.labels],
+            counts=self.counts[order],
+            sums=self.sums[order],
+            cost=self.cost,
+            origin=self.origin[order],
+            metric=self.metric,
+        )
 
     def _fits(self, previous: Tensor) -> None:
         """Require labels of these samples."""
@@ -180,8 +186,7 @@ class _Asked:
             "K": len(p.c),
             "width": p.c.shape[1],
             "metric": p.metric,
-            "min_size": self.min_size,
-            "reg": self.reg,
+            **alike(self, "scored"),
             "device": p.c.device.type,
             # a centroid that differs shows here
             "sum of the centroids": float(p.c.sum()),

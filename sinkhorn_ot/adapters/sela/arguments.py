@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.adapters.arguments import temperature
+from sinkhorn_ot.adapters.arguments import alike, temperature
 from sinkhorn_ot.problem import checks, shown
 
 from .data import Scores
@@ -22,21 +22,20 @@ class Asked:
         lamb: One over the regularisation.
         tol: Error of the shares to reach.
         max_iter: Sweeps allowed.
-        shares: Share of each label, (..., K), float64.
-        start: Potentials to start from, (..., K), float64, or None.
+        marginal: Share of each label, (..., K), float64.
+        init: Potentials to start from, (..., K), float64, or None.
     """
 
     lamb: float
     tol: float
     max_iter: int
-    shares: Tensor
-    start: Tensor | None
+    marginal: Tensor
+    init: Tensor | None
 
     def terms(self) -> dict[str, object]:
         """Return what must be the same on all ranks."""
-        start = None if self.start is None else self.start.tolist()
-        limits = {"lamb": self.lamb, "tol": self.tol, "max_iter": self.max_iter}
-        return limits | {"marginal": self.shares.tolist(), "init": start}
+        said = alike(self)
+        return {k: x.tolist() if isinstance(x, Tensor) else x for k, x in said.items()}
 
 
 def asked_for(  # noqa: PLR0913

@@ -130,16 +130,16 @@ def sela_labels(  # noqa: PLR0913
 
     asked = ranks.agree(look, lambda it: it.terms() | {"callback": callback is not None})
     if align is True:
-        sizes = scores.counts(scores.labels(torch.zeros_like(asked.shares)))
-        asked = replace(asked, shares=align_marginal(asked.shares, sizes))
-    scores.require_open(asked.shares)
+        sizes = scores.counts(scores.labels(torch.zeros_like(asked.marginal)))
+        asked = replace(asked, marginal=align_marginal(asked.marginal, sizes))
+    scores.require_open(asked.marginal)
     show, stop = progress and ranks.rank == 0, ranks.any_of(callback)
     with watch(show, stop, asked.tol, asked.max_iter) as told:
         found = solved(scores, asked, told)
     batch = scores.facts.batch_shape
-    potentials = (found.v.double() / asked.lamb).reshape(asked.shares.shape)
+    potentials = (found.v.double() / asked.lamb).reshape(asked.marginal.shape)
     if rounding == "balanced":
-        counts = None if marginal is None else whole_counts(asked.shares, scores.N)
+        counts = None if marginal is None else whole_counts(asked.marginal, scores.N)
         labels = balanced_labels(log_probs, counts, init=potentials, progress=progress).labels
     else:
         labels = scores.labels(potentials)
@@ -185,8 +185,8 @@ def solved(scores: Scores, asked: Asked, callback: Callback | None = None) -> So
     sweep = _posed(scores, asked)
     b = sweep.problem.b
     v = None
-    if asked.start is not None:
-        v = asked.start.to(b.dtype).reshape(b.shape) * asked.lamb
+    if asked.init is not None:
+        v = asked.init.to(b.dtype).reshape(b.shape) * asked.lamb
     elif _worth_a_sample(scores, asked.lamb):
         few = _posed(scores.sample(_sample_size(scores)), asked)
         solver = suitable(few.problem)
@@ -219,6 +219,6 @@ def _sample_size(scores: Scores) -> int:
 
 def _posed(scores: Scores, asked: Asked) -> Sweep:
     """Return the transport of samples, the rows, onto labels, at reg = 1 / lamb, over all ranks."""
-    p = make_share(scores.cost, scores.N, asked.shares, 1.0 / asked.lamb, _UNRESOLVED)
+    p = make_share(scores.cost, scores.N, asked.marginal, 1.0 / asked.lamb, _UNRESOLVED)
     local = choose(p, asked.tol)
     return local if scores.ranks.alone else OverRanks(local, scores.ranks)
