@@ -17,8 +17,9 @@ from sinkhorn_ot.adapters.arguments import alike, samples
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import ALONE, Ranks
 
+from .metrics import METRICS
 
-METRICS = ("sqeuclidean", "cosine")
+
 EMPTY = ("split", "keep")
 # entries looked at together
 _TILE = 1 << 18
@@ -68,7 +69,7 @@ class DeepClusterLabels:
         means = torch.where(self.counts[:, None] > 0, means, self.origin)
         if empty == "split":
             _split(means, self.counts.clone())
-        return torch.nn.functional.normalize(means, dim=1) if self.metric == "cosine" else means
+        return METRICS[self.metric].place(means)
 
     def sample_weights(self) -> Tensor:
         """Return one weight per sample, (N,), by which all clusters weigh the same.
@@ -203,7 +204,7 @@ def _asked(
         raise ValueError(
             f"features and centroids must have one width, got {x.shape[1]} and {c.shape[1]}"
         )
-    checks.one_of("metric", metric, METRICS)
+    checks.one_of("metric", metric, tuple(METRICS))
     min_size = checks.count("min_size", min_size, at_least=0)
     reg = None if reg is None else checks.positive("reg", reg)
     return _Asked(_Scored(x, c.double(), metric, ranks), min_size, reg)
@@ -221,16 +222,14 @@ class _Scored:
 
     def blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yield rows, their features in float64, and their scores (rows, K)."""
-        c, half = self.c, self.c.square().sum(1) / 2
-        if self.metric == "cosine":
-            c, half = torch.nn.functional.normalize(c, dim=1), torch.zeros_like(half)
+        metric = METRICS[self.metric]
+        c = metric.place(self.c)
+        own = metric.own * c.square().sum(1)
         step = max(1, _TILE // max(self.c.shape))
         for start in range(0, len(self.x), step):
             rows = slice(start, start + step)
-            x = self.x[rows].double()
-            if self.metric == "cosine":
-                x = torch.nn.functional.normalize(x, dim=1)
-            yield rows, x, x @ c.T - half
+            x = metric.place(self.x[rows].double())
+            yield rows, x, x @ c.T - own
 
     def scale(self) -> float:
         """Return what another centroid than the nearest typically loses, on the first rows."""
@@ -271,8 +270,7 @@ class _Scored:
             labels[rows] = best
             sums.index_add_(0, best, x)
             cost -= S.gather(1, best[:, None]).sum()
-            if self.metric == "sqeuclidean":
-                cost += x.square().sum() / 2
+            cost += METRICS[self.metric].own * x.square().sum()
         counts = self.ranks.sum(torch.bincount(labels, minlength=K))
         sums, cost = self.ranks.sum(sums), self.ranks.sum(cost)
         return DeepClusterLabels(labels, counts, sums, cost / N, self.c, self.metric)

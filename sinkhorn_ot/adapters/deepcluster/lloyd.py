@@ -9,14 +9,8 @@ from torch import Tensor
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import Ranks
 
-from .labels import (
-    EMPTY,
-    METRICS,
-    DeepClusterLabels,
-    deepcluster_labels,
-    finite,
-    matrix,
-)
+from .labels import EMPTY, DeepClusterLabels, deepcluster_labels, finite, matrix
+from .metrics import METRICS
 
 
 @torch.no_grad()
@@ -55,7 +49,7 @@ def k_means(  # noqa: PLR0913
     def look() -> Tensor:
         checks.count("clusters", clusters)
         checks.count("max_iter", max_iter)
-        checks.one_of("metric", metric, METRICS)
+        checks.one_of("metric", metric, tuple(METRICS))
         checks.one_of("empty", empty, EMPTY)
         return finite("features", matrix("features", features, ranks))
 
@@ -95,8 +89,7 @@ def _spread(x: Tensor, N: int, clusters: int, metric: str, seed: int, ranks: Ran
     All ranks draw the same numbers, and so choose the same samples of all N.
     """
     g = torch.Generator().manual_seed(seed)
-    x = x.double()
-    x = torch.nn.functional.normalize(x, dim=1) if metric == "cosine" else x
+    x = METRICS[metric].place(x.double())
     ones = torch.ones(len(x), dtype=torch.float64)
     first = float(torch.randint(N, (), generator=g))
     # a place between two samples, so that rounding chooses none but this
