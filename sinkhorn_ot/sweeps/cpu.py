@@ -49,36 +49,40 @@ def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Ten
 
 
 def column_sums(K: Tensor, weight: Tensor) -> Tensor:
-    """Return weight^T K, (B, m), in float64, for K (B, n, m) and weight (B, n) of its dtype.
+    """Return weight^T K, (m,), for K (n, m) and weight (n,) of its dtype.
 
-    Long columns are summed in pieces, which are added up in float64.
+    Long columns of single precision are summed in pieces, which are added up in float64.
     """
-    batch, n, m = K.shape
-    pieces = n // _DEEP if K.dtype == torch.float32 else 0
-    if pieces < 2:
-        return _product(weight[:, None, :], K)[:, 0].double()
-    whole = pieces * _DEEP
-    parts = torch.bmm(weight[:, :whole].reshape(-1, 1, _DEEP), K[:, :whole].reshape(-1, _DEEP, m))
-    s = parts.view(batch, pieces, m).sum(1, dtype=torch.float64)
-    return s if whole == n else s + _product(weight[:, None, whole:], K[:, whole:])[:, 0]
+    n, m = K.shape
+    # without matmul, whose precision users choose
+    if n < 2 * _DEEP or K.dtype != torch.float32:
+        return torch.mv(K.t(), weight)
+    whole = n // _DEEP * _DEEP
+    parts = torch.bmm(weight[:whole].view(-1, 1, _DEEP), K[:whole].reshape(-1, _DEEP, m))
+    s = parts.sum(0, dtype=torch.float64)[0]
+    return s if whole == n else s.add_(torch.mv(K[whole:].t(), weight[whole:]))
 
 
 def row_sums(K: Tensor, x: Tensor) -> Tensor:
-    """Return K x, (B, n), for K (B, n, m) and x (B, m) of its dtype; long rows in pieces."""
-    m = K.shape[2]
-    if K.dtype != torch.float32 or m <= _LONG:
-        return _product(K, x[:, :, None])[:, :, 0]
-    parts = (
-        _product(K[:, :, at : at + _LONG], x[:, at : at + _LONG, None])[:, :, 0].double()
-        for at in range(0, m, _LONG)
-    )
-    return sum(parts, K.new_zeros(K.shape[:2], dtype=torch.float64)).to(K.dtype)
+    """Return K x, (n,), for K (n, m) and x (m,) of its dtype; long rows in pieces likewise."""
+    if K.shape[1] <= _LONG or K.dtype != torch.float32:
+        return torch.mv(K, x)
+    parts = zip(torch.split(K, _LONG, 1), torch.split(x, _LONG), strict=True)
+    s = torch.zeros(len(K), dtype=torch.float64)
+    for part, some in parts:
+        s += torch.mv(part, some)
+    return s
 
 
-def _product(A: Tensor, B: Tensor) -> Tensor:
-    """Return a batch of products with vectors, without matmul, whose precision users choose."""
-    if len(A) > 1:
-        return torch.bmm(A, B)
-    if A.shape[1] == 1:
-        return torch.mv(B[0].t(), A[0, 0])[None, None]
-    return torch.mv(A[0], B[0, :, 0])[None, :, None]
+def batch_column_sums(K: Tensor, weight: Tensor) -> Tensor:
+    """Return `column_sums` of every problem, (B, m), for K (B, n, m) and weight (B, n)."""
+    if K.shape[1] < 2 * _DEEP or K.dtype != torch.float32:
+        return torch.bmm(weight[:, None, :], K)[:, 0]
+    return torch.stack([column_sums(*pair) for pair in zip(K, weight, strict=True)])
+
+
+def batch_row_sums(K: Tensor, x: Tensor) -> Tensor:
+    """Return `row_sums` of every problem, (B, n), for K (B, n, m) and x (B, m)."""
+    if K.shape[2] <= _LONG or K.dtype != torch.float32:
+        return torch.bmm(K, x[:, :, None])[:, :, 0]
+    return torch.stack([row_sums(*pair) for pair in zip(K, x, strict=True)])

@@ -16,7 +16,7 @@ from torch import Tensor
 from sinkhorn_ot.problem import Block, Dense, Problem
 
 from .blockwise import TILE, TINY, Blockwise, square
-from .cpu import column_sums, empty, exp_, row_sums
+from .cpu import batch_column_sums, batch_row_sums, column_sums, empty, exp_, row_sums
 from .protocol import Sweep, move_rows
 from .sparse import SparseKernel, may_be_sparse
 
@@ -99,7 +99,7 @@ class StoredKernel(Blockwise):
         if self._kernel is None:
             self._build(v)
         assert self._kernel is not None
-        kernel = self._kernel
+        kernel = self._kernel[0]
         a, b = ((w[0] / self._mass[0]).to(self._store) for w in (p.a, p.b))
         beta = (v[0] - self._v0[0]).exp_().to(self._store)
         # rows and columns that carry nothing would be 0 / 0
@@ -107,9 +107,9 @@ class StoredKernel(Blockwise):
         least = torch.finfo(self._store).tiny if some_empty else 0.0
         s = b
         for _ in range(count):
-            r = row_sums(kernel, beta[None])[0]
-            r = a / (r.clamp_(min=least) if some_empty else r)
-            s = column_sums(kernel, r[None])[0].to(self._store)
+            r = row_sums(kernel, beta).to(self._store)
+            s = column_sums(kernel, a / (r.clamp_(min=least) if some_empty else r))
+            s = s.to(self._store)
             beta = b / (s.clamp(min=least) if some_empty else s)
         moved = beta.to(v.dtype).log_()
         # a column whose kernel is below what the format holds has led the others astray
@@ -139,10 +139,10 @@ class StoredKernel(Blockwise):
             return self._product_fused(x[0], fresh)
         for _ in blocks or ():
             pass
-        r = row_sums(kernel, x).to(beta.dtype)
+        r = batch_row_sums(kernel, x).to(beta.dtype)
         u = move_rows(self.problem, self.log_a, r.log() - self._u0)
         weight = ((u - self._u0).exp_() / self._mass).to(self._store)
-        s = column_sums(kernel, weight)
+        s = batch_column_sums(kernel, weight).to(beta.dtype)
         return r, u, s * self._mass
 
     def _product_fused(
@@ -152,8 +152,8 @@ class StoredKernel(Blockwise):
         a = self.problem.a[0]
         s, sums, least = torch.zeros_like(x, dtype=a.dtype), [], torch.finfo(self._store).tiny
         for block, mass in parts:
-            sums.append(row_sums(block[None], x[None])[0].clamp_(min=least))
-            s += column_sums(block[None], (mass / sums[-1])[None])[0]
+            sums.append(row_sums(block, x).to(self._store).clamp_(min=least))
+            s += column_sums(block, mass / sums[-1])
         r = torch.cat(sums).to(a.dtype)
         return r[None], self._u0 + (a / r).log_(), s[None] * self._mass
 

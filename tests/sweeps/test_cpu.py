@@ -5,7 +5,12 @@ import math
 import pytest
 import torch
 
-from sinkhorn_ot.sweeps.cpu import column_sums, empty, exp_, row_sums
+from sinkhorn_ot.sweeps.cpu import (
+    batch_column_sums,
+    batch_row_sums,
+    empty,
+    exp_,
+)
 
 
 DTYPES = (torch.float64, torch.float32)
@@ -68,8 +73,8 @@ def test_long_sums_of_single_precision_keep_its_digits(shape):
     g = torch.Generator().manual_seed(0)
     K, w, x = (torch.rand(s, generator=g) for s in (shape, shape[:2], (shape[0], shape[2])))
     pairs = (
-        (column_sums(K, w), torch.einsum("bnm,bn->bm", K.double(), w.double())),
-        (row_sums(K, x).double(), torch.einsum("bnm,bm->bn", K.double(), x.double())),
+        (batch_column_sums(K, w).double(), torch.einsum("bnm,bn->bm", K.double(), w.double())),
+        (batch_row_sums(K, x).double(), torch.einsum("bnm,bm->bn", K.double(), x.double())),
     )
     for got, want in pairs:
         assert float((got - want).abs().sum() / want.sum()) < 1.5e-7
@@ -77,4 +82,6 @@ def test_long_sums_of_single_precision_keep_its_digits(shape):
 
 def test_sums_of_double_precision_are_plain():
     K, w = torch.rand(1, 3000, 5).double(), torch.rand(1, 3000).double()
-    torch.testing.assert_close(column_sums(K, w), (w[:, None] @ K)[:, 0], rtol=1e-13, atol=0)
+    torch.testing.assert_close(
+        batch_column_sums(K, w).double(), (w[:, None] @ K)[:, 0], rtol=1e-13, atol=0
+    )
