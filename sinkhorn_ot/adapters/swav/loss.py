@@ -137,7 +137,11 @@ class SwAVLoss(nn.Module):
         if queue is not None and queue.ready:
             assert prototypes is not None
             S = torch.cat([queue.scores(prototypes.detach()), S])
-        return swav_codes(S, eps=self.eps, n_iter=self.n_iter, last=N, group=self.group)
+        # targets are read in single precision, and so are not rounded to that of the scores
+        kind = at_least_single(S.dtype)
+        return swav_codes(
+            S, eps=self.eps, n_iter=self.n_iter, last=N, out_dtype=kind, group=self.group
+        )
 
     def extra_repr(self) -> str:
         """Say the method's constants."""

@@ -173,6 +173,25 @@ def test_half_precision_scores_give_a_loss_in_single():
     assert S[0].grad.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_codes_of_half_precision_scores_are_not_rounded(dtype):
+    """The gradient is (softmax - code) / (2 B tau), in the precision of neither."""
+    S = [x.to(dtype) for x in crops(V=2)]
+    seen, leaf = [], [x.float().requires_grad_() for x in S]
+    # what the loss reads in half precision, with a derivative in single
+    half = [x.to(dtype) for x in leaf]
+    for x in half:
+        x.register_hook(seen.append)
+    so.SwAVLoss()(half).backward()
+    codes = [oracles.swav_codes(x, 0.05, 3) for x in S]
+    for x, code, got in zip(S, reversed(codes), reversed(seen), strict=True):
+        want = (torch.softmax(x.double() / 0.1, -1) - code) / (2 * len(x) * 0.1)
+        # rounded once, to the dtype of the scores
+        assert float((got.double() - want).abs().max()) < 1e-2 * float(want.abs().max())
+    exact = so.swapped_prediction_loss([x.double() for x in S], codes)
+    assert float(so.SwAVLoss()(S)) == pytest.approx(float(exact), rel=1e-6)
+
+
 def test_the_loss_reads_its_queues_and_then_pushes():
     C, z = randn(6, 16, seed=99), torch.stack([randn(24, 16, seed=v) for v in range(3)])
     S = cosines(z, C).float()
