@@ -4,6 +4,7 @@ The super-class of a rotated image is 4 * cluster + rotation, where the cluster 
 as it is. Inside a super-class the images are told apart by the sub-clusters of their cluster.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,7 +115,8 @@ def deepercluster_loss(
         Mean cross-entropy of both, added: a scalar in float32, or float64 for float64 logits.
 
     Raises:
-        ValueError: If shapes do not fit; on the CPU, for a label out of range, with its index.
+        ValueError: If shapes do not fit; on the CPU, for a label out of range, or a logit that
+            is NaN or inf, with its index.
     """
     if super_logits.ndim != 2 or 0 in super_logits.shape:
         raise ValueError(
@@ -129,6 +131,8 @@ def deepercluster_loss(
     _labels("super_classes", super_classes, N, S)
     _labels("sub", sub, N, sub_logits.shape[2])
     inside = sub_logits[torch.arange(N, device=sub_logits.device), super_classes]
+    _below_inf("super_logits", super_logits)
+    _below_inf("sub_logits", sub_logits)
     with torch.autocast(super_logits.device.type, enabled=False):
         return _cross_entropy(super_logits, super_classes) + _cross_entropy(inside, sub)
 
@@ -137,6 +141,13 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the mean cross-entropy; unlike PyTorch's, no label means that a sample is left out."""
     log_p = torch.log_softmax(logits.to(at_least_single(logits.dtype)), 1)
     return -log_p.gather(1, labels[:, None]).mean()
+
+
+def _below_inf(name: str, logits: Tensor) -> None:
+    """Refuse NaN and inf where a look is free; -inf closes a class."""
+    x = logits.detach()
+    if x.device.type == "cpu" and not torch.compiler.is_compiling() and not (x < math.inf).all():
+        checks.refuse(name, "be a number below inf", x, ~(x < math.inf))
 
 
 def _labels(name: str, labels: Tensor, N: int, many: int) -> None:

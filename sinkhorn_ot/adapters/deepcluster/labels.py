@@ -292,7 +292,7 @@ def _split(means: Tensor, counts: Tensor) -> None:
 
 def matrix(name: str, x: Any, ranks: Ranks = ALONE) -> Tensor:
     """Require a matrix of rows; there may be none on a rank of a group."""
-    meaning = "(K, d)" if name == "centroids" else "(N, d)"
+    meaning = "(N, d)" if name == "features" else "(K, d)"
     t = samples(name, x, meaning, ranks)
     if t.ndim != 2:
         raise ValueError(f"{name} must have shape {meaning}, got {tuple(t.shape)}")

@@ -77,6 +77,8 @@ def k_means(  # noqa: PLR0913
         raise ValueError(f"clusters must be at most the {N} samples, got {clusters}")
     if isinstance(init, DeepClusterLabels):
         init = init.centroids(empty)
+    elif init is not None:
+        init = ranks.agree(lambda: finite("init", matrix("init", init)))
     start = _spread(x, N, clusters, metric, seed, ranks) if init is None else init
     found = deepcluster_labels(x, start, metric=metric, group=group)
     if len(found.counts) != clusters:

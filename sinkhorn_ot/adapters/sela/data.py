@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.adapters.arguments import sound
 from sinkhorn_ot.problem import (
     Block,
     Bounds,
@@ -36,11 +37,14 @@ def linear_heads(features: Any, weight: Tensor, bias: Tensor | None = None) -> R
         weight: Weights of a head, (K, D), or of several, (heads, K, D).
         bias: Their biases, (K,) or (heads, K).
     """
-    W = checks.at_least_dims("weight", weight.detach(), 2, "(..., K, D)")
+    W = checks.at_least_dims("weight", sound("weight", weight.detach()), 2, "(..., K, D)")
     shift = torch.zeros_like(W[..., 0]) if bias is None else bias.detach()
     if shift.shape != W.shape[:-1]:
         shape, got = tuple(W.shape[:-1]), tuple(shift.shape)
         raise ValueError(f"bias must have shape {shape} to fit weight, got {got}")
+    if shift.device.type == "cpu" and not bool((shift < torch.inf).all()):
+        # -inf closes a label
+        checks.refuse("bias", "be a number below inf", shift, ~(shift < torch.inf))
 
     def logits(x: Tensor) -> Tensor:
         if x.ndim != 2 or x.shape[-1] != W.shape[-1]:
@@ -52,7 +56,8 @@ def linear_heads(features: Any, weight: Tensor, bias: Tensor | None = None) -> R
             y = torch.matmul(x.to(W.device, work), W.to(work).mT)
             return y.add_(shift.to(work)[..., None, :])
 
-    return as_rows("features", features, width=W[..., 0].numel()).map(logits)
+    rows = as_rows("features", features, width=W[..., 0].numel())
+    return rows.sound().map(logits)
 
 
 def mean_log_probs(*modalities: Any) -> Rows:
@@ -67,7 +72,9 @@ def mean_log_probs(*modalities: Any) -> Rows:
     """
     if not modalities:
         raise ValueError("modalities must be at least one, got none")
-    return Rows.mean([as_rows(f"modality {k}", x) for k, x in enumerate(modalities)])
+    return Rows.mean(
+        [as_rows(f"modality {k}", x).sound(forbids=True) for k, x in enumerate(modalities)]
+    )
 
 
 @shown

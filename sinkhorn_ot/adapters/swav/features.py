@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from sinkhorn_ot.adapters.arguments import Asked, at_least_single, checked, rows_that_count
+from sinkhorn_ot.adapters.arguments import Asked, at_least_single, checked, rows_that_count, sound
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import ALONE
 
@@ -189,12 +189,12 @@ def normalize_prototypes_(weight: Tensor) -> None:
         weight: One prototype per row, e.g. the weight of a linear layer without bias.
 
     Raises:
-        ValueError: If it is no matrix of floating-point numbers.
+        ValueError: If it is no matrix of floating-point numbers, on a CPU of finite ones.
     """
     if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
         kind = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
         raise ValueError(f"weight must be a floating-point tensor of shape (K, D), got {kind}")
-    weight.copy_(normalize(weight, dim=-1))
+    weight.copy_(normalize(sound("weight", weight), dim=-1))
 
 
 def _features(features: Any) -> Tensor:
@@ -202,9 +202,7 @@ def _features(features: Any) -> Tensor:
     z = checks.tensor("features", features)
     if z.ndim < 2 or z.shape[-1] == 0:
         raise ValueError(f"features must have shape (..., N, D), got {tuple(z.shape)}")
-    if z.device.type == "cpu" and z.numel() and not torch.compiler.is_compiling():
-        checks.finite("features", z)
-    return z
+    return sound("features", z)
 
 
 def _prototypes(prototypes: Any, dim: int) -> Tensor:
@@ -214,7 +212,7 @@ def _prototypes(prototypes: Any, dim: int) -> Tensor:
             f"prototypes must have shape (K, {dim}) to fit features of width {dim}, "
             f"got {tuple(C.shape)}"
         )
-    return C
+    return sound("prototypes", C)
 
 
 def _cosines(z: Tensor, C: Tensor) -> Tensor:

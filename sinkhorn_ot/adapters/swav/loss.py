@@ -6,8 +6,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sinkhorn_ot.adapters.arguments import at_least_single, mean_of_rows
+from sinkhorn_ot.adapters.arguments import at_least_single, mean_of_rows, sound
 from sinkhorn_ot.problem import checks
+from sinkhorn_ot.sweeps import Ranks
 
 from .codes import swav_codes
 from .features import SwAVQueue
@@ -43,6 +44,16 @@ def swapped_prediction_loss(
         raise ValueError(f"codes must be one per assign crop, {len(assign)}, got {len(codes)}")
     for at, q in enumerate(codes):
         _same_shape("codes", at, q, scores[0])
+    _sound("scores", scores), _sound("codes", codes)
+    return _swapped(scores, codes, temperature, assign)
+
+
+def _swapped(
+    scores: Sequence[Tensor] | Tensor,
+    codes: Sequence[Tensor] | Tensor,
+    temperature: float,
+    assign: Sequence[int],
+) -> Tensor:
     with torch.autocast(scores[0].device.type, enabled=False):
         logs = [torch.log_softmax(S.to(at_least_single(S.dtype)) / temperature, -1) for S in scores]
         losses = [
@@ -121,6 +132,14 @@ class SwAVLoss(nn.Module):
                 "features must come with prototypes, and one for each crop of scores, "
                 f"got {len(features)} for {len(scores)}"
             )
+
+        def look() -> None:
+            _sound("scores", scores)
+            if features is not None:
+                _sound("features", features)
+
+        # elsewhere nothing is looked at
+        Ranks(self.group if scores[0].device.type == "cpu" else None).agree(look)
         codes = [
             self._codes(scores[t].detach(), held[at] if held else None, prototypes)
             for at, t in enumerate(crops)
@@ -128,9 +147,7 @@ class SwAVLoss(nn.Module):
         if features is not None and held and self.training:
             for t, queue in zip(crops, held, strict=True):
                 queue.push(features[t].detach())
-        return swapped_prediction_loss(
-            scores, codes, temperature=self.temperature, assign=self.assign
-        )
+        return _swapped(scores, codes, self.temperature, self.assign)
 
     def _codes(self, S: Tensor, queue: SwAVQueue | None, prototypes: Tensor | None) -> Tensor:
         N = len(S)
@@ -162,6 +179,11 @@ def _crops(scores: Sequence[Tensor] | Tensor, assign: Sequence[int]) -> tuple[in
             f"assign must be different crops below {len(scores)}, the number of scores, got {crops}"
         )
     return crops
+
+
+def _sound(name: str, crops: Sequence[Tensor] | Tensor) -> None:
+    for at, x in enumerate(crops):
+        sound(f"{name}[{at}]", x)
 
 
 def _same_shape(name: str, at: int, x: Tensor, first: Tensor) -> None:

@@ -257,7 +257,7 @@ FEATURES = {
     "no prototypes": ({"prototypes": torch.ones(0, 16)}, "prototypes must not be empty"),
     "prototypes nan": (
         {"prototypes": randn(10, 16) * math.nan},
-        r"scores must be finite, got nan at index \(0, 0\)",
+        r"prototypes must be finite, got nan at index \(0, 0\)",
     ),
     "queue of another width": (
         {"queue": full_queue(9, 12)},
