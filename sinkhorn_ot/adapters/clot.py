@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import Ranks
 
@@ -18,7 +19,7 @@ from .arguments import at_least_single, mean_of_rows, samples, sound
 from .transport import potentials
 
 
-@torch.no_grad()
+@constant
 def clot_labels(
     log_probs: Any,
     *,
@@ -170,7 +171,8 @@ def _pair(name: str, t: Tensor, other: str, u: Tensor, empty: bool = False) -> N
             f"and {tuple(u.shape)} in {u.dtype}"
         )
     checks.same_device(other, u, t.device, name)
-    sound(name, t), sound(other, u)
+    sound(name, t)
+    sound(other, u)
 
 
 def _kind(x: Any) -> str:

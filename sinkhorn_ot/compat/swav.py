@@ -2,16 +2,16 @@
 
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from sinkhorn_ot.adapters.arguments import agreed, at_least_single, temperature
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.adapters.swav import codes_of
 from sinkhorn_ot.problem import checks
 
 
-@torch.no_grad()
+@constant
 def distributed_sinkhorn(
     out: Tensor,
     epsilon: float = 0.05,

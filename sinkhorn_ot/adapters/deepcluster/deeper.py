@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.arguments import at_least_single
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import Ranks
 
@@ -50,7 +51,7 @@ class DeeperClusterLabels:
         return ROTATIONS * self.clusters.labels + _quarters(rotation)
 
 
-@torch.no_grad()
+@constant
 def deepercluster_labels(
     features: Any,
     clusters: int,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.arguments import samples
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import ALONE, Ranks
 
@@ -110,7 +111,7 @@ class DeepClusterLabels:
             checks.refuse("previous", f"hold labels in 0..{K - 1}", previous, bad)
 
 
-@torch.no_grad()
+@constant
 def deepcluster_labels(
     features: Any,
     centroids: Any,

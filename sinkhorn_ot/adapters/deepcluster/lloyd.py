@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import Ranks
 
@@ -19,7 +20,7 @@ from .labels import (
 )
 
 
-@torch.no_grad()
+@constant
 def k_means(  # noqa: PLR0913
     features: Any,
     clusters: int,

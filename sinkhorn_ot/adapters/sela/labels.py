@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.balanced import balanced_labels
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import Problem, checks, make_share, shown
 from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.solvers import NEWTON, SWITCH, Callback, Progress, Sinkhorn, suitable, watch
@@ -62,7 +63,7 @@ class SelaLabels:
     marginal_error: Tensor
 
 
-@torch.no_grad()
+@constant
 def sela_labels(  # noqa: PLR0913
     log_probs: Any,
     *,

@@ -50,7 +50,8 @@ def align_marginal(marginal: Tensor, sizes: Tensor) -> Tensor:
         marginal: Shares, (..., K).
         sizes: Current sizes of the clusters, (..., K).
     """
-    sound("marginal", marginal), sound("sizes", sizes)
+    sound("marginal", marginal)
+    sound("sizes", sizes)
     shape = (marginal + sizes).shape
     order = sizes.expand(shape).argsort(dim=-1, descending=True, stable=True)
     ranked = marginal.expand(shape).sort(dim=-1, descending=True).values

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from sinkhorn_ot.adapters.arguments import Asked, at_least_single, checked, rows_that_count, sound
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import ALONE
 
@@ -68,8 +69,18 @@ class SwAVQueue(nn.Module):
 
     @torch.no_grad()
     def scores(self, prototypes: Any) -> Tensor:
-        """Return the cosines of what is held and prototypes (K, dim): (length, K)."""
-        return _cosines(self.features, _prototypes(prototypes, self.features.shape[1]))
+        """Return the products of what is held and prototypes (K, dim): (length, K).
+
+        A linear layer without bias makes the same of a batch. Both are cosines where features and
+        prototypes have length one, as in the paper.
+        """
+        z = self.features
+        C = checks.same_device(
+            "prototypes", _prototypes(prototypes, z.shape[1]), z.device, "the queue"
+        )
+        dtype = torch.promote_types(at_least_single(z.dtype), C.dtype)
+        with torch.autocast(z.device.type, enabled=False):
+            return z.to(dtype) @ C.to(dtype).mT
 
     def get_extra_state(self) -> int:
         """Return how many features were pushed, for `state_dict`."""
@@ -85,7 +96,7 @@ class SwAVQueue(nn.Module):
         return f"length={length}, dim={dim}, held={min(self._pushed, length)}"
 
 
-@torch.no_grad()
+@constant
 def swav_codes_from_features(
     features: Any, prototypes: Any, queue: SwAVQueue | None = None, **options: Any
 ) -> Tensor:
@@ -123,7 +134,7 @@ def swav_codes_from_features(
         return _without_scores(z, C, queue, **options)
     scores = _cosines(z, C)
     if queue is not None:
-        scores = torch.cat([queue.scores(C), scores])
+        scores = torch.cat([_cosines(queue.features, C), scores])
     return swav_codes(scores, **options)
 
 

@@ -44,7 +44,8 @@ def swapped_prediction_loss(
         raise ValueError(f"codes must be one per assign crop, {len(assign)}, got {len(codes)}")
     for at, q in enumerate(codes):
         _same_shape("codes", at, q, scores[0])
-    _sound("scores", scores), _sound("codes", codes)
+    _sound("scores", scores)
+    _sound("codes", codes)
     return _swapped(scores, codes, temperature, assign)
 
 
@@ -115,7 +116,8 @@ class SwAVLoss(nn.Module):
         """Return the loss.
 
         Args:
-            scores: Cosines of features and prototypes, (B, K) for each crop.
+            scores: Products of features and prototypes, (B, K) for each crop; a queue's are made
+                alike. In the paper both have length one, and scores are cosines.
             features: What was scored, (B, D) for each crop; None leaves the queues alone.
             prototypes: What it was scored with, (K, D), e.g. the weight of the last layer.
 
