@@ -1,5 +1,6 @@
 """What SeLa reads: log-probabilities in any form, and what all ranks know about all of them."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,8 @@ from sinkhorn_ot.problem import (
 from sinkhorn_ot.sweeps import Ranks, same
 
 
+# what half precision leaves of a sum of one
+_ROUNDED = 1e-2
 # entries looked at together: small enough for cache
 _TILE = 1 << 16
 
@@ -155,6 +158,21 @@ class Scores:
         counts = labels.new_zeros(*labels.shape[:-1], self.K)
         counts.scatter_add_(-1, labels, torch.ones_like(labels))
         return self.ranks.sum(counts)
+
+    def doubt(self) -> None:
+        """Warn of rows that are probabilities, whose labels would look like labels."""
+        low, high = self.facts.bounds.low, self.facts.bounds.high
+        # minus a logarithm is hardly ever below zero: who gives such pays no look
+        if self.K == 1 or self.facts.bounds.forbids or low < -1.0 - _ROUNDED or high > 0.0:
+            return
+        for _, S in self.rows:
+            sums = S.sum(-1, dtype=torch.float64)
+            if len(sums.reshape(-1)) and bool(((sums - 1).abs() < _ROUNDED).all()):
+                said = (
+                    "log_probs has rows that sum to one, as probabilities do: pass their logarithm"
+                )
+                warnings.warn(said, UserWarning, stacklevel=5)
+            break
 
     def require_open(self, shares: Tensor) -> None:
         """Require a label with a share for every sample and, for every such label, a sample."""
