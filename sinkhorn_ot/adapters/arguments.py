@@ -111,6 +111,13 @@ def checked(  # noqa: PLR0913
     )
 
 
+def sound(name: str, x: Tensor) -> Tensor:
+    """Require finite numbers, where a look at them is free: on a CPU, and not when traced."""
+    if x.device.type == "cpu" and x.numel() and not torch.compiler.is_compiling():
+        checks.finite(name, x.detach())
+    return x
+
+
 def samples(name: str, x: Any, meaning: str, ranks: Ranks) -> Tensor:
     """Require samples of something, (..., N, K); N may be zero on a rank of a group."""
     t = checks.tensor(name, x)

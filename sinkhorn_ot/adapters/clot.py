@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import Ranks
 
-from .arguments import at_least_single, mean_of_rows, samples
+from .arguments import at_least_single, mean_of_rows, samples, sound
 from .transport import potentials
 
 
-@torch.no_grad()
+@constant
 def clot_labels(
     log_probs: Any,
     *,
@@ -127,16 +128,25 @@ class CLOTLoss(nn.Module):
             z1: Embeddings of the first view, (N, d).
             z2: Embeddings of the second view, (N, d).
         """
-        Ranks(self.group).agree(
-            lambda: _pair("logits1", logits1, "logits2", logits2, self.group is not None)
-        )
-        swapped = self.swapped(logits1, logits2)
+
+        def look() -> None:
+            _pair("logits1", logits1, "logits2", logits2, self.group is not None)
+            _pair("z1", z1, "z2", z2, self.group is not None)
+
+        Ranks(self.group).agree(look)
+        swapped = self._swapped(logits1, logits2)
         if len(logits1) == 0:
             return swapped
         return swapped + self.weight * nt_xent(z1, z2, self.temperature)
 
     def swapped(self, logits1: Tensor, logits2: Tensor) -> Tensor:
         """Return the mean cross-entropy of each view under the labels of the other."""
+        Ranks(self.group).agree(
+            lambda: _pair("logits1", logits1, "logits2", logits2, self.group is not None)
+        )
+        return self._swapped(logits1, logits2)
+
+    def _swapped(self, logits1: Tensor, logits2: Tensor) -> Tensor:
         log_p = [F.log_softmax(t, 1, dtype=at_least_single(t.dtype)) for t in (logits1, logits2)]
         q = [clot_labels(t.detach(), lamb=self.lamb, tol=self.tol, group=self.group) for t in log_p]
         loss = -((q[0] * log_p[1]).sum(1) + (q[1] * log_p[0]).sum(1))
@@ -149,7 +159,7 @@ class CLOTLoss(nn.Module):
 
 
 def _pair(name: str, t: Tensor, other: str, u: Tensor, empty: bool = False) -> None:
-    """Require two matrices of one shape, dtype and device; they may have no rows if `empty`."""
+    """Require two finite matrices of one shape, dtype and device; of no rows only if `empty`."""
     for one, tensor in ((name, t), (other, u)):
         if not isinstance(tensor, Tensor) or tensor.dtype not in checks.FLOATS:
             raise ValueError(f"{one} must be a floating-point tensor, got {_kind(tensor)}")
@@ -161,6 +171,8 @@ def _pair(name: str, t: Tensor, other: str, u: Tensor, empty: bool = False) -> N
             f"and {tuple(u.shape)} in {u.dtype}"
         )
     checks.same_device(other, u, t.device, name)
+    sound(name, t)
+    sound(other, u)
 
 
 def _kind(x: Any) -> str:

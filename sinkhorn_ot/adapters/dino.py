@@ -4,9 +4,9 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import Ranks
 
@@ -15,7 +15,7 @@ from .arguments import temperature as _temperature
 from .swav import codes_of
 
 
-@torch.no_grad()
+@constant
 def dino_codes(
     logits: Any,
     temperature: float,
@@ -61,7 +61,7 @@ def dino_codes(
     return codes_of(ranks.agree(check, Asked.terms, lasting=True))
 
 
-@torch.no_grad()
+@constant
 def capi_codes(
     logits: Any, temperature: float = 0.06, *, n_iter: int | None = 3, group: Any = None
 ) -> Tensor:

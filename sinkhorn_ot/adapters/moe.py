@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import Ranks
 
@@ -52,7 +53,7 @@ class Routing:
         return self.log_plan.topk(k, -1).indices
 
 
-@torch.no_grad()
+@constant
 def moe_router(
     logits: Any,
     *,

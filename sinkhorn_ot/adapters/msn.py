@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.sweeps import Ranks
 
 from .arguments import Asked, at_least_single, checked, temperature
 from .swav import codes_of
 
 
-@torch.no_grad()
+@constant
 def msn_codes(
     scores: Any,
     *,

@@ -17,13 +17,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.sweeps import Ranks, empty
+from sinkhorn_ot.sweeps import Ranks, column_sums, empty
 
 from .arguments import Asked, at_least_single, not_finite
 
 
 # scores of one row block: small enough for cache, large enough to hide the calls
 TILE = 1 << 18
+# terms of a float32 sum that one product adds up without a loss that a code would show
+_LONG = 4096
 # a float32 exponent below this has lost digits that a code would show
 _FAINT = -12.0
 # an exponent below this gives no code a digit, and would be slow to take: exp of it is subnormal
@@ -213,15 +215,16 @@ class ScaledScores:
 
 def _row_sums(E: Tensor, alpha: Tensor) -> Tensor:
     """Return E @ alpha, (B, N), without matmul, whose precision users choose."""
-    if len(E) == 1:
+    if len(E) == 1 and E.shape[2] <= _LONG:
         return torch.mv(E[0], alpha[0])[None]
+    # summed in pairs, whatever the length
     return (E * alpha[:, None, :]).sum(-1)
 
 
 def _column_sums(E: Tensor, weight: Tensor) -> Tensor:
     """Return E^T @ weight, (B, K), without matmul, whose precision users choose."""
     if len(E) == 1:
-        return torch.mv(E[0].t(), weight[0])[None]
+        return column_sums(E, weight)
     return (E * weight[:, :, None]).sum(-2)
 
 

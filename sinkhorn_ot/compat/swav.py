@@ -5,9 +5,13 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from sinkhorn_ot.adapters.swav import swav_codes
+from sinkhorn_ot.adapters.arguments import agreed, at_least_single, temperature
+from sinkhorn_ot.adapters.constants import constant
+from sinkhorn_ot.adapters.swav import codes_of
+from sinkhorn_ot.problem import checks
 
 
+@constant
 def distributed_sinkhorn(
     out: Tensor,
     epsilon: float = 0.05,
@@ -28,7 +32,7 @@ def distributed_sinkhorn(
         group: Process group; None is every process of torch.distributed, if it was initialised.
 
     Returns:
-        Codes, (B, K), of the dtype of `out`; each sample's row sums to one.
+        Codes, (B, K), float32, or float64 for float64 scores; each sample's row sums to one.
 
     Raises:
         ValueError: If an argument breaks a rule; see `swav_codes`.
@@ -44,4 +48,9 @@ def distributed_sinkhorn(
         raise ValueError(f"world_size must be the number of ranks, {size}, got {world_size!r}")
     if out.ndim != 2:
         raise ValueError(f"out must have shape (B, K), got {tuple(out.shape)}")
-    return swav_codes(out, eps=epsilon, n_iter=sinkhorn_iterations, group=group)
+    temperature("epsilon", epsilon)
+    checks.count("sinkhorn_iterations", sinkhorn_iterations)
+    kind = at_least_single(out.dtype) if out.is_floating_point() else None
+    return codes_of(
+        agreed(group, out, epsilon, sinkhorn_iterations, None, None, kind, False, "out")
+    )

@@ -1,5 +1,6 @@
 """Rows that need not fit in memory: arrays, files and loaders, read block by block at each pass."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -42,6 +43,33 @@ class Rows:
     def map(self, change: Callable[[Tensor], Tensor], stored: bool = False) -> "Rows":
         """Return the rows with every block changed when it is read."""
         return Rows(self.name, lambda: ((index, change(block)) for index, block in self), stored)
+
+    def sound(self, forbids: bool = False) -> "Rows":
+        """Return the rows, refused as they are read on a CPU where they are not finite.
+
+        Whoever changes rows asks for it first: so a message names what the caller gave.
+
+        Args:
+            forbids: Whether -inf is taken.
+        """
+
+        def read() -> Iterator[Block]:
+            for index, block in self:
+                if block.device.type == "cpu" and block.numel():
+                    self._look(index, block, forbids)
+                yield index, block
+
+        return Rows(self.name, read, self.stored)
+
+    def _look(self, index: Index, block: Tensor, forbids: bool) -> None:
+        low, high = (float(t) for t in torch.aminmax(block))
+        if (forbids or -math.inf < low) and high < math.inf:
+            return
+        bad = ~(block < math.inf) if forbids else ~block.isfinite()
+        *head, row, k = checks.first_index(bad)
+        value, at = float(block[(*head, row, k)]), (*head, number(index, row), k)
+        rule = "be a number below inf" if forbids else "be finite"
+        raise ValueError(f"{self.name} must {rule}, got {value:.4g} at index {at}")
 
     @staticmethod
     def mean(parts: "list[Rows]") -> "Rows":

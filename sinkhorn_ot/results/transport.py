@@ -199,7 +199,12 @@ class Transport:
     def _out(self, t: Tensor) -> Tensor:
         """Give a flat tensor the caller's leading dimensions and dtype."""
         t = t.reshape((*self.problem.batch_shape, *t.shape[1:]))
-        return t.to(self.problem.dtype) if t.is_floating_point() else t
+        t = t.to(self.problem.dtype) if t.is_floating_point() else t
+        if t.is_inference():
+            # kept for later, when a graph may need it, which takes nothing of inference mode
+            with torch.inference_mode(False):
+                return t.clone()
+        return t
 
     def _applied(self, x: Tensor, size: int, act: Callable[[Tensor], Tensor]) -> Tensor:
         p = self.problem

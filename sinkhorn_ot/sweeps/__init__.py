@@ -1,7 +1,7 @@
 """The one primitive: what a sweep is, who makes it for which cost and device, and over ranks."""
 
 from .choice import choose, passes
-from .cpu import empty, exp_
+from .cpu import column_sums, empty, exp_
 from .over_ranks import OverRanks
 from .protocol import Repeats, Sweep, Whole, elasticity, weightless
 from .ranks import ALONE, Ranks, same
@@ -15,6 +15,7 @@ __all__ = [
     "Sweep",
     "Whole",
     "choose",
+    "column_sums",
     "elasticity",
     "empty",
     "exp_",

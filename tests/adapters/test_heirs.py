@@ -120,3 +120,11 @@ def test_bad_input_is_refused(name):
     method, args, options, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         getattr(so.adapters, f"{method}_codes")(*args, **options)
+
+
+@pytest.mark.parametrize("shape", [(8, 1 << 17), (1 << 17, 3)], ids=str)
+def test_codes_of_long_sides_keep_the_digits_of_single_precision(shape):
+    """Term after term, sums this long lose a digit and more."""
+    x = randn(*shape)
+    codes = so.adapters.dino_codes(x, 0.07)
+    assert total_variation(codes, oracles.swav_codes(x, 0.07, 3)) < 4e-7

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.solve import solve
 from sinkhorn_ot.solvers import SWITCH
@@ -68,7 +69,7 @@ class BalancedLabels:
         return self.value + self.gap
 
 
-@torch.no_grad()
+@constant
 def balanced_labels(
     scores: Any,
     counts: Any = None,

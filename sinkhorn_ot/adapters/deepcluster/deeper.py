@@ -4,13 +4,15 @@ The super-class of a rotated image is 4 * cluster + rotation, where the cluster 
 as it is. Inside a super-class the images are told apart by the sub-clusters of their cluster.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from sinkhorn_ot.adapters.arguments import at_least_single
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import Ranks
 
@@ -49,7 +51,7 @@ class DeeperClusterLabels:
         return ROTATIONS * self.clusters.labels + _quarters(rotation)
 
 
-@torch.no_grad()
+@constant
 def deepercluster_labels(
     features: Any,
     clusters: int,
@@ -107,20 +109,60 @@ def deepercluster_loss(
     Args:
         super_logits: Logits of the super-classes, (N, S).
         sub_logits: Logits of the sub-classes inside each super-class, (N, S, k).
-        super_classes: The right super-classes, (N,).
-        sub: The right sub-classes inside them, (N,).
+        super_classes: The right super-classes, (N,), int64 in 0..S - 1.
+        sub: The right sub-classes inside them, (N,), int64 in 0..k - 1.
 
     Returns:
-        Mean cross-entropy of both, added.
+        Mean cross-entropy of both, added: a scalar in float32, or float64 for float64 logits.
+
+    Raises:
+        ValueError: If shapes do not fit; on the CPU, for a label out of range, or a logit that
+            is NaN or inf, with its index.
     """
+    if super_logits.ndim != 2 or 0 in super_logits.shape:
+        raise ValueError(
+            f"super_logits must have shape (N, S), not empty, got {tuple(super_logits.shape)}"
+        )
     N, S = super_logits.shape
-    if sub_logits.ndim != 3 or sub_logits.shape[:2] != (N, S):
+    if sub_logits.ndim != 3 or sub_logits.shape[:2] != (N, S) or 0 in sub_logits.shape:
         raise ValueError(
             f"sub_logits must have shape ({N}, {S}, k) to fit super_logits, "
             f"got {tuple(sub_logits.shape)}"
         )
+    _labels("super_classes", super_classes, N, S)
+    _labels("sub", sub, N, sub_logits.shape[2])
     inside = sub_logits[torch.arange(N, device=sub_logits.device), super_classes]
-    return F.cross_entropy(super_logits, super_classes) + F.cross_entropy(inside, sub)
+    _below_inf("super_logits", super_logits)
+    _below_inf("sub_logits", sub_logits)
+    with torch.autocast(super_logits.device.type, enabled=False):
+        return _cross_entropy(super_logits, super_classes) + _cross_entropy(inside, sub)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy; unlike PyTorch's, no label means that a sample is left out."""
+    log_p = torch.log_softmax(logits.to(at_least_single(logits.dtype)), 1)
+    return -log_p.gather(1, labels[:, None]).mean()
+
+
+def _below_inf(name: str, logits: Tensor) -> None:
+    """Refuse NaN and inf where a look is free; -inf closes a class."""
+    x = logits.detach()
+    if x.device.type == "cpu" and not torch.compiler.is_compiling() and not (x < math.inf).all():
+        checks.refuse(name, "be a number below inf", x, ~(x < math.inf))
+
+
+def _labels(name: str, labels: Tensor, N: int, many: int) -> None:
+    """Require labels of N samples; their values are looked at where that is free."""
+    if labels.dtype != torch.int64 or labels.shape != (N,):
+        raise ValueError(
+            f"{name} must hold int64 labels of shape ({N},), "
+            f"got {labels.dtype} of {tuple(labels.shape)}"
+        )
+    # elsewhere, a label out of range stops the device
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        bad = (labels < 0) | (labels >= many)
+        if bool(bad.any()):
+            checks.refuse(name, f"hold labels in 0..{many - 1}", labels, bad)
 
 
 def rotate(images: Tensor, rotation: Tensor) -> Tensor:

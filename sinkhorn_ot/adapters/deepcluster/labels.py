@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.arguments import alike, samples
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import ALONE, Ranks
 
@@ -117,7 +118,7 @@ class DeepClusterLabels:
             checks.refuse("previous", f"hold labels in 0..{K - 1}", previous, bad)
 
 
-@torch.no_grad()
+@constant
 def deepcluster_labels(
     features: Any,
     centroids: Any,
@@ -295,7 +296,7 @@ def _split(means: Tensor, counts: Tensor) -> None:
 
 def matrix(name: str, x: Any, ranks: Ranks = ALONE) -> Tensor:
     """Require a matrix of rows; there may be none on a rank of a group."""
-    meaning = "(K, d)" if name == "centroids" else "(N, d)"
+    meaning = "(N, d)" if name == "features" else "(K, d)"
     t = samples(name, x, meaning, ranks)
     if t.ndim != 2:
         raise ValueError(f"{name} must have shape {meaning}, got {tuple(t.shape)}")

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import Ranks
 
@@ -13,7 +14,7 @@ from .labels import EMPTY, DeepClusterLabels, deepcluster_labels, finite, matrix
 from .metrics import METRICS
 
 
-@torch.no_grad()
+@constant
 def k_means(  # noqa: PLR0913
     features: Any,
     clusters: int,
@@ -71,6 +72,8 @@ def k_means(  # noqa: PLR0913
         raise ValueError(f"clusters must be at most the {N} samples, got {clusters}")
     if isinstance(init, DeepClusterLabels):
         init = init.centroids(empty)
+    elif init is not None:
+        init = ranks.agree(lambda: finite("init", matrix("init", init)))
     start = _spread(x, N, clusters, metric, seed, ranks) if init is None else init
     found = deepcluster_labels(x, start, metric=metric, group=group)
     if len(found.counts) != clusters:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.adapters.arguments import alike, temperature
+from sinkhorn_ot.adapters.arguments import alike, sound, temperature
 from sinkhorn_ot.problem import checks, shown
 
 from .data import Scores
@@ -50,7 +50,7 @@ def asked_for(  # noqa: PLR0913
     """Check what a call asks for, beside its scores."""
     shares = _shares(scores, marginal)
     if align is not None and align is not True:
-        shares = align_marginal(shares, _per_label("align", align, scores))
+        shares = align_marginal(shares, sound("align", _per_label("align", align, scores)))
     return Asked(
         temperature("lamb", lamb),
         checks.positive("tol", tol),

@@ -1,5 +1,6 @@
 """What SeLa reads: log-probabilities in any form, and what all ranks know about all of them."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.adapters.arguments import sound
 from sinkhorn_ot.problem import (
     Block,
     Bounds,
@@ -24,6 +26,8 @@ from sinkhorn_ot.problem import (
 from sinkhorn_ot.sweeps import Ranks, same
 
 
+# what half precision leaves of a sum of one
+_ROUNDED = 1e-2
 # entries looked at together: small enough for cache
 _TILE = 1 << 16
 
@@ -36,11 +40,14 @@ def linear_heads(features: Any, weight: Tensor, bias: Tensor | None = None) -> R
         weight: Weights of a head, (K, D), or of several, (heads, K, D).
         bias: Their biases, (K,) or (heads, K).
     """
-    W = checks.at_least_dims("weight", weight.detach(), 2, "(..., K, D)")
+    W = checks.at_least_dims("weight", sound("weight", weight.detach()), 2, "(..., K, D)")
     shift = torch.zeros_like(W[..., 0]) if bias is None else bias.detach()
     if shift.shape != W.shape[:-1]:
         shape, got = tuple(W.shape[:-1]), tuple(shift.shape)
         raise ValueError(f"bias must have shape {shape} to fit weight, got {got}")
+    if shift.device.type == "cpu" and not bool((shift < torch.inf).all()):
+        # -inf closes a label
+        checks.refuse("bias", "be a number below inf", shift, ~(shift < torch.inf))
 
     def logits(x: Tensor) -> Tensor:
         if x.ndim != 2 or x.shape[-1] != W.shape[-1]:
@@ -52,7 +59,8 @@ def linear_heads(features: Any, weight: Tensor, bias: Tensor | None = None) -> R
             y = torch.matmul(x.to(W.device, work), W.to(work).mT)
             return y.add_(shift.to(work)[..., None, :])
 
-    return as_rows("features", features, width=W[..., 0].numel()).map(logits)
+    rows = as_rows("features", features, width=W[..., 0].numel())
+    return rows.sound().map(logits)
 
 
 def mean_log_probs(*modalities: Any) -> Rows:
@@ -67,7 +75,9 @@ def mean_log_probs(*modalities: Any) -> Rows:
     """
     if not modalities:
         raise ValueError("modalities must be at least one, got none")
-    return Rows.mean([as_rows(f"modality {k}", x) for k, x in enumerate(modalities)])
+    return Rows.mean(
+        [as_rows(f"modality {k}", x).sound(forbids=True) for k, x in enumerate(modalities)]
+    )
 
 
 @shown
@@ -148,6 +158,21 @@ class Scores:
         counts = labels.new_zeros(*labels.shape[:-1], self.K)
         counts.scatter_add_(-1, labels, torch.ones_like(labels))
         return self.ranks.sum(counts)
+
+    def doubt(self) -> None:
+        """Warn of rows that are probabilities, whose labels would look like labels."""
+        low, high = self.facts.bounds.low, self.facts.bounds.high
+        # minus a logarithm is hardly ever below zero: who gives such pays no look
+        if self.K == 1 or self.facts.bounds.forbids or low < -1.0 - _ROUNDED or high > 0.0:
+            return
+        for _, S in self.rows:
+            sums = S.sum(-1, dtype=torch.float64)
+            if len(sums.reshape(-1)) and bool(((sums - 1).abs() < _ROUNDED).all()):
+                said = (
+                    "log_probs has rows that sum to one, as probabilities do: pass their logarithm"
+                )
+                warnings.warn(said, UserWarning, stacklevel=5)
+            break
 
     def require_open(self, shares: Tensor) -> None:
         """Require a label with a share for every sample and, for every such label, a sample."""

@@ -6,6 +6,7 @@ So the log-probabilities are read, block by block, and not kept: they may be a f
 linear heads make of features, or the rows of many ranks.
 """
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.balanced import balanced_labels
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import Problem, checks, make_share, shown
 from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.solvers import NEWTON, SWITCH, Callback, Progress, Sinkhorn, suitable, watch
@@ -62,7 +64,7 @@ class SelaLabels:
     marginal_error: Tensor
 
 
-@torch.no_grad()
+@constant
 def sela_labels(  # noqa: PLR0913
     log_probs: Any,
     *,
@@ -119,6 +121,7 @@ def sela_labels(  # noqa: PLR0913
     representation learning, ICLR 2020.
     """
     checks.one_of("rounding", rounding, ROUNDINGS)
+    _doubt_blocks(log_probs)
     ranks = Ranks(group)
     scores = Scores.read(log_probs, ranks)
     if rounding == "balanced" and not (ranks.alone and scores.stored):
@@ -132,6 +135,7 @@ def sela_labels(  # noqa: PLR0913
     if align is True:
         sizes = scores.counts(scores.labels(torch.zeros_like(asked.marginal)))
         asked = replace(asked, marginal=align_marginal(asked.marginal, sizes))
+    scores.doubt()
     scores.require_open(asked.marginal)
     show, stop = progress and ranks.rank == 0, ranks.any_of(callback)
     with watch(show, stop, asked.tol, asked.max_iter) as told:
@@ -170,6 +174,20 @@ def sela_labels_from_features(
         ValueError: As `sela_labels` does.
     """
     return sela_labels(linear_heads(features, weight, bias), **options)
+
+
+def _doubt_blocks(log_probs: Any) -> None:
+    """Warn of a list that may as well hold heads: blocks of one shape, the last one included."""
+    if not isinstance(log_probs, (list, tuple)) or len(log_probs) < 2:
+        return
+    shapes = {tuple(x.shape) if isinstance(x, Tensor) else None for x in log_probs}
+    if len(shapes) == 1 and None not in shapes:
+        warnings.warn(
+            f"log_probs is a list of {len(log_probs)} tensors of one shape, and read as blocks of "
+            "samples: stack heads by torch.stack(log_probs), or pass a function that yields blocks",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def solved(scores: Scores, asked: Asked, callback: Callback | None = None) -> Solution:

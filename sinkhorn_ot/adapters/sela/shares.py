@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.adapters.arguments import sound
 from sinkhorn_ot.problem import checks
 
 
@@ -49,6 +50,8 @@ def align_marginal(marginal: Tensor, sizes: Tensor) -> Tensor:
         marginal: Shares, (..., K).
         sizes: Current sizes of the clusters, (..., K).
     """
+    sound("marginal", marginal)
+    sound("sizes", sizes)
     shape = (marginal + sizes).shape
     order = sizes.expand(shape).argsort(dim=-1, descending=True, stable=True)
     ranked = marginal.expand(shape).sort(dim=-1, descending=True).values

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.arguments import Asked, agreed, at_least_single
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.adapters.softmaxes import by_logs, by_products, cleared, codes_at
 from sinkhorn_ot.adapters.transport import potentials
 from sinkhorn_ot.problem import shown
@@ -22,7 +23,7 @@ from sinkhorn_ot.problem import shown
 _TRITON = importlib.util.find_spec("triton") is not None
 
 
-@torch.no_grad()
+@constant
 def swav_codes(
     scores: Any,
     *,
@@ -96,7 +97,7 @@ class SwAVCodes:
     marginal_error: Tensor
 
 
-@torch.no_grad()
+@constant
 def assign(
     scores: Any,
     *,

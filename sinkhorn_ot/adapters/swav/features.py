@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from sinkhorn_ot.adapters.arguments import Asked, at_least_single, checked, rows_that_count
+from sinkhorn_ot.adapters.arguments import Asked, at_least_single, checked, rows_that_count, sound
+from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import ALONE
 
@@ -68,8 +69,18 @@ class SwAVQueue(nn.Module):
 
     @torch.no_grad()
     def scores(self, prototypes: Any) -> Tensor:
-        """Return the cosines of what is held and prototypes (K, dim): (length, K)."""
-        return _cosines(self.features, _prototypes(prototypes, self.features.shape[1]))
+        """Return the products of what is held and prototypes (K, dim): (length, K).
+
+        A linear layer without bias makes the same of a batch. Both are cosines where features and
+        prototypes have length one, as in the paper.
+        """
+        z = self.features
+        C = checks.same_device(
+            "prototypes", _prototypes(prototypes, z.shape[1]), z.device, "the queue"
+        )
+        dtype = torch.promote_types(at_least_single(z.dtype), C.dtype)
+        with torch.autocast(z.device.type, enabled=False):
+            return z.to(dtype) @ C.to(dtype).mT
 
     def get_extra_state(self) -> int:
         """Return how many features were pushed, for `state_dict`."""
@@ -85,7 +96,7 @@ class SwAVQueue(nn.Module):
         return f"length={length}, dim={dim}, held={min(self._pushed, length)}"
 
 
-@torch.no_grad()
+@constant
 def swav_codes_from_features(
     features: Any, prototypes: Any, queue: SwAVQueue | None = None, **options: Any
 ) -> Tensor:
@@ -123,7 +134,7 @@ def swav_codes_from_features(
         return _without_scores(z, C, queue, **options)
     scores = _cosines(z, C)
     if queue is not None:
-        scores = torch.cat([queue.scores(C), scores])
+        scores = torch.cat([_cosines(queue.features, C), scores])
     return swav_codes(scores, **options)
 
 
@@ -189,12 +200,12 @@ def normalize_prototypes_(weight: Tensor) -> None:
         weight: One prototype per row, e.g. the weight of a linear layer without bias.
 
     Raises:
-        ValueError: If it is no matrix of floating-point numbers.
+        ValueError: If it is no matrix of floating-point numbers, on a CPU of finite ones.
     """
     if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
         kind = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
         raise ValueError(f"weight must be a floating-point tensor of shape (K, D), got {kind}")
-    weight.copy_(normalize(weight, dim=-1))
+    weight.copy_(normalize(sound("weight", weight), dim=-1))
 
 
 def _features(features: Any) -> Tensor:
@@ -202,9 +213,7 @@ def _features(features: Any) -> Tensor:
     z = checks.tensor("features", features)
     if z.ndim < 2 or z.shape[-1] == 0:
         raise ValueError(f"features must have shape (..., N, D), got {tuple(z.shape)}")
-    if z.device.type == "cpu" and z.numel() and not torch.compiler.is_compiling():
-        checks.finite("features", z)
-    return z
+    return sound("features", z)
 
 
 def _prototypes(prototypes: Any, dim: int) -> Tensor:
@@ -214,7 +223,7 @@ def _prototypes(prototypes: Any, dim: int) -> Tensor:
             f"prototypes must have shape (K, {dim}) to fit features of width {dim}, "
             f"got {tuple(C.shape)}"
         )
-    return C
+    return sound("prototypes", C)
 
 
 def _cosines(z: Tensor, C: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from sinkhorn_ot.adapters.arguments import at_least_single, mean_of_rows
+from sinkhorn_ot.adapters.arguments import at_least_single, mean_of_rows, sound
 from sinkhorn_ot.problem import checks
+from sinkhorn_ot.sweeps import Ranks
 
 from .codes import swav_codes
 from .features import SwAVQueue
@@ -43,6 +44,17 @@ def swapped_prediction_loss(
         raise ValueError(f"codes must be one per assign crop, {len(assign)}, got {len(codes)}")
     for at, q in enumerate(codes):
         _same_shape("codes", at, q, scores[0])
+    _sound("scores", scores)
+    _sound("codes", codes)
+    return _swapped(scores, codes, temperature, assign)
+
+
+def _swapped(
+    scores: Sequence[Tensor] | Tensor,
+    codes: Sequence[Tensor] | Tensor,
+    temperature: float,
+    assign: Sequence[int],
+) -> Tensor:
     with torch.autocast(scores[0].device.type, enabled=False):
         logs = [torch.log_softmax(S.to(at_least_single(S.dtype)) / temperature, -1) for S in scores]
         losses = [
@@ -104,7 +116,8 @@ class SwAVLoss(nn.Module):
         """Return the loss.
 
         Args:
-            scores: Cosines of features and prototypes, (B, K) for each crop.
+            scores: Products of features and prototypes, (B, K) for each crop; a queue's are made
+                alike. In the paper both have length one, and scores are cosines.
             features: What was scored, (B, D) for each crop; None leaves the queues alone.
             prototypes: What it was scored with, (K, D), e.g. the weight of the last layer.
 
@@ -121,6 +134,14 @@ class SwAVLoss(nn.Module):
                 "features must come with prototypes, and one for each crop of scores, "
                 f"got {len(features)} for {len(scores)}"
             )
+
+        def look() -> None:
+            _sound("scores", scores)
+            if features is not None:
+                _sound("features", features)
+
+        # elsewhere nothing is looked at
+        Ranks(self.group if scores[0].device.type == "cpu" else None).agree(look)
         codes = [
             self._codes(scores[t].detach(), held[at] if held else None, prototypes)
             for at, t in enumerate(crops)
@@ -128,16 +149,18 @@ class SwAVLoss(nn.Module):
         if features is not None and held and self.training:
             for t, queue in zip(crops, held, strict=True):
                 queue.push(features[t].detach())
-        return swapped_prediction_loss(
-            scores, codes, temperature=self.temperature, assign=self.assign
-        )
+        return _swapped(scores, codes, self.temperature, self.assign)
 
     def _codes(self, S: Tensor, queue: SwAVQueue | None, prototypes: Tensor | None) -> Tensor:
         N = len(S)
         if queue is not None and queue.ready:
             assert prototypes is not None
             S = torch.cat([queue.scores(prototypes.detach()), S])
-        return swav_codes(S, eps=self.eps, n_iter=self.n_iter, last=N, group=self.group)
+        # targets are read in single precision, and so are not rounded to that of the scores
+        kind = at_least_single(S.dtype)
+        return swav_codes(
+            S, eps=self.eps, n_iter=self.n_iter, last=N, out_dtype=kind, group=self.group
+        )
 
     def extra_repr(self) -> str:
         """Say the method's constants."""
@@ -158,6 +181,11 @@ def _crops(scores: Sequence[Tensor] | Tensor, assign: Sequence[int]) -> tuple[in
             f"assign must be different crops below {len(scores)}, the number of scores, got {crops}"
         )
     return crops
+
+
+def _sound(name: str, crops: Sequence[Tensor] | Tensor) -> None:
+    for at, x in enumerate(crops):
+        sound(f"{name}[{at}]", x)
 
 
 def _same_shape(name: str, at: int, x: Tensor, first: Tensor) -> None:

@@ -72,6 +72,20 @@ def test_loss_is_the_formula():
     assert torch.equal(touched, F.one_hot(y, 12).bool())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_loss_of_half_precision_is_that_of_the_same_numbers(dtype):
+    g = torch.Generator().manual_seed(0)
+    first = (4 * torch.randn(64, 12, generator=g)).to(dtype)
+    second = (4 * torch.randn(64, 12, 5, generator=g)).to(dtype)
+    y, z = torch.randint(0, 12, (64,), generator=g), torch.randint(0, 5, (64,), generator=g)
+    truth = float(so.adapters.deepercluster_loss(first.double(), second.double(), y, z))
+    for on in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=on):
+            loss = so.adapters.deepercluster_loss(first, second, y, z)
+        assert loss.dtype == torch.float32
+        assert float(loss) == pytest.approx(truth, rel=1e-6)
+
+
 def test_rotations():
     images = torch.arange(9.0).view(1, 1, 3, 3).repeat(4, 2, 1, 1)
     turned = rotate(images, torch.arange(4))
@@ -99,8 +113,14 @@ def test_rotations():
             ),
             r"sub_logits must have shape \(2, 4, k\)",
         ),
+        (lambda: loss_of([1, -100], [0, 0]), r"super_classes must.*in 0..3, got -100 at index 1"),
+        (lambda: loss_of([4, 0], [0, 0]), r"super_classes must.*in 0..3, got 4 at index 0"),
+        (lambda: loss_of([0, 0], [0, -100]), r"sub must.*in 0..2, got -100 at index 1"),
+        (lambda: loss_of([0, 0], [3, 0]), r"sub must.*in 0..2, got 3 at index 0"),
+        (lambda: loss_of([0], [0, 0]), r"super_classes must hold int64 labels of shape \(2,\)"),
+        (lambda: loss_of([0, 0], [0.0, 0.0]), r"sub must hold int64 labels.*got torch.float32"),
     ],
-    ids=range(7),
+    ids=range(13),
 )
 def test_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message):
@@ -109,3 +129,8 @@ def test_bad_arguments(call, message):
 
 def found() -> so.adapters.DeeperClusterLabels:
     return so.adapters.deepercluster_labels(torch.eye(2), 2, 1)
+
+
+def loss_of(super_classes: list[int], sub: list[float]) -> Tensor:
+    given = torch.tensor(super_classes), torch.tensor(sub)
+    return so.adapters.deepercluster_loss(torch.zeros(2, 4), torch.zeros(2, 4, 3), *given)

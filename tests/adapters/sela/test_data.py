@@ -87,7 +87,7 @@ def test_log_probabilities_down_to_minus_ten_thousand():
     S[::7, 3] = -1e4
     S[5, 1:] = -1e4
     for dtype in (torch.float64, torch.float32):
-        found = so.sela_labels(list(S.to(dtype).split(500)), max_iter=5000)
+        found = so.sela_labels(list(S.to(dtype).split(501)), max_iter=5000)
         assert bool(found.converged)
         assert not bool((found.labels[::7] == 3).any())
 
@@ -293,3 +293,31 @@ def test_bad_input_is_refused(name):
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_probabilities_are_told():
+    p = torch.softmax(torch.randn(40, 5, generator=torch.Generator().manual_seed(0)), -1)
+    for given in (p, p.half(), [p[:30], p[30:]], p.double().numpy()):
+        with pytest.warns(UserWarning, match="sum to one, as probabilities do: pass their log"):
+            so.sela_labels(given)
+    # without a word
+    so.sela_labels(p.log())
+    so.sela_labels(2 * p)
+    so.sela_labels(torch.zeros(40, 5))
+
+
+def test_a_list_that_may_hold_heads_is_told():
+    heads = torch.randn(3, 40, 5, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match=r"3 tensors of one shape.*torch.stack\(log_probs\)"):
+        assert so.sela_labels([*heads]).labels.shape == (120,)
+    assert so.sela_labels(torch.stack([*heads])).labels.shape == (3, 40)
+    assert so.sela_labels(lambda: iter(heads)).labels.shape == (120,)
+
+
+def test_relabelling_times_of_the_original():
+    """The last of SeLa's n times, (epochs + 1.01) linspace(0, 1, n)^2, is past the end."""
+    epochs, n = 400, 100
+    times = (epochs + 1.01) * torch.linspace(0, 1, n, dtype=torch.float64) ** 2
+    found = torch.tensor(so.SelaSchedule.power(epochs + 1.01, n - 1).epochs, dtype=torch.float64)
+    torch.testing.assert_close(found, times[:-1])
+    assert float(times[-1]) > epochs

@@ -24,7 +24,7 @@ def cosines(z: Tensor, C: Tensor) -> Tensor:
 
 def full_queue(length: int, dim: int = 16) -> so.SwAVQueue:
     queue = so.SwAVQueue(length, dim)
-    queue.push(randn(length, dim, seed=3))
+    queue.push(normalize(randn(length, dim, seed=3), dim=-1))
     return queue
 
 
@@ -173,11 +173,31 @@ def test_half_precision_scores_give_a_loss_in_single():
     assert S[0].grad.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_codes_of_half_precision_scores_are_not_rounded(dtype):
+    """The gradient is (softmax - code) / (2 B tau), in the precision of neither."""
+    S = [x.to(dtype) for x in crops(V=2)]
+    seen, leaf = [], [x.float().requires_grad_() for x in S]
+    # what the loss reads in half precision, with a derivative in single
+    half = [x.to(dtype) for x in leaf]
+    for x in half:
+        x.register_hook(seen.append)
+    so.SwAVLoss()(half).backward()
+    codes = [oracles.swav_codes(x, 0.05, 3) for x in S]
+    for x, code, got in zip(S, reversed(codes), reversed(seen), strict=True):
+        want = (torch.softmax(x.double() / 0.1, -1) - code) / (2 * len(x) * 0.1)
+        # rounded once, to the dtype of the scores
+        assert float((got.double() - want).abs().max()) < 1e-2 * float(want.abs().max())
+    exact = so.swapped_prediction_loss([x.double() for x in S], codes)
+    assert float(so.SwAVLoss()(S)) == pytest.approx(float(exact), rel=1e-6)
+
+
 def test_the_loss_reads_its_queues_and_then_pushes():
     C, z = randn(6, 16, seed=99), torch.stack([randn(24, 16, seed=v) for v in range(3)])
+    C, z = normalize(C, dim=-1), normalize(z, dim=-1)
     S = cosines(z, C).float()
     queues = [full_queue(30), full_queue(30)]
-    queues[1].push(randn(30, 16, seed=5))
+    queues[1].push(normalize(randn(30, 16, seed=5), dim=-1))
     before = [q.features.clone() for q in queues]
     loss = so.SwAVLoss(queues=queues)
     found = loss(S, z, C)
@@ -191,6 +211,19 @@ def test_the_loss_reads_its_queues_and_then_pushes():
     assert sorted(loss.state_dict()) == sorted(
         f"queues.{t}.{name}" for t in range(2) for name in ("features", "_extra_state")
     )
+
+
+def test_a_queue_is_scored_as_the_batch_is():
+    """By the layer's product: half of the batch in the queue is the whole batch."""
+    layer, z = torch.nn.Linear(16, 6, bias=False), 0.3 * randn(2, 48, 16)
+    S = [layer(x).detach() for x in z]
+    queues = [so.SwAVQueue(24, 16), so.SwAVQueue(24, 16)]
+    for queue, x in zip(queues, z, strict=True):
+        queue.push(x[:24])
+    found = so.SwAVLoss(queues=queues)([s[24:] for s in S], z[:, 24:], layer.weight)
+    codes = [so.swav_codes(s)[24:] for s in S]
+    want = so.swapped_prediction_loss([s[24:] for s in S], codes)
+    assert float(found) == pytest.approx(float(want), rel=1e-6)
 
 
 def test_queues_rest_without_features_and_in_evaluation():
@@ -238,7 +271,7 @@ FEATURES = {
     "no prototypes": ({"prototypes": torch.ones(0, 16)}, "prototypes must not be empty"),
     "prototypes nan": (
         {"prototypes": randn(10, 16) * math.nan},
-        r"scores must be finite, got nan at index \(0, 0\)",
+        r"prototypes must be finite, got nan at index \(0, 0\)",
     ),
     "queue of another width": (
         {"queue": full_queue(9, 12)},
