@@ -67,9 +67,11 @@ def _moved(base, total, weight, kappa, RELAXED: tl.constexpr):
         # a free row keeps its weight, whatever its sum
         lost = tl.where(kappa > 0, kappa * (tl.log2(total) - shift), 0.0)
         new = tl.log2(weight) - lost
+        live = (weight > 0) & (lost != -float("inf"))
         scale = tl.where((weight > 0) & (total > 0), tl.exp2(new - shift), 0.0)
-        return tl.where(weight > 0, new * LN2, 0.0), tl.where(weight > 0, 1.0, 0.0), scale
-    move = tl.where(weight > 0, weight / total, 0.0)
+        return tl.where(live, new * LN2, 0.0), tl.where(live, 1.0, 0.0), scale
+    # a row whose every pair is forbidden is as one without weight
+    move = tl.where((weight > 0) & (total != 0), weight / total, 0.0)
     return base, move, tl.where(total > 0, move, 0.0)
 
 

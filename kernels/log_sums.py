@@ -91,7 +91,8 @@ def _merge(
         if RELAXED:
             elasticity = tl.load(kappa + problem)
             log_sum = tl.where(elasticity > 0, elasticity * log_sum, 0.0)
-        made = tl.where(a > 0, (tl.log2(a) - log_sum) * LN2, -float("inf"))
+        live = (a > 0) & (log_sum != -float("inf"))
+        made = tl.where(live, (tl.log2(a) - log_sum) * LN2, -float("inf"))
     else:
         made = tl.exp2(log_sum + tl.load(weight + here, mask=i < n, other=0.0) * LOG2E)
         if MOVE:
@@ -130,7 +131,7 @@ def move_rows(
     C: Tensor, v: Tensor, a: Tensor, inv_reg: Tensor, kappa: Tensor | None = None,
     done: Tensor | None = None, out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """Return the row potential log a - kappa * log_sum_rows, -inf where the weight is zero."""
+    """Return the row potential log a - kappa * log_sum_rows; -inf without weight or partner."""
     return _reduce(ROWS, C, v, inv_reg, weight=a, kappa=kappa, done=done, out=out)
 
 

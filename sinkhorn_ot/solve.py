@@ -14,6 +14,7 @@ from sinkhorn_ot.solvers import (
     Limits,
     Sinkhorn,
     fixed,
+    parted,
     pose,
     run,
     watch,
@@ -90,7 +91,7 @@ def solve(  # noqa: PLR0913
         if n_iter is not None:
             chosen = choose(problem, tol)
             found = fixed(chosen, checks.count("n_iter", n_iter), u, v)
-            return _report(problem, found, chosen, "plain")
+            return _report(parted(problem, found), found, chosen, "plain")
         max_iter = checks.count("max_iter", max_iter)
         solver = _solver(method, problem)
         posed = pose(problem, u, v)
@@ -163,12 +164,13 @@ def _warm(problem: Problem, init: Any) -> tuple[Tensor | None, Tensor | None]:
         init = init.f, init.g
     if not (isinstance(init, tuple) and len(init) == 2) or all(p is None for p in init):
         raise ValueError(f"init must be a result or a pair (f, g), got {type(init).__name__}")
-    u = _scaled(problem, init[0], problem.a, "source", problem.shift)
-    return u, _scaled(problem, init[1], problem.b, "target")
+    (f, g), shifts = init, problem.shifts
+    u = _scaled(problem, f, problem.a, "source", shifts[0])
+    return u, _scaled(problem, g, problem.b, "target", shifts[1])
 
 
 def _scaled(
-    problem: Problem, potential: Any, weight: Tensor, side: str, shift: float = 0.0
+    problem: Problem, potential: Any, weight: Tensor, side: str, shift: float
 ) -> Tensor | None:
     """Return (potential - shift) / reg + log weight, (B, size)."""
     if potential is None:

@@ -13,7 +13,6 @@ from .dense import as_cost
 from .marginals import MASS_RTOL, equal_mass, held, relaxation, weights
 from .problem import EXACT, Problem
 from .regularisation import least_cost, regularisation, resolved
-from .rows import number
 
 
 def make(
@@ -61,9 +60,7 @@ def make(
     p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtype, bounds)
     p = replace(p, shift=least_cost(p))
     p = resolved(p) if values else p
-    if bounds.forbids:
-        _reachable(p)
-    return p
+    return _parted(p) if bounds.forbids else p
 
 
 def make_share(cost: Cost, rows: int, b: Tensor, reg: float, unresolved: str) -> Problem:
@@ -92,23 +89,24 @@ def _dtypes(cost: Cost) -> tuple[torch.dtype, torch.dtype]:
     return dtype, torch.float64 if cost.device.type == "cpu" else dtype
 
 
-def _reachable(p: Problem) -> None:
-    """Raise if a point with weight has only forbidden partners."""
-    column_open = torch.zeros_like(p.b, dtype=torch.bool)
-    for rows, C in p.cost.tiles(max(1, (1 << 20) // p.shape[2])):
-        allowed, weighs = math.inf > C, p.a[:, rows] > 0
-        row = (allowed & (p.b > 0)[:, None, :]).any(-1) | ~weighs
-        if p.relax[0] == math.inf and not bool(row.all()):
-            k, i = checks.first_index(~row)
-            _stranded("row", "a", k, number(rows, i), p)
-        column_open |= (allowed & weighs[:, :, None]).any(-2)
-    column_open |= p.b <= 0
-    if p.relax[1] == math.inf and not bool(column_open.all()):
-        k, j = checks.first_index(~column_open)
-        _stranded("column", "b", k, j, p)
+def _parted(p: Problem) -> Problem:
+    """Return the problem without what has only forbidden partners; raise where that must move."""
+    rows, columns = (torch.zeros_like(w, dtype=torch.bool) for w in (p.a, p.b))
+    for index, C in p.cost.tiles(max(1, (1 << 20) // p.shape[2])):
+        allowed, weighs = math.inf > C, p.a[:, index] > 0
+        rows[:, index] = (allowed & (p.b > 0)[:, None, :]).any(-1)
+        columns |= (allowed & weighs[:, :, None]).any(-2)
+    rows, columns = ~rows & (p.a > 0), ~columns & (p.b > 0)
+    alone = [bool(side.any()) for side in (rows, columns)]
+    if alone[0] and math.isinf(p.relax[0]):
+        _stranded("row", "a", checks.first_index(rows), p)
+    if alone[1] and math.isinf(p.relax[1]):
+        _stranded("column", "b", checks.first_index(columns), p)
+    return p.without(rows, columns) if any(alone) else p
 
 
-def _stranded(kind: str, weight: str, k: int, i: int, p: Problem) -> None:
+def _stranded(kind: str, weight: str, at: tuple[int, ...], p: Problem) -> None:
+    k, i = at
     where = f" of problem {k}" if p.shape[0] > 1 else ""
     raise ValueError(
         f"cost must leave every point with weight a partner: {kind} {i}{where} has positive "

@@ -35,6 +35,8 @@ class Problem:
         dtype: What the caller is given back: float64 or float32.
         bounds: Where the entries of the cost lie; unknown bounds are infinite.
         shift: What is taken off every cost before it is scaled: scaled potentials answer the rest.
+        aside: Weights taken off `a` and `b`, (B, n) and (B, m): of points on relaxed sides that no
+            pair allows. No plan moves them, and the objective counts them. None if there are none.
     """
 
     cost: Cost
@@ -46,6 +48,7 @@ class Problem:
     dtype: torch.dtype
     bounds: Bounds
     shift: float = 0.0
+    aside: tuple[Tensor, Tensor] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -67,6 +70,19 @@ class Problem:
         """Dtype of weights and potentials inside."""
         return self.a.dtype
 
+    @property
+    def masses(self) -> tuple[Tensor, Tensor]:
+        """Total weights of both sides, those set aside included, (B,) each."""
+        a, b = self.a.sum(-1), self.b.sum(-1)
+        if self.aside is None:
+            return a, b
+        return a + self.aside[0].sum(-1), b + self.aside[1].sum(-1)
+
+    @property
+    def shifts(self) -> tuple[float, float]:
+        """What of `shift` each potential gets back: an exact side's takes any constant."""
+        return (self.shift, 0.0) if math.isinf(self.relax[0]) else (0.0, self.shift)
+
     @cached_property
     def resolution(self) -> float:
         """Relative error of the plan that rounding cost / reg makes."""
@@ -82,13 +98,25 @@ class Problem:
         cost = self.cost if self.shared else self.cost.select(index)
         held = {field.name: getattr(self, field.name) for field in fields(self)}
         few: dict[str, Any] = {k: t[index] for k, t in held.items() if isinstance(t, Tensor)}
+        if self.aside:
+            few["aside"] = self.aside[0][index], self.aside[1][index]
         return replace(self, cost=cost, **few)
 
     def transposed(self) -> "Problem":
         """Return the problem of moving `b` onto `a`."""
         relax = self.relax[1], self.relax[0]
-        return replace(self, cost=self.cost.transposed(), a=self.b, b=self.a, relax=relax)
+        aside = self.aside and (self.aside[1], self.aside[0])
+        cost = self.cost.transposed()
+        return replace(self, cost=cost, a=self.b, b=self.a, relax=relax, aside=aside)
 
     def at(self, reg: Tensor) -> "Problem":
         """Return the same problem at another regularisation."""
         return replace(self, reg=reg)
+
+    def without(self, rows: Tensor, columns: Tensor) -> "Problem":
+        """Return the problem with the weights of some rows (B, n) and columns (B, m) set aside."""
+        off = torch.where(rows, self.a, 0.0), torch.where(columns, self.b, 0.0)
+        a, b = self.a.masked_fill(rows, 0.0), self.b.masked_fill(columns, 0.0)
+        if self.aside is not None:
+            off = off[0] + self.aside[0], off[1] + self.aside[1]
+        return replace(self, a=a, b=b, aside=off)

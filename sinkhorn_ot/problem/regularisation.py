@@ -47,12 +47,13 @@ def regularisation(reg: Any, batch: torch.Size, device: torch.device, values: bo
 def least_cost(p: Problem) -> float:
     """Return the least cost, where it is so large that it would take digits from the others.
 
-    With penalties the level of the potentials counts, and kernels of an accelerator take none off.
+    An exact side's potential takes it back. Beside penalties on both it would change the plan, and
+    kernels of an accelerator take none off.
     """
     low, high, _ = p.bounds
     far = math.isfinite(low) and abs(low) > _FAR * (high - low)
     portable = p.a.device.type == "cpu"
-    return low if far and portable and p.exact else 0.0
+    return low if far and portable and math.inf in p.relax else 0.0
 
 
 def resolved(p: Problem, otherwise: str = UNRESOLVED) -> Problem:

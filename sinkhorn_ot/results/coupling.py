@@ -78,9 +78,9 @@ class Entropic:
         log_a = p.a.log()
         phi = self.u - log_a
         if float(log_a.amin()) == -math.inf:
-            answer = -elasticity(p)[0][:, None] * self.sweep.log_sum_rows(self.v)
+            answer = self._answer(0, self.sweep.log_sum_rows(self.v))
             phi = torch.where(p.a > 0, phi, answer)
-        return self._in_units(phi) + p.shift
+        return self._in_units(phi) + p.shifts[0]
 
     @cached_property
     def _g(self) -> Tensor:
@@ -88,9 +88,15 @@ class Entropic:
         log_b = p.b.log()
         psi = self.v - log_b
         if float(log_b.amin()) == -math.inf:
-            answer = -elasticity(p)[1][:, None] * self.sweep.log_sum_columns(self.u)
+            answer = self._answer(1, self.sweep.log_sum_columns(self.u))
             psi = torch.where(p.b > 0, psi, answer)
-        return self._in_units(psi)
+        return self._in_units(psi) + p.shifts[1]
+
+    def _answer(self, side: int, log_sum: Tensor) -> Tensor:
+        """Return the transform of the other side's potential; a free one is zero, come what may."""
+        if self.problem.relax[side] == 0:
+            return torch.zeros_like(log_sum)
+        return -elasticity(self.problem)[side][:, None] * log_sum
 
     def _in_units(self, scaled: Tensor) -> Tensor:
         # a point that no pair allows has no answer and carries nothing: any number will do

@@ -42,7 +42,7 @@ def _status(was: Status, off: float, tol: float) -> Status:
         return was
     if off <= tol:
         return Status.CONVERGED
-    if math.isnan(off):
+    if not math.isfinite(off):
         return Status.NOT_FINITE
     return Status.STALLED if was is Status.CONVERGED else was
 

@@ -21,11 +21,14 @@ class Status(enum.Enum):
     STOPPED = "The callback stopped the solve before tol was reached."
     MAX_ITER = "Ran out of iterations: raise max_iter, or reg if there is one, or accept the error."
     STALLED = (
-        "The error stopped falling above tol: this is what the precision or the problem allows. "
-        "Use float64, raise reg, or check that a plan exists at all."
+        "The error stopped falling above tol. float64, a larger reg or another method may bring it "
+        "lower; if both marginals are exact and pairs are forbidden, check that a plan exists."
     )
     INFEASIBLE = "No plan exists: forbidden pairs leave some points with weight too few partners."
-    NOT_FINITE = "The potentials are not finite: check the cost for its scale against reg."
+    NOT_FINITE = (
+        "Potentials or masses left the range of floating-point numbers: check the scale of the "
+        "cost against reg, and against unbalanced if it is given."
+    )
 
 
 @shown

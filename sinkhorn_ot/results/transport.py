@@ -180,7 +180,8 @@ class Transport:
             return self.coupling.linear(), dual_value(p, f, g)
         rows, columns = self._marginals
         # <P, C> + reg sum P log(P / ab) = <f, P 1> + <g, P^T 1>, then the masses of KL
-        slack = p.reg * (p.a.sum(-1) * p.b.sum(-1) - rows.sum(-1))
+        mass_a, mass_b = p.masses
+        slack = p.reg * (mass_a * mass_b - rows.sum(-1))
         primal = (f * rows).sum(-1) + (g * columns).sum(-1) + slack
         dual = slack
         sides = ((rows, p.a, f, p.relax[0]), (columns, p.b, g, p.relax[1]))
@@ -194,7 +195,17 @@ class Transport:
                 off = torch.where(weight > 0, mass / weight - 1, 0.0)
                 divergence = torch.special.xlog1py(1 + off, off) - off
                 primal = primal + rho * (weight * divergence).sum(-1)
-        return primal, dual
+        stays = self._stays()
+        return primal + stays, dual + stays
+
+    def _stays(self) -> Tensor:
+        """Return what the penalties are for points set aside, (B,)."""
+        p = self.problem
+        cost = torch.zeros_like(p.reg)
+        for rho, weight in zip(p.relax, p.aside or (), strict=False):
+            if 0 < rho < math.inf:
+                cost = cost + rho * weight.sum(-1)
+        return cost
 
     def _out(self, t: Tensor) -> Tensor:
         """Give a flat tensor the caller's leading dimensions and dtype."""

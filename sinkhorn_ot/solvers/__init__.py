@@ -7,7 +7,7 @@ from .newton import Newton, Switch
 from .presolve import pose
 from .progress import Callback, Progress, watch
 from .sinkhorn import Sinkhorn
-from .steps import fixed
+from .steps import fixed, parted
 
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Steps",
     "Switch",
     "fixed",
+    "parted",
     "pose",
     "run",
     "suitable",

@@ -7,12 +7,16 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem
-from sinkhorn_ot.results import Solution, Status
+from sinkhorn_ot.results import Solution, Status, relative
 from sinkhorn_ot.sweeps import Repeats, Sweep, Whole, elasticity, weightless
 
 
 # logarithms of masses that differ by rounding alone
 _SAME_MASS = 1e-14
+# the share of a format's exponents that masses may use: values are masses times potentials
+_HELD = 0.9
+# relative error below which masses are about what they will be
+_SETTLED = 0.5
 
 
 def fixed(sweep: Sweep, n_iter: int, u: Tensor | None = None, v: Tensor | None = None) -> Solution:
@@ -30,7 +34,7 @@ def fixed(sweep: Sweep, n_iter: int, u: Tensor | None = None, v: Tensor | None =
     psi = torch.zeros_like(p.b) if v is None else weightless(v, log_b)
     if v is None and u is not None:
         psi = move_columns(p, psi, sweep.log_sum_columns(u) + log_b, log_b)
-    u, made = None, 0
+    u, log_s, made = None, None, 0
     # potentials that are given may be far from all that a kernel can hold
     if fresh and isinstance(sweep, Repeats):
         v, made = sweep.repeat(log_b, n_iter - 1)
@@ -39,7 +43,22 @@ def fixed(sweep: Sweep, n_iter: int, u: Tensor | None = None, v: Tensor | None =
         u, log_s = sweep.sweep(u, psi + log_b)
         psi = answer(sweep, u, psi, log_s, log_b)
     assert u is not None
-    return Solution(u, psi + log_b, None, n, status)
+    assert log_s is not None
+    # as rows do, columns that no pair allows say so
+    v = torch.where(log_s > -math.inf, psi + log_b, log_s)
+    return Solution(u, v, None, n, status)
+
+
+def parted(p: Problem, found: Solution) -> Problem:
+    """Return a problem whose values nobody looked at, less what its solution could not move."""
+    if p.exact or p.bounds.low > -math.inf:
+        return p
+    sides = zip((found.u, found.v), p.relax, strict=True)
+    rows, columns = (
+        torch.isneginf(scaled) if rho < math.inf else torch.zeros_like(scaled, dtype=torch.bool)
+        for scaled, rho in sides
+    )
+    return p.without(rows, columns)
 
 
 def answer(sweep: Sweep, u: Tensor, psi: Tensor, log_s: Tensor, log_b: Tensor) -> Tensor:
@@ -48,7 +67,10 @@ def answer(sweep: Sweep, u: Tensor, psi: Tensor, log_s: Tensor, log_b: Tensor) -
     psi = move_columns(p, psi, log_s, log_b)
     if p.exact or 0 in p.relax:
         return psi
-    return psi - level(p, u - p.a.log(), psi, sweep.total)[:, None]
+    # what no pair allows carries nothing, as if its price had no end
+    phi = torch.where(u > -math.inf, u - p.a.log(), math.inf)
+    reached = torch.where(log_s > -math.inf, psi, math.inf)
+    return psi - level(p, phi, reached, sweep.total)[:, None]
 
 
 def move_columns(p: Problem, psi: Tensor, log_s: Tensor, log_b: Tensor) -> Tensor:
@@ -67,32 +89,58 @@ def level(p: Problem, phi: Tensor, psi: Tensor, total: Callable[[Tensor], Tensor
     """Return the constant, (B,), that moved from psi to phi makes both sides' masses agree.
 
     The plan depends on the sum of the potentials only, and the penalties fix its split: in closed
-    form, where plain steps would need about rho / reg of them.
+    form, where plain steps would need about rho / reg of them. Points that carry nothing have inf.
 
     Source: T. Sejourne, F.-X. Vialard, G. Peyre, Faster unbalanced optimal transport: translation
     invariant Sinkhorn and 1-D Frank-Wolfe, AISTATS 2022.
     """
-    (rho_a, rho_b), reg = p.relax, p.reg[:, None]
+    rho_a, rho_b = p.relax
     mass_a, mass_b = total(p.a), p.b.sum(-1)
-    # in terms of what changes, so that a large rho has no rounding to magnify
-    change_a = total(torch.where(p.a > 0, p.a * (-phi * (reg / rho_a)).expm1(), 0.0)) / mass_a
-    change_b = (p.b * (-psi * (reg / rho_b)).expm1()).sum(-1) / mass_b
+    change_a = _log_change(p.a, phi, p.reg / rho_a, total)
+    change_b = _log_change(p.b, psi, p.reg / rho_b, lambda x: x.sum(-1))
     unequal = (mass_a / mass_b).log()
     unequal = torch.where(unequal.abs() > _SAME_MASS, unequal, 0.0)
-    t = (unequal + change_a.log1p() - change_b.log1p()) / (1 / rho_a + 1 / rho_b) / p.reg
+    t = (unequal + change_a - change_b) / (1 / rho_a + 1 / rho_b) / p.reg
     # below that plain steps are fast, and phi has too few digits
     useful = torch.isfinite(t) & (p.reg <= min(rho_a, rho_b))
     return torch.where(useful, t, 0.0)
 
 
+def _log_change(
+    weight: Tensor, potential: Tensor, rate: Tensor, total: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return log <w, exp(-rate * potential)> / |w|, (B,), with w = 0 where the potential is inf.
+
+    In terms of what changes, so that a small rate has no rounding to lose digits to, and around the
+    mean, so that a large offset stays in range.
+    """
+    there = potential < math.inf
+    held = torch.where(there, potential, 0.0)
+    mean = total(weight * held) / total(torch.where(there, weight, 0.0))
+    change = torch.expm1((mean[:, None] - held) * rate[:, None])
+    change = torch.where(there, change, -1.0)
+    return torch.log1p(total(weight * change) / total(weight)) - rate * mean
+
+
 def column_error(p: Problem, psi: Tensor, log_s: Tensor) -> Tensor:
     """Return the relative L1 distance of the column sums from what they must be, (B,).
 
-    Exact columns must sum to b; relaxed ones to b exp(-g / rho), their optimality condition.
+    Exact columns must sum to b; relaxed ones to b exp(-g / rho), their optimality condition. Masses
+    out of range have an error of inf, but only once they are about what they will be.
     """
-    if p.relax[1] == 0:
-        return torch.zeros_like(p.reg)
-    target = p.b
-    if not math.isinf(p.relax[1]):
-        target = target * (-psi * (p.reg / p.relax[1])[:, None]).exp()
-    return (log_s.exp() - target).abs().sum(-1) / target.sum(-1)
+    if p.exact:
+        return (log_s.exp() - p.b).abs().sum(-1) / p.b.sum(-1)
+    rho, most = p.relax[1], torch.finfo(p.work).max
+    if math.isinf(rho):
+        # relaxed rows may begin far above the weights: wrong, but for the next step to mend
+        held = torch.where(log_s < math.inf, log_s.clamp(max=_HELD * math.log(most)), log_s)
+        return ((held.exp() - p.b).abs().sum(-1) / p.b.sum(-1)).clamp(max=most)
+    log_t = log_s if rho == 0 else p.b.log() - psi * (p.reg / rho)[:, None]
+    # without the largest exponent no scale is too large or too small
+    top = torch.maximum(log_s, log_t).amax(-1, keepdim=True)
+    top = top.masked_fill(top == -math.inf, 0.0)
+    s, t = (log_s - top).exp(), (log_t - top).exp()
+    error = relative((s - t).abs().sum(-1), t.sum(-1)).clamp(max=most)
+    log_mass = top[:, 0] + s.sum(-1).log()
+    beyond = ~(log_mass <= _HELD * math.log(torch.finfo(p.dtype).max)) & ~(error > _SETTLED)
+    return error.masked_fill(beyond, math.inf)

@@ -114,16 +114,19 @@ class Blockwise:
         return x.sum(-1)
 
     def _rescued(self, u: Tensor, v: Tensor, s: Tensor, share: float = 0.0) -> Tensor:
-        """Return log column sums; those that underflowed are taken again from their maximum.
+        """Return log column sums; those out of range are taken again from their maximum.
 
         So are those below a share of the whole mass, which may have lost what a kernel drops.
         """
-        if float(s.amin()) >= max(TINY, share * float(s.sum())):
+        total = float(s.sum())
+        if total < math.inf and float(s.amin()) >= max(TINY, share * total):
             return s.log()
-        low = (s < (share * s.sum(-1, keepdim=True)).clamp_(min=TINY)) & (v > -math.inf)
-        if not bool(low.any()):
+        # relaxed rows may carry more than can be held
+        lost = (s < (share * s.sum(-1, keepdim=True)).clamp_(min=TINY)) | ~(s < math.inf)
+        lost &= v > -math.inf
+        if not bool(lost.any()):
             return s.log()
-        return torch.where(low, self.log_sum_columns(u) + v, s.log())
+        return torch.where(lost, self.log_sum_columns(u) + v, s.log())
 
 
 def square(v: Tensor) -> Tensor:

@@ -175,6 +175,7 @@ def swept(
 ) -> tuple[Tensor, Tensor]:
     """Return the moved row potential (B, n) and the log column sums (B, m) of a stored cost."""
     u, s = dense_sweep.sweep(C, u, v, a, inv_reg, kappa=kappa, first=u is None)
-    low = (s < _TINY) & (v > -math.inf)
-    again = log_sums.log_sum_columns(C, u, inv_reg, only=low)
-    return u, torch.where(low, again + v, s.log())
+    # relaxed rows may carry more than can be held
+    lost = ~((s >= _TINY) & (s < math.inf)) & (v > -math.inf)
+    again = log_sums.log_sum_columns(C, u, inv_reg, only=lost)
+    return u, torch.where(lost, again + v, s.log())

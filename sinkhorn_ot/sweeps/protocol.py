@@ -128,7 +128,8 @@ def elasticity(problem: Problem) -> tuple[Tensor, Tensor]:
 def move_rows(problem: Problem, log_a: Tensor, log_sum: Tensor) -> Tensor:
     """Return the row potential that answers the row sums: log a - kappa * log_sum.
 
-    A row without weight, or one whose every pair is forbidden, stays at -inf.
+    A row without weight, or one whose every pair is forbidden, stays at -inf; what is no number
+    stays one that nobody believes.
     """
     if math.isinf(problem.relax[0]):
         u = log_a - log_sum
@@ -136,4 +137,4 @@ def move_rows(problem: Problem, log_a: Tensor, log_sum: Tensor) -> Tensor:
         return log_a
     else:
         u = log_a - elasticity(problem)[0][:, None] * log_sum
-    return torch.where((log_a > -math.inf) & (log_sum > -math.inf), u, -math.inf)
+    return torch.where((log_a > -math.inf) & (log_sum != -math.inf), u, -math.inf)

@@ -1,5 +1,7 @@
 """One stored kernel for a batch that shares a cost: a sweep is two matrix products."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -29,10 +31,10 @@ class SharedKernel(Blockwise):
 
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move the rows, then sum the columns: two matrix products."""
-        top = v.amax(-1, keepdim=True)
+        top = _top(v)
         r = (v - top).exp_().to(self._store) @ self._kernel.t()
         u = move_rows(self.problem, self.log_a, r.to(v.dtype).log_() + (top - self._low))
-        top = u.amax(-1, keepdim=True)
+        top = _top(u)
         s = (u - top).exp_().to(self._store) @ self._kernel
         return u, s.to(v.dtype).log_().add_(v).add_(top - self._low)
 
@@ -43,3 +45,9 @@ class SharedKernel(Blockwise):
     def select(self, index: Tensor) -> Sweep:
         """Return the problems at `index`, sharing the kernel."""
         return SharedKernel(self.problem.select(index), self._store, self._kernel)
+
+
+def _top(scaled: Tensor) -> Tensor:
+    """Return the largest potential of each problem, (B, 1); zero where no point has weight."""
+    top = scaled.amax(-1, keepdim=True)
+    return top.masked_fill(top == -math.inf, 0.0)

@@ -49,9 +49,10 @@ class Dense:
         log_sum = torch.logsumexp(self.exponent() + self.v[:, None, :], -1)
         if kappa is not None:
             log_sum = torch.where(kappa[:, None] > 0, kappa[:, None] * log_sum, 0.0)
-        u = torch.where(self.a > 0, self.a.log() - log_sum, -torch.inf)
+        live = (self.a > 0) & (log_sum > -torch.inf)
+        u = torch.where(live, self.a.log() - log_sum, -torch.inf)
         plan = (self.exponent() + u[:, :, None] + self.v[:, None, :]).exp()
-        return u, torch.where(self.a[:, :, None] > 0, plan, 0.0).sum(-2)
+        return u, torch.where(live[:, :, None], plan, 0.0).sum(-2)
 
 
 @pytest.fixture

@@ -149,3 +149,38 @@ def test_small_problems_come_to_a_tolerance_in_one_launch(
     assert name == "plain"
     P = (found.u[:, :, None] + found.v[:, None, :] - C / regs[:, None, None]).exp()
     torch.testing.assert_close(P.double(), want, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("unbalanced", [(1.0, 1.0), (0.5, 0), (0, 0.5), (None, 1.0), (1.0, None)])
+@pytest.mark.parametrize("short", [False, True])
+def test_rows_and_columns_that_no_pair_allows(
+    unbalanced: tuple[float | None, float | None], short: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has looked at the cost: kernels keep such points at -inf, as the reference does."""
+    if short:
+        monkeypatch.setattr(gpu.dense_sweep, "row_tile", lambda *_: None)
+    torch.manual_seed(0)
+    C = torch.rand(2, 9, 14)
+    if unbalanced[0] is not None:
+        C[0, 4] = math.inf
+    if unbalanced[1] is not None:
+        C[1, :, 3] = math.inf
+    p = make(C, reg=0.3, unbalanced=unbalanced, values=False)
+    truth, ours = fixed(Reference(p), 8), fixed(gpu.kernels(single(p)), 8)
+    for got, want in ((ours.u, truth.u), (ours.v, truth.v)):
+        assert torch.equal(got == -math.inf, want == -math.inf)
+        assert not (got == math.inf).any()
+        torch.testing.assert_close(got.double(), want, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("offset", [-30.0, 30.0])
+@pytest.mark.parametrize("unbalanced", [(1.0, 1.0), (0.1, 1.0)])
+def test_relaxed_masses_out_of_range_are_summed_again(
+    unbalanced: tuple[float, float], offset: float
+) -> None:
+    p = make(torch.rand(5, 8) + offset, reg=0.1, unbalanced=unbalanced)
+    v = p.b.log()
+    u, log_s = Reference(p).sweep(None, v)
+    got_u, got_s = gpu.kernels(single(p)).sweep(None, v.float())
+    torch.testing.assert_close(got_u.double(), u, atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(got_s.double(), log_s, atol=1e-3, rtol=1e-5)
