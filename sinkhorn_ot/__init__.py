@@ -19,6 +19,7 @@ from .adapters import (
     swav_codes_from_features,
     zipf_marginal,
 )
+from .derived import SinkhornDistance, sinkhorn_distance
 from .exact import BalancedLabels, balanced_labels, solve_exact
 from .problem import Dense, PointCloud, Streamed
 from .results import Certificate, ConvergenceError, ConvergenceWarning, Status, Transport
@@ -45,6 +46,7 @@ __all__ = [
     "SelaLabels",
     "SelaSchedule",
     "Sinkhorn",
+    "SinkhornDistance",
     "Status",
     "Streamed",
     "SwAVLoss",
@@ -60,6 +62,7 @@ __all__ = [
     "normalize_prototypes_",
     "sela_labels",
     "sela_labels_from_features",
+    "sinkhorn_distance",
     "solve",
     "solve_exact",
     "swapped_prediction_loss",
