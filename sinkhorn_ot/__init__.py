@@ -21,6 +21,7 @@ from .adapters import (
     swav_codes_from_features,
     zipf_marginal,
 )
+from .derived import SinkhornDistance, sinkhorn_distance
 from .exact import solve_exact
 from .problem import Dense, PointCloud, Streamed
 from .results import Certificate, ConvergenceError, ConvergenceWarning, Status, Transport
@@ -47,6 +48,7 @@ __all__ = [
     "SelaLabels",
     "SelaSchedule",
     "Sinkhorn",
+    "SinkhornDistance",
     "Status",
     "Streamed",
     "SwAVLoss",
@@ -62,6 +64,7 @@ __all__ = [
     "normalize_prototypes_",
     "sela_labels",
     "sela_labels_from_features",
+    "sinkhorn_distance",
     "solve",
     "solve_exact",
     "swapped_prediction_loss",

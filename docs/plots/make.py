@@ -22,6 +22,7 @@ FIGURES = (
     "annealing",
     "error_vs_reg",
     "bounds",
+    "distance",
     "codes",
     "rooms",
     "errors",

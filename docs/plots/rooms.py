@@ -16,7 +16,7 @@ SKIPPED = {"__init__", "demo"}
 # colours: what is asked and the primitive, the loop, what is known, the surface
 KINDS = {
     0: {"kernels", "problem", "sweeps"},
-    1: {"solvers", "exact"},
+    1: {"solvers", "exact", "derived"},
     2: {"results"},
     3: {"solve", "adapters", "compat", "testing"},
 }

@@ -3,7 +3,7 @@
 from .acceleration import Acceleration, Anderson, Iterate, Nesterov, Plain, Steps
 from .anneal import Anneal
 from .automatic import METHODS, NEWTON, SWEEPS, SWITCH, Limits, run, suitable
-from .newton import Newton, Switch
+from .newton import Newton, Switch, conjugate_gradients, solve_laplacian
 from .presolve import pose
 from .progress import Callback, Progress, watch
 from .sinkhorn import Sinkhorn
@@ -28,10 +28,12 @@ __all__ = [
     "Sinkhorn",
     "Steps",
     "Switch",
+    "conjugate_gradients",
     "fixed",
     "parted",
     "pose",
     "run",
+    "solve_laplacian",
     "suitable",
     "watch",
 ]

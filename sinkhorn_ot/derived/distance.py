@@ -1,0 +1,189 @@
+"""sinkhorn_distance(): the least cost of a plan that is not too far from independence."""
+
+import math
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import Problem, broadcast, checks, make
+from sinkhorn_ot.results import ConvergenceWarning, Status
+
+from .exactly import exactly
+from .moments import Moments, at, independent, measure, settled, unit
+from .result import Found, SinkhornDistance
+from .walk import Goal, Walker, solved, walk
+
+
+_EPS = torch.finfo(torch.float64).eps
+# theta at which a plan is one of least divergence to all digits
+_NEAR = 1e-9
+# deviation of a cost from x (+) y, relative to its largest entry, that is rounding
+_SAME = 16 * _EPS
+# rise of the divergence by which the cost falls less than rounding: it falls as the root
+_NOTHING = _EPS**2 / 2
+ON_FAIL = ("warn", "raise", "ignore")
+
+
+def sinkhorn_distance(
+    cost: Any,
+    a: Any = None,
+    b: Any = None,
+    *,
+    alpha: Any,
+    tol: float = 1e-9,
+    max_iter: int = 10_000,
+    on_fail: str = "warn",
+) -> SinkhornDistance:
+    """Find the least cost of a plan whose mutual information is at most alpha.
+
+    Finds min <P, C> over P >= 0 with P 1 = a, P^T 1 = b and KL(P | a b^T) <= alpha, for masses M
+    other than one with KL(P / M | a b^T / M^2). Work is in float64, whatever the input.
+
+    Source: M. Cuturi, Sinkhorn distances, NeurIPS 2013, section 3, d_{M, alpha}; not by bisection
+    but by Newton's method in reg and the potentials at once.
+
+    Args:
+        cost: Tensor or array (..., n, m), or `PointCloud(x, y)`. inf forbids a pair.
+        a: Source weights (..., n); None means 1/n each. Leading dimensions broadcast, and a cost
+            shared by a whole batch is not copied.
+        b: Target weights (..., m), of the same total as a; None means 1/m each.
+        alpha: Divergence allowed, in nats: one number, or one per problem, whose dimensions
+            broadcast with the others. 0 allows only independence; inf is exact transport, and so is
+            whatever is at least the smaller entropy of a and b.
+        tol: How far the bounds on the distance may be apart, relative to it, and the relative L1
+            marginal error of the plan.
+        max_iter: Sweeps allowed, at all reg together.
+        on_fail: What to do where tol is not reached: "warn", "raise" `ConvergenceError`, "ignore".
+
+    Returns:
+        A `SinkhornDistance`: the distance, the plan, its reg, and bounds.
+
+    Raises:
+        ValueError: If an argument breaks a rule, or no plan of allowed pairs is within alpha.
+        ConvergenceError: With on_fail="raise".
+    """
+    checks.one_of("on_fail", on_fail, ON_FAIL)
+    goal = Goal(checks.positive("tol", tol), checks.count("max_iter", max_iter))
+    given, alphas = _posed(cost, a, b, alpha)
+    p = _normalised(given)
+    with torch.autocast(p.a.device.type, enabled=False):
+        found = _found(p, alphas.tolist(), goal)
+    theta = p.reg.new_tensor([x.theta for x in found])
+    answer = SinkhornDistance(_weighted(at(p, theta), given), alphas, found, unit(p))
+    if on_fail == "raise":
+        return answer.check()
+    if on_fail == "warn" and not bool(answer.converged.all()):
+        warnings.warn(answer.message, ConvergenceWarning, stacklevel=2)
+    return answer
+
+
+def _posed(cost: Any, a: Any, b: Any, alpha: Any) -> tuple[Problem, Tensor]:
+    """Return the flat problem, and alpha for each of its problems, (B,)."""
+    p = make(cost, a, b)
+    t = _divergence(alpha)
+    batch = broadcast("alpha", t.shape, "the problem", p.batch_shape)
+    if batch != p.batch_shape:
+        # alpha has dimensions of its own
+        weights = (w.reshape(*p.batch_shape, -1).expand(*batch, -1) for w in (p.a, p.b))
+        p = make(cost, *weights)
+    return p, t.to(p.a.device).expand(batch).reshape(-1)
+
+
+def _divergence(alpha: Any) -> Tensor:
+    """Return alpha as a float64 tensor, once it is known to be a bound."""
+    if isinstance(alpha, Tensor):
+        alpha = checks.constant("alpha", alpha)
+    if not isinstance(alpha, (list, tuple)) and getattr(alpha, "ndim", 0) == 0:
+        t = torch.tensor(checks.number("alpha", alpha), dtype=torch.float64)
+    else:
+        t = checks.tensor("alpha", alpha).double()
+    if not bool((t >= 0).all()):
+        if t.ndim == 0:
+            raise ValueError(f"alpha must be at least zero, got {float(t):.4g}")
+        checks.refuse("alpha", "be at least zero", t, ~(t >= 0))
+    return t
+
+
+def _normalised(p: Problem) -> Problem:
+    """Return the problem in float64, with masses of one."""
+    a, b = (w.double() / w.double().sum(-1, keepdim=True) for w in (p.a, p.b))
+    return replace(p, a=a, b=b, reg=p.reg.double(), dtype=torch.float64)
+
+
+def _weighted(p: Problem, given: Problem) -> Problem:
+    """Return the problem with the caller's masses and dtype."""
+    mass = given.a.double().sum(-1, keepdim=True)
+    return replace(p, a=p.a * mass, b=p.b * mass, dtype=given.dtype)
+
+
+def _found(p: Problem, alphas: list[float], goal: Goal) -> list[Found]:
+    """Return where each problem ends: independent, exact, or on the path between the two."""
+    base, trusted = _nearest(p, goal)
+    least_entropy = torch.minimum(_entropy(p.a), _entropy(p.b)).tolist()
+    answers: dict[int, Found] = {}
+    walkers: dict[int, Walker] = {}
+    for k, alpha in enumerate(alphas):
+        if not trusted[k]:
+            # says so where no plan exists
+            exactly(p, k)
+        _feasible(alpha, float(base.kl[k]), f" in problem {k}" if len(alphas) > 1 else "")
+        flat = float(base.variance[k]) <= _SAME**2
+        if flat or alpha - float(base.kl[k]) <= _NOTHING:
+            answers[k] = _independent(base, k, alpha, flat)
+        elif alpha >= least_entropy[k]:
+            answers[k] = exactly(p, k)
+        else:
+            walkers[k] = Walker(p, k, alpha, base, goal)
+    walk(p, walkers, base)
+    for k, walker in walkers.items():
+        assert walker.found is not None
+        answers[k] = walker.found
+    return [answers[k] for k in range(len(alphas))]
+
+
+def _nearest(p: Problem, goal: Goal) -> tuple[Moments, list[bool]]:
+    """Return what is known of the plans of least divergence, and whether each was found."""
+    if not p.bounds.forbids:
+        return independent(p), [True] * p.shape[0]
+    # at a reg far above the cost allowed pairs are alike
+    theta = torch.full_like(p.reg, _NEAR)
+    s = solved(p, theta, None, min(goal.tol, 1e-9), goal.max_iter)
+    nearest = settled(p, measure(p, theta, s.u, s.v))
+    return nearest, [x is Status.CONVERGED for x in s.status]
+
+
+def _feasible(alpha: float, least: float, where: str) -> None:
+    if alpha < least * (1 - 1e-12):
+        why = "" if alpha else ": a b^T itself uses forbidden pairs, and costs inf"
+        raise ValueError(
+            f"alpha must be at least {least:.9g}, the divergence of the nearest plan on allowed "
+            f"pairs, got {alpha:.9g}{where}{why}"
+        )
+
+
+def _independent(base: Moments, k: int, alpha: float, flat: bool) -> Found:
+    """Return the plan of least divergence; where all plans cost the same, it will do."""
+    cost, rise = float(base.cost[k]), alpha - float(base.kl[k])
+    reg = math.sqrt(float(base.variance[k]) / (2 * rise)) if rise > 0 else math.inf
+    return Found(
+        theta=float(base.theta[k]),
+        reg=0.0 if flat else reg,
+        u=base.u[k],
+        v=base.v[k],
+        cost=cost,
+        kl=float(base.kl[k]),
+        lower=cost,
+        upper=cost,
+        error=float(base.error[k]),
+        n_iter=base.work,
+        status=Status.CONVERGED,
+        active=not flat,
+    )
+
+
+def _entropy(w: Tensor) -> Tensor:
+    """Return -sum w log w, (B,)."""
+    return -torch.xlogy(w, w).sum(-1)

@@ -1,0 +1,196 @@
+"""What `sinkhorn_distance` returns: distance, plan, bounds, and how far to trust them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import Problem
+from sinkhorn_ot.results import ConvergenceError, Entropic, Status, Transport
+from sinkhorn_ot.sweeps import passes
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Where one problem ended; masses are one, costs count from a shift and in a unit.
+
+    Attributes:
+        theta: 1 / reg of the plan; 0 is independence.
+        reg: What cost falls by for a unit of alpha: the constraint's multiplier.
+        u: Scaled row potentials, (n,).
+        v: Scaled column potentials, (m,).
+        plan: The plan itself, (n, m), where it is exact.
+        cost: <P, C>.
+        kl: KL(P | a b^T).
+        lower: No plan within alpha costs less.
+        upper: Some plan within alpha costs no more.
+        error: L1 error of the marginals.
+        n_iter: Sweeps' worth of work.
+        status: How it ended.
+        active: Whether more divergence would make it cheaper.
+    """
+
+    theta: float
+    reg: float
+    u: Tensor
+    v: Tensor
+    cost: float
+    kl: float
+    lower: float
+    upper: float
+    error: float
+    n_iter: int
+    status: Status
+    active: bool = True
+    plan: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SinkhornDistance:
+    """Cuturi's distance for one problem or a batch, with the plan that has it.
+
+    Tensors have the batch's leading dimensions, the caller's device, and float64 or float32. The
+    plan is formed when it is first asked for, from the cost, which must not be changed till then.
+
+    Attributes:
+        problem: The validated problem, at the reg of each plan.
+        alpha: The largest divergence allowed, of the flat batch, (B,).
+        found: Where each problem of the flat batch ended.
+        unit: In what its costs count.
+    """
+
+    problem: Problem
+    alpha: Tensor
+    found: list[Found]
+    unit: float
+
+    @cached_property
+    def value(self) -> Tensor:
+        """The distance d_{M, alpha}, (...), in units of cost times mass.
+
+        It is the dual value F(reg) - reg alpha, which is never above the distance but for rounding,
+        and misses it by the square of what reg and the potentials miss.
+        """
+        return self._costs([x.lower for x in self.found])
+
+    @cached_property
+    def gap(self) -> Tensor:
+        """Cost of a plan within alpha, less `value`, (...): no less than what `value` may miss."""
+        return self._costs([x.upper - x.lower for x in self.found], shifted=False)
+
+    @cached_property
+    def value_linear(self) -> Tensor:
+        """Transport cost <P, C> of the plan, (...), mended for what its columns miss within tol."""
+        return self._costs([x.cost for x in self.found])
+
+    @cached_property
+    def plan(self) -> Tensor:
+        """The plan, (..., n, m)."""
+        p = self.problem
+        mass = p.a.sum(-1, keepdim=True)
+        u, v = (torch.stack([getattr(x, side) for x in self.found]) for side in ("u", "v"))
+        coupling = Entropic(passes(p, None), u + mass.log(), v)
+        P = Transport(p, coupling, "", self.statuses, self._counts).plan
+        flat = P.reshape(p.shape)
+        for k, x in enumerate(self.found):
+            if x.plan is not None:
+                flat[k] = mass[k] * x.plan
+        return P
+
+    @property
+    def reg(self) -> Tensor:
+        """The regularisation whose plan it is, (...), in units of the cost.
+
+        It is the multiplier of the constraint: `value` falls by reg times mass for each unit of
+        alpha. inf at alpha = 0; 0 where the constraint does not bind.
+        """
+        return self._out(self._regs)
+
+    @property
+    def lam(self) -> Tensor:
+        """Cuturi's lambda, 1 / reg, (...)."""
+        return self._out(1 / self._regs)
+
+    @property
+    def kl(self) -> Tensor:
+        """KL(P | a b^T) for masses of one, (...), mended likewise."""
+        return self._numbers([x.kl for x in self.found])
+
+    @property
+    def active(self) -> Tensor:
+        """Whether the constraint binds, (...), bool; where not, `value` is the exact optimum."""
+        return self._out(torch.tensor([x.active for x in self.found], device=self.alpha.device))
+
+    @property
+    def marginal_error(self) -> Tensor:
+        """L1 error of the plan's marginals, relative to the mass, (...)."""
+        return self._numbers([x.error for x in self.found])
+
+    @property
+    def n_iter(self) -> Tensor:
+        """Sweeps' worth of work that each problem took at all reg together, (...), int64."""
+        return self._out(self._counts)
+
+    @property
+    def statuses(self) -> list[Status]:
+        """How each problem of the flat batch ended."""
+        return [x.status for x in self.found]
+
+    @property
+    def converged(self) -> Tensor:
+        """Whether plan and value are within tolerance, (...), bool."""
+        good = [s in (Status.CONVERGED, Status.OPTIMAL) for s in self.statuses]
+        return self._out(torch.tensor(good, device=self.alpha.device))
+
+    @property
+    def status(self) -> Status:
+        """How it ended; of a batch, the worst."""
+        return max(self.statuses, key=list(Status).index)
+
+    @property
+    def message(self) -> str:
+        """One sentence on how it ended, with the gap it reached."""
+        bad = [x for x in self.found if x.status is self.status]
+        worst = max(bad, key=lambda x: x.upper - x.lower)
+        gap = float(self.gap.reshape(-1)[self.found.index(worst)])
+        text = (
+            f"{self.status.value} Reached a gap of {gap:.3g} and a "
+            f"marginal_error of {worst.error:.3g}."
+        )
+        return text if len(self.found) == 1 else f"{len(bad)} of {len(self.found)} problems: {text}"
+
+    def check(self) -> "SinkhornDistance":
+        """Return self, or raise `ConvergenceError` if some problem missed its tolerance."""
+        if not bool(self.converged.all()):
+            raise ConvergenceError(self.message, self)
+        return self
+
+    @property
+    def _regs(self) -> Tensor:
+        return self.unit * self._flat([x.reg for x in self.found])
+
+    @property
+    def _counts(self) -> Tensor:
+        return torch.tensor([x.n_iter for x in self.found], device=self.alpha.device)
+
+    def _costs(self, numbers: list[float], shifted: bool = True) -> Tensor:
+        shift = self.problem.shift if shifted else 0.0
+        return self._out((self.unit * self._flat(numbers) + shift) * self.problem.a.sum(-1))
+
+    def _numbers(self, numbers: list[float]) -> Tensor:
+        return self._out(self._flat(numbers))
+
+    def _flat(self, numbers: list[float]) -> Tensor:
+        return self.alpha.new_tensor(numbers)
+
+    def _out(self, t: Tensor) -> Tensor:
+        t = t.reshape(self.problem.batch_shape)
+        return t.to(self.problem.dtype) if t.is_floating_point() else t
+
+    def __repr__(self) -> str:
+        p = self.problem
+        text = f"SinkhornDistance(batch={tuple(p.batch_shape)}, n={p.shape[1]}, m={p.shape[2]}, "
+        if len(self.found) == 1:
+            text += f"value={float(self.value):.6g}, "
+        return text + f"status={self.status.name}, gap={float(self.gap.max()):.3g})"
