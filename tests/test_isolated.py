@@ -273,15 +273,16 @@ def test_beside_an_exact_marginal_an_offset_changes_no_plan(rho, offset, shape):
 
 @pytest.mark.parametrize("rho", [(1, None), (None, 1)], ids=str)
 def test_costs_that_begin_out_of_range(rho):
-    """Beside exact columns the first sweep carries e^9000 times too much, and the next mends it."""
-    C = -1e3 * testing.random(6, 8).cost
-    plain = so.solve(C, reg=1.0, unbalanced=rho)
-    turned = so.solve(C.T, reg=1.0, unbalanced=rho[::-1])
+    """Beside exact columns the first sweep carries e^5000 times too much, and the next mends it."""
+    C = -1e4 * testing.random(6, 8).cost
+    cold = so.Sinkhorn(anneal=None)
+    plain = so.solve(C, reg=1.0, unbalanced=rho, method=cold)
+    turned = so.solve(C.T, reg=1.0, unbalanced=rho[::-1], method=cold)
     assert plain.converged
     assert turned.converged
     torch.testing.assert_close(plain.plan, turned.plan.T, atol=1e-8, rtol=0)
-    assert float(plain.value) == pytest.approx(float(turned.value), abs=1e-6)
-    assert float(plain.gap) == pytest.approx(0, abs=1e-6)
+    assert float(plain.value) == pytest.approx(float(turned.value), abs=1e-4)
+    assert float(plain.gap) == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.parametrize("rho", [(1, None), (None, 1)], ids=str)
