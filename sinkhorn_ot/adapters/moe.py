@@ -1,6 +1,7 @@
 """A router for mixtures of experts: which experts a token is sent to when all are used evenly."""
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +10,14 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.results import ConvergenceWarning
 from sinkhorn_ot.sweeps import Ranks
 
 from .arguments import alike, at_least_single, samples
 from .softmaxes import first_step, masses
+
+
+ON_FAIL = ("warn", "ignore")
 
 
 @shown
@@ -60,6 +65,7 @@ def moe_router(
     n_iter: int | None = None,
     tol: float = 1e-4,
     max_iter: int = 1_000,
+    on_fail: str = "warn",
     group: Any = None,
 ) -> Routing:
     """Return a plan that spreads tokens evenly over experts: tokens first, experts last.
@@ -68,11 +74,14 @@ def moe_router(
     1 / E. It ends when the scalings change by `tol` or less, in the mean over experts.
 
     Args:
-        logits: Of tokens and experts, (..., T, E). Half precision is computed in float32.
+        logits: Of tokens and experts, (..., T, E). Half precision is computed in float32. -inf
+            keeps a token from an expert, and a token needs one that is left, and so does an expert.
         n_iter: Iterations; None iterates to `tol`, which on CUDA waits for the device each time.
         tol: Mean change of the experts' scalings at which to stop.
         max_iter: Iterations allowed on the way to `tol`; read `converged`. Logits so far apart that
             a scaling leaves the range of float64 come here.
+        on_fail: "warn" or "ignore" where `tol` was not reached, which with a fixed `n_iter` is not
+            asked for. On CUDA nothing is said: it would wait for the device. Read `converged`.
         group: Process group over whose ranks the tokens are spread, in any numbers; see
             `swav_codes`. What ranks exchange is E numbers per iteration.
 
@@ -80,8 +89,9 @@ def moe_router(
         A `Routing`: the plan in logarithms, iterations, convergence, and `top_k`.
 
     Raises:
-        ValueError: If an argument breaks a rule; on the CPU, for a logit that is not finite, with
-            the index of the first one. Elsewhere a NaN makes the whole plan NaN.
+        ValueError: If an argument breaks a rule; on the CPU, for a logit that is NaN or inf, with
+            the index of the first one, for a token that -inf leaves without an expert, and without
+            a group for an expert that it leaves without a token. Elsewhere the plan holds NaN.
         RuntimeError: If a rank of the group cannot be reached.
 
     Source: A. Clark et al., Unified scaling laws for routed language models, ICML 2022.
@@ -89,11 +99,29 @@ def moe_router(
     ranks = Ranks(group)
 
     def check() -> _Asked:
+        checks.one_of("on_fail", on_fail, ON_FAIL)
         return _asked(logits, n_iter, tol, max_iter, ranks)
 
     asked = ranks.agree(check, _Asked.terms, lasting=True)
     with torch.autocast(asked.logits.device.type, enabled=False):
-        return _route(asked, ranks)
+        found = _route(asked, ranks)
+    if on_fail == "warn" and n_iter is None and found.converged.device.type == "cpu":
+        _tell(found, asked)
+    return found
+
+
+def _tell(found: Routing, asked: "_Asked") -> None:
+    """Warn where a routing ended above its tolerance."""
+    missed = int((~found.converged).sum())
+    if missed:
+        many = (
+            "" if found.converged.ndim == 0 else f"{missed} of {found.converged.numel()} problems: "
+        )
+        said = (
+            f"{many}the experts' scalings still changed by more than tol = {asked.tol:.3g} after "
+            f"{asked.max_iter} iterations: raise max_iter or tol, or scale the logits down"
+        )
+        warnings.warn(said, ConvergenceWarning, stacklevel=4)
 
 
 @shown
@@ -118,10 +146,29 @@ class _Asked:
 
 def _asked(logits: Any, n_iter: Any, tol: Any, max_iter: Any, ranks: Ranks) -> _Asked:
     L = samples("logits", logits, "(..., T, E)", ranks)
-    if L.device.type == "cpu" and L.numel():
-        checks.finite("logits", L)
+    if (
+        L.device.type == "cpu"
+        and L.numel()
+        and not bool(torch.isfinite(L.sum(dtype=torch.float64)))
+    ):
+        _open(L, ranks)
     fixed = None if n_iter is None else checks.count("n_iter", n_iter)
     return _Asked(L, fixed, checks.positive("tol", tol), checks.count("max_iter", max_iter))
+
+
+def _open(L: Tensor, ranks: Ranks) -> None:
+    """Require numbers below inf, and for every token and every expert one that is not -inf."""
+    bad = ~(math.inf > L)
+    if bool(bad.any()):
+        checks.refuse("logits", "be a number below inf", L, bad)
+    allowed = -math.inf < L
+    for whom, line, dim in (("token some expert", "row", -1), ("expert some token", "column", -2)):
+        closed = ~allowed.any(dim)
+        # an expert that is closed to this rank may be open to another
+        if (dim == -1 or ranks.alone) and bool(closed.any()):
+            at = checks.first_index(closed)
+            where = at[0] if len(at) == 1 else at
+            raise ValueError(f"logits must allow every {whom}, got -inf all along {line} {where}")
 
 
 def _route(asked: _Asked, ranks: Ranks) -> Routing:

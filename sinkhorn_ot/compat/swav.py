@@ -5,13 +5,10 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from sinkhorn_ot.adapters.arguments import agreed, at_least_single, temperature
-from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.adapters.swav import codes_of
+from sinkhorn_ot.adapters.swav import codes_of_named
 from sinkhorn_ot.problem import checks
 
 
-@constant
 def distributed_sinkhorn(
     out: Tensor,
     epsilon: float = 0.05,
@@ -48,9 +45,6 @@ def distributed_sinkhorn(
         raise ValueError(f"world_size must be the number of ranks, {size}, got {world_size!r}")
     if out.ndim != 2:
         raise ValueError(f"out must have shape (B, K), got {tuple(out.shape)}")
-    temperature("epsilon", epsilon)
+    checks.positive("epsilon", epsilon)
     checks.count("sinkhorn_iterations", sinkhorn_iterations)
-    kind = at_least_single(out.dtype) if out.is_floating_point() else None
-    return codes_of(
-        agreed(group, out, epsilon, sinkhorn_iterations, None, None, kind, False, "out")
-    )
+    return codes_of_named("out", out, epsilon, sinkhorn_iterations, group)

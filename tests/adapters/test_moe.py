@@ -7,7 +7,11 @@ import torch
 from adapters import oracles
 from torch import Tensor
 
+from sinkhorn_ot import ConvergenceWarning
 from sinkhorn_ot.adapters import moe_router
+
+
+MAY_MISS = pytest.mark.filterwarnings("ignore::sinkhorn_ot.ConvergenceWarning")
 
 
 def logits(T: int, E: int, scale: float = 1.0, seed: int = 0) -> Tensor:
@@ -69,6 +73,7 @@ def test_stops_where_the_scalings_do(scale, tol):
     torch.testing.assert_close(found.plan.sum(-2), torch.full((8,), 1 / 8), rtol=1e-5, atol=0)
 
 
+@MAY_MISS
 def test_a_router_cut_short_says_so():
     found = moe_router(unkind()["huge"], max_iter=5)
     assert int(found.n_iter) == 5
@@ -76,6 +81,7 @@ def test_a_router_cut_short_says_so():
     assert not bool(moe_router(logits(400, 8, 3.0), n_iter=1).converged)
 
 
+@MAY_MISS
 def test_scalings_beyond_float64_are_not_converged():
     for x in unkind().values():
         found = moe_router(x, max_iter=50)
@@ -94,6 +100,7 @@ def test_a_batch_is_its_problems():
         torch.testing.assert_close(found.log_plan[0, k], alone.log_plan)
 
 
+@MAY_MISS
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_and_autocast(dtype):
     x = logits(100, 8, 100.0).to(dtype).requires_grad_()
@@ -138,8 +145,14 @@ def with_entry(value: float) -> Tensor:
 
 
 BAD = {
-    "nan": ({"logits": with_entry(math.nan)}, r"logits must be finite, got nan at index \(2, 3\)"),
-    "inf": ({"logits": with_entry(math.inf)}, r"logits must be finite, got inf at index \(2, 3\)"),
+    "nan": (
+        {"logits": with_entry(math.nan)},
+        r"below inf, got nan at index \(2, 3\)",
+    ),
+    "inf": (
+        {"logits": with_entry(math.inf)},
+        r"below inf, got inf at index \(2, 3\)",
+    ),
     "vector": ({"logits": torch.ones(3)}, r"logits must have shape \(..., T, E\), got \(3,\)"),
     "no tokens": ({"logits": torch.ones(0, 3)}, r"logits must not be empty, got shape \(0, 3\)"),
     "no experts": ({"logits": torch.ones(3, 0)}, r"logits must not be empty, got shape \(3, 0\)"),
@@ -159,3 +172,33 @@ def test_bad_input_is_refused(name):
 def test_more_experts_chosen_than_there_are():
     with pytest.raises(ValueError, match="k must be at most the number of experts, 4, got 5"):
         moe_router(logits(9, 4)).top_k(5)
+
+
+def test_a_routing_that_misses_its_tolerance_says_so():
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(ConvergenceWarning, match=r"tol = 1e-12 after 2 iterations"):
+        assert not moe_router(x, tol=1e-12, max_iter=2).converged
+    with pytest.warns(ConvergenceWarning, match=r"3 of 3 problems"):
+        moe_router(x.expand(3, -1, -1), tol=1e-12, max_iter=2)
+    # without a word: nobody asked for a tolerance, or silence was asked for
+    moe_router(x, n_iter=2)
+    moe_router(x, tol=1e-12, max_iter=2, on_fail="ignore")
+    with pytest.raises(ValueError, match="on_fail must be one of"):
+        moe_router(x, on_fail="raise")
+
+
+def test_experts_that_a_token_may_not_use():
+    x = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+    closed = torch.rand(200, 6, generator=torch.Generator().manual_seed(1)) < 0.3
+    closed[:, 0] = False
+    found = moe_router(x.masked_fill(closed, -math.inf), tol=1e-7)
+    assert bool((found.plan[closed] == 0).all())
+    torch.testing.assert_close(found.plan.sum(0), torch.full((6,), 1 / 6))
+    torch.testing.assert_close(found.plan.sum(1), torch.full((200,), 1 / 200), rtol=1e-4, atol=0)
+    truth = oracles.router(x.masked_fill(closed, -math.inf), None, 1e-7)[0].exp()
+    assert 200 * oracles.total_variation(found.plan, truth) < 1e-6
+    for at, message in (((7, slice(None)), "token.*row 7"), ((slice(None), 2), "expert.*column 2")):
+        bad = x.clone()
+        bad[at] = -math.inf
+        with pytest.raises(ValueError, match=message):
+            moe_router(bad)

@@ -103,7 +103,7 @@ FINITE: dict[str, tuple[Callable[..., Any], dict[str, Tensor]]] = {
 BELOW_INF: dict[str, tuple[Callable[..., Any], dict[str, Tensor]]] = {
     "sela_labels": (so.sela_labels, {"log_probs": randn(N, K)}),
     "of blocks": (
-        lambda log_probs: so.sela_labels([*log_probs.split(2)]),
+        lambda log_probs: so.sela_labels([*log_probs.split(3)]),
         {"log_probs": randn(N, K)},
     ),
     "of linear heads": (

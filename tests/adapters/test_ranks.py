@@ -117,7 +117,7 @@ HEARD = {
     "nan to tolerance": "scores must be finite, got nan at index (0, 3), on rank {last}",
     "dino nan": "logits must be finite, got nan at index (0, 3), on rank {last} of the group",
     "msn nan": "scores must be finite, got nan at index (0, 3), on rank {last} of the group",
-    "router nan": "logits must be finite, got nan at index (0, 3), on rank {last} of the group",
+    "router nan": "logits must be a number below inf, got nan at index (0, 3), on rank {last}",
     "experts": "number of experts must be the same on every rank of the group, got 12 on rank 0",
     "world size": "world_size must be the number of ranks",
     "no prototypes": "scores must not be empty, got shape",

@@ -1,6 +1,6 @@
 """SwAV: codes of scores and of features, the queue, the loss."""
 
-from .codes import SwAVCodes, assign, codes_of, swav_codes
+from .codes import SwAVCodes, assign, codes_of, codes_of_named, swav_codes
 from .features import SwAVQueue, normalize_prototypes_, swav_codes_from_features
 from .loss import SwAVLoss, swapped_prediction_loss
 
@@ -11,6 +11,7 @@ __all__ = [
     "SwAVQueue",
     "assign",
     "codes_of",
+    "codes_of_named",
     "normalize_prototypes_",
     "swapped_prediction_loss",
     "swav_codes",

@@ -126,6 +126,13 @@ def assign(
     return SwAVCodes(_read_out(kept, p), labels, mass, (mass - 1).abs().mean(-1))
 
 
+@constant
+def codes_of_named(name: str, scores: Tensor, eps: float, n_iter: int, group: Any) -> Tensor:
+    """Return codes in single precision at least, of scores that messages call `name`."""
+    kind = at_least_single(scores.dtype) if scores.is_floating_point() else None
+    return codes_of(agreed(group, scores, eps, n_iter, None, None, kind, False, name))
+
+
 def codes_of(p: Asked) -> Tensor:
     """Return the codes that a call asks for, in its caller's shape."""
     return p.back(_solved(p))

@@ -21,7 +21,7 @@ BODY = (
 marginal = so.zipf_marginal(12)
 answers = {
     "tensor": so.sela_labels(mine, group=group),
-    "blocks": so.sela_labels(list(mine.split(700, 1)), group=group, lamb=10.0),
+    "blocks": so.sela_labels(lambda: iter(mine.split(700, 1)), group=group, lamb=10.0),
     "numbered": so.sela_labels(
         lambda: ((torch.arange(k, min(k + 900, mine.shape[1])), mine[:, k : k + 900])
                  for k in range(0, mine.shape[1], 900)),
