@@ -224,7 +224,7 @@ def _row_sums(E: Tensor, alpha: Tensor) -> Tensor:
 def _column_sums(E: Tensor, weight: Tensor) -> Tensor:
     """Return E^T @ weight, (B, K), without matmul, whose precision users choose."""
     if len(E) == 1:
-        return column_sums(E, weight)
+        return column_sums(E[0], weight[0])[None]
     return (E * weight[:, :, None]).sum(-2)
 
 
