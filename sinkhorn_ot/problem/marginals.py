@@ -13,7 +13,7 @@ from .problem import Relax
 
 
 # how far two masses may differ by rounding alone, per dtype of the weights
-MASS_RTOL = {
+_MASS_RTOL = {
     # such weights often come from float32
     torch.float64: 2e-7,
     torch.float32: 1e-5,
@@ -63,9 +63,18 @@ def held(name: str, w: Tensor) -> None:
         )
 
 
+def mass_rtol(a: Tensor, b: Tensor) -> float:
+    """Return how far the masses of weights in these dtypes may differ by rounding alone."""
+    # each halving of a pairwise sum may round once, and even float64 weights come from float32
+    longest = max(a.shape[-1], b.shape[-1])
+    summed = torch.finfo(torch.float32).eps * math.log2(longest + 1)
+    return max(_MASS_RTOL[a.dtype], _MASS_RTOL[b.dtype], summed)
+
+
 def equal_mass(a: Tensor, b: Tensor, rtol: float) -> Tensor:
     """Require one total mass; return `b` scaled to match to the last digit."""
-    mass_a, mass_b = a.sum(-1), b.sum(-1)
+    # a sum of many float32 numbers may itself be further off than they are
+    mass_a, mass_b = (w.sum(-1, dtype=torch.float64) for w in (a, b))
     ratio = mass_a / mass_b
     if rtol < math.inf and max(abs(float(r) - 1) for r in torch.aminmax(ratio)) > rtol:
         k = checks.first_index((ratio - 1).abs() > rtol)
@@ -74,4 +83,4 @@ def equal_mass(a: Tensor, b: Tensor, rtol: float) -> Tensor:
             f"a and b must have the same total mass, got {float(mass_a[k]):.9g} and "
             f"{float(mass_b[k]):.9g}{where}: normalise them, or relax a marginal (unbalanced=)"
         )
-    return b * ratio[:, None]
+    return (b * ratio[:, None]).to(b.dtype)
