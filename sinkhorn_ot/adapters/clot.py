@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sinkhorn_ot.problem import checks
+from sinkhorn_ot.results import uncompiled
 from sinkhorn_ot.sweeps import Ranks
 
 from .arguments import at_least_single, mean_of_rows, samples
 from .transport import potentials
 
 
+@uncompiled
 @torch.no_grad()
 def clot_labels(
     log_probs: Any,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.results import uncompiled
 from sinkhorn_ot.sweeps import Ranks
 
 from .arguments import at_least_single, samples
@@ -52,6 +53,7 @@ class Routing:
         return self.log_plan.topk(k, -1).indices
 
 
+@uncompiled
 @torch.no_grad()
 def moe_router(
     logits: Any,

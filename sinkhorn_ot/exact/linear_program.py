@@ -21,6 +21,7 @@ from sinkhorn_ot.results import (
     feasible_duals,
     transform_columns,
     transform_rows,
+    uncompiled,
 )
 
 from .engines import ENGINES, Array, Index, Mask, network_simplex
@@ -40,6 +41,7 @@ _ROUNDS = 4
 _CAP = 1e4
 
 
+@uncompiled
 def solve_exact(
     cost: Any, a: Any = None, b: Any = None, *, engine: str = "auto", max_iter: int | None = None
 ) -> Transport:
@@ -130,7 +132,7 @@ def _solve(batch: Problem, k: int, order: tuple[str, ...], max_iter: int | None)
     A round solves for the reduced costs C - f - g that the last one left, in units of what is left
     to gain: an engine's absolute tolerance, or a huge cost that no plan uses, then costs no digits.
     """
-    p = batch.select(torch.tensor([k]))
+    p = batch.select(torch.tensor([k], device="cpu"))
     where = f" in problem {k}" if batch.shape[0] > 1 else ""
     if "assignment" in order:
         _matchable(p, where)
@@ -254,5 +256,5 @@ def _warn(answers: list[_Answer]) -> None:
             f"at worst a gap of {worst.gap:.3g} and a marginal_error of {worst.marginal_error:.3g} "
             f"by {worst.engine}{hint}",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -26,7 +26,9 @@ _HELD = (1e-18, 1e18)
 
 def relaxation(unbalanced: Any) -> Relax:
     """Return the KL penalty of each marginal; inf is an exact one."""
-    if isinstance(unbalanced, np.ndarray):
+    if isinstance(unbalanced, Tensor):
+        unbalanced = checks.constant("unbalanced", checks.plain("unbalanced", unbalanced))
+    if isinstance(unbalanced, (Tensor, np.ndarray)):
         unbalanced = unbalanced.tolist()
     pair = unbalanced if isinstance(unbalanced, (tuple, list)) else (unbalanced, unbalanced)
     if len(pair) != 2:
@@ -40,9 +42,10 @@ def relaxation(unbalanced: Any) -> Relax:
 
 def weights(name: str, w: Any, size: int, cost: Cost, values: bool) -> Tensor:
     """Return the weights of one side, checked; uniform ones if none are given."""
-    if w is None:
+    if w is None or _nothing(w):
+        # an empty list is POT's word for uniform
         return torch.full((size,), 1.0 / size, dtype=torch.float64, device=cost.device)
-    t = checks.at_least_dims(name, checks.tensor(name, w), 1, f"(..., {size})")
+    t = checks.at_least_dims(name, checks.tensor(name, w, whole=True), 1, f"(..., {size})")
     checks.same_device(name, t, cost.device, "cost")
     if t.shape[-1] != size:
         raise ValueError(
@@ -50,6 +53,10 @@ def weights(name: str, w: Any, size: int, cost: Cost, values: bool) -> Tensor:
             f"got {tuple(t.shape)}"
         )
     return checks.weights(name, t) if values else t
+
+
+def _nothing(w: Any) -> bool:
+    return w.shape == (0,) if isinstance(w, np.ndarray) else isinstance(w, (list, tuple)) and not w
 
 
 def held(name: str, w: Tensor) -> None:

@@ -107,7 +107,7 @@ def _rescued(
     found: Solution, k: int, batch: Problem, name: str, limits: Limits
 ) -> tuple[Solution, str]:
     """Try other ways with problem `k`, which missed; keep what is best."""
-    at = torch.tensor([k])
+    at = torch.tensor([k], device=batch.a.device)
     p = batch.select(at)
     if why := impossible(p):
         return told_impossible(found, k, why), name

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.results import uncompiled
 from sinkhorn_ot.sweeps import Ranks
 
 from .labels import DeepClusterLabels, finite, matrix
@@ -49,6 +50,7 @@ class DeeperClusterLabels:
         return ROTATIONS * self.clusters.labels + _quarters(rotation)
 
 
+@uncompiled
 @torch.no_grad()
 def deepercluster_labels(
     features: Any,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters.arguments import samples
 from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.results import uncompiled
 from sinkhorn_ot.sweeps import ALONE, Ranks
 
 
@@ -110,6 +111,7 @@ class DeepClusterLabels:
             checks.refuse("previous", f"hold labels in 0..{K - 1}", previous, bad)
 
 
+@uncompiled
 @torch.no_grad()
 def deepcluster_labels(
     features: Any,
