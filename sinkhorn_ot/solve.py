@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, checks, make, within
-from sinkhorn_ot.results import ConvergenceWarning, Entropic, Solution, Status, Transport
+from sinkhorn_ot.results import (
+    ConvergenceWarning,
+    Entropic,
+    Solution,
+    Status,
+    Transport,
+    uncompiled,
+)
 from sinkhorn_ot.solvers import (
     METHODS,
     Callback,
@@ -26,6 +33,7 @@ ON_FAIL = ("warn", "raise", "ignore")
 MAX_ITER = 10_000
 
 
+@uncompiled
 def solve(  # noqa: PLR0913
     cost: Any,
     a: Any = None,
@@ -79,7 +87,7 @@ def solve(  # noqa: PLR0913
         "tol": tol is not None,
         "max_iter": max_iter != MAX_ITER,
         "on_fail": on_fail == "raise",
-        "progress": progress,
+        "progress": checks.flag("progress", progress),
         "callback": callback is not None,
     }
     _checked(reg, on_fail, callback, n_iter, given)
@@ -138,7 +146,7 @@ def _told(result: Transport, on_fail: str) -> Transport:
     # whoever stopped it knows
     asked = (Status.CONVERGED, Status.STOPPED)
     if on_fail == "warn" and any(s not in asked for s in result.statuses):
-        warnings.warn(result.message, ConvergenceWarning, stacklevel=3)
+        warnings.warn(result.message, ConvergenceWarning, stacklevel=4)
     return result
 
 
@@ -162,7 +170,7 @@ def _warm(problem: Problem, init: Any) -> tuple[Tensor | None, Tensor | None]:
     """Return the scaled potentials of an earlier result or of a pair (f, g)."""
     if isinstance(init, Transport):
         init = init.f, init.g
-    if not (isinstance(init, tuple) and len(init) == 2) or all(p is None for p in init):
+    if not (isinstance(init, (tuple, list)) and len(init) == 2) or all(p is None for p in init):
         raise ValueError(f"init must be a result or a pair (f, g), got {type(init).__name__}")
     (f, g), shifts = init, problem.shifts
     u = _scaled(problem, f, problem.a, "source", shifts[0])

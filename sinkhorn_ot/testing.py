@@ -42,7 +42,7 @@ class Known:
 
 def uniform(n: int) -> Tensor:
     """Return n equal weights of total one."""
-    return torch.full((n,), 1 / n, dtype=torch.float64)
+    return torch.full((n,), 1 / n, dtype=torch.float64, device="cpu")
 
 
 def permutation(n: int = 7, seed: int = 0) -> Known:
@@ -51,11 +51,11 @@ def permutation(n: int = 7, seed: int = 0) -> Known:
     reg is so small that no digit of the plan sees it.
     """
     generator = torch.Generator().manual_seed(seed)
-    to = torch.randperm(n, generator=generator)
-    cost = 1 + torch.rand(n, n, generator=generator, dtype=torch.float64)
-    cost[torch.arange(n), to] = 0
+    to = torch.randperm(n, generator=generator, device="cpu")
+    cost = 1 + torch.rand(n, n, generator=generator, dtype=torch.float64, device="cpu")
+    cost[torch.arange(n, device="cpu"), to] = 0
     plan = torch.zeros_like(cost)
-    plan[torch.arange(n), to] = 1 / n
+    plan[torch.arange(n, device="cpu"), to] = 1 / n
     return Known(cost, uniform(n), uniform(n), 0.02, plan, 0.02 * math.log(n))
 
 
@@ -63,8 +63,8 @@ def two_points(distance: float = 1.0, reg: float = 0.3) -> Known:
     """Two points onto themselves: who stays is a logistic function of distance / reg."""
     odds = math.exp(-distance / reg)
     stay, leave = 1 / (1 + odds), odds / (1 + odds)
-    plan = torch.tensor([[stay, leave], [leave, stay]], dtype=torch.float64) / 2
-    cost = distance * (1 - torch.eye(2, dtype=torch.float64))
+    plan = torch.tensor([[stay, leave], [leave, stay]], dtype=torch.float64, device="cpu") / 2
+    cost = distance * (1 - torch.eye(2, dtype=torch.float64, device="cpu"))
     entropy = sum(share * math.log(2 * share) for share in (stay, leave))
     value = distance * leave + reg * entropy
     return Known(cost, uniform(2), uniform(2), reg, plan, value)
@@ -76,7 +76,9 @@ def line(n: int = 6, m: int = 9, seed: int = 0) -> Known:
     Cumulative mass meets cumulative mass. `reg` is zero: this is the answer of exact transport.
     """
     generator = torch.Generator().manual_seed(seed)
-    x, y, a, b = (torch.rand(k, generator=generator, dtype=torch.float64) for k in (n, m, n, m))
+    x, y, a, b = (
+        torch.rand(k, generator=generator, dtype=torch.float64, device="cpu") for k in (n, m, n, m)
+    )
     x, y = x.sort().values, y.sort().values
     a, b = (a + 0.1) / (a + 0.1).sum(), (b + 0.1) / (b + 0.1).sum()
     top = torch.minimum(a.cumsum(0)[:, None], b.cumsum(0)[None, :])
@@ -115,7 +117,7 @@ def gaussians(n: int = 161, m: int = 151, dim: int = 1, reg: float = 0.5) -> Kno
 
 
 def _bell(n: int, mean: float, deviation: float) -> tuple[Tensor, Tensor]:
-    x = torch.linspace(-7, 7, n, dtype=torch.float64)
+    x = torch.linspace(-7, 7, n, dtype=torch.float64, device="cpu")
     weight = torch.exp(-x.square() / 2)
     return mean + deviation * x, weight / weight.sum()
 

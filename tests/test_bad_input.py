@@ -87,7 +87,7 @@ ROWS: dict[str, tuple[Callable[[], Any], str]] = {
     "a and b swapped": (lambda: solve(a=B, b=A), "a must have shape (..., 4)"),
     "a number for a": (lambda: solve(a=1.0), "a must have shape (..., 4), got ()"),
     "a word for a": (lambda: solve(a="uniform"), "a must hold real numbers, got dtype <U7"),
-    "integers for b": (lambda: solve(b=torch.ones(5, dtype=torch.int32)), "b must be floating point, got int32"),
+    "integers for b": (lambda: solve(b=torch.full((5,), 2**60)), "b must be whole numbers up to 2^53 or floating point, got 1.153e+18"),
     "an empty batch of a": (lambda: solve(a=torch.ones(0, 4)), "a must not be empty, got shape (0, 4)"),
     "negative": (lambda: solve(a=put(A, 1, -0.25)), "a must be non-negative, got -0.25 at index 1"),
     "nan in b": (lambda: solve(b=put(B, 4, NAN)), "b must be finite, got nan at index 4"),
@@ -128,7 +128,7 @@ ROWS: dict[str, tuple[Callable[[], Any], str]] = {
     "one reg below zero": (
         lambda: solve(BATCH, reg=torch.tensor([1.0, -1.0])), "reg must be finite and above zero, got -1 at index 1",
     ),
-    "integers for reg": (lambda: solve(BATCH, reg=torch.tensor([1, 2])), "reg must be floating point, got int64"),
+    "complex for reg": (lambda: solve(BATCH, reg=torch.tensor([1j, 2])), "reg must be floating point, got complex64"),
     "n_iter beside tol": (lambda: solve(n_iter=3, tol=1e-3), "n_iter leaves no choice of tol"),
     "n_iter beside a method": (lambda: solve(n_iter=3, method="newton"), "n_iter leaves no choice of method"),
     "n_iter beside a callback": (
@@ -149,8 +149,11 @@ ROWS: dict[str, tuple[Callable[[], Any], str]] = {
     "penalty nan": (lambda: solve(unbalanced=(1.0, NAN)), "unbalanced must be at least zero"),
     "three penalties": (lambda: solve(unbalanced=(1, 1, 1)), "unbalanced must be one penalty or two, got (1, 1, 1)"),
     "penalty a word": (lambda: solve(unbalanced="kl"), "unbalanced must be one number, got 'kl'"),
-    "penalty a vector": (lambda: solve(unbalanced=torch.ones(2)), "unbalanced must be one number"),
+    "penalty a vector": (lambda: solve(unbalanced=torch.ones(3)), "unbalanced must be one penalty or two, got [1.0, 1.0, 1.0]"),
     # how to solve
+    "reg beyond float64": (lambda: solve(reg=10**400), "reg must be a number that float64 holds"),
+    "tol beyond float64": (lambda: solve(tol=10**400), "tol must be a number that float64 holds"),
+    "a bar a tensor": (lambda: solve(progress=torch.tensor(True)), "progress must be True or False, got tensor(True)"),
     "tol zero": (lambda: solve(tol=0), "tol must be a finite number above zero, got 0"),
     "tol below zero": (lambda: solve(tol=-1e-9), "tol must be a finite number above zero, got -1e-09"),
     "tol a word": (lambda: solve(tol="tight"), "tol must be one number, got 'tight'"),

@@ -106,7 +106,7 @@ def checked(  # noqa: PLR0913
         start,
         None if mask is None else mask[..., start:],
         S.dtype if out_dtype is None else _floating(out_dtype),
-        hard,
+        checks.flag("hard", hard),
         name,
     )
 
@@ -143,7 +143,7 @@ def mean_of_rows(x: Tensor) -> Tensor:
 
 def rows_that_count(mask: Any, shape: torch.Size, device: torch.device) -> Tensor:
     """Return the mask of samples, (..., N), for scores or logits of shape (..., N, K)."""
-    keep = torch.as_tensor(mask)
+    keep = mask if isinstance(mask, Tensor) else torch.from_numpy(checks.array("mask", mask))
     if keep.dtype != torch.bool:
         kind = str(keep.dtype).removeprefix("torch.")
         raise ValueError(f"mask must be bool, true where a sample counts, got {kind}")

@@ -13,12 +13,14 @@ from torch.nn import functional as F
 
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks
+from sinkhorn_ot.results import uncompiled
 from sinkhorn_ot.sweeps import Ranks
 
 from .arguments import at_least_single, mean_of_rows, samples, sound
 from .transport import potentials
 
 
+@uncompiled
 @constant
 def clot_labels(
     log_probs: Any,

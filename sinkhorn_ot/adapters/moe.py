@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks, shown
-from sinkhorn_ot.results import ConvergenceWarning
+from sinkhorn_ot.results import ConvergenceWarning, uncompiled
 from sinkhorn_ot.sweeps import Ranks
 
 from .arguments import alike, at_least_single, samples
@@ -58,6 +58,7 @@ class Routing:
         return self.log_plan.topk(k, -1).indices
 
 
+@uncompiled
 @constant
 def moe_router(
     logits: Any,

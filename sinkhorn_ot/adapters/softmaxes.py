@@ -138,7 +138,7 @@ class ScaledScores:
         peak = _peaks(S, mask, ranks)
         total = torch.zeros_like(peak, dtype=torch.float64)
         # the smallest exponent, which is not finite if some score is not
-        lowest = torch.zeros((), dtype=E.dtype)
+        lowest = E.new_zeros(())
         for rows in self._blocks():
             exponent = torch.sub(S[:, rows], peak, out=E[:, rows]).mul_(inv)
             self._clear(rows)
@@ -230,5 +230,5 @@ def _column_sums(E: Tensor, weight: Tensor) -> Tensor:
 
 def _sums_of(codes: Tensor, problem: Tensor, batch: int) -> Tensor:
     """Return the sum of the codes of each problem, (B, K), in float64."""
-    of = problem == torch.arange(batch)[:, None]
+    of = problem == torch.arange(batch, device=problem.device)[:, None]
     return of.double() @ codes.double()

@@ -70,5 +70,5 @@ def _over_ranks(
         worst = int(found.error.argmax())
         reached = f"Reached marginal_error {float(found.error[worst]):.3g}"
         said = f"{found.status[worst].value} {reached} after {int(found.n_iter[worst])} iterations."
-        warnings.warn(said, ConvergenceWarning, stacklevel=4)
+        warnings.warn(said, ConvergenceWarning, stacklevel=5)
     return (found.v.double() / lamb).reshape(*batch, K)

@@ -14,6 +14,7 @@ from sinkhorn_ot.results import (
     ConvergenceWarning,
     Status,
     Stored,
+    Stranded,
     Transport,
     below,
     dual_value,
@@ -21,9 +22,11 @@ from sinkhorn_ot.results import (
     feasible_duals,
     transform_columns,
     transform_rows,
+    uncompiled,
 )
 
 from .engines import ENGINES, Array, Index, Mask, network_simplex
+from .hall import stranded
 
 
 # what rounding may leave of <P, C - f - g>, relative to its terms, and of a marginal
@@ -39,6 +42,7 @@ _ROUNDS = 4
 _CAP = 1e4
 
 
+@uncompiled
 def solve_exact(
     cost: Any, a: Any = None, b: Any = None, *, engine: str = "auto", max_iter: int | None = None
 ) -> Transport:
@@ -129,7 +133,7 @@ def _solve(batch: Problem, k: int, order: tuple[str, ...], max_iter: int | None)
     A round solves for the reduced costs C - f - g that the last one left, in units of what is left
     to gain: an engine's absolute tolerance, or a huge cost that no plan uses, then costs no digits.
     """
-    p = batch.select(torch.tensor([k]))
+    p = batch.select(torch.tensor([k], device="cpu"))
     where = f" in problem {k}" if batch.shape[0] > 1 else ""
     if "assignment" in order:
         _matchable(p, where)
@@ -211,17 +215,22 @@ def _routable(p: Problem, where: str) -> tuple[Tensor, Tensor]:
     if not forbidden.any():
         return p.a, p.b
     a, b = p.a[0].numpy(), p.b[0].numpy()
-    P = network_simplex(forbidden.astype(float), a / a.sum(), b / a.sum(), None).P * a.sum()
-    stranded = np.where(forbidden, P, 0.0).sum(1)
     excuse = _STRANDED[p.dtype] * a.sum()
-    if stranded.sum() > excuse:
-        rows, columns = _too_narrow(forbidden, P, stranded > excuse / len(a))
-        raise ValueError(
-            f"cost must leave a plan: rows {_some(rows)}{where} hold {a[rows].sum():.9g}, but the "
-            f"columns they may use take only {b[columns].sum():.9g}, so no plan exists"
-        )
+    # a flow in whole numbers proves what is far from rounding, long before the simplex does
+    why = stranded(~forbidden, a, b)
+    if why is not None and why.held - why.taken > excuse:
+        raise _no_plan(where, why)
+    P = network_simplex(forbidden.astype(float), a / a.sum(), b / a.sum(), None).P * a.sum()
+    left = np.where(forbidden, P, 0.0).sum(1)
+    if left.sum() > excuse:
+        rows, columns = _too_narrow(forbidden, P, left > excuse / len(a))
+        raise _no_plan(where, Stranded(rows, columns, a[rows].sum(), b[columns].sum()))
     P = torch.from_numpy(np.where(forbidden, 0.0, P))[None]
     return P.sum(-1), P.sum(-2)
+
+
+def _no_plan(where: str, why: Stranded) -> ValueError:
+    return ValueError(f"cost must leave a plan{where}: {why}, so no plan exists")
 
 
 def _too_narrow(forbidden: Mask, P: Array, rows: Mask) -> tuple[Index, Index]:
@@ -232,11 +241,6 @@ def _too_narrow(forbidden: Mask, P: Array, rows: Mask) -> tuple[Index, Index]:
         if (grown == rows).all():
             return np.flatnonzero(rows), np.flatnonzero(columns)
         rows = grown
-
-
-def _some(index: Index) -> str:
-    shown = ", ".join(map(str, index[:8]))
-    return f"[{shown}]" if len(index) <= 8 else f"[{shown}, ...]"
 
 
 def _warn(answers: list[_Answer]) -> None:
@@ -250,5 +254,5 @@ def _warn(answers: list[_Answer]) -> None:
             f"at worst a gap of {worst.gap:.3g} and a marginal_error of {worst.marginal_error:.3g} "
             f"by {worst.engine}{hint}",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

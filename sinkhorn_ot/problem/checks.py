@@ -7,50 +7,119 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
-def tensor(name: str, x: Any) -> Tensor:
-    """Return `x` as a floating-point strided tensor; arrays and lists are converted."""
-    if isinstance(x, Tensor):
-        t = x
-    else:
-        array = _array(name, x)
-        if array.dtype == object or array.dtype.kind not in "fiub":
-            raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}")
-        if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-            raise ValueError(f"{name} must be at most float64, got dtype {array.dtype}")
-        # torch takes neither negative strides, read-only memory nor foreign byte order
-        native = array.dtype.newbyteorder("=")
-        t = torch.from_numpy(np.array(array, dtype=native, order="C"))
+def tensor(name: str, x: Any, *, whole: bool = False) -> Tensor:
+    """Return `x` as a floating-point strided tensor; arrays and lists are converted.
+
+    Args:
+        name: What messages call it.
+        x: A tensor, an array or lists.
+        whole: Whether whole numbers and truths are taken too, as float64.
+    """
+    t = plain(name, x) if isinstance(x, Tensor) else torch.from_numpy(array(name, x))
+    if whole and not (t.is_floating_point() or t.is_complex()):
+        t = _exactly(name, t)
     if t.dtype not in FLOATS:
         raise ValueError(
             f"{name} must be floating point, got {_dtype(t)}: convert it, e.g. .float()"
         )
-    if t.layout is not torch.strided:
-        raise ValueError(f"{name} must be a strided tensor, got layout {t.layout}")
     return constant(name, t)
 
 
-def _array(name: str, x: Any) -> Any:
+def plain(name: str, t: Tensor) -> Tensor:
+    """Require a strided tensor with numbers of its own, outside function transforms."""
+    if t.is_nested:
+        raise ValueError(
+            f"{name} must be one tensor, got a nested one: pad it, torch.nested.to_padded_tensor, "
+            "and give what is padded a weight of zero"
+        )
+    if t.layout is not torch.strided:
+        raise ValueError(
+            f"{name} must be a strided tensor, got layout {t.layout}: pass .to_dense(), with inf "
+            "where a pair is forbidden, for an entry that is missing is a zero"
+        )
+    # a compiler sees through what it maps
+    if not torch.compiler.is_compiling() and _transformed(t):
+        raise ValueError(
+            f"{name} must be a tensor of its own, got one inside a transform of torch.func: call "
+            "this outside of vmap, grad and jvp; leading dimensions are a batch"
+        )
+    return t
+
+
+def _transformed(t: Tensor) -> bool:
+    """Say whether `t` stands for others, inside vmap, grad or jvp."""
+    # torch has no public word for it
+    inside: Any = torch._C
+    found: bool = inside._functorch.is_functorch_wrapped_tensor(t)
+    return found
+
+
+def array(name: str, x: Any) -> Any:
+    """Return real numbers as an array that torch takes, a copy."""
     if isinstance(x, np.ma.MaskedArray):
         raise ValueError(f"{name} must not be a masked array: give what is masked a value first")
+    if hasattr(x, "toarray"):
+        raise ValueError(
+            f"{name} must be dense, got a {type(x).__name__}: pass .toarray(), with inf where "
+            "a pair is forbidden, for an entry that is missing is a zero"
+        )
     try:
-        return np.asarray(x)
-    except (TypeError, ValueError):
+        found = np.asarray(x)
+    except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{name} must be a tensor, an array or even lists of numbers") from None
+    if found.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must hold real numbers, got dtype {found.dtype}")
+    if found.dtype.kind == "f" and found.dtype.itemsize > 8:
+        raise ValueError(f"{name} must be at most float64, got dtype {found.dtype}")
+    # torch takes neither negative strides, read-only memory nor foreign byte order
+    return np.array(found, dtype=found.dtype.newbyteorder("="), order="C")
+
+
+def numbers(name: str, x: Any) -> Tensor:
+    """Return whole numbers as a tensor, such as those of rows."""
+    t = x if isinstance(x, Tensor) else torch.from_numpy(array(name, x))
+    if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
+        # an empty list has no kind
+        if t.numel():
+            raise ValueError(f"{name} must be whole numbers, got {_dtype(t)}")
+        t = t.to(torch.int64)
+    return t
+
+
+def _exactly(name: str, t: Tensor) -> Tensor:
+    """Return whole numbers in float64, which must hold them."""
+    found = t.double()
+    if bool((found.abs() > 2**53).any()):
+        refuse(name, "be whole numbers up to 2^53 or floating point", t, found.abs() > 2**53)
+    return found
 
 
 def constant(name: str, t: Tensor) -> Tensor:
-    """Return `t` cut from the graph; require that nobody waits for its gradient."""
-    if t.requires_grad and torch.is_grad_enabled():
-        raise ValueError(
-            f"{name} requires grad, and gradients through this call are not supported yet: "
-            f"pass {name}.detach() or call it under torch.no_grad()"
-        )
+    """Return `t` cut from the graph; require that nobody waits for its derivative."""
+    if torch.is_grad_enabled():
+        if t.requires_grad:
+            raise ValueError(
+                f"{name} requires grad, and gradients through this call are not supported yet: "
+                f"pass {name}.detach() or call it under torch.no_grad()"
+            )
+        if _tangent(t):
+            raise ValueError(
+                f"{name} has a tangent, and forward derivatives through this call are not "
+                f"supported: pass {name}.detach() or call it under torch.no_grad()"
+            )
     return t.detach()
+
+
+def _tangent(t: Tensor) -> bool:
+    """Say whether `t` is a dual number of forward-mode differentiation."""
+    inside = not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+    return inside and forward_ad.unpack_dual(t).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def _dtype(t: Tensor) -> str:
@@ -73,6 +142,8 @@ def number(name: str, value: Any) -> float:
         result: float = float(value)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{name} must be one number, got {value!r}") from None
+    except OverflowError:
+        raise ValueError(f"{name} must be a number that float64 holds, got a larger one") from None
     return result
 
 
@@ -81,6 +152,13 @@ def count(name: str, value: Any, at_least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
         raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}")
     return int(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Require True or False: of a tensor nobody knows whether it is asked for its truth."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be True or False, got {value!r:.60}")
+    return bool(value)
 
 
 def one_of(name: str, value: Any, choices: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from . import checks
 from .cost import Bounds, Cost, broadcast
 from .dense import as_cost
-from .marginals import MASS_RTOL, equal_mass, held, relaxation, weights
+from .marginals import equal_mass, held, mass_rtol, relaxation, weights
 from .problem import EXACT, Problem
 from .regularisation import least_cost, regularisation, resolved
 
@@ -42,11 +42,13 @@ def make(
         raise ValueError("cost must hold numbers, got a tensor on the meta device")
     n, m = cost.shape
     relax = relaxation(unbalanced)
+    uniform = a is None and b is None
     a, b = weights("a", a, n, cost, values), weights("b", b, m, cost, values)
     batch = broadcast("cost", cost.batch_shape, "a", a.shape[:-1])
     batch = broadcast("cost and a", batch, "b", b.shape[:-1])
     dtype, work = _dtypes(cost)
-    rtol = max(MASS_RTOL[a.dtype], MASS_RTOL[b.dtype])
+    # nothing has to be compared of weights that are uniform on both sides
+    rtol = mass_rtol(a, b) if values and not uniform else math.inf
     # copies: who changes weights in place later must not change a result
     a = a.to(work, copy=True).expand(*batch, n).reshape(-1, n)
     b = b.to(work, copy=True).expand(*batch, m).reshape(-1, m)
@@ -54,7 +56,7 @@ def make(
         held("a", a)
         held("b", b)
     if relax == EXACT:
-        b = equal_mass(a, b, rtol if values else math.inf)
+        b = equal_mass(a, b, rtol)
     bounds = cost.validate() if values else Bounds(-math.inf, math.inf)
     reg = regularisation(reg, batch, cost.device, values).reshape(-1).to(work)
     p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtype, bounds)

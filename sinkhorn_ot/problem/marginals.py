@@ -13,7 +13,7 @@ from .problem import Relax
 
 
 # how far two masses may differ by rounding alone, per dtype of the weights
-MASS_RTOL = {
+_MASS_RTOL = {
     # such weights often come from float32
     torch.float64: 2e-7,
     torch.float32: 1e-5,
@@ -26,7 +26,9 @@ _HELD = (1e-18, 1e18)
 
 def relaxation(unbalanced: Any) -> Relax:
     """Return the KL penalty of each marginal; inf is an exact one."""
-    if isinstance(unbalanced, np.ndarray):
+    if isinstance(unbalanced, Tensor):
+        unbalanced = checks.constant("unbalanced", checks.plain("unbalanced", unbalanced))
+    if isinstance(unbalanced, (Tensor, np.ndarray)):
         unbalanced = unbalanced.tolist()
     pair = unbalanced if isinstance(unbalanced, (tuple, list)) else (unbalanced, unbalanced)
     if len(pair) != 2:
@@ -40,9 +42,10 @@ def relaxation(unbalanced: Any) -> Relax:
 
 def weights(name: str, w: Any, size: int, cost: Cost, values: bool) -> Tensor:
     """Return the weights of one side, checked; uniform ones if none are given."""
-    if w is None:
+    if w is None or _nothing(w):
+        # an empty list is POT's word for uniform
         return torch.full((size,), 1.0 / size, dtype=torch.float64, device=cost.device)
-    t = checks.at_least_dims(name, checks.tensor(name, w), 1, f"(..., {size})")
+    t = checks.at_least_dims(name, checks.tensor(name, w, whole=True), 1, f"(..., {size})")
     checks.same_device(name, t, cost.device, "cost")
     if t.shape[-1] != size:
         raise ValueError(
@@ -50,6 +53,10 @@ def weights(name: str, w: Any, size: int, cost: Cost, values: bool) -> Tensor:
             f"got {tuple(t.shape)}"
         )
     return checks.weights(name, t) if values else t
+
+
+def _nothing(w: Any) -> bool:
+    return w.shape == (0,) if isinstance(w, np.ndarray) else isinstance(w, (list, tuple)) and not w
 
 
 def held(name: str, w: Tensor) -> None:
@@ -63,9 +70,18 @@ def held(name: str, w: Tensor) -> None:
         )
 
 
+def mass_rtol(a: Tensor, b: Tensor) -> float:
+    """Return how far the masses of weights in these dtypes may differ by rounding alone."""
+    # each halving of a pairwise sum may round once, and even float64 weights come from float32
+    longest = max(a.shape[-1], b.shape[-1])
+    summed = torch.finfo(torch.float32).eps * math.log2(longest + 1)
+    return max(_MASS_RTOL[a.dtype], _MASS_RTOL[b.dtype], summed)
+
+
 def equal_mass(a: Tensor, b: Tensor, rtol: float) -> Tensor:
     """Require one total mass; return `b` scaled to match to the last digit."""
-    mass_a, mass_b = a.sum(-1), b.sum(-1)
+    # a sum of many float32 numbers may itself be further off than they are
+    mass_a, mass_b = (w.sum(-1, dtype=torch.float64) for w in (a, b))
     ratio = mass_a / mass_b
     if rtol < math.inf and max(abs(float(r) - 1) for r in torch.aminmax(ratio)) > rtol:
         k = checks.first_index((ratio - 1).abs() > rtol)
@@ -74,4 +90,4 @@ def equal_mass(a: Tensor, b: Tensor, rtol: float) -> Tensor:
             f"a and b must have the same total mass, got {float(mass_a[k]):.9g} and "
             f"{float(mass_b[k]):.9g}{where}: normalise them, or relax a marginal (unbalanced=)"
         )
-    return b * ratio[:, None]
+    return (b * ratio[:, None]).to(b.dtype)

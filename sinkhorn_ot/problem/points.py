@@ -4,7 +4,9 @@ import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,8 +37,9 @@ class PointCloud:
     metric: str = "sqeuclidean"
 
     def __post_init__(self) -> None:
-        x = checks.at_least_dims("x", checks.tensor("x", self.x), 2, "(..., n, d)")
-        y = checks.at_least_dims("y", checks.tensor("y", self.y), 2, "(..., m, d)")
+        x, y = _alike(self.x, self.y)
+        x = checks.at_least_dims("x", x, 2, "(..., n, d)")
+        y = checks.at_least_dims("y", y, 2, "(..., m, d)")
         checks.one_of("metric", self.metric, tuple(METRICS))
         if x.shape[-1] != y.shape[-1]:
             raise ValueError(
@@ -117,3 +120,18 @@ class PointCloud:
     def _factors(self) -> tuple[Tensor, Tensor]:
         """What costs are made of, a block at a time."""
         return METRICS[self.metric].factors(*self._placed)
+
+
+def _alike(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """Return both clouds; whole numbers take the other's dtype where that holds them."""
+    t, u = checks.tensor("x", x, whole=True), checks.tensor("y", y, whole=True)
+    for one, other, given in ((t, u, x), (u, t, y)):
+        if one.dtype != other.dtype and not _floating(given):
+            same = one.to(other.dtype)
+            if bool((same == one).all()):
+                return (same, u) if one is t else (t, same)
+    return t, u
+
+
+def _floating(x: Any) -> bool:
+    return x.is_floating_point() if isinstance(x, Tensor) else np.asarray(x).dtype.kind == "f"

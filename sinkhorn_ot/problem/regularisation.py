@@ -31,9 +31,7 @@ def regularisation(reg: Any, batch: torch.Size, device: torch.device, values: bo
     if not isinstance(reg, (Tensor, np.ndarray, list, tuple)) or getattr(reg, "ndim", 1) == 0:
         reg = checks.positive("reg", reg)
         return torch.full(batch, reg, dtype=torch.float64, device=device)
-    if not isinstance(reg, Tensor) and (whole := np.asarray(reg)).dtype.kind in "iu":
-        reg = whole.astype(np.float64)
-    t = checks.tensor("reg", reg).to(device, torch.float64)
+    t = checks.tensor("reg", reg, whole=True).to(device, torch.float64)
     if values and not bool(((t > 0) & (t < math.inf)).all()):
         checks.refuse("reg", "be finite and above zero", t, ~((t > 0) & (t < math.inf)))
     try:

@@ -178,7 +178,7 @@ def _pair(name: str, item: Any) -> Block:
         rule = "yield blocks or pairs (numbers, block)"
         raise ValueError(f"{name} must {rule}, got {len(item)} parts")
     block = _block(name, item[1])
-    index = torch.as_tensor(item[0])
+    index = checks.numbers(name, item[0])
     if index.is_floating_point() or index.shape != block.shape[-2:-1]:
         raise ValueError(
             f"{name} must number the {block.shape[-2]} rows of a block by whole numbers, "

@@ -8,6 +8,7 @@ from .certificate import (
     transform_columns,
     transform_rows,
 )
+from .compiler import uncompiled
 from .coupling import Coupling, Entropic, Stored, marginal_error, masses, relative
 from .last_look import judged
 from .rounding import feasible
@@ -37,4 +38,5 @@ __all__ = [
     "relative",
     "transform_columns",
     "transform_rows",
+    "uncompiled",
 ]

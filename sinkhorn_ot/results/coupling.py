@@ -35,6 +35,10 @@ class Coupling(Protocol):
         """Return the plan's rows, (B, rows, m), given the cost of those rows; or write to `out`."""
         ...
 
+    def log_block(self, rows: Index, C: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the logarithm of the plan's rows likewise."""
+        ...
+
     def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
         """Return P @ x for x (B, m, k), or P^T @ x for x (B, n, k)."""
         ...
@@ -104,10 +108,14 @@ class Entropic:
 
     def block(self, rows: Index, C: Tensor, out: Tensor | None = None) -> Tensor:
         """Return exp(u + v - C / reg) for those rows."""
+        return exp_(self.log_block(rows, C, out))
+
+    def log_block(self, rows: Index, C: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return u + v - C / reg for those rows."""
         C = C - self.problem.shift if self.problem.shift else C
         scale = (-1.0 / self.problem.reg)[:, None, None]
         s = torch.addcmul(self.v[:, None, :], C, scale, out=out)
-        return exp_(s.add_(self.u[:, rows, None]))
+        return s.add_(self.u[:, rows, None])
 
     def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
         """Return P @ x or P^T @ x without the plan."""
@@ -136,6 +144,10 @@ class Stored:
         """Return those rows of the matrix."""
         return self.P[:, rows] if out is None else out.copy_(self.P[:, rows])
 
+    def log_block(self, rows: Index, C: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the logarithm of those rows."""
+        return torch.log(self.P[:, rows], out=out)
+
     def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
         """Return P @ x or P^T @ x."""
         return (self.P.mT if transpose else self.P) @ x
@@ -152,14 +164,23 @@ class Stored:
 
 def plan(coupling: Coupling) -> Tensor:
     """Return the plan of a coupling, (B, n, m), in the caller's dtype, row block by row block."""
+    return _formed(coupling, coupling.block)
+
+
+def log_plan(coupling: Coupling) -> Tensor:
+    """Return the logarithm of the plan of a coupling, (B, n, m), likewise."""
+    return _formed(coupling, coupling.log_block)
+
+
+def _formed(coupling: Coupling, block: Callable[..., Tensor]) -> Tensor:
     p = coupling.problem
-    P = empty(p.shape, p.dtype, p.a.device)
+    out = empty(p.shape, p.dtype, p.a.device)
     for rows, C in blocks(p.cost, p.shape[0], p.work):
         if isinstance(rows, slice) and p.dtype == p.work:
-            coupling.block(rows, C, P[:, rows])
+            block(rows, C, out[:, rows])
         else:
-            P[:, rows] = coupling.block(rows, C)
-    return P
+            out[:, rows] = block(rows, C).to(p.dtype)
+    return out
 
 
 def inner(problem: Problem, block: Callable[[Index, Tensor], Tensor]) -> Tensor:

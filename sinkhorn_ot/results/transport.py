@@ -11,7 +11,9 @@ from torch import Tensor
 from sinkhorn_ot.problem import Problem, checks, shown, within
 
 from .certificate import Certificate, dual_value, feasible_duals
+from .compiler import uncompiled
 from .coupling import Coupling, Stored, marginal_error, masses
+from .coupling import log_plan as form_log_plan
 from .coupling import plan as form_plan
 from .rounding import feasible
 from .status import ConvergenceError, Status, Stranded
@@ -44,21 +46,34 @@ class Transport:
     notes: dict[int, Stranded] = field(default_factory=dict)
 
     @cached_property
+    @uncompiled
     def plan(self) -> Tensor:
         """The plan, (..., n, m)."""
         return self._out(form_plan(self.coupling))
 
+    @cached_property
+    @uncompiled
+    def log_plan(self) -> Tensor:
+        """The logarithm of the plan, (..., n, m), also where the plan itself underflows.
+
+        -inf only where a pair is forbidden, a point has no weight, or an exact plan has no mass.
+        """
+        return self._out(form_log_plan(self.coupling))
+
     @property
+    @uncompiled
     def f(self) -> Tensor:
         """Source potential in units of the cost, (..., n); finite everywhere."""
         return self._out(self.coupling.f)
 
     @property
+    @uncompiled
     def g(self) -> Tensor:
         """Target potential in units of the cost, (..., m); finite everywhere."""
         return self._out(self.coupling.g)
 
     @cached_property
+    @uncompiled
     def value_linear(self) -> Tensor:
         """Transport cost <P, C> of the plan, (...)."""
         return self._out(self.coupling.linear())
@@ -85,6 +100,7 @@ class Transport:
         return self._out(self._values[0] - self._values[1])
 
     @cached_property
+    @uncompiled
     def marginal_error(self) -> Tensor:
         """L1 distance of the marginals from what they must be, relative to their mass, (...)."""
         if self.measured is not None:
@@ -153,11 +169,13 @@ class Transport:
         """
         return self._applied(y, self.problem.shape[2], self.coupling.conditional)
 
+    @uncompiled
     def round(self) -> Tensor:
         """Return the nearest plan of Altschuler et al. (2017) with exact marginals, (..., n, m)."""
         self._exact_only("round()")
         return self._out(feasible(self.coupling).plan())
 
+    @uncompiled
     def certificate(self) -> Certificate:
         """Return bounds on the optimum of the unregularised problem, with a feasible dual."""
         self._exact_only("certificate()")
@@ -169,10 +187,12 @@ class Transport:
         return Certificate(*(t.reshape((*p.batch_shape, *t.shape[1:])) for t in parts))
 
     @cached_property
+    @uncompiled
     def _marginals(self) -> tuple[Tensor, Tensor]:
         return masses(self.coupling)
 
     @cached_property
+    @uncompiled
     def _values(self) -> tuple[Tensor, Tensor]:
         p = self.problem
         f, g = self.coupling.f, self.coupling.g
@@ -217,6 +237,7 @@ class Transport:
                 return t.clone()
         return t
 
+    @uncompiled
     def _applied(self, x: Tensor, size: int, act: Callable[[Tensor], Tensor]) -> Tensor:
         p = self.problem
         x = checks.tensor("x", x)

@@ -10,6 +10,7 @@ from sinkhorn_ot.problem import Problem
 from sinkhorn_ot.results import Solution, Status, judged
 from sinkhorn_ot.sweeps import Sweep, Whole, choose
 
+from .acceleration import Plain
 from .anneal import Anneal
 from .newton import Newton, Switch
 from .presolve import Posed
@@ -24,6 +25,8 @@ _DIRECT = Newton()
 NEWTON = Sinkhorn(_DIRECT, Anneal(start=0.05, tol=1e-2, max_iter=100))
 SWITCH = Sinkhorn(Switch(), Anneal(start=0.01, tol=1e-3, max_iter=100))
 SWEEPS = Sinkhorn()
+# what comes nearest where there is no plan to arrive at
+_PLAINLY = Sinkhorn(Plain(), None)
 METHODS = {"auto": None, "sinkhorn": SWEEPS, "newton": NEWTON}
 
 # sweeps towards a plan that does not exist
@@ -88,9 +91,9 @@ def _tried(
         answer = _in_numpy(posed, limits)
     if answer is None:
         sweep = choose(p, limits.tol)
-        if cheap_to_ask(p) and (why := impossible(p)):
+        if cheap_to_ask(p) and (why := impossible(p, limits.tol)):
             few = replace(limits, max_iter=min(_FUTILE, limits.max_iter))
-            return told_impossible(_by(SWEEPS, sweep, v, few), 0, why), sweep, SWEEPS.name
+            return told_impossible(_by(_PLAINLY, sweep, v, few), 0, why), sweep, _PLAINLY.name
         answer = _in_one_launch(sweep, limits) if free and v is None else None
         if answer is None:
             return _by(chosen, sweep, v, limits), sweep, chosen.name
@@ -106,9 +109,9 @@ def _rescued(
     found: Solution, k: int, batch: Problem, name: str, limits: Limits
 ) -> tuple[Solution, str]:
     """Try other ways with problem `k`, which missed; keep what is best."""
-    at = torch.tensor([k])
+    at = torch.tensor([k], device=batch.a.device)
     p = batch.select(at)
-    if why := impossible(p):
+    if why := impossible(p, limits.tol):
         return told_impossible(found, k, why), name
     for solver, start in ((NEWTON, exact_start), (SWEEPS, None), (NEWTON, None)):
         left = limits.max_iter - int(found.n_iter[k])
@@ -120,7 +123,7 @@ def _rescued(
         other = replace(other, n_iter=other.n_iter + found.n_iter[k])
         assert found.error is not None
         assert other.error is not None
-        if other.status[0] is Status.CONVERGED or float(other.error) < float(found.error[k]):
+        if other.status[0] is Status.CONVERGED or not float(other.error) >= float(found.error[k]):
             found, name = found.put(at, other), solver.name
         if other.status[0] in (Status.CONVERGED, Status.STOPPED):
             break

@@ -26,12 +26,14 @@ def cheap_to_ask(p: Problem) -> bool:
     return few and p.bounds.forbids and small_enough(p)
 
 
-def impossible(p: Problem) -> Stranded | None:
-    """Return why one problem has no plan; None if it may have one."""
+def impossible(p: Problem, tol: float) -> Stranded | None:
+    """Return why one problem has no plan, not even within `tol`; None if it may have one."""
     if not p.bounds.forbids:
         return None
     C = p.cost.rows(0, p.shape[1])[0]
-    return stranded(C.isfinite().numpy(), p.a[0].numpy(), p.b[0].numpy())
+    why = stranded(C.isfinite().numpy(), p.a[0].numpy(), p.b[0].numpy())
+    # no plan misses its marginals by less than what is stranded
+    return why if why and why.held - why.taken > tol * float(p.a.sum()) else None
 
 
 def exact_start(p: Problem) -> Tensor | None:

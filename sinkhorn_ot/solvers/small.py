@@ -70,7 +70,9 @@ def solve_small(
         return None
     if batch > 1 and (n * m < _LOOP or torch.get_num_threads() > _THREADS):
         return None
-    one_by_one = (p,) if batch == 1 else (p.select(torch.tensor([k])) for k in range(batch))
+    one_by_one = (
+        (p,) if batch == 1 else (p.select(torch.tensor([k], device="cpu")) for k in range(batch))
+    )
     with np.errstate(all="ignore"):
         found = [
             _weighty(one, None if v is None else v[k : k + 1], tol, max_iter)
@@ -81,8 +83,8 @@ def solve_small(
     missing = _Answer(np.zeros(n), np.zeros(m), math.inf, 0, False)
     answers = [missing if x is None else x for x in found]
     u, w = (torch.from_numpy(np.array([x[side] for x in answers])) for side in (0, 1))
-    error = torch.tensor([x.error for x in answers], dtype=torch.float64)
-    n_iter = torch.tensor([x.n_iter for x in answers])
+    error = torch.tensor([x.error for x in answers], dtype=torch.float64, device="cpu")
+    n_iter = torch.tensor([x.n_iter for x in answers], device="cpu")
     status = [Status.CONVERGED if x is not missing else Status.MAX_ITER for x in answers]
     name = "newton" if any(x.newton for x in answers) else "plain"
     return Solution(u, w, error, n_iter, status), name

@@ -34,7 +34,7 @@ class ErrorReader:
         if self._sweeps % self._every:
             return None
         before = self._copied
-        here = torch.empty((), dtype=error.dtype, pin_memory=True)
+        here = torch.empty((), dtype=error.dtype, device="cpu", pin_memory=True)
         here.copy_(error.amax(), non_blocking=True)
         event = torch.Event(error.device)
         event.record()

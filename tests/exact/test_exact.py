@@ -249,7 +249,7 @@ class TestForbiddenPairs:
     @pytest.mark.parametrize("engine", [*ENGINES, "auto"])
     def test_hall_violations_name_the_rows(self, engine: str) -> None:
         C = np.array([[1, INF, INF], [1, 2, 3.0], [1, INF, INF]])
-        text = r"rows \[0, 2\] hold 0.6+7, but the columns they may use take only 0.3+, so no plan"
+        text = r"rows \[0, 2\] hold 0.6+7, but the columns they may use, .*, take only 0.3+, so no plan"
         with pytest.raises(ValueError, match=text):
             so.solve_exact(C, engine=engine)
 
@@ -258,7 +258,7 @@ class TestForbiddenPairs:
         C = np.full((4, 4), INF)
         C[0, :], C[1:, 2:] = 1.0, 1.0
         a = np.array([0.1, 0.3, 0.3, 0.3])
-        text = r"rows \[1, 2, 3\] in problem 1 hold 0.9, but .* take only 0.5, so no plan exists"
+        text = r"in problem 1: rows \[1, 2, 3\] hold 0.9, but .* take only 0.5, so no plan exists"
         with pytest.raises(ValueError, match=text):
             so.solve_exact(np.stack([np.ones((4, 4)), C]), a)
 
@@ -267,6 +267,42 @@ class TestForbiddenPairs:
         C[:, 0], C[-1] = 1.0, 1.0
         with pytest.raises(ValueError, match=r"rows \[0, 1, 2, 3, 4, 5, 6, 7, \.\.\.\] hold 0.95"):
             so.solve_exact(C)
+
+    def test_no_plan_is_proved_before_the_simplex_starts(self, monkeypatch) -> None:
+        def never(*_: Any) -> Flow:
+            raise AssertionError("the flow knows")
+
+        monkeypatch.setattr(linear_program, "network_simplex", never)
+        C = rng.random((151, 141))
+        C[:100, :120] = INF
+        with pytest.raises(ValueError, match=r"hold 0.66\d+, but .* take only 0.14\d+, so no plan"):
+            so.solve_exact(C)
+
+    @pytest.mark.parametrize("excess", [5e-3, 1e-4, 1e-6, 2e-8])
+    def test_a_little_stranded_mass_is_too_much(self, excess: float) -> None:
+        # 1e-6 and less is beyond what the flow in whole numbers sees of many points
+        C = np.full((60, 60), INF)
+        C[:30, :30], C[30:, 30:] = rng.random((2, 30, 30))
+        a, b = np.full(60, 1 / 60), np.full(60, 1 / 60)
+        b[0], b[59] = b[0] - excess, b[59] + excess
+        with pytest.raises(ValueError, match=r"rows .* hold 0\.5\d*, but .* take only 0\.4\d+, so"):
+            so.solve_exact(C, a, b)
+
+    def test_single_precision_excuses_more(self) -> None:
+        C = torch.tensor([[0.0, INF], [INF, 0.0]])
+        a, b = torch.tensor([0.3, 0.7]), torch.tensor([0.300001, 0.699999])
+        with pytest.warns(so.ConvergenceWarning, match=r"marginal_error of 1\.98e-06"):
+            so.solve_exact(C, a, b)
+        with pytest.raises(ValueError, match="so no plan exists"):
+            so.solve_exact(C.double(), a, b)
+
+    def test_a_partner_without_weight_is_none(self) -> None:
+        # column 0 may only be served by row 0, which has nothing
+        C, a, b = np.array([[0.0, 0.0], [INF, 0.0]]), [0.0, 1.0], [0.5, 0.5]
+        with pytest.raises(ValueError, match="column 0 has positive b but only infinite costs"):
+            so.solve_exact(C, a, b)
+        with pytest.raises(ValueError, match="column 0 has positive b but only infinite costs"):
+            so.solve(C, a, b, reg=1.0)
 
     def test_a_stranded_row_is_named(self) -> None:
         with pytest.raises(ValueError, match="row 1 has positive a but only infinite costs"):

@@ -80,3 +80,25 @@ def test_in_a_batch_the_others_are_solved():
     with pytest.warns(so.ConvergenceWarning, match="1 of 2 problems: No plan exists"):
         r = so.solve(C, reg=0.1)
     assert r.statuses == [so.Status.INFEASIBLE, so.Status.CONVERGED]
+
+
+@pytest.mark.parametrize("method", ["auto", "newton", "sinkhorn"])
+def test_what_is_stranded_within_tol_is_no_matter(method):
+    """Two blocks whose masses differ by 1e-4: no exact plan, and many within a tol of 1e-2."""
+    inf = math.inf
+    C = torch.tensor(
+        [[0.1, 0.2, inf, inf], [0.3, 0.1, inf, inf], [inf, inf, 0.2, 0.4], [inf, inf, 0.1, 0.3]]
+    )
+    b = torch.tensor([0.2501, 0.25, 0.2499, 0.25], dtype=torch.float64)
+    r = so.solve(C.double(), None, b, reg=0.1, tol=1e-2, method=method)
+    assert r.converged
+    told = so.solve(C.double(), None, b, reg=0.1, tol=1e-2, callback=lambda p: None)
+    assert told.converged
+
+
+def test_without_a_plan_what_comes_nearest_is_handed_back():
+    F = torch.rand(6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    F[0, 1:] = math.inf
+    found = so.solve(F, reg=0.05, on_fail="ignore")
+    assert found.status is so.Status.INFEASIBLE
+    assert float(found.marginal_error) < 0.1

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sinkhorn_ot import testing
-from sinkhorn_ot.problem import make
+from sinkhorn_ot.problem import make, making
+from sinkhorn_ot.problem.marginals import equal_mass, mass_rtol
 
 
 P = testing.random(4, 5)
@@ -88,3 +89,27 @@ def test_a_transposed_problem_is_the_same_problem():
     assert t.relax == (2.0, math.inf)
     assert torch.equal(t.cost.rows(0, 5), p.cost.rows(0, 4).mT)
     assert torch.equal(t.a, p.b)
+
+
+@pytest.mark.parametrize("n", [33_333, 100_000])
+def test_many_float32_weights_have_one_mass(n):
+    """On a GPU weights are float32, and so their sum would be: .99999976 here."""
+    a, b = torch.full((1, n), 1 / n), torch.full((1, 10), 0.1)
+    scaled = equal_mass(a, b, mass_rtol(a.double(), b.double()))
+    assert scaled.dtype == torch.float32
+    torch.testing.assert_close(scaled, b, rtol=2e-7, atol=0)
+
+
+def test_uniform_weights_are_never_compared(monkeypatch):
+    seen = []
+    monkeypatch.setattr(making, "equal_mass", lambda a, b, rtol: seen.append(rtol) or b)
+    for weights in ((None, None), (P.a, None), (None, P.b)):
+        make(P.cost, *weights, reg=0.1)
+    assert seen == [math.inf, seen[1], seen[1]]
+    assert seen[1] < 1e-6
+
+
+def test_room_for_rounding_grows_with_the_number_of_weights():
+    few, many = torch.zeros(1, 8, dtype=torch.float64), torch.zeros(1, 1 << 20).double()
+    assert mass_rtol(few, few) < 5e-7
+    assert mass_rtol(few, many) == pytest.approx(20 * 2.0**-23, rel=1e-3)

@@ -172,3 +172,38 @@ def test_tensors_do_not_carry_graphs():
 def test_every_status_explains_itself(status):
     assert status.value[0].isupper()
     assert status.value.endswith(".")
+
+
+class TestLogPlan:
+    def test_it_goes_on_where_the_plan_underflows(self):
+        C = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+        r = so.solve(C, reg=1e-4)
+        assert r.plan[0, 1] == 0
+        # P_01 / P_00 = exp(-(C_01 - C_00) / reg), and log(1/2) on the diagonal
+        want = torch.tensor([[0.0, -1e4], [-1e4, 0.0]], dtype=torch.float64) + math.log(0.5)
+        torch.testing.assert_close(r.log_plan, want, rtol=1e-12, atol=1e-9)
+
+    def test_it_is_the_logarithm_where_there_is_one(self):
+        for cost, options in (
+            (torch.rand(3, 20, 30, dtype=torch.float64), {}),
+            (torch.rand(20, 30), {"unbalanced": 1.0}),
+            (1e6 + torch.rand(20, 30, dtype=torch.float64), {}),
+            (so.PointCloud(torch.rand(20, 3), torch.rand(300, 3)), {}),
+        ):
+            r = so.solve(cost, reg=0.1, **options)
+            assert r.log_plan.dtype == r.plan.dtype
+            torch.testing.assert_close(r.log_plan, r.plan.log(), rtol=1e-6, atol=1e-6)
+
+    def test_only_what_is_forbidden_or_weightless_has_none(self):
+        C = torch.rand(4, 5, dtype=torch.float64)
+        C[1, 2] = math.inf
+        a = torch.tensor([0.5, 0.25, 0.0, 0.25], dtype=torch.float64)
+        none = C.isinf()
+        none[2] = True
+        log_plan = so.solve(C, a, reg=1e-4).log_plan
+        assert torch.equal(log_plan == -math.inf, none)
+        assert torch.isfinite(log_plan[~none]).all()
+
+    def test_of_an_exact_plan(self):
+        r = so.solve_exact(torch.rand(6, 7, dtype=torch.float64))
+        assert torch.equal(r.log_plan, r.plan.log())

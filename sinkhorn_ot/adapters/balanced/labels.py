@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.results import uncompiled
 from sinkhorn_ot.solve import solve
 from sinkhorn_ot.solvers import SWITCH
 
@@ -69,6 +70,7 @@ class BalancedLabels:
         return self.value + self.gap
 
 
+@uncompiled
 @constant
 def balanced_labels(
     scores: Any,
@@ -101,6 +103,7 @@ def balanced_labels(
     S = checks.at_least_dims("scores", checks.tensor("scores", scores), 2, "(..., N, K)")
     checks.one_of("mode", mode, MODES)
     _below_inf(S)
+    checks.flag("progress", progress)
     batch, (N, K) = S.shape[:-2], S.shape[-2:]
     low, start = _counts(counts, S), _start(init, S)
     work = S.cpu() if S.dtype in (torch.float32, torch.float64) else S.cpu().float()
@@ -148,17 +151,28 @@ class _Task:
         if self.left_over > int(used.sum()):
             raise self._impossible(f"only {int(used.sum())} labels have places, one each")
         if not bool(used.all()):
+            self._require_labels(used)
             return self._widened(used, start)
         prices = self._prices(start)
         labels, last = self._repaired(prices, float(peak.abs().amax()))
         return self._proved(labels, last if self.exact else prices)
+
+    def _require_labels(self, used: Tensor) -> None:
+        """Raise for a sample whose every label stays empty."""
+        best = self.S[:, used].amax(1)
+        if not bool((best > -math.inf).all()):
+            row = checks.first_index(best == -math.inf)[0]
+            raise ValueError(
+                "scores must allow every sample some label with a count, got -inf all along those "
+                f"of row {row}{self.where}"
+            )
 
     def _widened(self, used: Tensor, start: Tensor | None) -> tuple[Tensor, ...]:
         """Solve without the labels that stay empty, then put them back."""
         part = replace(self, S=self.S[:, used], low=self.low[used])
         labels, counts, value, gap, prices = part.solved(None if start is None else start[used])
         wide = torch.zeros_like(self.low).masked_scatter_(used, counts)
-        shut = torch.full(used.shape, -math.inf, dtype=prices.dtype)
+        shut = prices.new_full(used.shape, -math.inf)
         return used.nonzero()[labels, 0], wide, value, gap, shut.masked_scatter_(used, prices)
 
     def _prices(self, start: Tensor | None) -> Tensor:
@@ -167,11 +181,13 @@ class _Task:
         few = max(_SAMPLED * K, round(_SHARE * N))
         sample = self.S
         if 2 * few <= N and N * K > _SMALL:
-            sample = sample[torch.randperm(N, generator=torch.Generator().manual_seed(0))[:few]]
+            sample = sample[
+                torch.randperm(N, generator=torch.Generator().manual_seed(0), device="cpu")[:few]
+            ]
         losses = _losses(sample[: 1 + (_TILE // K)])
         reg = _SHARP * float(losses[losses < math.inf].median())
         if reg == 0 or K == 1:
-            return torch.zeros(K, dtype=torch.float64) if start is None else start
+            return torch.zeros(K, dtype=torch.float64, device="cpu") if start is None else start
         shares = (self.low + self.left_over / K) / N
         # a label may be closed to the whole sample
         if start is None and (len(sample) == N or bool((sample.amin(0) > -math.inf).all())):
@@ -207,7 +223,7 @@ class _Task:
     def _proved(self, labels: Tensor, prices: Tensor) -> tuple[Tensor, ...]:
         """Return the fields of the answer; the gap is what samples and places lose."""
         counts = torch.bincount(labels, minlength=len(self.low))
-        value = gap = torch.zeros((), dtype=torch.float64)
+        value = gap = torch.zeros((), dtype=torch.float64, device="cpu")
         for rows, block in _blocks(self.S):
             own = labels[rows, None]
             value = value + block.gather(1, own).sum()
@@ -261,7 +277,7 @@ def _bar(show: bool, total: int) -> Iterator[Callable[[int], None]]:
 
 def _losses(S: Tensor) -> Tensor:
     """Return what each label loses beside the best one: offsets of samples cost no digits."""
-    loss = torch.empty(S.shape, dtype=S.dtype)
+    loss = torch.empty_like(S, memory_format=torch.contiguous_format)
     for rows, block in _blocks(S):
         loss[rows] = block.amax(1, keepdim=True) - block
     return loss
@@ -296,7 +312,7 @@ def _counts(counts: Any, S: Tensor) -> Tensor:
     """Return how many samples each label must have at least, (B, K)."""
     N, K = S.shape[-2:]
     if counts is None:
-        return torch.full((1, K), N // K).expand(S.shape[:-2].numel(), K)
+        return torch.full((1, K), N // K, device="cpu").expand(S.shape[:-2].numel(), K)
     array = np.asarray(counts.cpu() if isinstance(counts, Tensor) else counts)
     if array.dtype.kind not in "iu":
         raise ValueError(f"counts must be whole numbers, got dtype {array.dtype}")

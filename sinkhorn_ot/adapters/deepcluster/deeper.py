@@ -14,6 +14,7 @@ from torch import Tensor
 from sinkhorn_ot.adapters.arguments import at_least_single
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.results import uncompiled
 from sinkhorn_ot.sweeps import Ranks
 
 from .labels import DeepClusterLabels, finite, matrix
@@ -51,6 +52,7 @@ class DeeperClusterLabels:
         return ROTATIONS * self.clusters.labels + _quarters(rotation)
 
 
+@uncompiled
 @constant
 def deepercluster_labels(
     features: Any,

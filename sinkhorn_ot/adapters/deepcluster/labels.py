@@ -16,6 +16,7 @@ from torch import Tensor
 from sinkhorn_ot.adapters.arguments import alike, samples
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.results import uncompiled
 from sinkhorn_ot.sweeps import ALONE, Ranks
 
 from .metrics import METRICS
@@ -118,6 +119,7 @@ class DeepClusterLabels:
             checks.refuse("previous", f"hold labels in 0..{K - 1}", previous, bad)
 
 
+@uncompiled
 @constant
 def deepcluster_labels(
     features: Any,

@@ -8,12 +8,14 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks
+from sinkhorn_ot.results import uncompiled
 from sinkhorn_ot.sweeps import Ranks
 
 from .labels import EMPTY, DeepClusterLabels, deepcluster_labels, finite, matrix
 from .metrics import METRICS
 
 
+@uncompiled
 @constant
 def k_means(  # noqa: PLR0913
     features: Any,
@@ -93,8 +95,8 @@ def _spread(x: Tensor, N: int, clusters: int, metric: str, seed: int, ranks: Ran
     """
     g = torch.Generator().manual_seed(seed)
     x = METRICS[metric].place(x.double())
-    ones = torch.ones(len(x), dtype=torch.float64)
-    first = float(torch.randint(N, (), generator=g))
+    ones = torch.ones(len(x), dtype=torch.float64, device="cpu")
+    first = float(torch.randint(N, (), generator=g, device="cpu"))
     # a place between two samples, so that rounding chooses none but this
     chosen = [_at(x, ones, first + 0.5, ranks)]
     far = (x - chosen[0]).square().sum(1)
@@ -103,7 +105,7 @@ def _spread(x: Tensor, N: int, clusters: int, metric: str, seed: int, ranks: Ran
         total = ranks.sum(far.sum())
         odds = far.cpu() if float(total) > 0 else ones
         mass = float(ranks.sum(odds.sum().to(x.device)))
-        chosen.append(_at(x, odds, mass * float(torch.rand((), generator=g)), ranks))
+        chosen.append(_at(x, odds, mass * float(torch.rand((), generator=g, device="cpu")), ranks))
         far = torch.minimum(far, (x - chosen[-1]).square().sum(1))
     return torch.stack(chosen)
 

@@ -202,9 +202,13 @@ class Scores:
         stride = max(1, self.N // count)
         kept = []
         for index, S in self.rows:
-            here = index if isinstance(index, Tensor) else torch.arange(index.start, index.stop)
+            here = (
+                index
+                if isinstance(index, Tensor)
+                else torch.arange(index.start, index.stop, device="cpu")
+            )
             kept.append(S[..., (here % stride == 0).to(S.device), :])
-        few = torch.cat(kept, -2) if kept else torch.empty(0)
+        few = torch.cat(kept, -2) if kept else torch.empty(0, device=self.facts.device)
         facts = replace(self.facts, shape=(few.shape[-2] if kept else 0, self.K))
         rows = as_rows("log_probs", few) if kept else self.rows
         return Scores(rows, facts, self.ranks.total(facts.shape[0]), True, self.ranks)

@@ -16,7 +16,7 @@ from torch import Tensor
 from sinkhorn_ot.adapters.balanced import balanced_labels
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import Problem, checks, make_share, shown
-from sinkhorn_ot.results import Solution, Status
+from sinkhorn_ot.results import Solution, Status, uncompiled
 from sinkhorn_ot.solvers import NEWTON, SWITCH, Callback, Progress, Sinkhorn, suitable, watch
 from sinkhorn_ot.sweeps import OverRanks, Ranks, Sweep, choose
 
@@ -64,6 +64,7 @@ class SelaLabels:
     marginal_error: Tensor
 
 
+@uncompiled
 @constant
 def sela_labels(  # noqa: PLR0913
     log_probs: Any,

@@ -139,7 +139,8 @@ class LabelBank(nn.Module):
     def _placed(self, found: SelaLabels, index: Any) -> tuple[Tensor, Tensor]:
         """Return the numbers of the samples and their labels; raise if the bank is another's."""
         N, rows = self.labels.shape[-1], found.labels.shape[-1]
-        at = torch.arange(rows) if index is None else torch.as_tensor(index)
+        given = range(rows) if index is None else index
+        at = checks.numbers("index", given)
         fits = found.potentials.shape == self.potentials.shape and at.shape == (rows,)
         if not fits or (rows and not 0 <= int(at.min()) <= int(at.max()) < N):
             raise ValueError(

@@ -304,3 +304,16 @@ def test_an_outlying_score_is_taken(outlier):
     digits = 1e-9 + 100 * outlier * torch.finfo(torch.float64).eps
     assert best - digits <= float(own[others].sum()) <= best + 1e-9
     assert 0 <= float(found.gap) <= digits
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_a_sample_needs_a_label_that_has_a_count(mode: str):
+    text = r"every sample some label with a count, got -inf all along those of row 1"
+    S = [[0.0, -math.inf], [-math.inf, 0.0]]
+    with pytest.raises(ValueError, match=text + "$"):
+        so.balanced_labels(S, [2, 0], mode=mode)
+    with pytest.raises(ValueError, match=text + " of problem 1"):
+        so.balanced_labels([[[0.0, 1.0], [2.0, 3.0]], S], [[2, 0], [2, 0]], mode=mode)
+    # the other label has no count either way, and is not asked
+    found = so.balanced_labels([[0.0, -math.inf], [3.0, 0.0]], [2, 0], mode=mode)
+    assert (found.labels.tolist(), float(found.value), float(found.gap)) == ([0, 0], 3.0, 0.0)
