@@ -81,7 +81,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "balanced_labels of one": lambda: so.balanced_labels(S, [40, 0, 0, 0]),
     "balanced_labels of many": lambda: so.balanced_labels(MANY),
     "sela_labels": lambda: so.sela_labels(S, rounding="balanced", align=True),
-    "sela_labels of many": lambda: so.sela_labels([*(100 * MANY).split(5000)]),
+    "sela_labels of many": lambda: so.sela_labels([*(100 * MANY).split(7000)]),
     "sela_labels_from_features": lambda: so.sela_labels_from_features(X, HEADS),
     "mean_log_probs": lambda: so.sela_labels(so.mean_log_probs(S, S)),
     "LabelBank": bank,

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Index, Problem, blocks
+from sinkhorn_ot.problem import Index, Problem, blocks, shown
 from sinkhorn_ot.solvers import Newton, conjugate_gradients, solve_laplacian
 from sinkhorn_ot.sweeps import choose, weightless
 
@@ -28,6 +28,7 @@ _TARGET, _PRODUCTS = 1e-3, 60
 _LONGEST = 3.0
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Moments:
     """What is known of a flat batch of plans whose masses are one and whose rows are exact.
@@ -113,6 +114,7 @@ def _measured(p: Problem, theta: Tensor, u: Tensor, v: Tensor) -> Moments:
     )
 
 
+@shown
 class _Sums(NamedTuple):
     """Sums over the entries of plans with exact rows.
 

@@ -6,11 +6,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Problem
+from sinkhorn_ot.problem import Problem, shown
 from sinkhorn_ot.results import ConvergenceError, Entropic, Status, Transport
 from sinkhorn_ot.sweeps import passes
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Found:
     """Where one problem ended; masses are one, costs count from a shift and in a unit.
@@ -46,6 +47,7 @@ class Found:
     plan: Tensor | None = None
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class SinkhornDistance:
     """Cuturi's distance for one problem or a batch, with the plan that has it.
@@ -188,9 +190,14 @@ class SinkhornDistance:
         t = t.reshape(self.problem.batch_shape)
         return t.to(self.problem.dtype) if t.is_floating_point() else t
 
-    def __repr__(self) -> str:
+    def _shown(self) -> dict[str, object]:
+        """Return what is shown of it."""
         p = self.problem
-        text = f"SinkhornDistance(batch={tuple(p.batch_shape)}, n={p.shape[1]}, m={p.shape[2]}, "
-        if len(self.found) == 1:
-            text += f"value={float(self.value):.6g}, "
-        return text + f"status={self.status.name}, gap={float(self.gap.max()):.3g})"
+        return {
+            "batch": p.batch_shape,
+            "n": p.shape[1],
+            "m": p.shape[2],
+            "value": self.value,
+            "status": [found.status for found in self.found],
+            "gap": self.gap,
+        }

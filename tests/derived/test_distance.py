@@ -464,7 +464,8 @@ def test_it_says_in_one_line_what_it_is():
         "SinkhornDistance(batch=(), n=2, m=2, value=1.5, status=CONVERGED, gap=0)"
     )
     assert repr(distance(C, alpha=[0.0, INF])) == (
-        "SinkhornDistance(batch=(2,), n=2, m=2, status=CONVERGED, gap=0)"
+        "SinkhornDistance(batch=(2,), n=2, m=2, value=[1.5, 0], status=1 OPTIMAL, 1 CONVERGED, "
+        "gap=[0, 0])"
     )
 
 
