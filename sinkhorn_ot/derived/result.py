@@ -191,13 +191,13 @@ class SinkhornDistance:
         return t.to(self.problem.dtype) if t.is_floating_point() else t
 
     def _shown(self) -> dict[str, object]:
-        """Return what is shown of it."""
-        p = self.problem
+        """Return what is shown of it; half-built it has no value."""
+        p, whole = self.problem, len(self.found) == len(self.problem.a)
         return {
             "batch": p.batch_shape,
             "n": p.shape[1],
             "m": p.shape[2],
-            "value": self.value,
+            "value": self.value if whole else None,
             "status": [found.status for found in self.found],
-            "gap": self.gap,
+            "gap": self.gap if whole else None,
         }
