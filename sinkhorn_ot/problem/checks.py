@@ -256,3 +256,9 @@ def cost_entries(name: str, x: Tensor) -> tuple[float, float, bool]:
     if low == math.inf:
         raise ValueError(f"{name} must allow some pair, got inf everywhere")
     return low, float(x.masked_fill(x == math.inf, low).amax()), True
+
+
+def some(index: Sequence[int] | np.ndarray[Any, Any]) -> str:
+    """Return the first of some numbers as text."""
+    shown = ", ".join(map(str, index[:8]))
+    return f"[{shown}]" if len(index) <= 8 else f"[{shown}, ...]"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sinkhorn_ot.problem import shown
+from sinkhorn_ot.problem import checks, shown
 
 
 Index = npt.NDArray[np.intp]
@@ -60,17 +60,11 @@ class Stranded(NamedTuple):
 
     def __str__(self) -> str:
         one, other = self.kinds
+        held = f"{one} {checks.some(self.rows)} hold {self.held:.9g}"
         if len(self.columns) == 0:
-            return f"{one} {_some(self.rows)} hold {self.held:.9g} and may use none of the {other}"
-        return (
-            f"{one} {_some(self.rows)} hold {self.held:.9g}, but the {other} they may use, "
-            f"{_some(self.columns)}, take only {self.taken:.9g}"
-        )
-
-
-def _some(index: Index) -> str:
-    shown = ", ".join(map(str, index[:8]))
-    return f"[{shown}]" if len(index) <= 8 else f"[{shown}, ...]"
+            return f"{held} and may use none of the {other}"
+        may = f"the {other} they may use, {checks.some(self.columns)}"
+        return f"{held}, but {may}, take only {self.taken:.9g}"
 
 
 class ConvergenceWarning(UserWarning):

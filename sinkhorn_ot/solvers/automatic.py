@@ -70,11 +70,12 @@ def run(
     """
     p, free = posed.problem, solver is None and alone
     chosen = suitable(p) if solver is None else solver
-    if solver is None and small_enough(p):
+    others = solver is None and small_enough(p)
+    if others:
         chosen = replace(chosen, patience=_PATIENCE)
     found, sweep, name = _tried(posed, chosen, limits, free)
     found = judged(p, sweep, found, limits.tol)
-    if solver is None and small_enough(p):
+    if others:
         for k, status in enumerate(found.status):
             if status in (Status.STALLED, Status.NOT_FINITE):
                 found, name = _rescued(found, k, p, name, limits)

@@ -43,8 +43,8 @@ class StoredKernel(Blockwise):
         # the share of the mass beside which what is cut of a column is rounding
         self._least = math.exp(self._cut) / torch.finfo(store).eps
         self._kernel: Tensor | None = None
-        self._narrow: SparseKernel | None = None
-        self._try_narrow = may_be_sparse(problem)
+        self._sparse: SparseKernel | None = None
+        self._try_sparse = may_be_sparse(problem)
         # builds to come without a try, and after the next failure
         self._wait, self._penalty = 0, 1
         self._fused = problem.shape[0] == 1 and math.isinf(problem.relax[0])
@@ -55,7 +55,7 @@ class StoredKernel(Blockwise):
 
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move the rows, then sum the columns."""
-        if self._narrow is not None and (answer := self._narrow.sweep(v)) is not None:
+        if self._sparse is not None and (answer := self._sparse.sweep(v)) is not None:
             return answer
         if self._kernel is None:
             return self._build(v)
@@ -159,8 +159,8 @@ class StoredKernel(Blockwise):
 
     def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
         """Return P^T diag(1 / P 1) P, or its product with x, by products with the kernel."""
-        if self._narrow is not None:
-            return self._narrow.curve(u, v, x)
+        if self._sparse is not None:
+            return self._sparse.curve(u, v, x)
         kernel = self._kernel
         if kernel is None:
             return super().curve(u, v, x)
@@ -196,18 +196,18 @@ class StoredKernel(Blockwise):
     def _build(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Exponentiate around minus the row maxima, then sweep."""
         p = self.problem
-        self._narrow = None
+        self._sparse = None
         self._wait -= 1
-        if self._try_narrow and self._wait < 0:
+        if self._try_sparse and self._wait < 0:
             exponents = ((rows, self._exponent(C, None, v)) for rows, C in self._tiles())
-            self._narrow = SparseKernel.build(p, exponents, v)
-            self._try_narrow = self._narrow is not None
-        if self._narrow is not None and (answer := self._narrow.sweep(v)) is not None:
+            self._sparse = SparseKernel.build(p, exponents, v)
+            self._try_sparse = self._sparse is not None
+        if self._sparse is not None and (answer := self._sparse.sweep(v)) is not None:
             self._kernel = self._spare = None
             return answer
-        if self._narrow is not None:
+        if self._sparse is not None:
             # some column lives on what was dropped, and may for some time
-            self._narrow, self._wait, self._penalty = None, self._penalty, 2 * self._penalty
+            self._sparse, self._wait, self._penalty = None, self._penalty, 2 * self._penalty
         kernel = empty(p.shape, self._store, v.device) if self._spare is None else self._spare
         self._kernel = self._spare = kernel
         low, high = (float(x) for x in torch.aminmax(v))

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -216,8 +215,8 @@ class _Task:
         with _bar(self.progress, exchange.misplaced) as told:
             if not exchange.repair(told):
                 closed, many = exchange.stranded()
-                why = f"the samples of labels {_some(closed)} may take no other, {many} too many"
-                raise self._impossible(why)
+                labels = f"the samples of labels {checks.some(closed)}"
+                raise self._impossible(f"{labels} may take no other, {many} too many")
         return torch.from_numpy(exchange.labels), torch.from_numpy(exchange.prices)
 
     def _proved(self, labels: Tensor, prices: Tensor) -> tuple[Tensor, ...]:
@@ -347,8 +346,3 @@ def _per_problem(name: str, t: Tensor, S: Tensor) -> Tensor:
             f"{name} must have shape ({K},) or (..., {K}) to fit scores of {tuple(S.shape)}, "
             f"got {tuple(t.shape)}"
         ) from None
-
-
-def _some(index: npt.NDArray[np.int64]) -> str:
-    shown = ", ".join(map(str, index[:8]))
-    return f"[{shown}]" if len(index) <= 8 else f"[{shown}, ...]"
