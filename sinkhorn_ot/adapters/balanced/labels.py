@@ -215,8 +215,8 @@ class _Task:
         with _bar(self.progress, exchange.misplaced) as told:
             if not exchange.repair(told):
                 closed, many = exchange.stranded()
-                labels = f"the samples of labels {checks.some(closed)}"
-                raise self._impossible(f"{labels} may take no other, {many} too many")
+                whose = f"the samples of labels {checks.some(closed)}"
+                raise self._impossible(f"{whose} may take no other, {many} too many")
         return torch.from_numpy(exchange.labels), torch.from_numpy(exchange.prices)
 
     def _proved(self, labels: Tensor, prices: Tensor) -> tuple[Tensor, ...]:
