@@ -20,6 +20,7 @@ def script():
     return module
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("method", ["auto", "sinkhorn", "newton"])
 def test_every_error_is_small(script, method):
     worst = script.crosscheck(24, method)
