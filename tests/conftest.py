@@ -62,10 +62,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
     if hasattr(config, "workerinput"):
-        # several workers: the longest first, so that none ends with one while the others wait
-        items.sort(key=_seconds, reverse=True)
+        # several workers: the longest first, so that none ends with one while the others wait, and
+        # before them what the tests of a module share, so that no other worker makes it again
+        items.sort(key=_order, reverse=True)
 
 
-def _seconds(item: pytest.Item) -> float:
+def _order(item: pytest.Item) -> tuple[bool, float]:
     slow = item.get_closest_marker("slow")
-    return slow.args[0] if slow else 0
+    return (slow.kwargs.get("shared", False), slow.args[0]) if slow else (False, 0)

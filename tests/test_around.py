@@ -149,6 +149,7 @@ def test_a_compiled_step_leaves_it_alone(name):
     assert counters["frames"]["total"] <= 4, counters["frames"]
 
 
+@pytest.mark.slow(2)
 def test_to_be_left_alone_imports_no_compiler():
     code = """
         import sys, torch

@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 TABLE = HERE.parents[1] / "docs" / "tables" / "precision.md"
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.method)
 def test_every_method_is_its_formula(case: Case):
     assert case.error(1.0) <= case.bound

@@ -13,7 +13,7 @@ from processes import start
 import sinkhorn_ot as so
 
 
-pytestmark = pytest.mark.slow(6)
+pytestmark = pytest.mark.slow(6, shared=True)
 Answers = list[dict[str, Any]]
 
 

@@ -6,6 +6,7 @@ from bench import __main__ as bench
 from bench.cpu import crosscheck
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("method", ["auto", "sinkhorn", "newton"])
 def test_every_error_is_small(method):
     worst = crosscheck.crosscheck(24, method)

@@ -89,6 +89,7 @@ def off_by(seeds) -> float:
     return worst
 
 
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("start", range(0, 100, 20))
 def test_it_is_what_the_published_bisection_finds(start: int):
     worst = off_by(range(start, start + 20))
@@ -439,6 +440,7 @@ def test_what_is_not_reached_is_told():
     assert not distance(C, a, b, alpha=alpha, max_iter=9, on_fail="ignore").converged
 
 
+@pytest.mark.slow(6)
 def test_what_rounding_decides_is_told():
     rng = np.random.default_rng(0)
     C = rng.random(6)[:, None] + rng.random(7) + 1e-13 * rng.random((6, 7))

@@ -110,7 +110,15 @@ def test_a_batch(shared, k):
 
 @pytest.mark.parametrize("transpose", [False, True])
 @pytest.mark.parametrize("k", [1, 3, 20])
-@pytest.mark.parametrize("d", [1, 3, 17, 100])
+@pytest.mark.parametrize(
+    "d",
+    [
+        1,
+        pytest.param(3, marks=pytest.mark.slow(0.1)),
+        17,
+        pytest.param(100, marks=pytest.mark.slow(0.1)),
+    ],
+)
 @pytest.mark.parametrize("metric", METRICS)
 def test_clouds(metric, d, k, transpose):
     x, y = clouds(37, 70, d)

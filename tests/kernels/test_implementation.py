@@ -117,6 +117,7 @@ def test_other_problems_are_not(name: str) -> None:
     assert not isinstance(gpu.kernels(single(problems()["cloud"])), Whole)
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("reg", [0.3, 0.01])
 def test_small_problems_come_to_a_tolerance_in_one_launch(
     reg: float, monkeypatch: pytest.MonkeyPatch

@@ -112,6 +112,7 @@ def test_points_too_long_for_the_chip(d, first):
     verify(p, p.run(first=first))
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("metric", ["sqeuclidean", "dot", "cosine"])
 @pytest.mark.parametrize("d", [3, 20])
@@ -199,6 +200,7 @@ def test_a_batch(shared, d):
     verify(p, p.run(first=True))
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("d", [2, 20])
 @pytest.mark.parametrize("first", [False, True])
 def test_few_rows_split_the_columns(first, d):

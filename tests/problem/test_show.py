@@ -254,6 +254,7 @@ class Watched(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.slow(2)
 def test_nothing_is_computed():
     C = torch.rand(1500, 1200)
     r = so.solve(C, reg=0.1)

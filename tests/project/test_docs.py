@@ -56,6 +56,7 @@ def test_figures_are_light_and_come_in_pairs():
         assert path.with_name(re.sub("light|dark", other, path.name)).exists()
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("module", ["errors", "rooms", "learnt"])
 def test_generated_tables_are_current(module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.syspath_prepend(str(DOCS / "plots"))

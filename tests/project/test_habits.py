@@ -85,6 +85,7 @@ def test_a_form_asks_each_thing_once(path: Path):
     assert all(field["attributes"]["label"] for field in form["body"])
 
 
+@pytest.mark.slow(2)
 def test_the_line_that_prints_versions_runs():
     (line,) = re.findall(r"^ +(python -c .+)$", (FORMS[0].parent / "bug.yml").read_text(), re.M)
     code = shlex.split(line)[2]

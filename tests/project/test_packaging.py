@@ -45,12 +45,14 @@ def wheel(tmp_path_factory) -> list[str]:
         return archive.namelist()
 
 
+@pytest.mark.slow(1)
 def test_every_module_is_in_the_wheel(wheel):
     # not rglob, which does not follow the link to kernels/
     files = [*PACKAGE.glob("*.py"), *PACKAGE.glob("*/*.py"), PACKAGE / "py.typed"]
     assert {str(f.relative_to(REPOSITORY)) for f in files} <= set(wheel)
 
 
+@pytest.mark.slow(1)
 def test_nothing_else_is_at_the_top(wheel):
     tops = {name.split("/")[0] for name in wheel}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"sinkhorn_ot"}

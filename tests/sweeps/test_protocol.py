@@ -208,6 +208,7 @@ def test_points(metric):
     check(problem(17, 23, 0.3, C=PointCloud(x, y, metric), batch=3))
 
 
+@pytest.mark.slow(1)
 def test_more_rows_than_one_block():
     """Enough rows for several blocks of every implementation, the last one not full."""
     check(problem(701, 1003))

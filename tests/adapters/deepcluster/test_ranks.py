@@ -7,7 +7,7 @@ from ranks import run
 import sinkhorn_ot as so
 
 
-pytestmark = pytest.mark.slow(15)
+pytestmark = pytest.mark.slow(15, shared=True)
 DATA = """
 from sinkhorn_ot import adapters
 

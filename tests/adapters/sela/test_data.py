@@ -54,6 +54,7 @@ def held(request, monkeypatch):
         monkeypatch.setattr("sinkhorn_ot.sweeps.choice._BUDGET", 0)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.usefixtures("held")
 @pytest.mark.parametrize("scale", [0.1, 1, 8])
 @pytest.mark.parametrize("name", SOURCES)

@@ -31,6 +31,7 @@ def operator(name: str):
     return OPS.feature_codes if name.endswith("feature_codes") else OPS.codes
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @HARD
 @NAMES
@@ -38,6 +39,7 @@ def test_pytorch_finds_no_fault(name: str, hard: bool, dtype: torch.dtype) -> No
     torch.library.opcheck(operator(name), arguments(name, hard, dtype=dtype))
 
 
+@pytest.mark.slow(1)
 @NAMES
 def test_compiles_without_a_break(name: str) -> None:
     def twice(*args: object) -> Tensor:
