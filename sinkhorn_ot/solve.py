@@ -82,15 +82,17 @@ def solve(  # noqa: PLR0913
         ValueError: If an argument breaks a rule, or a point with weight has only forbidden pairs.
         ConvergenceError: With on_fail="raise".
     """
+    checks.one_of("on_fail", on_fail, ON_FAIL)
+    max_iter = checks.count("max_iter", max_iter)
     given = {
-        "method": method not in ("auto", "sinkhorn"),
+        "method": not isinstance(method, str) or method not in ("auto", "sinkhorn"),
         "tol": tol is not None,
         "max_iter": max_iter != MAX_ITER,
         "on_fail": on_fail == "raise",
         "progress": checks.flag("progress", progress),
         "callback": callback is not None,
     }
-    _checked(reg, on_fail, callback, n_iter, given)
+    _checked(reg, callback, n_iter, given)
     problem = make(cost, a, b, reg, unbalanced, values=n_iter is None or _on_cpu(cost))
     u, v = (None, None) if init is None else _warm(problem, init)
     tol = _tolerance(tol, problem)
@@ -100,7 +102,6 @@ def solve(  # noqa: PLR0913
             chosen = choose(problem, tol)
             found = fixed(chosen, checks.count("n_iter", n_iter), u, v)
             return _report(parted(problem, found), found, chosen, "plain")
-        max_iter = checks.count("max_iter", max_iter)
         solver = _solver(method, problem)
         posed = pose(problem, u, v)
         with watch(progress, callback, tol, max_iter) as told:
@@ -111,15 +112,11 @@ def solve(  # noqa: PLR0913
         return _told(result, on_fail)
 
 
-def _checked(
-    reg: Any, on_fail: str, callback: Any, n_iter: int | None, given: dict[str, bool]
-) -> None:
+def _checked(reg: Any, callback: Any, n_iter: int | None, given: dict[str, bool]) -> None:
     """Require options that make sense, alone and together."""
-    checks.one_of("on_fail", on_fail, ON_FAIL)
     if reg is None:
         raise ValueError("reg must be given: a number above zero, or use solve_exact for none")
-    if callback is not None and not callable(callback):
-        raise ValueError(f"callback must be a function of a Progress, got {callback!r}")
+    checks.callback("callback", callback)
     if n_iter is not None:
         checks.unused("n_iter", [name for name, is_given in given.items() if is_given])
 

@@ -92,7 +92,7 @@ def checked(  # noqa: PLR0913
     name: str = "scores",
 ) -> Asked:
     """Check the arguments of `swav_codes`."""
-    S = samples(name, scores, "(..., N, K)", ranks)
+    S = checks.present(name, samples(name, scores, "(..., N, K)", ranks))
     eps = temperature("eps", eps)
     n_iter = None if n_iter is None else checks.count("n_iter", n_iter)
     mask = None if mask is None else rows_that_count(mask, S.shape, S.device)

@@ -52,6 +52,7 @@ def clot_labels(
 
     def look() -> tuple[Tensor, float]:
         S = samples("log_probs", log_probs, "(..., N, K)", ranks)
+        checks.present("log_probs", S)
         return checks.finite("log_probs", S) if S.numel() else S, checks.positive("lamb", lamb)
 
     S, lamb = ranks.agree(look, lambda it: {"lamb": it[1], "tol": tol, "max_iter": max_iter})

@@ -146,7 +146,7 @@ class _Asked:
 
 
 def _asked(logits: Any, n_iter: Any, tol: Any, max_iter: Any, ranks: Ranks) -> _Asked:
-    L = samples("logits", logits, "(..., T, E)", ranks)
+    L = checks.present("logits", samples("logits", logits, "(..., T, E)", ranks))
     if (
         L.device.type == "cpu"
         and L.numel()

@@ -12,6 +12,9 @@ from torch.autograd import forward_ad
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
+# the largest whole number that others than Python count to
+_COUNTED = 2**63 - 1
+
 
 def tensor(name: str, x: Any, *, whole: bool = False) -> Tensor:
     """Return `x` as a floating-point strided tensor; arrays and lists are converted.
@@ -43,12 +46,21 @@ def plain(name: str, t: Tensor) -> Tensor:
             f"{name} must be a strided tensor, got layout {t.layout}: pass .to_dense(), with inf "
             "where a pair is forbidden, for an entry that is missing is a zero"
         )
+    if t.is_quantized:
+        raise ValueError(f"{name} must not be quantised, got {_dtype(t)}: pass .dequantize()")
     # a compiler sees through what it maps
     if not torch.compiler.is_compiling() and _transformed(t):
         raise ValueError(
             f"{name} must be a tensor of its own, got one inside a transform of torch.func: call "
             "this outside of vmap, grad and jvp; leading dimensions are a batch"
         )
+    return t
+
+
+def present(name: str, t: Tensor) -> Tensor:
+    """Require a tensor that holds numbers."""
+    if t.device.type == "meta":
+        raise ValueError(f"{name} must hold numbers, got a tensor on the meta device")
     return t
 
 
@@ -83,7 +95,7 @@ def array(name: str, x: Any) -> Any:
 
 def numbers(name: str, x: Any) -> Tensor:
     """Return whole numbers as a tensor, such as those of rows."""
-    t = x if isinstance(x, Tensor) else torch.from_numpy(array(name, x))
+    t = present(name, plain(name, x)) if isinstance(x, Tensor) else torch.from_numpy(array(name, x))
     if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
         # an empty list has no kind
         if t.numel():
@@ -151,6 +163,8 @@ def count(name: str, value: Any, at_least: int = 1) -> int:
     """Require a whole number of at least `at_least`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < at_least:
         raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}")
+    if value > _COUNTED:
+        raise ValueError(f"{name} must be a whole number below 2^63, got a larger one")
     return int(value)
 
 
@@ -159,6 +173,13 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name} must be True or False, got {value!r:.60}")
     return bool(value)
+
+
+def callback(name: str, value: Any) -> Any:
+    """Require None or something that is called with a `Progress`."""
+    if value is not None and not callable(value):
+        raise ValueError(f"{name} must be a function of a Progress, got {value!r}")
+    return value
 
 
 def one_of(name: str, value: Any, choices: Sequence[str]) -> str:

@@ -28,6 +28,7 @@ def relaxation(unbalanced: Any) -> Relax:
     """Return the KL penalty of each marginal; inf is an exact one."""
     if isinstance(unbalanced, Tensor):
         unbalanced = checks.constant("unbalanced", checks.plain("unbalanced", unbalanced))
+        checks.present("unbalanced", unbalanced)
     if isinstance(unbalanced, (Tensor, np.ndarray)):
         unbalanced = unbalanced.tolist()
     pair = unbalanced if isinstance(unbalanced, (tuple, list)) else (unbalanced, unbalanced)

@@ -27,7 +27,7 @@ def regularisation(reg: Any, batch: torch.Size, device: torch.device, values: bo
     if reg is None:
         return torch.zeros(batch, dtype=torch.float64, device=device)
     if isinstance(reg, Tensor):
-        reg = checks.constant("reg", reg)
+        reg = checks.present("reg", checks.constant("reg", checks.plain("reg", reg)))
     if not isinstance(reg, (Tensor, np.ndarray, list, tuple)) or getattr(reg, "ndim", 1) == 0:
         reg = checks.positive("reg", reg)
         return torch.full(batch, reg, dtype=torch.float64, device=device)

@@ -127,6 +127,8 @@ def as_rows(name: str, source: Any, *, width: int = 1) -> Rows:
         return source
     if isinstance(source, (Tensor, np.ndarray)):
         return _of_array(name, source, width)
+    if hasattr(source, "toarray"):
+        checks.array(name, source)
     if isinstance(source, Iterator):
         raise ValueError(
             f"{name} must be read several times, and a {type(source).__name__} can be only once: "
@@ -134,12 +136,21 @@ def as_rows(name: str, source: Any, *, width: int = 1) -> Rows:
         )
     if callable(source):
         begin: Callable[[], Any] = source
-        return Rows(name, lambda: _numbered(name, begin()))
+        return Rows(name, lambda: _numbered(name, _iterable(name, begin())))
     if isinstance(source, Iterable):
         return Rows(name, lambda: _numbered(name, source))
     raise ValueError(
         f"{name} must be a tensor, an array or blocks of rows, got {type(source).__name__}"
     )
+
+
+def _iterable(name: str, blocks: Any) -> Iterable[Any]:
+    if not isinstance(blocks, Iterable):
+        raise ValueError(
+            f"{name} must start an iteration of blocks when it is called, got a "
+            f"{type(blocks).__name__}"
+        )
+    return blocks
 
 
 def _of_array(name: str, source: Any, width: int) -> Rows:

@@ -56,6 +56,8 @@ class Streamed:
     def __init__(
         self, source: Any, *, name: str = "cost", sign: int = 1, facts: Facts | None = None
     ) -> None:
+        if not isinstance(sign, int) or abs(sign) != 1:
+            raise ValueError(f"sign must be 1 or -1, got {sign!r}")
         self._rows, self._sign = as_rows(name, source), sign
         self.facts = filled(name, survey(self._rows, sign)) if facts is None else facts
 
@@ -154,7 +156,7 @@ def survey(rows: Rows, sign: int = 1) -> Facts | None:
     low, high, forbids = math.inf, -math.inf, False
     for index, block in rows:
         first = block if first is None else first
-        _like(rows.name, block, first)
+        _like(rows.name, checks.present(rows.name, block), first)
         if 0 in (*block.shape[:-2], block.shape[-1]):
             raise ValueError(f"{rows.name} must not be empty, got shape {tuple(block.shape)}")
         if block.shape[-2] == 0:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,6 +99,7 @@ def balanced_labels(
         ValueError: If an argument breaks a rule, or the forbidden pairs leave no labelling.
     """
     S = checks.at_least_dims("scores", checks.tensor("scores", scores), 2, "(..., N, K)")
+    checks.present("scores", S)
     checks.one_of("mode", mode, MODES)
     _below_inf(S)
     checks.flag("progress", progress)
@@ -312,10 +312,7 @@ def _counts(counts: Any, S: Tensor) -> Tensor:
     N, K = S.shape[-2:]
     if counts is None:
         return torch.full((1, K), N // K, device="cpu").expand(S.shape[:-2].numel(), K)
-    array = np.asarray(counts.cpu() if isinstance(counts, Tensor) else counts)
-    if array.dtype.kind not in "iu":
-        raise ValueError(f"counts must be whole numbers, got dtype {array.dtype}")
-    t = torch.from_numpy(array.astype(np.int64))
+    t = checks.numbers("counts", counts).cpu().to(torch.int64)
     if bool((t < 0).any()):
         checks.refuse("counts", "be non-negative", t, t < 0)
     t = _per_problem("counts", t, S)
@@ -329,7 +326,8 @@ def _start(init: Any, S: Tensor) -> Tensor | None:
     """Return the prices of an earlier answer, (B, K); a label that had none starts at zero."""
     if init is None:
         return None
-    t = checks.tensor("init", getattr(init, "potentials", init)).cpu().double()
+    t = checks.present("init", checks.tensor("init", getattr(init, "potentials", init)))
+    t = t.cpu().double()
     bad = t.isnan() | (t == math.inf)
     if bool(bad.any()):
         checks.refuse("init", "hold potentials below inf", t, bad)

@@ -307,4 +307,4 @@ def matrix(name: str, x: Any, ranks: Ranks = ALONE) -> Tensor:
 
 def finite(name: str, t: Tensor) -> Tensor:
     """Require finite numbers, if there are any."""
-    return checks.finite(name, t) if t.numel() else t
+    return checks.finite(name, checks.present(name, t)) if t.numel() else t

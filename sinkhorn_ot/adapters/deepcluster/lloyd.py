@@ -93,7 +93,7 @@ def _spread(x: Tensor, N: int, clusters: int, metric: str, seed: int, ranks: Ran
 
     All ranks draw the same numbers, and so choose the same samples of all N.
     """
-    g = torch.Generator().manual_seed(seed)
+    g = torch.Generator().manual_seed(checks.count("seed", seed, at_least=0))
     x = METRICS[metric].place(x.double())
     ones = torch.ones(len(x), dtype=torch.float64, device="cpu")
     first = float(torch.randint(N, (), generator=g, device="cpu"))

@@ -40,8 +40,13 @@ def linear_heads(features: Any, weight: Tensor, bias: Tensor | None = None) -> R
         weight: Weights of a head, (K, D), or of several, (heads, K, D).
         bias: Their biases, (K,) or (heads, K).
     """
-    W = checks.at_least_dims("weight", sound("weight", weight.detach()), 2, "(..., K, D)")
-    shift = torch.zeros_like(W[..., 0]) if bias is None else bias.detach()
+    # parameters: what is made of them is a constant
+    with torch.no_grad():
+        W = checks.at_least_dims(
+            "weight", sound("weight", checks.tensor("weight", weight)), 2, "(..., K, D)"
+        )
+        shift = torch.zeros_like(W[..., 0]) if bias is None else checks.tensor("bias", bias)
+    checks.same_device("bias", shift, checks.present("weight", W).device, "weight")
     if shift.shape != W.shape[:-1]:
         shape, got = tuple(W.shape[:-1]), tuple(shift.shape)
         raise ValueError(f"bias must have shape {shape} to fit weight, got {got}")

@@ -122,6 +122,8 @@ def sela_labels(  # noqa: PLR0913
     representation learning, ICLR 2020.
     """
     checks.one_of("rounding", rounding, ROUNDINGS)
+    checks.flag("progress", progress)
+    checks.callback("callback", callback)
     _doubt_blocks(log_probs)
     ranks = Ranks(group)
     scores = Scores.read(log_probs, ranks)

@@ -38,6 +38,7 @@ class SelaSchedule:
             power: 1 for even gaps; above it, labels change often early and seldom late.
         """
         total, times = checks.positive("epochs", epochs), checks.count("times", times)
+        power = checks.positive("power", power)
         return cls(tuple(total * (k / times) ** power for k in range(times)))
 
     @classmethod

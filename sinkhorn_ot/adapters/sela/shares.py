@@ -1,5 +1,6 @@
 """Shares of labels that are not all the same, and who gets which."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,10 +50,22 @@ def align_marginal(marginal: Tensor, sizes: Tensor) -> Tensor:
     Args:
         marginal: Shares, (..., K).
         sizes: Current sizes of the clusters, (..., K).
+
+    Raises:
+        ValueError: If they do not fit.
     """
-    sound("marginal", marginal)
-    sound("sizes", sizes)
-    shape = (marginal + sizes).shape
+    marginal, sizes = (
+        checks.at_least_dims(name, sound(name, checks.tensor(name, x, whole=True)), 1, "(..., K)")
+        for name, x in (("marginal", marginal), ("sizes", sizes))
+    )
+    checks.same_device("sizes", sizes, checks.present("marginal", marginal).device, "marginal")
+    try:
+        shape = np.broadcast_shapes(marginal.shape, sizes.shape)
+    except ValueError:
+        raise ValueError(
+            f"sizes must have a shape that fits that of marginal, {tuple(marginal.shape)}, "
+            f"got {tuple(sizes.shape)}"
+        ) from None
     order = sizes.expand(shape).argsort(dim=-1, descending=True, stable=True)
     ranked = marginal.expand(shape).sort(dim=-1, descending=True).values
     return torch.empty_like(ranked).scatter_(-1, order, ranked)

@@ -243,7 +243,7 @@ def test_no_labelling_names_the_reason():
         (dict(counts=torch.tensor([5, -1])), "counts must be non-negative, got -1 at index 1"),
         (dict(counts=torch.tensor([2.0, 2.0])), "whole numbers"),
         (dict(counts=[2, 1, 1]), r"counts must have shape \(2,\)"),
-        (dict(counts="equal"), "whole numbers"),
+        (dict(counts="equal"), "real numbers"),
         (dict(mode="greedy"), "'exact', 'fast'"),
         (dict(init=torch.zeros(3)), r"init must have shape \(2,\)"),
         (dict(init=torch.tensor([0.0, math.nan])), "init must hold potentials below inf"),
