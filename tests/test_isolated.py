@@ -176,6 +176,7 @@ def test_rows_that_are_read(rho):
     agrees(r, C, p.a, p.b, 0.1, rho)
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("looked", [True, False])
 @pytest.mark.parametrize(("rho", "side"), CASES)
 def test_a_fixed_number_of_sweeps(rho, side, looked, monkeypatch):
@@ -326,6 +327,7 @@ def test_the_range_is_that_of_the_result():
     assert narrow.status is so.Status.NOT_FINITE
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize(
     "rho", [(0, 1), (1, 0), (1, 1), (100, 100), (1, 30), (0, 0), (1e-3, 1)], ids=str
 )

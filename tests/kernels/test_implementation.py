@@ -153,7 +153,7 @@ def test_small_problems_come_to_a_tolerance_in_one_launch(
 
 
 @pytest.mark.parametrize("unbalanced", [(1.0, 1.0), (0.5, 0), (0, 0.5), (None, 1.0), (1.0, None)])
-@pytest.mark.parametrize("short", [False, True])
+@pytest.mark.parametrize("short", [False, pytest.param(True, marks=pytest.mark.slow(1))])
 def test_rows_and_columns_that_no_pair_allows(
     unbalanced: tuple[float | None, float | None], short: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
