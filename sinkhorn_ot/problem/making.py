@@ -12,7 +12,7 @@ from .cost import Bounds, Cost, broadcast
 from .dense import as_cost
 from .marginals import equal_mass, held, mass_rtol, relaxation, weights
 from .problem import EXACT, Problem
-from .regularisation import least_cost, regularisation, resolved
+from .regularisation import least_cost, regularisation, resolved, without_far
 
 
 def make(
@@ -60,9 +60,9 @@ def make(
     bounds = cost.validate() if values else Bounds(-math.inf, math.inf)
     reg = regularisation(reg, batch, cost.device, values).reshape(-1).to(work)
     p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtype, bounds)
+    p = resolved(without_far(p)) if values else p
     p = replace(p, shift=least_cost(p))
-    p = resolved(p) if values else p
-    return _parted(p) if bounds.forbids else p
+    return _parted(p) if p.bounds.forbids else p
 
 
 def make_share(cost: Cost, rows: int, b: Tensor, reg: float, unresolved: str) -> Problem:
@@ -110,7 +110,10 @@ def _parted(p: Problem) -> Problem:
 def _stranded(kind: str, weight: str, at: tuple[int, ...], p: Problem) -> None:
     k, i = at
     where = f" of problem {k}" if p.shape[0] > 1 else ""
+    only = "infinite costs, so no plan exists"
+    if p.far < math.inf:
+        only = f"costs above {p.far:.3g}, which are beyond what {p.work} resolves at this reg"
     raise ValueError(
         f"cost must leave every point with weight a partner: {kind} {i}{where} has positive "
-        f"{weight} but only infinite costs, so no plan exists"
+        f"{weight} but only {only}"
     )

@@ -37,6 +37,7 @@ class Problem:
         shift: What is taken off every cost before it is scaled: scaled potentials answer the rest.
         aside: Weights taken off `a` and `b`, (B, n) and (B, m): of points on relaxed sides that no
             pair allows. No plan moves them, and the objective counts them. None if there are none.
+        far: Pairs that cost more are forbidden, because no plan could use them at this reg.
     """
 
     cost: Cost
@@ -49,6 +50,7 @@ class Problem:
     bounds: Bounds
     shift: float = 0.0
     aside: tuple[Tensor, Tensor] | None = None
+    far: float = math.inf
 
     @property
     def shape(self) -> tuple[int, int, int]:

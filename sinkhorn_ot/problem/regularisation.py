@@ -1,6 +1,7 @@
 """How sharp a plan may be: the regularisation that is given, and what numbers can resolve."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ import torch
 from torch import Tensor
 
 from . import checks
+from .cost import Bounds
+from .dense import Dense
 from .problem import Problem
 
 
@@ -15,6 +18,8 @@ from .problem import Problem
 _FAR = 10.0
 # how wrong a plan may be only because its exponents are rounded
 _RESOLUTION = 0.01
+# how many times reg a pair must cost more than it could save to carry nothing in any format
+_NOTHING = 1000.0
 # what the caller is told; who calls reg by another name tells it otherwise
 UNRESOLVED = (
     "reg must be at least {least:.3g} for {dtype} to resolve cost / reg, got {reg:.3g}: "
@@ -56,11 +61,40 @@ def least_cost(p: Problem) -> float:
 
 def resolved(p: Problem, otherwise: str = UNRESOLVED) -> Problem:
     """Return the problem; raise if reg is so small that rounding the exponents would decide it."""
-    reg = float(p.reg.min())
-    # what is taken off has been rounded with the rest; exact transport has none
-    least = max(torch.finfo(p.work).tiny, p.rounding() / _RESOLUTION * reg) if reg else 0.0
+    reg, least = float(p.reg.min()), _least_reg(p)
     if reg < least:
         raise ValueError(
             otherwise.format(least=least, reg=reg, most=1 / least, inverse=1 / reg, dtype=p.work)
         )
+    return p
+
+
+def _least_reg(p: Problem) -> float:
+    """Return the least reg at which exponents have enough digits; exact transport has none."""
+    reg = float(p.reg.min())
+    # what is taken off has been rounded with the rest
+    return max(torch.finfo(p.work).tiny, p.rounding() / _RESOLUTION * reg) if reg else 0.0
+
+
+def without_far(p: Problem) -> Problem:
+    """Return the problem less what makes it unresolved, if that is pairs that no plan could use.
+
+    People write "forbidden" as 1e20. Along a path of nearer pairs potentials differ by their costs
+    and some hundred reg a step, and paths have no more steps than there are points: what costs more
+    than that carries nothing, but where the nearer pairs leave no plan.
+    """
+    reg = float(p.reg.min())
+    if reg >= _least_reg(p) or not isinstance(p.cost, Dense):
+        return p
+    costs = p.cost.C.double().flatten()
+    costs = costs[costs < math.inf].sort().values
+    soft = sum(rho for rho in p.relax if rho < math.inf)
+    room = sum(p.shape[1:]) * (costs - costs[0] + _NOTHING * (float(p.reg.max()) + soft))
+    # from the dearest down, so that the fewest are forbidden
+    for k in (costs[1:] - costs[0] > room[:-1]).nonzero()[:, 0].flip(0).tolist():
+        far = float(costs[k])
+        nearer = replace(p, bounds=Bounds(p.bounds.low, far, True), far=far)
+        if reg >= _least_reg(nearer):
+            C = p.cost.C
+            return replace(nearer, cost=Dense(C.masked_fill(far < C, math.inf)))
     return p

@@ -135,6 +135,8 @@ class Transport:
             worst = max(bad, key=lambda k: float(self.measured[k]))  # type: ignore[index]
             text += f" Reached marginal_error {float(self.measured[worst]):.3g}"
             text += f" after {sweeps} iterations." if (sweeps := int(self.sweeps[worst])) else "."
+        if self.problem.far < math.inf:
+            text += f" Pairs that cost more than {self.problem.far:.3g} counted as forbidden."
         many = len(self.statuses)
         return text if many == 1 else f"{len(bad)} of {many} problems: {text}"
 

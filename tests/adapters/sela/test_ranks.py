@@ -6,6 +6,7 @@ from ranks import run
 
 import sinkhorn_ot as so
 
+
 pytestmark = pytest.mark.slow(6, shared=True)
 
 DATA = """
