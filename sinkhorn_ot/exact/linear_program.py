@@ -33,8 +33,9 @@ from .hall import stranded
 _SLACK = 1e-12
 _MARGINAL = 1e-13
 _DIGIT = 16 * torch.finfo(torch.float64).eps
-# mass, relative to all, that forbidden pairs may strand before there is no plan: rounded weights do
-_STRANDED = {torch.float64: 1e-8, torch.float32: 1e-5}
+# mass, relative to all, that forbidden pairs may strand before there is no plan, where weights were
+# not rounded by more
+_STRANDED = 1e-8
 # weights no more than this factor apart are equal
 _EQUAL = 1 + 1e-14
 # rounds of one engine, and the largest cost it then sees, in units of what is left to gain
@@ -68,9 +69,11 @@ def solve_exact(
     given = make(cost, a, b)
     p = _in_float64(given)
     order = ("network simplex", "highs") if engine == "auto" else (engine,)
-    answers = [_solve(p, k, order, max_iter) for k in range(p.shape[0])]
+    problems = [_posed(p, k, order) for k in range(p.shape[0])]
+    answers = [_solve(*one, order, max_iter) for one in problems]
     _warn(answers)
-    home = _moved(p, given.a.device)
+    a, b = (torch.cat([getattr(one, t) for one, _ in problems]) for t in ("a", "b"))
+    home = _moved(replace(p, a=a, b=b), given.a.device)
     P, f, g = (torch.cat([getattr(x, t) for x in answers]).to(home.a) for t in ("P", "f", "g"))
     return Transport(
         problem=home,
@@ -127,17 +130,31 @@ def _moved(p: Problem, device: torch.device) -> Problem:
     return replace(p, cost=Dense(_costs(p).to(device)), a=a, b=b, reg=reg)
 
 
-def _solve(batch: Problem, k: int, order: tuple[str, ...], max_iter: int | None) -> _Answer:
-    """Solve problem `k` by the engines in turn until one proves its answer.
+def _posed(batch: Problem, k: int, order: tuple[str, ...]) -> tuple[Problem, tuple[Tensor, Tensor]]:
+    """Return problem `k` and the weights that its allowed pairs can carry.
 
-    A round solves for the reduced costs C - f - g that the last one left, in units of what is left
-    to gain: an engine's absolute tolerance, or a huge cost that no plan uses, then costs no digits.
+    Groups of points that only serve each other are like all points: where their masses differ by
+    the rounding of the weights, they are made equal.
     """
     p = batch.select(torch.tensor([k], device="cpu"))
     where = f" in problem {k}" if batch.shape[0] > 1 else ""
     if "assignment" in order:
         _matchable(p, where)
-    weights = _routable(p, where)
+    a, b = _routable(p, where)
+    off = float((a - p.a).abs().sum() + (b - p.b).abs().sum())
+    if _MARGINAL < off / float(p.a.sum()) <= 2 * p.rounded:
+        p = replace(p, a=a, b=b)
+    return p, (a, b)
+
+
+def _solve(
+    p: Problem, weights: tuple[Tensor, Tensor], order: tuple[str, ...], max_iter: int | None
+) -> _Answer:
+    """Solve one problem by the engines in turn until one proves its answer.
+
+    A round solves for the reduced costs C - f - g that the last one left, in units of what is left
+    to gain: an engine's absolute tolerance, or a huge cost that no plan uses, then costs no digits.
+    """
     f = transform_rows(p, torch.zeros_like(p.b))
     best = _Answer(p.a.new_zeros(p.shape), f, transform_columns(p, f, below))
     for engine in order:
@@ -215,7 +232,7 @@ def _routable(p: Problem, where: str) -> tuple[Tensor, Tensor]:
     if not forbidden.any():
         return p.a, p.b
     a, b = p.a[0].numpy(), p.b[0].numpy()
-    excuse = _STRANDED[p.dtype] * a.sum()
+    excuse = max(_STRANDED, p.rounded) * a.sum()
     # a flow in whole numbers proves what is far from rounding, long before the simplex does
     why = stranded(~forbidden, a, b)
     if why is not None and why.held - why.taken > excuse:

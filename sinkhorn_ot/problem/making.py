@@ -49,6 +49,8 @@ def make(
     dtype, work = _dtypes(cost)
     # nothing has to be compared of weights that are uniform on both sides
     rtol = mass_rtol(a, b) if values and not uniform else math.inf
+    # float64 has digits to spare
+    rounded = rtol if rtol < math.inf and {a.dtype, b.dtype} != {torch.float64} else 0.0
     # copies: who changes weights in place later must not change a result
     a = a.to(work, copy=True).expand(*batch, n).reshape(-1, n)
     b = b.to(work, copy=True).expand(*batch, m).reshape(-1, m)
@@ -59,7 +61,7 @@ def make(
         b = equal_mass(a, b, rtol)
     bounds = cost.validate() if values else Bounds(-math.inf, math.inf)
     reg = regularisation(reg, batch, cost.device, values).reshape(-1).to(work)
-    p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtype, bounds)
+    p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtype, bounds, rounded=rounded)
     p = resolved(without_far(p)) if values else p
     p = replace(p, shift=least_cost(p))
     return _parted(p) if p.bounds.forbids else p

@@ -37,6 +37,8 @@ class Problem:
         shift: What is taken off every cost before it is scaled: scaled potentials answer the rest.
         aside: Weights taken off `a` and `b`, (B, n) and (B, m): of points on relaxed sides that no
             pair allows. No plan moves them, and the objective counts them. None if there are none.
+        rounded: How far sums of the weights may be off, relative to their mass, because they were
+            given in less than float64.
         far: Pairs that cost more are forbidden, because no plan could use them at this reg.
     """
 
@@ -50,6 +52,7 @@ class Problem:
     bounds: Bounds
     shift: float = 0.0
     aside: tuple[Tensor, Tensor] | None = None
+    rounded: float = 0.0
     far: float = math.inf
 
     @property

@@ -288,13 +288,23 @@ class TestForbiddenPairs:
         with pytest.raises(ValueError, match=r"rows .* hold 0\.5\d*, but .* take only 0\.4\d+, so"):
             so.solve_exact(C, a, b)
 
-    def test_single_precision_excuses_more(self) -> None:
-        C = torch.tensor([[0.0, INF], [INF, 0.0]])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_blocks_of_rounded_weights_are_made_equal(self, dtype: torch.dtype) -> None:
+        C = torch.tensor([[0.5, INF], [INF, 0.25]], dtype=dtype)
         a, b = torch.tensor([0.3, 0.7]), torch.tensor([0.300001, 0.699999])
-        with pytest.warns(so.ConvergenceWarning, match=r"marginal_error of 1\.98e-06"):
-            so.solve_exact(C, a, b)
+        r = so.solve_exact(C, a, b)
+        assert r.status is so.Status.OPTIMAL
+        assert float(r.value) == pytest.approx(0.3 * 0.5 + 0.7 * 0.25, abs=1e-6)
+        assert float(r.gap) == pytest.approx(0, abs=1e-12)
+        assert float(r.marginal_error) < 1e-15
+        # the weights that are met are told, and close to those that were given
+        torch.testing.assert_close(r.plan.sum(-1).double(), r.problem.a[0], rtol=1e-6, atol=0)
+        torch.testing.assert_close(r.problem.b[0], b.double(), rtol=1e-5, atol=0)
+        # float64 has no such excuse, nor has more than rounding
         with pytest.raises(ValueError, match="so no plan exists"):
-            so.solve_exact(C.double(), a, b)
+            so.solve_exact(C, a.double(), b.double())
+        with pytest.raises(ValueError, match="so no plan exists"):
+            so.solve_exact(C, a, torch.tensor([0.30002, 0.69998]))
 
     def test_a_partner_without_weight_is_none(self) -> None:
         # column 0 may only be served by row 0, which has nothing
