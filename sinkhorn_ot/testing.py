@@ -17,6 +17,9 @@ from sinkhorn_ot.problem import shown
 
 Array = NDArray[np.float64]
 
+# error of the marginals up to which a judgement counts, relative: float32 masses differ by less
+_JUST = 1e-6
+
 
 @shown
 @dataclass(frozen=True, eq=False)
@@ -173,6 +176,9 @@ def judge(
         b: Target weights, (m,).
         reg: Regularisation in units of the cost.
         rho: KL penalty of each marginal; inf keeps it exact, 0 leaves it free.
+
+    Raises:
+        ArithmeticError: If it misses its conditions of optimality: a judge that errs says so.
     """
     C, wa, wb = (np.asarray(t, dtype=np.float64) for t in (cost, a, b))
     at = np.ix_(wa > 0, wb > 0)
@@ -261,6 +267,11 @@ class _Dual:
             step = np.zeros_like(z)
             step[moves] = self._newton(curvature, gradient)
             z = self._search(z, step, float(gradient @ step[moves]))
+        if not best <= _JUST * max(float(self.a.sum()), float(self.b.sum())):
+            raise ArithmeticError(
+                f"judge() missed the conditions of optimality by {best:.3g}: "
+                "reg is too small for it, or there is no plan"
+            )
         return at
 
     def _newton(self, curvature: Array, gradient: Array) -> Array:

@@ -152,7 +152,7 @@ def test_one_lost_problem_does_not_end_the_others(acceleration):
     method = so.Sinkhorn(acceleration, anneal=None, patience=15)
     r = so.solve(C, reg=reg, method=method, on_fail="ignore")
     assert r.converged.tolist() == [False, True, True]
-    assert r.statuses[0] is so.Status.STALLED
+    assert r.statuses[0] is so.Status.INFEASIBLE
     assert int(r.n_iter[0]) < int(r.n_iter[2])
     assert "1 of 3 problems" in r.message
 

@@ -29,6 +29,8 @@ SWEEPS = Sinkhorn()
 _PLAINLY = Sinkhorn(Plain(), None)
 METHODS = {"auto": None, "sinkhorn": SWEEPS, "newton": NEWTON}
 
+# ends that a plan which does not exist may lead to
+_MISSED = (Status.STALLED, Status.NOT_FINITE, Status.MAX_ITER)
 # sweeps towards a plan that does not exist
 _FUTILE = 20
 # sweeps without progress after which other ways are tried
@@ -70,15 +72,17 @@ def run(
     """
     p, free = posed.problem, solver is None and alone
     chosen = suitable(p) if solver is None else solver
-    others = solver is None and small_enough(p)
-    if others:
+    small = small_enough(p)
+    if solver is None and small:
         chosen = replace(chosen, patience=_PATIENCE)
     found, sweep, name = _tried(posed, chosen, limits, free)
     found = judged(p, sweep, found, limits.tol)
-    if others:
-        for k, status in enumerate(found.status):
-            if status in (Status.STALLED, Status.NOT_FINITE):
-                found, name = _rescued(found, k, p, name, limits)
+    for k in [k for k, status in enumerate(found.status) if small and status in _MISSED]:
+        one = p.select(torch.tensor([k], device=p.a.device))
+        if why := impossible(one, limits.tol):
+            found = told_impossible(found, k, why)
+        elif solver is None and found.status[k] is not Status.MAX_ITER:
+            found, name = _rescued(found, k, one, name, limits)
     return found, sweep, name
 
 
@@ -107,13 +111,10 @@ def _tried(
 
 
 def _rescued(
-    found: Solution, k: int, batch: Problem, name: str, limits: Limits
+    found: Solution, k: int, p: Problem, name: str, limits: Limits
 ) -> tuple[Solution, str]:
-    """Try other ways with problem `k`, which missed; keep what is best."""
-    at = torch.tensor([k], device=batch.a.device)
-    p = batch.select(at)
-    if why := impossible(p, limits.tol):
-        return told_impossible(found, k, why), name
+    """Try other ways with problem `k` of a batch, which missed; keep what is best."""
+    at = torch.tensor([k], device=p.a.device)
     for solver, start in ((NEWTON, exact_start), (SWEEPS, None), (NEWTON, None)):
         left = limits.max_iter - int(found.n_iter[k])
         v = start(p) if start else None

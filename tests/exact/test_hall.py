@@ -82,6 +82,14 @@ def test_in_a_batch_the_others_are_solved():
     assert r.statuses == [so.Status.INFEASIBLE, so.Status.CONVERGED]
 
 
+@pytest.mark.parametrize("method", ["newton", "sinkhorn"])
+@pytest.mark.parametrize("options", [{}, {"max_iter": 30}], ids=str)
+def test_whoever_solves_a_batch_says_it(method, options):
+    C = torch.stack([blocked(), blocked().nan_to_num(posinf=1.0)])
+    r = so.solve(C, reg=0.1, method=method, on_fail="ignore", **options)
+    assert r.statuses == [so.Status.INFEASIBLE, so.Status.CONVERGED]
+
+
 @pytest.mark.parametrize("method", ["auto", "newton", "sinkhorn"])
 def test_what_is_stranded_within_tol_is_no_matter(method):
     """Two blocks whose masses differ by 1e-4: no exact plan, and many within a tol of 1e-2."""

@@ -72,3 +72,10 @@ def test_random_problems_are_problems(zeros):
     assert float(p.a.sum()) == pytest.approx(1)
     assert float(p.b.sum()) == pytest.approx(1)
     assert bool((p.a == 0).any()) is zeros
+
+
+def test_the_judge_says_when_it_errs():
+    C = torch.rand(3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    C[:2, 1:] = math.inf
+    with pytest.raises(ArithmeticError, match="missed the conditions of optimality by 0.6"):
+        testing.judge(C, testing.uniform(3), testing.uniform(3), 0.1)
