@@ -17,7 +17,7 @@ from sinkhorn_ot.problem import shown
 
 Array = NDArray[np.float64]
 
-# error of the marginals up to which a judgement counts, relative: float32 masses differ by less
+# error of the marginals up to which a judgement counts, relative: float32 masses differ less
 _JUST = 1e-6
 
 
@@ -267,7 +267,7 @@ class _Dual:
             step = np.zeros_like(z)
             step[moves] = self._newton(curvature, gradient)
             z = self._search(z, step, float(gradient @ step[moves]))
-        if not best <= _JUST * max(float(self.a.sum()), float(self.b.sum())):
+        if not best <= _JUST * max(float(x.sum()) for x in (self.a, self.b, self.plan(at))):
             raise ArithmeticError(
                 f"judge() missed the conditions of optimality by {best:.3g}: "
                 "reg is too small for it, or there is no plan"

@@ -262,7 +262,7 @@ def test_beside_an_exact_marginal_an_offset_changes_no_plan(rho, offset, shape):
     known, value = truth(p.cost, p.a, p.b, 0.1, rho)
     r = so.solve(p.cost + offset, p.a, p.b, 0.1, unbalanced=rho)
     assert r.converged
-    assert int(r.n_iter) < 60
+    assert int(r.n_iter) < 80
     # a share of tol of the mass is missing, and costs as much as the rest
     digits = 1e-8 + 1e-9 * abs(offset)
     torch.testing.assert_close(r.plan, known, atol=1e-8 + 1e-15 * abs(offset) / 0.1, rtol=0)

@@ -126,12 +126,12 @@ class Support:
 def support(problem: Problem) -> Support | None:
     """Return the problem among its points with weight; None where all had better stay.
 
-    They stay where few are without weight, in batches, whose problems differ in them, beside
-    penalties, in costs that are read elsewhere, and on accelerators.
+    They stay where few are without weight, in batches, whose problems differ in them, beside a free
+    side, in costs that are read elsewhere, and on accelerators.
     """
     batch, n, m = problem.shape
     one = batch == 1 and problem.a.device.type == "cpu"
-    if not one or not problem.exact:
+    if not one or 0 in problem.relax:
         return None
     if min(float(problem.a.amin()), float(problem.b.amin())) > 0:
         return None
@@ -140,7 +140,7 @@ def support(problem: Problem) -> Support | None:
     if cost is None:
         return None
     a, b = problem.a[:, rows], problem.b[:, columns]
-    fewer = replace(problem, cost=cost, a=a, b=b, bounds=cost.validate())
+    fewer = replace(problem, cost=cost, a=a, b=b, bounds=cost.validate(), aside=None)
     return Support(fewer, rows, columns, (n, m))
 
 

@@ -2,6 +2,10 @@
 
 The road is the usual one: annealed, plain steps while they are about to arrive, Newton's on the
 semi-dual (see `newton`) from there. What does not arrive this way is left to the others.
+
+Beside penalties, with R = rho / reg on either side, rows answer phi = -k L where k = R / (1 + R),
+columns should sum to t = b exp(-psi / R), and the Hessian is k times the Laplacian of the exact
+problem plus the diagonal (1 - k) P^T 1 + t / R: it has no constant to fix.
 """
 
 import math
@@ -39,6 +43,9 @@ _PASSES = 300
 # reach: the largest lifts it to no more than e^-60 of what the smallest leaves
 _FLOOR, _DRIFT = -340.0, 140.0
 _NEGLIGIBLE = 1e-150
+# penalties up to which the balance of both sides has the digits of a default tolerance, over reg,
+# and what masses may be for all their digits
+_STIFF, _NORMAL = 1e5, 1e-290
 # largest change of a scaled potential in one Newton step, doubled while such steps go well up to
 # what no scaling within the drift underflows by
 _CAP, _WIDEST = 6.0, 500.0
@@ -51,7 +58,7 @@ def solve_small(
     tol: float,
     max_iter: int,
 ) -> tuple[Solution, str] | None:
-    """Solve small problems with exact marginals, one after the other.
+    """Solve small problems, one after the other; a marginal may be relaxed, but not free.
 
     Args:
         p: The problem, or a batch of them.
@@ -65,8 +72,10 @@ def solve_small(
     """
     batch, n, m = p.shape
     sharp = (p.bounds.high - p.bounds.low) / float(p.reg.min())
-    few = n * m <= (_PAIRS if _EASY < sharp < _SHARP else 2 * _PAIRS)
-    if not few or not p.exact or p.a.device.type != "cpu":
+    few = n * m <= (_PAIRS if _EASY < sharp < _SHARP else 2 * _PAIRS) * (1 if p.exact else 4)
+    soft = max((rho for rho in p.relax if rho < math.inf), default=0.0)
+    stiff = 0 in p.relax or soft > _STIFF * float(p.reg.min())
+    if not few or stiff or p.a.device.type != "cpu":
         return None
     if batch > 1 and (n * m < _LOOP or torch.get_num_threads() > _THREADS):
         return None
@@ -112,20 +121,28 @@ def _weighty(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answer
 
 
 def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answer | None:
-    mass, reg = float(p.a.sum()), float(p.reg[0])
+    # exact plans are found for a mass of one; beside penalties another mass is another plan
+    mass, reg = float(p.a.sum()) if p.exact else 1.0, float(p.reg[0])
     a, b = p.a[0].numpy() / mass, p.b[0].numpy() / mass
-    factors = _STAGES.stages(p.bounds.high - p.bounds.low, reg) if v is None else [1.0]
     affordable = len(b) ** 2 * len(a) <= _HESSIAN
+    factors = [1.0]
+    # beside penalties plain steps may arrive from anywhere
+    if v is None and (affordable or p.exact):
+        factors = _STAGES.stages(p.bounds.high - p.bounds.low, reg)
     if not (a.all() and b.all() and (affordable or len(factors) == 1)):
         return None
     C = p.cost.rows(0, len(a))[0].to(torch.float64).numpy()
     below = p.bounds.low - C
     room = np.empty_like(below)
-    psi = np.zeros(len(b)) if v is None else v[0].numpy() - np.log(p.b[0].numpy())
+    psi = np.full(len(b), _share(p)) if v is None else v[0].numpy() - np.log(p.b[0].numpy())
+    if v is None:
+        psi *= 1 / (factors[0] * reg)
     passes, newton, stage = 0, False, None
     for factor in factors:
         goal = _STAGES.tol if factor > 1 else tol
-        stage = _Stage(below, 1 / (factor * reg), a, b, psi, room)
+        now = factor * reg
+        R = p.relax[0] / now, p.relax[1] / now
+        stage = _Stage(below, 1 / now, a, b, psi, room, R, (p.bounds.low - p.shift) / now)
         stage.plain(goal)
         if affordable and not stage.reached(goal):
             newton = True
@@ -136,19 +153,50 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
         # potentials keep their units while reg shrinks
         psi = stage.psi * min(factor, _STAGES.factor)
     assert stage is not None
-    # y itself may be too small to be a normal number
-    u = np.log(p.a[0].numpy()) - np.log(stage.r) - stage.top + (p.bounds.low - p.shift) / reg
-    return _Answer(u, stage.psi + stage.log_b, stage.error, passes, newton)
+    return _Answer(np.log(p.a[0].numpy()) + stage.phi, stage.v, stage.error, passes, newton)
+
+
+def _share(p: Problem) -> float:
+    """Return what of the least cost the column potentials pay, where penalties split it."""
+    if p.exact:
+        return 0.0
+    rows, columns = (1 / rho for rho in p.relax)
+    return (p.bounds.low - p.shift) * rows / (rows + columns)
 
 
 class _Stage:
     """A problem at one reg: the kernel exp(below / reg + base + log b - top), scaled by y and x."""
 
     def __init__(  # noqa: PLR0913
-        self, below: Array, alpha: float, a: Array, b: Array, base: Array, room: Array
+        self,
+        below: Array,
+        alpha: float,
+        a: Array,
+        b: Array,
+        base: Array,
+        room: Array,
+        R: tuple[float, float],
+        least: float,
     ) -> None:
+        """Begin.
+
+        Args:
+            below: How far each cost lies below the least, (n, m).
+            alpha: 1 / reg.
+            a: Source weights, (n,).
+            b: Target weights, (m,).
+            base: Column potentials to start from, (m,).
+            room: Where the kernel may be, (n, m).
+            R: Penalties over reg; inf for exact marginals.
+            least: The least cost over reg.
+        """
         self.below, self.alpha, self.K = below, alpha, room
-        self.a, self.b, self.log_b = a, b, np.log(b)
+        self.a, self.b, self.log_b, self.least = a, b, np.log(b), least
+        self.R, self.exact = R, min(R) == math.inf
+        # how much of what it lacks each side's potential answers
+        self.elastic = tuple(1.0 if math.isinf(r) else r / (1 + r) for r in R)
+        # below that plain steps are fast, and potentials have too few digits
+        self.levels = not self.exact and min(R) >= 1
         self.passes, self.cap = 0, _CAP
         self.build(base)
 
@@ -157,34 +205,65 @@ class _Stage:
         self.base, self.top = base, np.zeros_like(self.a)
         S = np.multiply(self.below, self.alpha, out=self.K)
         S += base + self.log_b
-        if not S.min() > _FLOOR:
+        # beside penalties potentials have a size of their own
+        if not (S.min() > _FLOOR and (self.exact or S.max() < -_FLOOR)):
             self.top = S.max(1)
             S -= self.top[:, None]
             np.maximum(S, _FLOOR, out=S)
         np.exp(S, out=S)
+        k, l = self.elastic
+        # factors of what both sides answer that the scalings leave alone
+        self.row = self.a if k == 1 else self.a * np.exp((1 - k) * (self.top - self.least))
+        self.column = self.b if l == 1 else self.b**l * np.exp((l - 1) * base)
+        self.want = self.b if l == 1 else self.b * np.exp(-base / self.R[1])
         self.look(np.ones_like(base))
 
     def look(self, x: Array) -> None:
-        """Answer the column scaling x by the rows', and see by how much columns miss b."""
+        """Answer the column scaling x by the rows', and see by how much columns miss their sums."""
         self.x, self.r = x, self.K.dot(x)
-        self.y = self.a / self.r
+        self.y = self._rows(self.r)
         self.s = self.y.dot(self.K)
-        self.gradient = x * self.s - self.b
-        self.error = float(np.abs(self.gradient).sum())
+        self.t = self._wanted(x)
+        self.gradient = x * self.s - self.t
+        off = np.abs(self.gradient).sum()
+        self.error = float(off if self.exact else off / self.t.sum())
         self.passes += 1
+
+    def _rows(self, r: Array) -> Array:
+        """Return the row scaling that answers row sums before it."""
+        return self.row / r if self.elastic[0] == 1 else self.row * r ** -self.elastic[0]
+
+    def _wanted(self, x: Array) -> Array:
+        """Return what columns should sum to."""
+        return self.b if self.elastic[1] == 1 else self.want * x ** (-1 / self.R[1])
+
+    def _columns(self, s: Array, moved: float) -> Array:
+        """Return the column scaling that answers column sums before it, and the mass moved."""
+        x: Array = self.column / s if self.elastic[1] == 1 else self.column * s ** -self.elastic[1]
+        if self.levels:
+            # the split of a constant between both sides that makes their masses agree
+            excess = np.log(moved / self._wanted(x).sum())
+            x *= np.exp(-excess / (1 / self.R[0] + 1 / self.R[1]))
+        return x
 
     def plain(self, tol: float) -> None:
         """Make plain steps while they are about to arrive."""
-        K, a, b = self.K, self.a, self.b
+        steps = 1
         while self.error > tol:
-            x, before = b / self.s, self.error
-            for _ in range(_STEPS - 1):
-                x = b / (a / K.dot(x)).dot(K)
-            self.passes += _STEPS - 1
+            before = self.error
+            x = self._columns(self.s, float(self.y @ self.r))
+            for _ in range(steps - 1):
+                r = self.K.dot(x)
+                y = self._rows(r)
+                x = self._columns(y.dot(self.K), float(y @ r) if self.levels else 0.0)
+            self.passes += steps - 1
             self.look(x)
-            fall = math.log(before / self.error) / _STEPS if self.error > tol else math.inf
-            if not fall * _SOON > math.log(max(self.error / tol, 1.0)):
+            if not self.error > tol:
                 break
+            fall, left = float(np.log(before / self.error)) / steps, math.log(self.error / tol)
+            if not fall * _SOON > left:
+                break
+            steps = min(_STEPS, math.ceil(left / fall))
 
     def newton(self, tol: float) -> None:
         """Make Newton's steps, around the present potentials, while they lead down."""
@@ -197,11 +276,11 @@ class _Stage:
 
     def reached(self, tol: float) -> bool:
         """Whether the error is within tol, and nothing counts that the kernel dropped."""
-        return self.error <= tol and self._near
+        return self.error <= tol and self._near and (self.exact or self._held)
 
     def _newton(self) -> bool:
         """Make one step, shortened until it leads down; say whether it could."""
-        log_x, r, error = np.log(self.x), self.r, self.error
+        log_x, r, error, moved, t = np.log(self.x), self.r, self.error, self.y * self.r, self.t
         step = self._direction()
         slope, longest = float(self.gradient @ step), float(np.abs(step).max())
         if not (slope < 0 and longest < math.inf):
@@ -213,7 +292,8 @@ class _Stage:
             self.look(np.exp(log_x + length * step))
             if self.error <= 0.9 * error:
                 break
-            change = self.a @ np.log(self.r / r) - length * (self.b @ step)
+            change = _rise(moved, np.log(self.r / r), self.R[0] + 1)
+            change += _rise(t, -length * step, self.R[1])
             if change <= 1e-4 * length * slope + 1e-13:
                 break
             length *= 0.3
@@ -223,13 +303,13 @@ class _Stage:
         self.cap = longer
         # far from the solution a plain step follows: it is the globaliser
         if self.error > 0.1:
-            self.look(self.b / self.s)
+            self.look(self._columns(self.s, float(self.y @ self.r)))
         return True
 
     def _direction(self) -> Array:
         """Return minus the inverse Hessian times the gradient."""
         R = self.K * self.x
-        R *= (np.sqrt(self.a) / self.r)[:, None]
+        R *= np.sqrt(self.y / self.r)[:, None]
         # products of small entries would be subnormal, which is slow, and count for nothing
         R *= R > _NEGLIGIBLE
         # by torch, whose threads are the caller's choice
@@ -241,10 +321,14 @@ class _Stage:
         degree = H.sum(1)
         np.negative(H, out=H)
         diagonal[:] = degree + JOINED * self.b
+        if not self.exact:
+            k = self.elastic[0]
+            H *= k
+            diagonal += (1 - k) * self.x * self.s + self.t / self.R[1]
         factor, _ = torch.linalg.cholesky_ex(torch.from_numpy(H))
         right = torch.from_numpy(-self.gradient[:, None])
         step: Array = torch.cholesky_solve(right, factor).numpy()[:, 0]
-        return step - self.b @ step
+        return step - self.b @ step if self.exact else step
 
     @property
     def _near(self) -> bool:
@@ -252,7 +336,30 @@ class _Stage:
         return bool(np.abs(np.log(self.x)).max() <= _DRIFT)
 
     @property
+    def _held(self) -> bool:
+        """Whether all masses are normal numbers."""
+        masses = np.concatenate([self.y * self.r, self.t])
+        return bool(masses.min() >= _NORMAL and masses.max() <= 1 / _NORMAL)
+
+    @property
     def psi(self) -> Array:
         """Column potentials g / reg."""
         psi: Array = self.base + np.log(self.x)
         return psi
+
+    @property
+    def v(self) -> Array:
+        """Column potentials as others take them."""
+        return self.psi + self.log_b
+
+    @property
+    def phi(self) -> Array:
+        """Row potentials f / reg."""
+        # y itself may be too small to be a normal number
+        phi: Array = -self.elastic[0] * (np.log(self.r) + self.top - self.least)
+        return phi
+
+
+def _rise(mass: Array, rise: Array, R: float) -> float:
+    """Return R <mass, exp(rise / R) - 1>, which is <mass, rise> where R is inf."""
+    return float(mass @ rise if math.isinf(R) else R * (mass @ np.expm1(rise / R)))

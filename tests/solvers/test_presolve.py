@@ -140,7 +140,8 @@ def test_others_stay_as_they_are():
     p, few = sparse(40, 60), sparse(40, 60, some=0.02)
     blocks = so.Streamed(p.cost)
     assert support(make(cloud("dot"), few.a, few.b, 0.1)) is not None
-    assert support(make(p.cost, p.a, p.b, 0.1, unbalanced=1.0)) is None
+    assert support(make(p.cost, p.a, p.b, 0.1, unbalanced=(1.0, 0))) is None
+    assert support(make(p.cost, p.a, p.b, 0.1, unbalanced=1.0)) is not None
     assert support(make(torch.stack([p.cost] * 2), p.a, p.b, 0.1)) is None
     assert support(make(blocks, p.a, p.b, 0.1)) is None
     many = sparse(600, 600, some=0.02)

@@ -1,7 +1,9 @@
 """Small problems, which are solved whole in NumPy: the same answers, and nothing lost."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -103,7 +105,38 @@ def test_what_does_not_arrive_is_left_to_others(bad):
 def test_what_is_not_small_is_left_to_others():
     p = testing.random(30, 30)
     assert solve_small(make(torch.rand(600, 600).double(), reg=0.01), **LIMITS) is None
-    assert solve_small(make(p.cost, p.a, p.b, 0.1, unbalanced=1.0), **LIMITS) is None
+    for rho in ((1.0, 0), (0, 1.0), (1e5, 1.0)):
+        assert solve_small(make(p.cost, p.a, p.b, 0.1, unbalanced=rho), **LIMITS) is None
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("offset", [0.0, 3.0, -2.0])
+@pytest.mark.parametrize(
+    "rho", [(1, 1), (0.01, 0.01), (10, 10), (0.1, 10), (None, 1), (1, None), (30, None)], ids=str
+)
+def test_relaxed_marginals(rho, offset, zeros):
+    """The same formulas with elasticities: by plain steps, by Newton's and through the stages."""
+    limit = tuple(math.inf if r is None else r for r in rho)
+    for (n, m), reg in itertools.product([(5, 7), (30, 20), (3, 60)], [1, 0.1, 0.01, 2e-3]):
+        p = testing.random(n, m, reg, zeros=zeros)
+        # beside penalties masses may differ
+        a = p.a if limit == (math.inf, math.inf) else 1.3 * p.a
+        truth = testing.judge(p.cost + offset, a, p.b, reg, limit)
+        r = so.solve(p.cost + offset, a, p.b, reg, unbalanced=rho, tol=1e-11)
+        assert r.method in ("plain", "newton") or limit == (0.01, 0.01)
+        assert float((r.plan - truth.plan).abs().sum()) < 1e-8 * float(truth.plan.sum())
+        assert float(r.value) == pytest.approx(truth.value, rel=1e-9, abs=1e-12)
+        assert float(r.gap) == pytest.approx(0, abs=1e-9 * max(1, abs(truth.value)))
+
+
+@pytest.mark.parametrize("far", [1e5, 1e8])
+def test_relaxed_plans_out_of_range_are_left_to_others(far):
+    """Masses below all numbers: no division by zero, no digit lost in silence."""
+    p = testing.random(6, 8)
+    with np.errstate(all="raise"):
+        r = so.solve(p.cost + far, p.a, p.b, 0.1, unbalanced=1.0, tol=1e-8)
+    assert r.converged
+    assert float(r.plan.sum()) == 0
 
 
 def test_limits_are_kept():
@@ -231,3 +264,15 @@ def test_a_constant_in_a_start_means_nothing(n):
         assert again.converged
         # the constant has taken seven digits before it is taken off
         assert int(again.n_iter) <= 10 < first.n_iter
+
+
+@pytest.mark.parametrize("rho", [1e2, 1e3, 1e4])
+def test_stiff_penalties_prove_themselves(rho):
+    """Too stiff for the judge: nearly exact marginals, a gap of nothing, and few passes."""
+    p = testing.random(30, 40)
+    r = so.solve(p.cost, 1.3 * p.a, p.b, 0.1, unbalanced=rho)
+    assert r.converged
+    assert int(r.n_iter) < 100
+    assert float(r.gap) == pytest.approx(0, abs=1e-9 * rho)
+    # between 1.3 and 1 the penalties choose the mean
+    assert float(r.plan.sum()) == pytest.approx(math.sqrt(1.3), rel=2 / rho)
