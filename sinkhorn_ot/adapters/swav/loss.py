@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sinkhorn_ot.adapters.arguments import at_least_single, mean_of_rows, sound
+from sinkhorn_ot.adapters.arguments import temperature as _temperature
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import Ranks
 
@@ -81,9 +82,9 @@ class SwAVLoss(nn.Module):
         *,
         temperature: float = 0.1,
         eps: float = 0.05,
-        n_iter: int = 3,
+        n_iter: int | None = 3,
         assign: Sequence[int] = (0, 1),
-        queues: Sequence[SwAVQueue] = (),
+        queues: Sequence[SwAVQueue] | None = (),
         group: Any = None,
     ) -> None:
         """Set the method's constants.
@@ -91,7 +92,7 @@ class SwAVLoss(nn.Module):
         Args:
             temperature: Of the prediction.
             eps: Of the codes.
-            n_iter: Sinkhorn iterations of the codes.
+            n_iter: Sinkhorn iterations of the codes; None iterates to a tolerance.
             assign: Crops whose codes are predicted.
             queues: None, or one per assign crop.
             group: Process group whose ranks share the codes; see `swav_codes`. The loss is the
@@ -99,13 +100,11 @@ class SwAVLoss(nn.Module):
                 where it has none.
         """
         super().__init__()
-        if len(queues) not in (0, len(assign)):
-            raise ValueError(
-                f"queues must be one per assign crop, {len(assign)}, or none, got {len(queues)}"
-            )
         self.temperature = checks.positive("temperature", temperature)
-        self.eps, self.n_iter, self.assign, self.group = eps, n_iter, tuple(assign), group
-        self.queues = nn.ModuleList(queues)
+        self.eps = _temperature("eps", eps)
+        self.n_iter = None if n_iter is None else checks.count("n_iter", n_iter)
+        self.assign, self.group = _different(assign), group
+        self.queues = nn.ModuleList(_one_each(queues, len(self.assign)))
 
     def forward(
         self,
@@ -175,12 +174,31 @@ def _crops(scores: Sequence[Tensor] | Tensor, assign: Sequence[int]) -> tuple[in
         raise ValueError(f"scores must be (B, K) for each of two crops or more, got {shapes}")
     for at, S in enumerate(scores):
         _same_shape("scores", at, S, scores[0])
+    return _different(assign, len(scores))
+
+
+def _different(assign: Any, scored: int | None = None) -> tuple[int, ...]:
+    """Require numbers of different crops, and of those that are scored, once they are."""
+    if not isinstance(assign, Sequence) or isinstance(assign, (str, bytes)):
+        kind = type(assign).__name__
+        raise ValueError(f"assign must be the numbers of crops, as in (0, 1), got {kind}")
     crops = tuple(checks.count("assign", t, at_least=0) for t in assign)
-    if not crops or len(set(crops)) < len(crops) or max(crops) >= len(scores):
-        raise ValueError(
-            f"assign must be different crops below {len(scores)}, the number of scores, got {crops}"
-        )
+    below = "" if scored is None else f" below {scored}, the number of scores"
+    if not crops or len(set(crops)) < len(crops) or (scored is not None and max(crops) >= scored):
+        raise ValueError(f"assign must be different crops{below}, got {crops}")
     return crops
+
+
+def _one_each(queues: Any, crops: int) -> list[SwAVQueue]:
+    """Require a queue for each assign crop, or none at all."""
+    many = isinstance(queues, (Sequence, nn.ModuleList))
+    held: list[Any] = [] if queues is None else list(queues) if many else [queues]
+    for queue in held:
+        if not isinstance(queue, SwAVQueue):
+            raise ValueError(f"queues must be SwAVQueues, got {type(queue).__name__}")
+    if len(held) not in (0, crops):
+        raise ValueError(f"queues must be one per assign crop, {crops}, or none, got {len(held)}")
+    return held
 
 
 def _sound(name: str, crops: Sequence[Tensor] | Tensor) -> None:

@@ -290,7 +290,29 @@ FEATURES = {
         r"prototypes must be on the device of features \(cpu\), got meta",
     ),
     "no option": ({"epsilon": 0.1}, "epsilon"),
+    "nan that counts": (
+        {"features": with_entry(math.nan), "mask": torch.arange(8) > 1},
+        r"features must be finite, got nan at index \(2, 3\)",
+    ),
+    "no queue": ({"queue": [full_queue(9)]}, "queue must be a SwAVQueue or None, got list"),
+    "a class": ({"queue": so.SwAVQueue}, "queue must be a SwAVQueue or None, got type"),
 }
+
+
+@pytest.mark.parametrize("with_queue", [False, True])
+@pytest.mark.parametrize("n_iter", [3, None])
+def test_features_that_a_mask_leaves_out_may_hold_anything(with_queue, n_iter):
+    z, C, mask = randn(8, 16), randn(10, 16, seed=1), torch.arange(8) % 3 > 0
+    z[~mask] = torch.tensor([math.nan, math.inf, 1e30])[:, None]
+    queue = full_queue(20) if with_queue else None
+    Q = so.swav_codes_from_features(z, C, queue, mask=mask, n_iter=n_iter)
+    want = so.swav_codes_from_features(z[mask], C, queue, n_iter=n_iter)
+    torch.testing.assert_close(Q[mask], want, atol=1e-6, rtol=1e-5)
+    assert bool((Q[~mask] == 0).all())
+    if not with_queue:
+        both, masks = torch.stack([z, z.nan_to_num(0.1, 0.1)]), torch.stack([mask, mask ^ True])
+        Q = so.swav_codes_from_features(both, C, mask=masks, n_iter=n_iter)
+        torch.testing.assert_close(Q[0, mask], want, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", FEATURES)
@@ -343,6 +365,9 @@ def test_a_bad_loss_is_refused(name):
 def test_the_loss_says_what_its_queues_need():
     with pytest.raises(ValueError, match="queues must be one per assign crop, 2, or none, got 1"):
         so.SwAVLoss(queues=[so.SwAVQueue(3, 2)])
+    for wrong, kind in ((3, "int"), (["a", "b"], "str"), ([so.SwAVQueue] * 2, "type")):
+        with pytest.raises(ValueError, match=f"queues must be SwAVQueues, got {kind}"):
+            so.SwAVLoss(queues=wrong)  # type: ignore[arg-type]
     loss = so.SwAVLoss(queues=[so.SwAVQueue(3, 16), so.SwAVQueue(3, 16)])
     with pytest.raises(ValueError, match="features must come with prototypes"):
         loss(crops(), [randn(24, 16)] * 4)
@@ -350,9 +375,28 @@ def test_the_loss_says_what_its_queues_need():
         loss(crops(), [randn(24, 16)] * 2, randn(6, 16))
 
 
+@pytest.mark.parametrize(
+    ("assign", "message"),
+    [
+        (None, "assign must be the numbers of crops, as in .0, 1., got NoneType"),
+        (0, "assign must be the numbers of crops.*got int"),
+        ("01", "assign must be the numbers of crops.*got str"),
+        ((0, -1), "assign must be a whole number of at least 0, got -1"),
+        ((0, "1"), "assign must be a whole number of at least 0, got '1'"),
+        ((1, 1), r"assign must be different crops, got \(1, 1\)"),
+        ((), r"assign must be different crops, got \(\)"),
+    ],
+)
+def test_the_loss_says_what_its_crops_must_be(assign, message):
+    with pytest.raises(ValueError, match=message):
+        so.SwAVLoss(assign=assign)
+
+
 def test_normalising_needs_a_matrix():
     with pytest.raises(ValueError, match=r"shape \(K, D\), got \(3,\)"):
         so.normalize_prototypes_(torch.ones(3))
+    with pytest.raises(ValueError, match=r"weight must be a strided tensor, got layout .*coo"):
+        so.normalize_prototypes_(torch.eye(3).to_sparse())
     with pytest.raises(ValueError, match="got Linear"):
         so.normalize_prototypes_(torch.nn.Linear(2, 2))  # type: ignore[arg-type]
 
