@@ -1,5 +1,6 @@
 """What a call for codes asks for: its arguments, checked, and the same on all ranks."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -9,6 +10,10 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import Ranks
+
+
+# scores over their temperature beyond which sums of a few are none that float64 holds
+HELD = 1e307
 
 
 @shown
@@ -27,6 +32,7 @@ class Asked:
         out_dtype: Dtype of the codes.
         hard: Whether each is one at its largest entry and zero elsewhere.
         name: What the caller calls the scores.
+        eps_name: What the caller calls their temperature.
         back: Takes what has the shape of S to the caller's.
     """
 
@@ -40,6 +46,7 @@ class Asked:
     out_dtype: torch.dtype
     hard: bool
     name: str
+    eps_name: str = "eps"
     back: Callable[[Tensor], Tensor] = lambda x: x
 
     def terms(self) -> dict[str, object]:
@@ -54,14 +61,30 @@ class Asked:
             "device": self.S.device.type,
         }
 
-    def require_finite(self) -> None:
-        """Raise for the first score that is not finite, of a sample that counts."""
-        # a sum that is finite has no other terms; one that is not may have overflowed
-        if self.mask is None and torch.isfinite(self.S.sum(dtype=torch.float64)):
+    @property
+    def unresolved(self) -> str:
+        """What to say where rounding the exponents would decide the codes; see `resolved`."""
+        return (
+            f"{self.eps_name} must be at least {{least:.3g}} for {{dtype}} to resolve {self.name} "
+            f"over it, got {{reg:.3g}}: raise it, or subtract a constant from {self.name}"
+        )
+
+    def require_sound(self) -> None:
+        """Raise for the first score that is not finite, or one too large, of those that count."""
+        # a sum that is finite and not large has no other terms
+        total = self.S.abs().sum(dtype=torch.float64)
+        if self.mask is None and total / self.eps <= HELD:
             return
         bad = not_finite(self.S, self.mask)
         if bad.any():
             checks.refuse(self.name, "be finite", self.back(self.S), self.back(bad))
+        counting = self.S if self.mask is None else self.S[self.mask]
+        largest = float(counting.abs().max()) if counting.numel() else 0.0
+        if largest / self.eps > HELD:
+            raise ValueError(
+                f"{self.eps_name} must be at least {largest / HELD:.3g} for float64 to hold "
+                f"{self.name} over it, got {self.eps:.3g}: raise it, or scale {self.name} down"
+            )
 
 
 def alike(asked: Any, *own: str) -> dict[str, object]:
@@ -90,10 +113,11 @@ def checked(  # noqa: PLR0913
     out_dtype: Any = None,
     hard: bool = False,
     name: str = "scores",
+    eps_name: str = "eps",
 ) -> Asked:
     """Check the arguments of `swav_codes`."""
     S = checks.present(name, samples(name, scores, "(..., N, K)", ranks))
-    eps = temperature("eps", eps)
+    eps = temperature(eps_name, eps)
     n_iter = None if n_iter is None else checks.count("n_iter", n_iter)
     mask = None if mask is None else rows_that_count(mask, S.shape, S.device)
     start = 0 if last is None else S.shape[-2] - _last(last, S.shape[-2])
@@ -108,6 +132,7 @@ def checked(  # noqa: PLR0913
         S.dtype if out_dtype is None else _floating(out_dtype),
         checks.flag("hard", hard),
         name,
+        eps_name,
     )
 
 
@@ -129,6 +154,15 @@ def not_finite(S: Tensor, mask: Tensor | None) -> Tensor:
     """Return which scores of samples that count are not finite."""
     bad = ~torch.isfinite(S)
     return bad if mask is None else bad & mask[..., None]
+
+
+def levelled(S: Tensor, mask: Tensor) -> Tensor:
+    """Return scores (..., N, K) in which samples that do not count widen no bounds."""
+    if S.numel() == 0:
+        return S
+    out = ~mask[..., None]
+    level = S.masked_fill(out, -math.inf).amax().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    return torch.where(out, level, S)
 
 
 def at_least_single(dtype: torch.dtype) -> torch.dtype:

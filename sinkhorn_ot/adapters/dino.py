@@ -11,8 +11,11 @@ from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import Ranks
 
 from .arguments import Asked, at_least_single, checked, rows_that_count
-from .arguments import temperature as _temperature
 from .swav import codes_of
+
+
+# what messages call the scores and their temperature
+NAMES = ("logits", "temperature")
 
 
 @constant
@@ -54,8 +57,8 @@ def dino_codes(
         x = _logits(logits, 2, "(..., K)")
         keep = None if mask is None else rows_that_count(mask, x.shape, x.device).reshape(-1)
         flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-        eps = _temperature("temperature", temperature)
-        p = checked(ranks, flat, eps, n_iter, keep, None, at_least_single(x.dtype), name="logits")
+        kind = at_least_single(x.dtype)
+        p = checked(ranks, flat, temperature, n_iter, keep, None, kind, False, *NAMES)
         return replace(p, back=lambda Q: Q.reshape(x.shape))
 
     return codes_of(ranks.agree(check, Asked.terms, lasting=True))
@@ -87,9 +90,8 @@ def capi_codes(
 
     def check() -> Asked:
         x = _logits(logits, 3, "(..., N, P, K)")
-        eps = _temperature("temperature", temperature)
-        S, out_dtype = x.transpose(-3, -2), at_least_single(x.dtype)
-        p = checked(ranks, S, eps, n_iter, None, None, out_dtype, name="logits")
+        S, kind = x.transpose(-3, -2), at_least_single(x.dtype)
+        p = checked(ranks, S, temperature, n_iter, None, None, kind, False, *NAMES)
         return replace(p, back=lambda Q: Q.transpose(-3, -2))
 
     return codes_of(ranks.agree(check, Asked.terms, lasting=True))

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 import sinkhorn_ot as so
-from sinkhorn_ot.adapters import capi_codes, dino_codes, moe_router, msn_codes
+from sinkhorn_ot.adapters import capi_codes, clot_labels, dino_codes, moe_router, msn_codes
 from sinkhorn_ot.adapters.arguments import checked
 from sinkhorn_ot.adapters.softmaxes import by_logs
 from sinkhorn_ot.adapters.swav import codes
@@ -40,6 +40,7 @@ BATCH = torch.stack([scores(), scores(1e4), -scores(3.0)])
 # each problem has other samples that count, the last one none
 KIND = torch.stack([scores(), -scores(0.5), scores(0.1)]).double()
 MASKS = torch.stack([MASK, ~MASK, torch.zeros(50, dtype=torch.bool)])
+MASKED_KIND = torch.where(MASKS[..., None], KIND, torch.nan)
 
 
 def answers(rank: int, world: int) -> dict[str, Any]:
@@ -72,6 +73,15 @@ def answers(rank: int, world: int) -> dict[str, Any]:
         "msn": msn_codes(part, group=group),
         "router": moe_router(part * 5, group=group).log_plan,
         "fixed router": moe_router(part * 5, n_iter=3, group=group).log_plan,
+        "masked router": moe_router(
+            mine(masked, rank, world) * 5, mask=mine(MASK, rank, world), group=group
+        ).log_plan,
+        "masked clot": clot_labels(
+            mine(MASKED_KIND, rank, world, 1),
+            mask=mine(MASKS, rank, world, 1),
+            tol=1e-9,
+            group=group,
+        ),
         "features": so.swav_codes_from_features(part, torch.eye(K), group=group),
     }
 

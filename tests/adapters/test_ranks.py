@@ -7,7 +7,7 @@ import pytest
 import torch
 from adapters import oracles, rank_cases
 from adapters.oracles import total_variation
-from adapters.rank_cases import BATCH, KIND, MASK, MASKS, SIZES, scores
+from adapters.rank_cases import BATCH, KIND, MASK, MASKED_KIND, MASKS, SIZES, scores
 from processes import start
 
 import sinkhorn_ot as so
@@ -103,6 +103,12 @@ def test_heirs(ranks):
     for name, n_iter in (("router", None), ("fixed router", 3)):
         plan = oracles.router(S * 5, n_iter)[0]
         assert total_variation(50 * joined(ranks, name).exp(), 50 * plan.exp()) < 1e-6
+    masked = joined(ranks, "masked router")
+    plan = oracles.router(S[MASK] * 5, None)[0]
+    assert total_variation(50 * masked[MASK].exp(), 50 * plan.exp()) < 1e-6
+    assert bool((masked[~MASK] == -torch.inf).all())
+    alone = so.adapters.clot_labels(MASKED_KIND, mask=MASKS, tol=1e-9)
+    assert total_variation(joined(ranks, "masked clot", 1), alone) < 1e-7
     alone = so.swav_codes_from_features(S, torch.eye(12))
     assert total_variation(joined(ranks, "features"), alone.double()) < 1e-6
 

@@ -127,10 +127,12 @@ def assign(
 
 
 @constant
-def codes_of_named(name: str, scores: Tensor, eps: float, n_iter: int, group: Any) -> Tensor:
-    """Return codes in single precision at least, of scores that messages call `name`."""
+def codes_of_named(
+    names: tuple[str, str], scores: Tensor, eps: float, n_iter: int, group: Any
+) -> Tensor:
+    """Return codes in single precision at least; messages give scores and eps these names."""
     kind = at_least_single(scores.dtype) if scores.is_floating_point() else None
-    return codes_of(agreed(group, scores, eps, n_iter, None, None, kind, False, name))
+    return codes_of(agreed(group, scores, eps, n_iter, None, None, kind, False, *names))
 
 
 def codes_of(p: Asked) -> Tensor:
@@ -171,10 +173,9 @@ def _by_operator(p: Asked, n_iter: int) -> Tensor:
 
 def _converged(p: Asked) -> Tensor:
     """Return the codes of converged transport: exact samples, prototypes within the tolerance."""
-    if p.S.device.type == "cpu":
-        p.ranks.agree(p.require_finite)
+    p.ranks.agree(p.require_sound)
     # from the prototypes' potentials the last sample step is exact
-    g = potentials(p.name, p.S, 1.0 / p.eps, p.ranks, mask=p.mask)
+    g = potentials(p.name, p.S, 1.0 / p.eps, p.ranks, p.unresolved, mask=p.mask)
     return codes_at(p, g[..., None, :] * (1.0 / p.eps))
 
 

@@ -1,6 +1,7 @@
 """SwAV's codes against the dense float64 oracle, on kind scores and on unkind ones."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import sinkhorn_ot as so
+from sinkhorn_ot import adapters
 from sinkhorn_ot.adapters import softmaxes
 from sinkhorn_ot.adapters.arguments import checked
 from sinkhorn_ot.adapters.swav import codes
@@ -332,6 +334,45 @@ def test_assign_says_what_the_codes_do():
     assert float(codes.assign(S, n_iter=None).marginal_error) < 1e-5
     hard = codes.assign(S, hard=True)
     assert torch.equal(hard.codes, so.swav_codes(S, hard=True))
+
+
+@pytest.mark.parametrize("n_iter", [1, 3, None])
+@pytest.mark.parametrize(("size", "eps"), [(1e307, 0.05), (1e285, 1e-29), (1.7e308, 10.0)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_scores_over_eps_that_no_float64_holds_are_refused(size, eps, n_iter, masked):
+    S, mask = cosines(9, 5).double(), torch.arange(9) > 0
+    S = size * S / S[mask].abs().max()
+    if masked:
+        S[0] = math.nan
+    message = rf"eps must be at least {size / 1e307:.3g} for float64 to hold scores over it, got "
+    with pytest.raises(ValueError, match=message.replace("+", r"\+")):
+        so.swav_codes(S, eps=eps, n_iter=n_iter, mask=mask if masked else None)
+
+
+@pytest.mark.parametrize("size", [1e300, 4.9e305])
+@pytest.mark.parametrize("road", ["by_products", "by_logs"])
+def test_scores_that_float64_just_holds_have_codes(size, road):
+    # whoever is best for one prototype is best for no other: rounding ties nobody
+    S = size * (2 * torch.eye(33).double() - 1)
+    Q = getattr(softmaxes, road)(checked(ALONE, S, 0.05, 3, None), 3)
+    torch.testing.assert_close(Q, torch.eye(33).double(), atol=1e-20, rtol=1e-15)
+
+
+def test_what_cannot_be_resolved_is_told_in_the_words_of_the_call():
+    S = 1e10 * cosines(9, 5)
+    for call, name, scores in (
+        (lambda: so.swav_codes(S, eps=1e-9, n_iter=None), "eps", "scores"),
+        (lambda: adapters.dino_codes(S, 1e-9, n_iter=None), "temperature", "logits"),
+        (lambda: adapters.capi_codes(S[:, None], 1e-9, n_iter=None), "temperature", "logits"),
+        (lambda: adapters.msn_codes(1e20 * S, n_iter=None), r"tau \* sharpening", "scores"),
+    ):
+        message = f"^{name} must be at least .* to resolve {scores} over it, got .*: raise it, or"
+        with pytest.raises(ValueError, match=message) as error:
+            call()
+        assert not re.search(r"\b(reg|cost)\b", str(error.value))
+    with pytest.raises(ValueError, match=r"^lamb must be at most .* lamb \* log_probs") as error:
+        adapters.clot_labels(S, lamb=1e9)
+    assert "-inf" not in str(error.value)
 
 
 def test_more_prototypes_than_samples_share_what_there_is():
