@@ -16,6 +16,10 @@ from sinkhorn_ot.sweeps import Ranks
 HELD = 1e307
 
 
+# what ranks need not agree on
+_OWN = ("S", "ranks", "mask", "start", "kept", "out_dtype", "hard", "name", "shares", "back")
+
+
 @shown
 @dataclass(frozen=True, eq=False)
 class Asked:
@@ -33,6 +37,8 @@ class Asked:
         hard: Whether each is one at its largest entry and zero elsewhere.
         name: What the caller calls the scores.
         eps_name: What the caller calls their temperature.
+        shares: What each prototype is to hold, 1 being N / K samples, (..., K), float64; None for 1
+            each.
         back: Takes what has the shape of S to the caller's.
     """
 
@@ -47,15 +53,15 @@ class Asked:
     hard: bool
     name: str
     eps_name: str = "eps"
+    shares: Tensor | None = None
     back: Callable[[Tensor], Tensor] = lambda x: x
 
     def terms(self) -> dict[str, object]:
         """Return what ranks must agree on to reduce numbers per prototype."""
         return {
             "K": self.S.shape[-1],
-            **alike(
-                self, "S", "ranks", "mask", "start", "kept", "out_dtype", "hard", "name", "back"
-            ),
+            **alike(self, *_OWN),
+            "marginal": None if self.shares is None else self.shares.tolist(),
             "leading dimensions": tuple(self.S.shape[:-2]),
             "dtype": at_least_single(self.S.dtype),
             "device": self.S.device.type,
@@ -190,6 +196,24 @@ def rows_that_count(mask: Any, shape: torch.Size, device: torch.device) -> Tenso
             f"got {tuple(keep.shape)}"
         )
     return keep.expand(rows)
+
+
+def per_label(
+    name: str, x: Any, shape: tuple[int, ...], device: torch.device, owner: str
+) -> Tensor:
+    """Return numbers given per label as (..., K), in float64, for scores of shape (..., N, K)."""
+    t = checks.tensor(name, x, whole=True)
+    checks.same_device(name, t, device, owner)
+    *batch, _, K = shape
+    try:
+        if t.shape[-1:] != (K,):
+            raise RuntimeError
+        return t.double().expand(*batch, K)
+    except RuntimeError:
+        raise ValueError(
+            f"{name} must have shape ({K},) or (..., {K}) to fit {owner} of {tuple(shape)}, "
+            f"got {tuple(t.shape)}"
+        ) from None
 
 
 def temperature(name: str, value: Any) -> float:

@@ -34,11 +34,17 @@ _FLOOR = -60.0
 
 def by_logs(p: Asked, n_iter: int) -> Tensor:
     """Return codes, (..., N - start, K), without a look at any value."""
+    return codes_at(p, stepped(p, n_iter))
+
+
+def stepped(p: Asked, n_iter: int) -> Tensor:
+    """Return phi after `n_iter` prototype steps, (..., 1, K), float64; -inf for no share."""
     inv = 1.0 / p.eps
-    phi = first_step(p.S, inv, p.mask, p.ranks)
+    wanted = 0.0 if p.shares is None else p.shares.log()[..., None, :]
+    phi = first_step(p.S, inv, p.mask, p.ranks) + wanted
     for _ in range(1, n_iter):
-        phi -= masses(p.S, inv, phi, p.mask, p.ranks).log_()
-    return codes_at(p, phi)
+        phi += wanted - masses(p.S, inv, phi, p.mask, p.ranks).log_()
+    return phi
 
 
 def by_products(p: Asked, n_iter: int) -> Tensor:
@@ -86,6 +92,11 @@ def codes_at(p: Asked, phi: Tensor) -> Tensor:
 def cleared(x: Tensor, mask: Tensor | None) -> Tensor:
     """Write zeros where a sample does not count."""
     return x if mask is None else x.masked_fill_(~mask[..., None], 0.0)
+
+
+def closed(Q: Tensor, phi: Tensor) -> Tensor:
+    """Write zeros where a prototype has no share."""
+    return Q.masked_fill_(phi == -math.inf, 0.0)
 
 
 def softmax(S: Tensor, inv: float, phi: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from .making import make, make_share
 from .metrics import METRICS
 from .points import PointCloud
 from .problem import Problem
-from .regularisation import Unresolved
 from .rows import Block, Index, Rows, as_rows, number
 from .show import in_short, shown
 from .streamed import Facts, Streamed, filled, survey
@@ -25,7 +24,6 @@ __all__ = [
     "Problem",
     "Rows",
     "Streamed",
-    "Unresolved",
     "as_cost",
     "as_rows",
     "blocks",

@@ -12,7 +12,7 @@ from .cost import Bounds, Cost, broadcast
 from .dense import as_cost
 from .marginals import equal_mass, held, mass_rtol, relaxation, weights
 from .problem import EXACT, Problem
-from .regularisation import least_cost, regularisation, resolved
+from .regularisation import UNRESOLVED, least_cost, regularisation, resolved
 
 
 def make(
@@ -23,6 +23,7 @@ def make(
     unbalanced: Any = None,
     *,
     values: bool = True,
+    unresolved: str = UNRESOLVED,
 ) -> Problem:
     """Check every argument and return the flat problem.
 
@@ -33,6 +34,7 @@ def make(
         reg: A number above zero or one per problem; None for exact transport.
         unbalanced: None, one KL penalty for both marginals, or one for each.
         values: Whether to look at the numbers too, which on CUDA waits for the device.
+        unresolved: What `resolved` raises, in the words of a caller who calls reg otherwise.
 
     Raises:
         ValueError: If an argument breaks a rule; the message names it.
@@ -61,7 +63,7 @@ def make(
     reg = regularisation(reg, batch, cost.device, values).reshape(-1).to(work)
     p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtype, bounds)
     p = replace(p, shift=least_cost(p))
-    p = resolved(p) if values else p
+    p = resolved(p, unresolved) if values else p
     return _parted(p) if bounds.forbids else p
 
 

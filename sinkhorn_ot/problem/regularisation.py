@@ -22,18 +22,6 @@ UNRESOLVED = (
 )
 
 
-class Unresolved(ValueError):
-    """A regularisation that the numbers cannot resolve, with what to say of it."""
-
-    def __init__(self, text: str, **terms: object) -> None:
-        super().__init__(text.format(**terms))
-        self._terms = terms
-
-    def told(self, text: str) -> ValueError:
-        """Return the error in the words of a caller who calls reg by another name."""
-        return ValueError(text.format(**self._terms))
-
-
 def regularisation(reg: Any, batch: torch.Size, device: torch.device, values: bool) -> Tensor:
     """Return one regularisation per problem, float64; zero if there is none."""
     if reg is None:
@@ -72,7 +60,7 @@ def resolved(p: Problem, otherwise: str = UNRESOLVED) -> Problem:
     # what is taken off has been rounded with the rest; exact transport has none
     least = max(torch.finfo(p.work).tiny, p.rounding() / _RESOLUTION * reg) if reg else 0.0
     if reg < least:
-        raise Unresolved(
-            otherwise, least=least, reg=reg, most=1 / least, inverse=1 / reg, dtype=p.work
+        raise ValueError(
+            otherwise.format(least=least, reg=reg, most=1 / least, inverse=1 / reg, dtype=p.work)
         )
     return p

@@ -32,10 +32,6 @@ _SHARP, _PER_LABEL, _LEAST, _LARGER, _MOST = 50.0, 32, 4096, 4, 1 << 26
 # Newton's steps read the data least, if their K x K matrices are not too large; where the kernel is
 # held, sweeps are cheap and win up to this sharpness
 _SQUARE, _SHARPER = 1024, 300.0
-_UNRESOLVED = (
-    "lamb must be at most {most:.3g} for {dtype} to resolve lamb * log_probs, got {inverse:.3g}: "
-    "lower it, add a constant to log_probs, or forbid outlying labels by -inf"
-)
 
 
 @shown
@@ -240,6 +236,6 @@ def _sample_size(scores: Scores) -> int:
 
 def _posed(scores: Scores, asked: Asked) -> Sweep:
     """Return the transport of samples, the rows, onto labels, at reg = 1 / lamb, over all ranks."""
-    p = make_share(scores.cost, scores.N, asked.marginal, 1.0 / asked.lamb, _UNRESOLVED)
+    p = make_share(scores.cost, scores.N, asked.marginal, 1.0 / asked.lamb, asked.unresolved)
     local = choose(p, asked.tol)
     return local if scores.ranks.alone else OverRanks(local, scores.ranks)

@@ -1,6 +1,7 @@
 """SwAV: codes of scores and of features, the queue, the loss."""
 
-from .codes import SwAVCodes, assign, codes_of, codes_of_named, swav_codes
+from .assigned import SwAVCodes, assign
+from .codes import codes_of, codes_of_named, swav_codes
 from .features import SwAVQueue, normalize_prototypes_, swav_codes_from_features
 from .loss import SwAVLoss, swapped_prediction_loss
 
