@@ -2,7 +2,7 @@
 
 from .assigned import SwAVCodes, assign
 from .codes import codes_of, codes_of_named, swav_codes
-from .features import SwAVQueue, normalize_prototypes_, swav_codes_from_features
+from .features import SwAVQueue, normalize_prototypes_, queue_or_none, swav_codes_from_features
 from .loss import SwAVLoss, swapped_prediction_loss
 
 
@@ -14,6 +14,7 @@ __all__ = [
     "codes_of",
     "codes_of_named",
     "normalize_prototypes_",
+    "queue_or_none",
     "swapped_prediction_loss",
     "swav_codes",
     "swav_codes_from_features",

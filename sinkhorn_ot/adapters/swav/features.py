@@ -146,7 +146,10 @@ def _behind(queue: SwAVQueue, z: Tensor, C: Tensor, options: dict[str, Any]) -> 
     last = len(z) if last is None else checks.count("last", last)
     if last > len(z):
         raise ValueError(f"last must be at most the batch, {len(z)}, got {last}")
-    return options | {"last": last, "mask": behind(queue, options.get("mask"))}
+    mask = options.get("mask")
+    if mask is not None:
+        mask = torch.cat([mask.new_ones(len(queue.features)), mask])
+    return options | {"last": last, "mask": mask}
 
 
 def queue_or_none(queue: Any) -> SwAVQueue | None:
@@ -154,11 +157,6 @@ def queue_or_none(queue: Any) -> SwAVQueue | None:
     if queue is not None and not isinstance(queue, SwAVQueue):
         raise ValueError(f"queue must be a SwAVQueue or None, got {type(queue).__name__}")
     return queue
-
-
-def behind(queue: SwAVQueue, mask: Tensor | None) -> Tensor | None:
-    """Return the mask of a batch (N,) as that of queue and batch together."""
-    return None if mask is None else torch.cat([mask.new_ones(len(queue.features)), mask])
 
 
 def _without_others(z: Tensor, K: int, options: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:

@@ -15,6 +15,10 @@ from .codes import swav_codes
 from .features import SwAVQueue
 
 
+# one for each crop
+Scores = Sequence[Tensor] | Tensor
+
+
 def swapped_prediction_loss(
     scores: Sequence[Tensor] | Tensor,
     codes: Sequence[Tensor] | Tensor,
@@ -73,6 +77,9 @@ class SwAVLoss(nn.Module):
 
     With queues, pass features and prototypes too once the queues shall be used; in the paper from
     epoch 15 on. In training mode the features are pushed after all scores were read.
+
+    Several heads of prototypes, of any sizes, may score the same features: pass what there is one
+    of per head as a list. The loss is the mean over the heads.
     """
 
     queues: nn.ModuleList
@@ -108,17 +115,19 @@ class SwAVLoss(nn.Module):
 
     def forward(
         self,
-        scores: Sequence[Tensor] | Tensor,
+        scores: Scores | Sequence[Scores],
         features: Sequence[Tensor] | Tensor | None = None,
-        prototypes: Tensor | None = None,
+        prototypes: Tensor | Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Return the loss.
 
         Args:
             scores: Products of features and prototypes, (B, K) for each crop; a queue's are made
-                alike. In the paper both have length one, and scores are cosines.
+                alike. In the paper both have length one, and scores are cosines. Or a list of
+                these, one for each head, each with its own K.
             features: What was scored, (B, D) for each crop; None leaves the queues alone.
-            prototypes: What it was scored with, (K, D), e.g. the weight of the last layer.
+            prototypes: What it was scored with, (K, D), e.g. the weight of the last layer; one for
+                each head if there is a list of them.
 
         Returns:
             The loss, a scalar in float32, or float64 for float64 scores.
@@ -126,28 +135,37 @@ class SwAVLoss(nn.Module):
         Raises:
             ValueError: If shapes or crops do not fit.
         """
-        crops = _crops(scores, self.assign)
+        heads, weights = _heads(scores, prototypes)
+        crops = [_crops(head, self.assign) for head in heads][0]
         held = cast(list[SwAVQueue], list(self.queues)) if features is not None else []
-        if features is not None and (prototypes is None or len(features) != len(scores)):
+        views = len(heads[0])
+        if features is not None and (prototypes is None or len(features) != views):
             raise ValueError(
                 "features must come with prototypes, and one for each crop of scores, "
-                f"got {len(features)} for {len(scores)}"
+                f"got {len(features)} for {views}"
             )
 
         def look() -> None:
-            _sound("scores", scores)
+            for at, head in enumerate(heads):
+                _sound("scores" if len(heads) == 1 else f"scores[{at}]", head)
             if features is not None:
                 _sound("features", features)
 
         # elsewhere nothing is looked at
-        Ranks(self.group if scores[0].device.type == "cpu" else None).agree(look)
-        codes = [
-            self._codes(scores[t].detach(), held[at] if held else None, prototypes)
-            for at, t in enumerate(crops)
+        Ranks(self.group if heads[0][0].device.type == "cpu" else None).agree(look)
+        losses = [
+            self._of_head(head, held, weight) for head, weight in zip(heads, weights, strict=True)
         ]
         if features is not None and held and self.training:
             for t, queue in zip(crops, held, strict=True):
                 queue.push(features[t].detach())
+        return torch.stack(losses).mean()
+
+    def _of_head(self, scores: Scores, held: list[SwAVQueue], prototypes: Tensor | None) -> Tensor:
+        codes = [
+            self._codes(scores[t].detach(), held[at] if held else None, prototypes)
+            for at, t in enumerate(self.assign)
+        ]
         return _swapped(scores, codes, self.temperature, self.assign)
 
     def _codes(self, S: Tensor, queue: SwAVQueue | None, prototypes: Tensor | None) -> Tensor:
@@ -167,8 +185,41 @@ class SwAVLoss(nn.Module):
         return f"{constants}, assign={self.assign}"
 
 
-def _crops(scores: Sequence[Tensor] | Tensor, assign: Sequence[int]) -> tuple[int, ...]:
+def _heads(
+    scores: Scores | Sequence[Scores], prototypes: Tensor | Sequence[Tensor] | None
+) -> tuple[list[Scores], list[Tensor | None]]:
+    """Return the scores and the prototypes of each head, which score as many crops."""
+    _listed("scores", scores)
+    first: Any = scores[0] if len(scores) else None
+    several = isinstance(first, (list, tuple)) or (isinstance(first, Tensor) and first.ndim == 3)
+    heads: list[Any] = [*scores] if several else [scores]
+    for head in heads:
+        if len(head) != len(heads[0]):
+            lengths = [len(head) for head in heads]
+            raise ValueError(f"scores must have as many crops in every head, got {lengths}")
+    if prototypes is None:
+        return heads, [None] * len(heads)
+    given: list[Any] = [prototypes] if isinstance(prototypes, Tensor) else [*prototypes]
+    if len(given) != len(heads):
+        raise ValueError(f"prototypes must be one per head, {len(heads)}, got {len(given)}")
+    return heads, given
+
+
+def _listed(name: str, x: Any) -> None:
+    """Require tensors, one by one."""
+    if not isinstance(x, (Sequence, Tensor)) or isinstance(x, (str, bytes)):
+        raise ValueError(f"{name} must be tensors, one for each crop, got {type(x).__name__}")
+    if isinstance(x, Tensor) and x.ndim == 0:
+        raise ValueError(f"{name} must be tensors, one for each crop, got one number")
+
+
+def _crops(scores: Scores, assign: Sequence[int]) -> tuple[int, ...]:
     """Return the assign crops, of at least two crops whose scores have one shape."""
+    _listed("scores", scores)
+    for at, S in enumerate(scores):
+        if not isinstance(S, Tensor) or not S.is_floating_point():
+            kind = S.dtype if isinstance(S, Tensor) else type(S).__name__
+            raise ValueError(f"scores must be floating-point tensors, got {kind} at index {at}")
     if len(scores) < 2 or scores[0].ndim != 2:
         shapes = [tuple(S.shape) for S in scores]
         raise ValueError(f"scores must be (B, K) for each of two crops or more, got {shapes}")
