@@ -181,12 +181,18 @@ def mean_of_rows(x: Tensor) -> Tensor:
     return x.mean() if len(x) else x.sum()
 
 
-def rows_that_count(mask: Any, shape: torch.Size, device: torch.device) -> Tensor:
-    """Return the mask of samples, (..., N), for scores or logits of shape (..., N, K)."""
+def truths(mask: Any) -> Tensor:
+    """Return a mask as a tensor of bools, of any shape."""
     keep = mask if isinstance(mask, Tensor) else torch.from_numpy(checks.array("mask", mask))
     if keep.dtype != torch.bool:
         kind = str(keep.dtype).removeprefix("torch.")
         raise ValueError(f"mask must be bool, true where a sample counts, got {kind}")
+    return keep
+
+
+def rows_that_count(mask: Any, shape: torch.Size, device: torch.device) -> Tensor:
+    """Return the mask of samples, (..., N), for scores or logits of shape (..., N, K)."""
+    keep = truths(mask)
     if keep.device != device:
         raise ValueError(f"mask must be on the device of the scores ({device}), got {keep.device}")
     rows = shape[:-1]

@@ -67,22 +67,23 @@ def make(
     return _parted(p) if bounds.forbids else p
 
 
-def make_share(cost: Cost, rows: int, b: Tensor, reg: float, unresolved: str) -> Problem:
+def make_share(cost: Cost, a: Tensor, b: Tensor, reg: float, unresolved: str) -> Problem:
     """Return the problem of some rows, whose others are held elsewhere, as by other ranks.
 
-    All rows weigh the same and both marginals are exact. What it takes all rows to see, that each
-    point with weight has a partner, is left to who can.
+    Both marginals are exact. What it takes all rows to see, that each point with weight has a
+    partner, is left to who can.
 
     Args:
         cost: Costs of the rows held here, which may be none, (..., n, m); bounds of all.
-        rows: Number of all rows.
+        a: Source weights of the rows held here, (..., n); those of all rows sum to one.
         b: Target weights of all rows, (..., m), that sum to one.
         reg: Regularisation in units of the cost, above zero.
         unresolved: What `resolved` raises, in the caller's words.
     """
     batch, (n, m), (dtype, work) = cost.batch_shape, cost.shape, _dtypes(cost)
     b = b.to(work).expand(*batch, m).reshape(-1, m)
-    a, at = b.new_full((len(b), n), 1.0 / rows), b.new_full((len(b),), reg)
+    a = a.to(work).expand(*batch, n).reshape(len(b), n)
+    at = b.new_full((len(b),), reg)
     p = Problem(cost.flat(batch), a, b, at, EXACT, batch, dtype, cost.validate())
     return resolved(p, unresolved)
 
