@@ -44,5 +44,7 @@ def weights(mask: Tensor, count: Tensor, N: int) -> Tensor:
 
 
 def _fits(mask: Tensor, index: Index, block: Tensor) -> bool:
+    if mask.ndim == 0:
+        return False
     last = index.stop - 1 if isinstance(index, slice) else int(index.max())
     return last < mask.shape[-1] and mask.shape[:-1] in (torch.Size(), block.shape[:-2])

@@ -144,6 +144,7 @@ MASKS = {
         torch.ones(9, dtype=torch.bool, device="meta"),
         r"mask must be on the device of the scores \(cpu\), got meta",
     ),
+    "one truth": (torch.tensor(True), r"mask must have shape .* got \(\)"),
     "words": ("mask", "mask must hold real numbers"),
 }
 
