@@ -99,6 +99,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "clot_labels": lambda: adapters.clot_labels(S),
     "CLOTLoss": lambda: adapters.CLOTLoss()(S, S, X, X),
     "deepcluster_labels": lambda: adapters.deepcluster_labels(X, X[:4], min_size=5),
+    "deepercluster_labels": lambda: adapters.deepercluster_labels(X, 2, 2),
     "k_means": lambda: adapters.k_means(X, 4),
     "rotate": lambda: adapters.rotate(IMAGES, TURNS),
 }
@@ -128,6 +129,7 @@ COMPILED = {
     "clot_labels": lambda x: adapters.clot_labels(x),
     "moe_router": lambda x: adapters.moe_router(x).log_plan,
     "deepcluster_labels": lambda x: adapters.deepcluster_labels(x, x[:3]).labels,
+    "deepercluster_labels": lambda x: adapters.deepercluster_labels(x, 2, 2).sub,
     "k_means": lambda x: adapters.k_means(x, 3).labels,
 }
 

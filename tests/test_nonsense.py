@@ -13,6 +13,7 @@ import torch
 
 import sinkhorn_ot as so
 from sinkhorn_ot import adapters
+from sinkhorn_ot.adapters.swav import assign
 
 
 C, S, X = torch.rand(6, 4), torch.randn(12, 4), torch.randn(12, 3)
@@ -65,6 +66,13 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "sela_labels_from_features": (so.sela_labels_from_features, {"features": X, "weight": HEADS}),
     "linear_heads": (so.linear_heads, {"features": X, "weight": HEADS}),
     "swav_codes": (so.swav_codes, {"scores": S}),
+    "swav_codes_from_features": (
+        so.swav_codes_from_features,
+        {"features": X, "prototypes": HEADS, "queue": None},
+    ),
+    "SwAVLoss": (so.SwAVLoss, {}),
+    "normalize_prototypes_": (so.normalize_prototypes_, {"weight": HEADS.clone()}),
+    "assign": (assign, {"scores": S}),
     "dino_codes": (adapters.dino_codes, {"logits": S, "temperature": 0.05}),
     "capi_codes": (adapters.capi_codes, {"logits": S[:, None]}),
     "msn_codes": (adapters.msn_codes, {"scores": S}),
@@ -73,6 +81,10 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "nt_xent": (adapters.nt_xent, {"z1": X, "z2": X}),
     "CLOTLoss": (adapters.CLOTLoss, {}),
     "deepcluster_labels": (adapters.deepcluster_labels, {"features": X, "centroids": X[:4]}),
+    "deepercluster_labels": (
+        adapters.deepercluster_labels,
+        {"features": X, "clusters": 2, "sub_clusters": 2},
+    ),
     "k_means": (adapters.k_means, {"features": X, "clusters": 3}),
     "gaussian_marginal": (so.gaussian_marginal, {"K": 4}),
     "zipf_marginal": (so.zipf_marginal, {"K": 4}),

@@ -1,5 +1,6 @@
 """What a call for codes asks for: its arguments, checked, and the same on all ranks."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -9,6 +10,14 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import Ranks
+
+
+# scores over their temperature beyond which sums of a few are none that float64 holds
+HELD = 1e307
+
+
+# what ranks need not agree on
+_OWN = ("S", "ranks", "mask", "start", "kept", "out_dtype", "hard", "name", "shares", "back")
 
 
 @shown
@@ -27,6 +36,9 @@ class Asked:
         out_dtype: Dtype of the codes.
         hard: Whether each is one at its largest entry and zero elsewhere.
         name: What the caller calls the scores.
+        eps_name: What the caller calls their temperature.
+        shares: What each prototype is to hold, 1 being N / K samples, (..., K), float64; None for 1
+            each.
         back: Takes what has the shape of S to the caller's.
     """
 
@@ -40,28 +52,45 @@ class Asked:
     out_dtype: torch.dtype
     hard: bool
     name: str
+    eps_name: str = "eps"
+    shares: Tensor | None = None
     back: Callable[[Tensor], Tensor] = lambda x: x
 
     def terms(self) -> dict[str, object]:
         """Return what ranks must agree on to reduce numbers per prototype."""
         return {
             "K": self.S.shape[-1],
-            **alike(
-                self, "S", "ranks", "mask", "start", "kept", "out_dtype", "hard", "name", "back"
-            ),
+            **alike(self, *_OWN),
+            "marginal": None if self.shares is None else self.shares.tolist(),
             "leading dimensions": tuple(self.S.shape[:-2]),
             "dtype": at_least_single(self.S.dtype),
             "device": self.S.device.type,
         }
 
-    def require_finite(self) -> None:
-        """Raise for the first score that is not finite, of a sample that counts."""
-        # a sum that is finite has no other terms; one that is not may have overflowed
-        if self.mask is None and torch.isfinite(self.S.sum(dtype=torch.float64)):
+    @property
+    def unresolved(self) -> str:
+        """What to say where rounding the exponents would decide the codes; see `resolved`."""
+        return (
+            f"{self.eps_name} must be at least {{least:.3g}} for {{dtype}} to resolve {self.name} "
+            f"over it, got {{reg:.3g}}: raise it, or subtract a constant from {self.name}"
+        )
+
+    def require_sound(self) -> None:
+        """Raise for the first score that is not finite, or one too large, of those that count."""
+        # a sum that is finite and not large has no other terms
+        total = self.S.abs().sum(dtype=torch.float64)
+        if self.mask is None and total / self.eps <= HELD:
             return
         bad = not_finite(self.S, self.mask)
         if bad.any():
             checks.refuse(self.name, "be finite", self.back(self.S), self.back(bad))
+        counting = self.S if self.mask is None else self.S[self.mask]
+        largest = float(counting.abs().max()) if counting.numel() else 0.0
+        if largest / self.eps > HELD:
+            raise ValueError(
+                f"{self.eps_name} must be at least {largest / HELD:.3g} for float64 to hold "
+                f"{self.name} over it, got {self.eps:.3g}: raise it, or scale {self.name} down"
+            )
 
 
 def alike(asked: Any, *own: str) -> dict[str, object]:
@@ -90,10 +119,11 @@ def checked(  # noqa: PLR0913
     out_dtype: Any = None,
     hard: bool = False,
     name: str = "scores",
+    eps_name: str = "eps",
 ) -> Asked:
     """Check the arguments of `swav_codes`."""
     S = checks.present(name, samples(name, scores, "(..., N, K)", ranks))
-    eps = temperature("eps", eps)
+    eps = temperature(eps_name, eps)
     n_iter = None if n_iter is None else checks.count("n_iter", n_iter)
     mask = None if mask is None else rows_that_count(mask, S.shape, S.device)
     start = 0 if last is None else S.shape[-2] - _last(last, S.shape[-2])
@@ -108,6 +138,7 @@ def checked(  # noqa: PLR0913
         S.dtype if out_dtype is None else _floating(out_dtype),
         checks.flag("hard", hard),
         name,
+        eps_name,
     )
 
 
@@ -131,6 +162,15 @@ def not_finite(S: Tensor, mask: Tensor | None) -> Tensor:
     return bad if mask is None else bad & mask[..., None]
 
 
+def levelled(S: Tensor, mask: Tensor) -> Tensor:
+    """Return scores (..., N, K) in which samples that do not count widen no bounds."""
+    if S.numel() == 0:
+        return S
+    out = ~mask[..., None]
+    level = S.masked_fill(out, -math.inf).amax().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    return torch.where(out, level, S)
+
+
 def at_least_single(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype to compute in: float32 for half precision."""
     return torch.promote_types(dtype, torch.float32)
@@ -141,12 +181,18 @@ def mean_of_rows(x: Tensor) -> Tensor:
     return x.mean() if len(x) else x.sum()
 
 
-def rows_that_count(mask: Any, shape: torch.Size, device: torch.device) -> Tensor:
-    """Return the mask of samples, (..., N), for scores or logits of shape (..., N, K)."""
+def truths(mask: Any) -> Tensor:
+    """Return a mask as a tensor of bools, of any shape."""
     keep = mask if isinstance(mask, Tensor) else torch.from_numpy(checks.array("mask", mask))
     if keep.dtype != torch.bool:
         kind = str(keep.dtype).removeprefix("torch.")
         raise ValueError(f"mask must be bool, true where a sample counts, got {kind}")
+    return keep
+
+
+def rows_that_count(mask: Any, shape: torch.Size, device: torch.device) -> Tensor:
+    """Return the mask of samples, (..., N), for scores or logits of shape (..., N, K)."""
+    keep = truths(mask)
     if keep.device != device:
         raise ValueError(f"mask must be on the device of the scores ({device}), got {keep.device}")
     rows = shape[:-1]
@@ -156,6 +202,24 @@ def rows_that_count(mask: Any, shape: torch.Size, device: torch.device) -> Tenso
             f"got {tuple(keep.shape)}"
         )
     return keep.expand(rows)
+
+
+def per_label(
+    name: str, x: Any, shape: tuple[int, ...], device: torch.device, owner: str
+) -> Tensor:
+    """Return numbers given per label as (..., K), in float64, for scores of shape (..., N, K)."""
+    t = checks.tensor(name, x, whole=True)
+    checks.same_device(name, t, device, owner)
+    *batch, _, K = shape
+    try:
+        if t.shape[-1:] != (K,):
+            raise RuntimeError
+        return t.double().expand(*batch, K)
+    except RuntimeError:
+        raise ValueError(
+            f"{name} must have shape ({K},) or (..., {K}) to fit {owner} of {tuple(shape)}, "
+            f"got {tuple(t.shape)}"
+        ) from None
 
 
 def temperature(name: str, value: Any) -> float:

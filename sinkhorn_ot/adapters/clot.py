@@ -16,8 +16,24 @@ from sinkhorn_ot.problem import checks
 from sinkhorn_ot.results import uncompiled
 from sinkhorn_ot.sweeps import Ranks
 
-from .arguments import at_least_single, mean_of_rows, samples, sound
+from .arguments import (
+    at_least_single,
+    levelled,
+    mean_of_rows,
+    not_finite,
+    rows_that_count,
+    samples,
+    sound,
+    temperature,
+)
+from .softmaxes import cleared
 from .transport import potentials
+
+
+_UNRESOLVED = (
+    "lamb must be at most {most:.3g} for {dtype} to resolve lamb * log_probs, got {inverse:.3g}: "
+    "lower it, or add a constant to log_probs"
+)
 
 
 @uncompiled
@@ -28,6 +44,7 @@ def clot_labels(
     lamb: float = 5.0,
     tol: float = 1e-6,
     max_iter: int = 1_000,
+    mask: Any = None,
     group: Any = None,
 ) -> Tensor:
     """Return soft labels of a batch, in equal shares of the clusters: constants.
@@ -38,31 +55,46 @@ def clot_labels(
         lamb: The paper's lambda, one over the entropic regularisation.
         tol: Relative L1 error of the clusters' shares at which the solve ends.
         max_iter: Sweeps allowed. A solve that ends above tol warns.
+        mask: Samples that count, (..., N) or (N,), bool; None for all. The others may hold
+            anything, and get labels of zeros.
         group: Process group of torch.distributed over which the batch is spread: each rank passes
             its own samples, in any number, none included, and everything else alike.
 
     Returns:
         Labels, (..., N, K), in the dtype of the log-probabilities; each row sums to one, each
-        column to N / K within tol, N being the samples of all ranks.
+        column to N / K within tol, N being the samples of all ranks that count.
 
     Raises:
         ValueError: If an argument breaks a rule; for a value, with the first bad index.
     """
     ranks = Ranks(group)
 
-    def look() -> tuple[Tensor, float]:
+    def look() -> tuple[Tensor, Tensor | None, float]:
         S = samples("log_probs", log_probs, "(..., N, K)", ranks)
         checks.present("log_probs", S)
-        return checks.finite("log_probs", S) if S.numel() else S, checks.positive("lamb", lamb)
+        keep = None if mask is None else rows_that_count(mask, S.shape, S.device)
+        bad = not_finite(S, keep)
+        if bool(bad.any()):
+            checks.refuse("log_probs", "be finite", S, bad)
+        if keep is not None:
+            S = levelled(S, keep)
+        return S, keep, temperature("lamb", lamb)
 
-    S, lamb = ranks.agree(look, lambda it: {"lamb": it[1], "tol": tol, "max_iter": max_iter})
+    def terms(it: tuple[Tensor, Tensor | None, float]) -> dict[str, object]:
+        said: dict[str, object] = {"lamb": it[2], "tol": tol, "max_iter": max_iter}
+        # ranks solve the problems of a mask one by one
+        return {**said, "whether there is a mask": it[1] is not None}
+
+    S, keep, lamb = ranks.agree(look, terms)
     if ranks.total(S.shape[-2]) == 0:
         raise ValueError("log_probs must not be empty, got no sample on any rank of the group")
     with torch.autocast(S.device.type, enabled=False):
         work = S.to(at_least_single(S.dtype))
-        g = potentials("log_probs", work, lamb, ranks, tol=tol, max_iter=max_iter).to(work.dtype)
+        limits: dict[str, Any] = {"tol": tol, "max_iter": max_iter}
+        g = potentials("log_probs", work, lamb, ranks, _UNRESOLVED, mask=keep, **limits)
         # one more step on the samples, which makes their rows exact
-        return torch.softmax(lamb * (work + g[..., None, :]), -1).to(S.dtype)
+        q = torch.softmax(lamb * (work + g.to(work.dtype)[..., None, :]), -1)
+        return cleared(q, keep).to(S.dtype)
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:

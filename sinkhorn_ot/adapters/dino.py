@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.constants import constant
@@ -11,8 +12,11 @@ from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import Ranks
 
 from .arguments import Asked, at_least_single, checked, rows_that_count
-from .arguments import temperature as _temperature
-from .swav import codes_of
+from .swav import SwAVQueue, codes_of, queue_or_none
+
+
+# what messages call the scores and their temperature
+NAMES = ("logits", "temperature")
 
 
 @constant
@@ -22,6 +26,8 @@ def dino_codes(
     *,
     n_iter: int | None = 3,
     mask: Any = None,
+    queue: SwAVQueue | None = None,
+    prototypes: Any = None,
     group: Any = None,
 ) -> Tensor:
     """Return the teacher's codes for class tokens (DINOv2, DINOv3) or masked patches (iBOT).
@@ -30,13 +36,20 @@ def dino_codes(
     together, not each by itself. Masked patches, whose number changes from step to step, may stand
     in a padded buffer, with a mask that is true for the rows in use.
 
+    Where a batch is small beside K, a queue of earlier features helps to balance it. One that is
+    ready stands in front of the batch, with the logits that the prototypes of the moment give it;
+    one that is not is left out. It is only read: push the features when the codes have been made.
+
     Args:
         logits: The teacher's outputs, (..., K): e.g. (2, B, K), (2 B, K), (patches, K).
         temperature: Of the teacher; rises from 0.04 to 0.07 in the papers.
         n_iter: Iterations; None iterates to a tolerance.
         mask: Samples that count, of shape (...), bool; None for all. The others get zeros.
+        queue: Earlier features that the teacher's last layer scored, normalised as it takes them.
+        prototypes: Weight of that layer, (K, dim), whose products with features are logits. Needed
+            with a queue.
         group: Process group whose ranks share the problem; see `swav_codes`. Their numbers of
-            samples may differ.
+            samples may differ, and each has its own queue.
 
     Returns:
         Codes, (..., K), float32, or float64 for float64 logits; each sample's sum to one.
@@ -54,9 +67,11 @@ def dino_codes(
         x = _logits(logits, 2, "(..., K)")
         keep = None if mask is None else rows_that_count(mask, x.shape, x.device).reshape(-1)
         flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-        eps = _temperature("temperature", temperature)
-        p = checked(ranks, flat, eps, n_iter, keep, None, at_least_single(x.dtype), name="logits")
-        return replace(p, back=lambda Q: Q.reshape(x.shape))
+        kind = at_least_single(x.dtype)
+        p = checked(ranks, flat, temperature, n_iter, keep, None, kind, False, *NAMES)
+        p = replace(p, back=lambda Q: Q.reshape(x.shape))
+        earlier = _earlier(queue, prototypes, x)
+        return p if earlier is None else _behind(earlier, p)
 
     return codes_of(ranks.agree(check, Asked.terms, lasting=True))
 
@@ -87,12 +102,36 @@ def capi_codes(
 
     def check() -> Asked:
         x = _logits(logits, 3, "(..., N, P, K)")
-        eps = _temperature("temperature", temperature)
-        S, out_dtype = x.transpose(-3, -2), at_least_single(x.dtype)
-        p = checked(ranks, S, eps, n_iter, None, None, out_dtype, name="logits")
+        S, kind = x.transpose(-3, -2), at_least_single(x.dtype)
+        p = checked(ranks, S, temperature, n_iter, None, None, kind, False, *NAMES)
         return replace(p, back=lambda Q: Q.transpose(-3, -2))
 
     return codes_of(ranks.agree(check, Asked.terms, lasting=True))
+
+
+def _earlier(queue: Any, prototypes: Any, x: Tensor) -> Tensor | None:
+    """Return the logits of what a queue holds, (length, K), if it is ready."""
+    if queue_or_none(queue) is None:
+        return None
+    if prototypes is None:
+        raise ValueError("prototypes must be given with a queue, got None")
+    # also while it is not used yet
+    logits: Tensor = queue.scores(prototypes)
+    checks.same_device("queue", logits, x.device, "logits")
+    if logits.shape[1] != x.shape[-1]:
+        raise ValueError(f"prototypes must be K = {x.shape[-1]} rows, got {logits.shape[1]}")
+    return logits if queue.ready else None
+
+
+def _behind(earlier: Tensor, p: Asked) -> Asked:
+    """Return what is asked for with earlier logits in front, whose codes are left out."""
+    if p.S.device.type == "cpu" and not torch.compiler.is_compiling():
+        # looked at before: so an index is that of the caller
+        p.require_sound()
+    dtype = torch.promote_types(p.S.dtype, earlier.dtype)
+    S = torch.cat([earlier.to(dtype), p.S.to(dtype)])
+    mask = None if p.mask is None else torch.cat([p.mask.new_ones(len(earlier)), p.mask])
+    return replace(p, S=S, mask=mask, start=len(earlier))
 
 
 def _logits(logits: Any, dims: int, meaning: str) -> Tensor:

@@ -13,7 +13,7 @@ from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.results import ConvergenceWarning, uncompiled
 from sinkhorn_ot.sweeps import Ranks
 
-from .arguments import alike, at_least_single, samples
+from .arguments import alike, at_least_single, rows_that_count, samples
 from .softmaxes import first_step, masses
 
 
@@ -30,7 +30,8 @@ class Routing:
     gradients.
 
     Attributes:
-        log_plan: Log of the plan, (..., T, E); float32, or float64 for float64 logits.
+        log_plan: Log of the plan, (..., T, E); float32, or float64 for float64 logits. -inf where
+            a token may not use an expert, or does not count.
         n_iter: Iterations taken, (...), int64.
         converged: Whether the last iteration changed the experts' scalings by `tol` or less, (...).
     """
@@ -41,13 +42,14 @@ class Routing:
 
     @property
     def plan(self) -> Tensor:
-        """The plan, (..., T, E); the sum of all entries is one."""
+        """The plan, (..., T, E); the sum of all entries is one if any token counts."""
         return self.log_plan.exp()
 
     def top_k(self, k: int) -> Tensor:
         """Return each token's k largest experts, the largest first, (..., T, k), int64.
 
-        Taken in logarithms, so that experts whose share underflows are still in order.
+        Taken in logarithms, so that experts whose share underflows are still in order. -1 stands
+        where a token has no further expert: where it may use less than k, or does not count.
 
         Raises:
             ValueError: If there are fewer than k experts.
@@ -55,7 +57,8 @@ class Routing:
         k, E = checks.count("k", k), self.log_plan.shape[-1]
         if k > E:
             raise ValueError(f"k must be at most the number of experts, {E}, got {k}")
-        return self.log_plan.topk(k, -1).indices
+        found = self.log_plan.topk(k, -1)
+        return found.indices.masked_fill(found.values == -math.inf, -1)
 
 
 @uncompiled
@@ -67,6 +70,7 @@ def moe_router(
     tol: float = 1e-4,
     max_iter: int = 1_000,
     on_fail: str = "warn",
+    mask: Any = None,
     group: Any = None,
 ) -> Routing:
     """Return a plan that spreads tokens evenly over experts: tokens first, experts last.
@@ -83,6 +87,8 @@ def moe_router(
             a scaling leaves the range of float64 come here.
         on_fail: "warn" or "ignore" where `tol` was not reached, which with a fixed `n_iter` is not
             asked for. On CUDA nothing is said: it would wait for the device. Read `converged`.
+        mask: Tokens that count, (..., T) or (T,), bool; None for all. The others, such as padding,
+            may hold anything: they have no share, no expert, and no say.
         group: Process group over whose ranks the tokens are spread, in any numbers; see
             `swav_codes`. What ranks exchange is E numbers per iteration.
 
@@ -101,7 +107,7 @@ def moe_router(
 
     def check() -> _Asked:
         checks.one_of("on_fail", on_fail, ON_FAIL)
-        return _asked(logits, n_iter, tol, max_iter, ranks)
+        return _asked(logits, mask, n_iter, tol, max_iter, ranks)
 
     asked = ranks.agree(check, _Asked.terms, lasting=True)
     with torch.autocast(asked.logits.device.type, enabled=False):
@@ -131,6 +137,7 @@ class _Asked:
     """What a call asks for, checked."""
 
     logits: Tensor
+    mask: Tensor | None
     n_iter: int | None
     tol: float
     max_iter: int
@@ -139,32 +146,39 @@ class _Asked:
         """Return what ranks must agree on."""
         return {
             "number of experts": self.logits.shape[-1],
-            **alike(self, "logits"),
+            **alike(self, "logits", "mask"),
             "leading dimensions": tuple(self.logits.shape[:-2]),
             "device": self.logits.device.type,
         }
 
 
-def _asked(logits: Any, n_iter: Any, tol: Any, max_iter: Any, ranks: Ranks) -> _Asked:
+def _asked(  # noqa: PLR0913
+    logits: Any, mask: Any, n_iter: Any, tol: Any, max_iter: Any, ranks: Ranks
+) -> _Asked:
     L = checks.present("logits", samples("logits", logits, "(..., T, E)", ranks))
+    keep = None if mask is None else rows_that_count(mask, L.shape, L.device)
+    # tokens that do not count may hold anything, and what they hold now is written nowhere
+    L = L if keep is None else L.masked_fill(~keep[..., None], 0.0)
     if (
         L.device.type == "cpu"
         and L.numel()
         and not bool(torch.isfinite(L.sum(dtype=torch.float64)))
     ):
-        _open(L, ranks)
+        _open(L, keep, ranks)
     fixed = None if n_iter is None else checks.count("n_iter", n_iter)
-    return _Asked(L, fixed, checks.positive("tol", tol), checks.count("max_iter", max_iter))
+    return _Asked(L, keep, fixed, checks.positive("tol", tol), checks.count("max_iter", max_iter))
 
 
-def _open(L: Tensor, ranks: Ranks) -> None:
+def _open(L: Tensor, mask: Tensor | None, ranks: Ranks) -> None:
     """Require numbers below inf, and for every token and every expert one that is not -inf."""
     bad = ~(math.inf > L)
     if bool(bad.any()):
         checks.refuse("logits", "be a number below inf", L, bad)
     allowed = -math.inf < L
+    counts = torch.ones_like(allowed) if mask is None else mask[..., None].expand(L.shape)
     for whom, line, dim in (("token some expert", "row", -1), ("expert some token", "column", -2)):
-        closed = ~allowed.any(dim)
+        # nobody asks for what does not count
+        closed = counts.any(dim) & ~(allowed & counts).any(dim)
         # an expert that is closed to this rank may be open to another
         if (dim == -1 or ranks.alone) and bool(closed.any()):
             at = checks.first_index(closed)
@@ -177,11 +191,15 @@ def _route(asked: _Asked, ranks: Ranks) -> Routing:
 
     The solver ends with the rows, here the tokens, exact, and routing with the experts.
     """
-    L = asked.logits
-    T = ranks.sum(torch.full((), L.shape[-2], dtype=torch.float64, device=L.device))
+    L, mask = asked.logits, asked.mask
+    T = ranks.sum(_tokens(L, mask))
+    # where no token counts, nothing moves
+    none = T == 0
+    T = T.masked_fill(none, 1.0)
     log_share = (T / L.shape[-1]).log()
     # logs of the scalings, (..., 1, E), before the last iteration and after it
-    new = log_share + first_step(torch.log_softmax(L.double(), -1), 1.0, None, ranks)
+    first = first_step(torch.log_softmax(L.double(), -1), 1.0, mask, ranks)
+    new = (log_share + first).masked_fill(none, 0.0)
     old, taken = torch.zeros_like(new), torch.ones_like(new[..., :1], dtype=torch.int64)
     change = _change(old, new)
     for _ in range(1, asked.n_iter or asked.max_iter):
@@ -189,12 +207,22 @@ def _route(asked: _Asked, ranks: Ranks) -> Routing:
         if asked.n_iter is None and not bool(moving.any()):
             break
         # no expert is left with next to no mass: each had its share before the tokens were scaled
-        moved = new + log_share - masses(L, 1.0, new, None, ranks).log()
+        moved = new + log_share - masses(L, 1.0, new, mask, ranks).log()
+        moved = moved.masked_fill(none, 0.0)
         old, new = torch.where(moving, new, old), torch.where(moving, moved, new)
         change, taken = _change(old, new), taken + moving
     log_plan = torch.log_softmax(L.double() + old, -1) + (new - old - T.log())
+    if mask is not None:
+        log_plan.masked_fill_(~mask[..., None], -math.inf)
     ended = (change <= asked.tol)[..., 0, 0]
     return Routing(log_plan.to(at_least_single(L.dtype)), taken[..., 0, 0], ended)
+
+
+def _tokens(L: Tensor, mask: Tensor | None) -> Tensor:
+    """Return how many tokens of this rank count, (..., 1, 1)."""
+    if mask is None:
+        return L.new_full((*L.shape[:-2], 1, 1), L.shape[-2], dtype=torch.float64)
+    return mask.sum(-1, dtype=torch.float64)[..., None, None]
 
 
 def _change(old: Tensor, new: Tensor) -> Tensor:

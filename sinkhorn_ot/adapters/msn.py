@@ -13,6 +13,10 @@ from .arguments import Asked, at_least_single, checked, temperature
 from .swav import codes_of
 
 
+# what messages call the scores and their temperature
+NAMES = ("scores", "tau * sharpening")
+
+
 @constant
 def msn_codes(
     scores: Any,
@@ -48,12 +52,13 @@ def msn_codes(
     ranks = Ranks(group)
 
     def check() -> Asked:
-        p = checked(ranks, scores, 1.0, n_iter, mask)
         slope = temperature("tau", tau) * temperature("sharpening", sharpening)
+        p = checked(ranks, scores, slope, n_iter, mask, None, None, False, *NAMES)
         if p.S.device.type == "cpu":
-            p.require_finite()
+            p.require_sound()
         # exponents may be large: what float32 leaves of them would show in the codes
-        logs = torch.log_softmax(p.S.double() / temperature("tau * sharpening", slope), -1)
-        return replace(p, S=logs, out_dtype=at_least_single(p.S.dtype))
+        logs = torch.log_softmax(p.S.double() / slope, -1)
+        # eps takes back what keeps the names of the caller's temperatures
+        return replace(p, S=logs * slope, out_dtype=at_least_single(p.S.dtype))
 
     return codes_of(ranks.agree(check, Asked.terms, lasting=True))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sinkhorn_ot.sweeps import Ranks, column_sums, empty
 
-from .arguments import Asked, at_least_single, not_finite
+from .arguments import HELD, Asked, at_least_single, not_finite
 
 
 # scores of one row block: small enough for cache, large enough to hide the calls
@@ -34,11 +34,17 @@ _FLOOR = -60.0
 
 def by_logs(p: Asked, n_iter: int) -> Tensor:
     """Return codes, (..., N - start, K), without a look at any value."""
+    return codes_at(p, stepped(p, n_iter))
+
+
+def stepped(p: Asked, n_iter: int) -> Tensor:
+    """Return phi after `n_iter` prototype steps, (..., 1, K), float64; -inf for no share."""
     inv = 1.0 / p.eps
-    phi = first_step(p.S, inv, p.mask, p.ranks)
+    wanted = 0.0 if p.shares is None else p.shares.log()[..., None, :]
+    phi = first_step(p.S, inv, p.mask, p.ranks) + wanted
     for _ in range(1, n_iter):
-        phi -= masses(p.S, inv, phi, p.mask, p.ranks).log_()
-    return codes_at(p, phi)
+        phi += wanted - masses(p.S, inv, phi, p.mask, p.ranks).log_()
+    return phi
 
 
 def by_products(p: Asked, n_iter: int) -> Tensor:
@@ -55,7 +61,7 @@ def by_products(p: Asked, n_iter: int) -> Tensor:
         E = empty(S.shape, Q.dtype, Q.device) if p.start else Q[part]
         scaled = ScaledScores(S, E, 1.0 / p.eps, keep, p.ranks)
         if not scaled.sound:
-            p.ranks.agree(p.require_finite)
+            p.ranks.agree(p.require_sound)
         for _ in range(1, n_iter):
             scaled.step()
         codes = scaled.finish(p.start)
@@ -86,6 +92,11 @@ def codes_at(p: Asked, phi: Tensor) -> Tensor:
 def cleared(x: Tensor, mask: Tensor | None) -> Tensor:
     """Write zeros where a sample does not count."""
     return x if mask is None else x.masked_fill_(~mask[..., None], 0.0)
+
+
+def closed(Q: Tensor, phi: Tensor) -> Tensor:
+    """Write zeros where a prototype has no share."""
+    return Q.masked_fill_(phi == -math.inf, 0.0)
 
 
 def softmax(S: Tensor, inv: float, phi: Tensor) -> Tensor:
@@ -147,13 +158,22 @@ class ScaledScores:
             self._clear(rows)
             total += exponent.sum(-2, keepdim=True)
             lowest = torch.minimum(lowest, low)
-        if not torch.isfinite(lowest) and bool(not_finite(S, mask).any()):
+        if self._overflows(peak, lowest) or (
+            not torch.isfinite(lowest) and bool(not_finite(S, mask).any())
+        ):
             # tells every rank
             total.fill_(math.nan)
         total = ranks.sum(total[:, 0])
         self.sound = not bool(total.isnan().any())
         self._shift = peak.double()[:, 0] * inv
         self._log_alpha = total.log_().neg_()
+
+    def _overflows(self, peak: Tensor, lowest: Tensor) -> bool:
+        """Say whether some score over eps is none that float64 holds; of others none is."""
+        if self._S.dtype != torch.float64:
+            return False
+        largest = peak.masked_fill(peak == -math.inf, 0.0).abs().amax() * self._inv
+        return bool((largest > HELD) | (lowest < -2 * HELD))
 
     def step(self) -> None:
         """Scale every sample to one, then every prototype to one share."""

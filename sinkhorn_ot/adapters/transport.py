@@ -5,24 +5,29 @@ Its answer is one potential per label, with which softmax(lamb (S + g)) gives ev
 
 import math
 import warnings
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.problem import make
 from sinkhorn_ot.results import ConvergenceWarning, Status
 from sinkhorn_ot.solve import MAX_ITER, solve
 from sinkhorn_ot.sweeps import Ranks
 
-from .sela import Scores, asked_for, solved
+from .arguments import levelled
+from .sela import Asked, Scores, asked_for, solved
 
 
-def potentials(
+def potentials(  # noqa: PLR0913
     name: str,
     S: Tensor,
     lamb: float,
     ranks: Ranks,
+    unresolved: str,
     *,
     mask: Tensor | None = None,
+    marginal: Tensor | None = None,
     tol: float | None = None,
     max_iter: int = MAX_ITER,
 ) -> Tensor:
@@ -33,42 +38,50 @@ def potentials(
         S: Scores, (..., N, K), of this rank's samples.
         lamb: One over the regularisation.
         ranks: Who holds the other samples.
+        unresolved: What `resolved` says to this caller.
         mask: Samples that count, (..., N); None for all. Where none does, any plan will do.
+        marginal: Share of each label, (..., K); None for equal shares.
         tol: Relative L1 error of the shares to reach; None is the default of `solve`.
         max_iter: Sweeps allowed.
     """
     if ranks.alone:
         weights = None
         if mask is not None:
-            S = S.masked_fill(~mask[..., None], 0.0)
+            S = levelled(S, mask)
             weights = (mask | ~mask.any(-1, keepdim=True)).double()
             weights /= weights.sum(-1, keepdim=True)
-        return solve(-S, weights, reg=1.0 / lamb, tol=tol, max_iter=max_iter).g.double()
+        # asked before: what solve would say speaks of its own arguments
+        make(-S, weights, marginal, 1.0 / lamb, unresolved=unresolved)
+        g = solve(-S, weights, marginal, 1.0 / lamb, tol=tol, max_iter=max_iter).g.double()
+        # of the solver's plan this much is in the weights
+        return g if marginal is None else g + marginal.double().log() / lamb
     *batch, N, K = S.shape
     if tol is None:
         tol = 1e-9 if S.dtype == torch.float64 else 1e-6
+
+    def over_ranks(S: Tensor, r: Tensor | None) -> Tensor:
+        if ranks.total(S.shape[-2]) == 0:
+            return torch.zeros(*S.shape[:-2], K, dtype=torch.float64, device=S.device)
+        scores = Scores.read(S, ranks, name)
+        asked = replace(asked_for(scores, lamb, tol, max_iter, r), unresolved=unresolved)
+        return _over_ranks(scores, asked)
+
     if mask is None:
-        return _over_ranks(name, S, lamb, ranks, tol, max_iter)
+        return over_ranks(S, marginal)
     # each problem has other samples that count
     flat = math.prod(batch)
-    problems = zip(S.reshape(flat, N, K), mask.reshape(flat, N), strict=True)
-    found = [_over_ranks(name, s[keep], lamb, ranks, tol, max_iter) for s, keep in problems]
-    return torch.stack(found).reshape(*batch, K)
+    shares = [None] * flat if marginal is None else [*marginal.reshape(flat, K)]
+    problems = zip(S.reshape(flat, N, K), mask.reshape(flat, N), shares, strict=True)
+    return torch.stack([over_ranks(s[keep], r) for s, keep, r in problems]).reshape(*batch, K)
 
 
-def _over_ranks(
-    name: str, S: Tensor, lamb: float, ranks: Ranks, tol: float, max_iter: int
-) -> Tensor:
+def _over_ranks(scores: Scores, asked: Asked) -> Tensor:
     """Return the labels' potentials as SeLa finds them, from rows that many hold."""
-    *batch, N, K = S.shape
-    if ranks.total(N) == 0:
-        return torch.zeros(*batch, K, dtype=torch.float64, device=S.device)
-    scores = Scores.read(S, ranks, name)
-    found = solved(scores, asked_for(scores, lamb, tol, max_iter))
+    found = solved(scores, asked)
     if any(status is not Status.CONVERGED for status in found.status):
         assert found.error is not None
         worst = int(found.error.argmax())
         reached = f"Reached marginal_error {float(found.error[worst]):.3g}"
         said = f"{found.status[worst].value} {reached} after {int(found.n_iter[worst])} iterations."
-        warnings.warn(said, ConvergenceWarning, stacklevel=5)
-    return (found.v.double() / lamb).reshape(*batch, K)
+        warnings.warn(said, ConvergenceWarning, stacklevel=6)
+    return (found.v.double() / asked.lamb).reshape(asked.marginal.shape)

@@ -47,4 +47,4 @@ def distributed_sinkhorn(
         raise ValueError(f"out must have shape (B, K), got {tuple(out.shape)}")
     checks.positive("epsilon", epsilon)
     checks.count("sinkhorn_iterations", sinkhorn_iterations)
-    return codes_of_named("out", out, epsilon, sinkhorn_iterations, group)
+    return codes_of_named(("out", "epsilon"), out, epsilon, sinkhorn_iterations, group)

@@ -12,7 +12,7 @@ from .cost import Bounds, Cost, broadcast
 from .dense import as_cost
 from .marginals import equal_mass, held, mass_rtol, relaxation, weights
 from .problem import EXACT, Problem
-from .regularisation import least_cost, regularisation, resolved, without_far
+from .regularisation import UNRESOLVED, least_cost, regularisation, resolved, without_far
 
 
 def make(
@@ -23,6 +23,7 @@ def make(
     unbalanced: Any = None,
     *,
     values: bool = True,
+    unresolved: str = UNRESOLVED,
 ) -> Problem:
     """Check every argument and return the flat problem.
 
@@ -33,6 +34,7 @@ def make(
         reg: A number above zero or one per problem; None for exact transport.
         unbalanced: None, one KL penalty for both marginals, or one for each.
         values: Whether to look at the numbers too, which on CUDA waits for the device.
+        unresolved: What `resolved` raises, in the words of a caller who calls reg otherwise.
 
     Raises:
         ValueError: If an argument breaks a rule; the message names it.
@@ -62,27 +64,28 @@ def make(
     bounds = cost.validate() if values else Bounds(-math.inf, math.inf)
     reg = regularisation(reg, batch, cost.device, values).reshape(-1).to(work)
     p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtype, bounds, rounded=rounded)
-    p = resolved(without_far(p)) if values else p
+    p = resolved(without_far(p), unresolved) if values else p
     p = replace(p, shift=least_cost(p))
     return _parted(p) if p.bounds.forbids else p
 
 
-def make_share(cost: Cost, rows: int, b: Tensor, reg: float, unresolved: str) -> Problem:
+def make_share(cost: Cost, a: Tensor, b: Tensor, reg: float, unresolved: str) -> Problem:
     """Return the problem of some rows, whose others are held elsewhere, as by other ranks.
 
-    All rows weigh the same and both marginals are exact. What it takes all rows to see, that each
-    point with weight has a partner, is left to who can.
+    Both marginals are exact. What it takes all rows to see, that each point with weight has a
+    partner, is left to who can.
 
     Args:
         cost: Costs of the rows held here, which may be none, (..., n, m); bounds of all.
-        rows: Number of all rows.
+        a: Source weights of the rows held here, (..., n); those of all rows sum to one.
         b: Target weights of all rows, (..., m), that sum to one.
         reg: Regularisation in units of the cost, above zero.
         unresolved: What `resolved` raises, in the caller's words.
     """
     batch, (n, m), (dtype, work) = cost.batch_shape, cost.shape, _dtypes(cost)
     b = b.to(work).expand(*batch, m).reshape(-1, m)
-    a, at = b.new_full((len(b), n), 1.0 / rows), b.new_full((len(b),), reg)
+    a = a.to(work).expand(*batch, n).reshape(len(b), n)
+    at = b.new_full((len(b),), reg)
     p = Problem(cost.flat(batch), a, b, at, EXACT, batch, dtype, cost.validate())
     return resolved(p, unresolved)
 
@@ -112,10 +115,7 @@ def _parted(p: Problem) -> Problem:
 def _stranded(kind: str, weight: str, at: tuple[int, ...], p: Problem) -> None:
     k, i = at
     where = f" of problem {k}" if p.shape[0] > 1 else ""
-    only = "infinite costs, so no plan exists"
-    if p.far < math.inf:
-        only = f"costs above {p.far:.3g}, which are beyond what {p.work} resolves at this reg"
     raise ValueError(
         f"cost must leave every point with weight a partner: {kind} {i}{where} has positive "
-        f"{weight} but only {only}"
+        f"{weight} but only infinite costs, so no plan exists"
     )

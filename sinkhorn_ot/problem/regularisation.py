@@ -96,5 +96,16 @@ def without_far(p: Problem) -> Problem:
         nearer = replace(p, bounds=Bounds(p.bounds.low, far, True), far=far)
         if reg >= _least_reg(nearer):
             C = p.cost.C
-            return replace(nearer, cost=Dense(C.masked_fill(far < C, math.inf)))
+            nearer = replace(nearer, cost=Dense(C.masked_fill(far < C, math.inf)))
+            return nearer if _all_have_partners(nearer) else p
     return p
+
+
+def _all_have_partners(p: Problem) -> bool:
+    """Say whether each point with weight of an exact side has an allowed one with weight."""
+    rows, columns = p.a > 0, p.b > 0
+    used = (math.inf > p.cost.rows(0, p.shape[1])) & rows[:, :, None] & columns[:, None, :]
+    sides = zip((rows, columns), (-1, -2), p.relax, strict=True)
+    return all(
+        rho < math.inf or bool((used.any(axis) | ~weighs).all()) for weighs, axis, rho in sides
+    )

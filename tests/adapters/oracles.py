@@ -29,6 +29,20 @@ def swav_codes(scores: Tensor, eps: float, n_iter: int, mask: Tensor | None = No
     return (S + f + g).exp()
 
 
+def codes_in_shares(scores: Tensor, eps: float, n_iter: int, shares: Tensor) -> Tensor:
+    """Return SwAV's codes where prototypes are scaled to shares (K,) of any sum, (N, K).
+
+    From g = 0, alternates f_k = log r_k - LSE_i(S_ik / eps + g_i) and
+    g_i = -LSE_k(S_ik / eps + f_k).
+    """
+    S, log_r = scores.double() / eps, shares.double().log()
+    g = torch.zeros_like(S[:, :1])
+    for _ in range(n_iter):
+        f = log_r - torch.logsumexp(S + g, 0)
+        g = -torch.logsumexp(S + f, 1, keepdim=True)
+    return (S + f + g).exp()
+
+
 def swapped_prediction(
     scores: list[Tensor], codes: list[Tensor], tau: float, assign: tuple[int, ...]
 ) -> float:

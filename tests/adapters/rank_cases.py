@@ -12,10 +12,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 import sinkhorn_ot as so
-from sinkhorn_ot.adapters import capi_codes, dino_codes, moe_router, msn_codes
+from sinkhorn_ot.adapters import capi_codes, clot_labels, dino_codes, moe_router, msn_codes
 from sinkhorn_ot.adapters.arguments import checked
 from sinkhorn_ot.adapters.softmaxes import by_logs
-from sinkhorn_ot.adapters.swav import codes
+from sinkhorn_ot.adapters.swav import assign
 from sinkhorn_ot.compat.swav import distributed_sinkhorn
 from sinkhorn_ot.sweeps.ranks import Ranks
 
@@ -40,6 +40,8 @@ BATCH = torch.stack([scores(), scores(1e4), -scores(3.0)])
 # each problem has other samples that count, the last one none
 KIND = torch.stack([scores(), -scores(0.5), scores(0.1)]).double()
 MASKS = torch.stack([MASK, ~MASK, torch.zeros(50, dtype=torch.bool)])
+MASKED_KIND = torch.where(MASKS[..., None], KIND, torch.nan)
+SHARES = torch.arange(1.0, K + 1)
 
 
 def answers(rank: int, world: int) -> dict[str, Any]:
@@ -65,13 +67,26 @@ def answers(rank: int, world: int) -> dict[str, Any]:
         "nothing": so.swav_codes(part, mask=torch.zeros(len(part)) > 0, group=group),
         "last": so.swav_codes(part, last=min(5, len(part)), group=group),
         "logs": by_logs(checked(Ranks(group), part, 0.05, 3, None), 3),
-        "mass": codes.assign(part, group=group).prototype_mass,
+        "mass": assign(part, group=group).prototype_mass,
+        "shares": assign(part, marginal=SHARES, group=group).codes,
+        "converged shares": assign(
+            part.double(), marginal=SHARES, n_iter=None, group=group
+        ).prototype_mass,
         "published": distributed_sinkhorn(part, world_size=world),
         "dino": dino_codes(part, 0.07, group=group),
         "capi": capi_codes(part[:, None].expand(-1, 3, -1), group=group),
         "msn": msn_codes(part, group=group),
         "router": moe_router(part * 5, group=group).log_plan,
         "fixed router": moe_router(part * 5, n_iter=3, group=group).log_plan,
+        "masked router": moe_router(
+            mine(masked, rank, world) * 5, mask=mine(MASK, rank, world), group=group
+        ).log_plan,
+        "masked clot": clot_labels(
+            mine(MASKED_KIND, rank, world, 1),
+            mask=mine(MASKS, rank, world, 1),
+            tol=1e-9,
+            group=group,
+        ),
         "features": so.swav_codes_from_features(part, torch.eye(K), group=group),
     }
 
@@ -102,6 +117,7 @@ def refusals(rank: int, world: int) -> dict[str, str]:
         "msn nan": lambda: msn_codes(nan, group=group),
         "router nan": lambda: moe_router(nan, group=group),
         "experts": lambda: moe_router(part[:, : K - wrong], group=group),
+        "marginal": lambda: assign(part, marginal=SHARES if wrong else None, group=group),
         "world size": lambda: distributed_sinkhorn(part, world_size=world + 1),
         "no prototypes": lambda: so.swav_codes(part[:, :0], group=group),
         # and after all that, the group still works

@@ -55,6 +55,28 @@ def test_labels_are_constants_and_swav_codes_to_convergence():
     assert variation(q, so.swav_codes(S.detach(), eps=0.1, n_iter=None)) < 1e-5
 
 
+@pytest.mark.parametrize("shift", [0.0, 1e5])
+@pytest.mark.parametrize("junk", [math.nan, math.inf, -math.inf, 1e30])
+def test_samples_left_out_count_for_nothing(junk, shift):
+    S, mask = (
+        logits(3, 40, 5) + shift,
+        torch.arange(120).reshape(3, 40) % 7 > torch.arange(3)[:, None],
+    )
+    mask[2] = False
+    S[~mask] = junk
+    q = so.adapters.clot_labels(S, tol=1e-10, mask=mask)
+    assert bool((q[~mask] == 0).all())
+    for k in (0, 1):
+        alone = so.adapters.clot_labels(S[k, mask[k]], tol=1e-10)
+        torch.testing.assert_close(q[k, mask[k]], alone, rtol=1e-7, atol=1e-9)
+        assert variation(alone, oracle(S[k, mask[k]] - shift, 5.0)) < 1e-8
+    # one mask for all problems, as an array
+    one = so.adapters.clot_labels(logits(3, 40, 5), mask=mask[0].numpy())
+    torch.testing.assert_close(
+        one, so.adapters.clot_labels(logits(3, 40, 5), mask=mask[0].expand(3, 40))
+    )
+
+
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
 @pytest.mark.parametrize("N", [1, 2, 13])
 def test_nt_xent_is_the_formula(N, temperature):
@@ -117,6 +139,20 @@ def test_under_autocast():
         (lambda: so.adapters.clot_labels(torch.zeros(3, 0)), "not be empty"),
         (lambda: so.adapters.clot_labels(torch.zeros(3, 2), lamb=0), "lamb must be"),
         (
+            lambda: so.adapters.clot_labels(torch.zeros(3, 2), mask=torch.ones(3)),
+            "mask must be bool, true where a sample counts, got float32",
+        ),
+        (
+            lambda: so.adapters.clot_labels(torch.zeros(3, 2), mask=torch.ones(2) > 0),
+            r"mask must have shape \(3,\)",
+        ),
+        (
+            lambda: so.adapters.clot_labels(
+                torch.tensor([[math.nan], [math.nan]]), mask=torch.tensor([False, True])
+            ),
+            r"log_probs must be finite, got nan at index \(1, 0\)",
+        ),
+        (
             lambda: so.adapters.nt_xent(torch.zeros(3, 2), torch.zeros(4, 2)),
             "z1 and z2 must share shape",
         ),
@@ -138,7 +174,7 @@ def test_under_autocast():
             "logits1 and logits2",
         ),
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message):

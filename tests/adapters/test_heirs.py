@@ -43,6 +43,58 @@ def test_a_mask_of_many_dimensions():
     assert total_variation(Q[mask], oracles.swav_codes(x[mask], 0.1, 3)) < 1e-6
 
 
+def full_queue(length: int, dim: int) -> so.SwAVQueue:
+    queue = so.SwAVQueue(length, dim)
+    queue.push(randn(length, dim, seed=7))
+    return queue
+
+
+@pytest.mark.parametrize("n_iter", [3, None])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_queue_stands_in_front_of_both_crops(masked, n_iter):
+    z, C, queue = randn(2, 9, 8), randn(7, 8, seed=1), full_queue(30, 8)
+    x, mask = z @ C.mT, torch.arange(18).reshape(2, 9) % 4 > 0
+    if masked:
+        x[~mask] = math.nan
+    before = queue.features.clone()
+    options = {"mask": mask} if masked else {}
+    Q = so.adapters.dino_codes(x, 0.5, n_iter=n_iter, queue=queue, prototypes=C, **options)
+    assert Q.shape == x.shape
+    kept = x[mask] if masked else x.flatten(0, 1)
+    oracle = oracles.swav_codes(torch.cat([before @ C.mT, kept]), 0.5, n_iter or 3000)[30:]
+    bound = 1e-6 if n_iter else 1e-5
+    assert total_variation(Q[mask] if masked else Q.flatten(0, 1), oracle) < bound
+    assert not masked or bool((Q[~mask] == 0).all())
+    # it is only read
+    assert torch.equal(queue.features, before)
+    half = so.adapters.dino_codes(x.half(), 0.5, queue=queue, prototypes=C.half(), **options)
+    assert half.dtype == torch.float32
+
+
+def test_a_queue_that_is_not_full_is_left_out():
+    x, C, queue = randn(9, 7), randn(7, 8, seed=1), so.SwAVQueue(30, 8)
+    queue.push(randn(29, 8))
+    Q = so.adapters.dino_codes(x, 0.1, queue=queue, prototypes=C.requires_grad_())
+    assert torch.equal(Q, so.adapters.dino_codes(x, 0.1))
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_queue_for_a_teacher_is_refused_where_it_does_not_fit(full):
+    x, C, queue = randn(9, 7), randn(7, 8), full_queue(30, 8) if full else so.SwAVQueue(30, 8)
+    for more, message in (
+        ({"queue": queue}, "prototypes must be given with a queue, got None"),
+        ({"queue": [queue], "prototypes": C}, "queue must be a SwAVQueue or None, got list"),
+        ({"queue": queue, "prototypes": C[:, :6]}, r"prototypes must have shape \(K, 8\)"),
+        ({"queue": queue, "prototypes": C[:6]}, "prototypes must be K = 7 rows, got 6"),
+        ({"queue": queue, "prototypes": C * math.nan}, "prototypes must be finite, got nan"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            so.adapters.dino_codes(x, 0.1, **more)
+    x[2, 3] = math.nan
+    with pytest.raises(ValueError, match=r"logits must be finite, got nan at index \(2, 3\)"):
+        so.adapters.dino_codes(x, 0.1, queue=queue, prototypes=C)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_teachers_are_in_single_precision(dtype):
     x = randn(20, 30, scale=1e3).to(dtype)

@@ -202,3 +202,91 @@ def test_experts_that_a_token_may_not_use():
         bad[at] = -math.inf
         with pytest.raises(ValueError, match=message):
             moe_router(bad)
+
+
+JUNK = torch.tensor([math.nan, math.inf, -math.inf, 1e30])
+
+
+@pytest.mark.parametrize("n_iter", [1, 3, None])
+def test_tokens_left_out_count_for_nothing(n_iter):
+    x, mask = logits(3 * 40, 6).reshape(3, 40, 6), torch.rand(3, 40) < 0.6
+    mask[2] = False
+    x[~mask] = JUNK[torch.arange(int((~mask).sum())) % 4, None]
+    before = x.clone()
+    found = moe_router(x, n_iter=n_iter, mask=mask)
+    assert torch.equal(x.nan_to_num(7.0), before.nan_to_num(7.0))
+    for k in (0, 1):
+        oracle, taken = oracles.router(x[k, mask[k]], n_iter)
+        assert int(found.n_iter[k]) == taken
+        assert total_variation(found.log_plan[k, mask[k]], oracle) < 1e-6
+    assert bool((found.log_plan[~mask] == -math.inf).all())
+    assert bool((found.top_k(2)[~mask] == -1).all())
+    assert bool((found.top_k(2)[mask] >= 0).all())
+    # where no token counts nothing moves
+    assert bool(found.converged[2])
+    assert int(found.n_iter[2]) == (n_iter or 1)
+    one = moe_router(logits(40, 6), n_iter=n_iter, mask=mask[0].numpy())
+    assert torch.equal(
+        one.log_plan[~mask[0]] == -math.inf, torch.ones(40 - int(mask[0].sum()), 6) > 0
+    )
+
+
+def test_a_mask_of_all_changes_nothing():
+    x = logits(40, 6)
+    plain, masked = moe_router(x), moe_router(x, mask=torch.ones(40) > 0)
+    torch.testing.assert_close(masked.log_plan, plain.log_plan)
+    assert int(masked.n_iter) == int(plain.n_iter)
+
+
+def test_tokens_left_out_open_no_expert():
+    x, mask = logits(9, 4), torch.arange(9) > 2
+    x[:, 1] = -math.inf
+    x[:3, 1] = 0.0
+    with pytest.raises(ValueError, match="every expert some token, got -inf all along column 1"):
+        moe_router(x, mask=mask)
+    x[5:8, 1] = 0.0
+    x[0] = -math.inf
+    found = moe_router(x, mask=mask, tol=1e-7)
+    assert bool((found.log_plan[[3, 4, 8], 1] == -math.inf).all())
+    torch.testing.assert_close(found.plan.sum(0), torch.full((4,), 0.25), rtol=1e-4, atol=0)
+
+
+def test_a_token_has_no_more_experts_than_it_may_use():
+    x = logits(9, 4)
+    x[2, 1:] = -math.inf
+    assert moe_router(x, n_iter=3).top_k(3)[2].tolist() == [0, -1, -1]
+
+
+MASKS = {
+    "numbers": (torch.ones(9), "mask must be bool, true where a sample counts, got float32"),
+    "short": (torch.ones(8) > 0, r"mask must have shape \(9,\) or \(9,\) to fit \(9, 4\), got"),
+    "of pairs": (torch.ones(9, 4) > 0, r"mask must have shape .* got \(9, 4\)"),
+    "elsewhere": (
+        torch.ones(9, dtype=torch.bool, device="meta"),
+        r"mask must be on the device of the scores \(cpu\), got meta",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_bad_mask_is_refused(name):
+    mask, message = MASKS[name]
+    with pytest.raises(ValueError, match=message):
+        moe_router(logits(9, 4), mask=mask)
+    with pytest.raises(ValueError, match=r"got nan at index \(2, 3\)"):
+        moe_router(with_entry(math.nan), mask=torch.arange(9) > 1)
+
+
+@pytest.mark.gpu
+def test_a_mask_on_a_gpu_without_waiting():
+    x, mask = logits(300, 8).cuda(), (torch.arange(300) % 3 > 0).cuda()
+    moe_router(x, n_iter=3, mask=mask)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = moe_router(x, n_iter=3, mask=mask)
+        chosen = found.top_k(2)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    want = moe_router(x.cpu(), n_iter=3, mask=mask.cpu())
+    torch.testing.assert_close(found.log_plan.cpu(), want.log_plan)
+    assert bool((chosen[~mask] == -1).all())

@@ -7,7 +7,7 @@ import pytest
 import torch
 from adapters import oracles, rank_cases
 from adapters.oracles import total_variation
-from adapters.rank_cases import BATCH, KIND, MASK, MASKS, SIZES, scores
+from adapters.rank_cases import BATCH, KIND, MASK, MASKED_KIND, MASKS, SHARES, SIZES, scores
 from processes import start
 
 import sinkhorn_ot as so
@@ -93,6 +93,14 @@ def test_masks_hard_codes_and_the_last_rows(ranks):
         torch.testing.assert_close(answers["mass"], oracle.sum(0) * 12 / 50, rtol=1e-5, atol=1e-6)
 
 
+def test_prototypes_in_shares(ranks):
+    oracle = oracles.codes_in_shares(scores(), 0.05, 3, SHARES)
+    assert total_variation(joined(ranks, "shares"), oracle) < 1e-6
+    for answers in ranks:
+        mass = SHARES.double() * 12 / SHARES.sum()
+        torch.testing.assert_close(answers["converged shares"], mass, rtol=1e-7, atol=0)
+
+
 def test_heirs(ranks):
     S = scores()
     dino = oracles.swav_codes(S, 0.07, 3)
@@ -103,6 +111,12 @@ def test_heirs(ranks):
     for name, n_iter in (("router", None), ("fixed router", 3)):
         plan = oracles.router(S * 5, n_iter)[0]
         assert total_variation(50 * joined(ranks, name).exp(), 50 * plan.exp()) < 1e-6
+    masked = joined(ranks, "masked router")
+    plan = oracles.router(S[MASK] * 5, None)[0]
+    assert total_variation(50 * masked[MASK].exp(), 50 * plan.exp()) < 1e-6
+    assert bool((masked[~MASK] == -torch.inf).all())
+    alone = so.adapters.clot_labels(MASKED_KIND, mask=MASKS, tol=1e-9)
+    assert total_variation(joined(ranks, "masked clot", 1), alone) < 1e-7
     alone = so.swav_codes_from_features(S, torch.eye(12))
     assert total_variation(joined(ranks, "features"), alone.double()) < 1e-6
 
@@ -119,6 +133,7 @@ HEARD = {
     "msn nan": "scores must be finite, got nan at index (0, 3), on rank {last} of the group",
     "router nan": "logits must be a number below inf, got nan at index (0, 3), on rank {last}",
     "experts": "number of experts must be the same on every rank of the group, got 12 on rank 0",
+    "marginal": "marginal must be the same on every rank of the group, got None on rank 0 and [",
     "world size": "world_size must be the number of ranks",
     "no prototypes": "scores must not be empty, got shape",
 }

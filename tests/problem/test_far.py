@@ -81,9 +81,7 @@ def test_without_a_gap_it_is_refused():
 def test_a_point_with_far_pairs_only_is_refused():
     C, _ = two(1e20)
     C[3] = 1e20
-    with pytest.raises(
-        ValueError, match=r"row 3 has positive a but only costs above 0\.9\d*, which"
-    ):
+    with pytest.raises(ValueError, match="reg must be at least"):
         so.solve(C, reg=0.1)
     # a relaxed point stays where it is
     r = so.solve(C, reg=0.1, unbalanced=1.0)

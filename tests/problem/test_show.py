@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import sinkhorn_ot as so
 from sinkhorn_ot import adapters, testing
-from sinkhorn_ot.adapters.swav.codes import SwAVCodes, assign
+from sinkhorn_ot.adapters.swav import SwAVCodes, assign
 from sinkhorn_ot.exact.engines import Flow, network_simplex
 from sinkhorn_ot.problem import (
     Bounds,
@@ -282,8 +282,8 @@ def test_what_cannot_be_looked_at_is_not():
     torch.vmap(lambda x: said.append(in_short(x)) or x)(torch.rand(3, 2))
     assert said == ["float32 (2,)"]
     t = torch.zeros(2, device="meta")
-    codes = SwAVCodes(t, t, t, t)
-    assert repr(codes).count("float32 (2,) on meta") == 4
+    codes = SwAVCodes(t, t, t, t, t, 0.05)
+    assert repr(codes).count("float32 (2,) on meta") == 5
     assert repr(codes) in repr([codes])
     table(codes._repr_html_())
 

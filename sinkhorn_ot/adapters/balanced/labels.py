@@ -37,6 +37,8 @@ _REACH = 1e9
 # samples per label, and share of all samples, that the first prices are found with
 _SAMPLED = 20
 _SHARE = 0.1
+# what scores of all samples may sum to, in size: differences of two such sums are numbers
+_LARGEST = 1e307
 # scores below which a sample of them is not worth a solve
 _SMALL = 1 << 17
 
@@ -96,12 +98,14 @@ def balanced_labels(
         A `BalancedLabels`: labels, counts, value, and a bound that proves how good they are.
 
     Raises:
-        ValueError: If an argument breaks a rule, or the forbidden pairs leave no labelling.
+        ValueError: If an argument breaks a rule, the forbidden pairs leave no labelling, or float64
+            cannot hold a sum of N such scores.
     """
     S = checks.at_least_dims("scores", checks.tensor("scores", scores), 2, "(..., N, K)")
     checks.present("scores", S)
     checks.one_of("mode", mode, MODES)
     _below_inf(S)
+    _summable(S)
     checks.flag("progress", progress)
     batch, (N, K) = S.shape[:-2], S.shape[-2:]
     low, start = _counts(counts, S), _start(init, S)
@@ -305,6 +309,17 @@ def _below_inf(S: Tensor) -> None:
         raise ValueError(
             f"scores must allow every sample some label, got -inf all along row {where}"
         )
+
+
+def _summable(S: Tensor) -> None:
+    """Require scores whose sums are numbers; those of narrower dtypes always are."""
+    if S.dtype != torch.float64:
+        return
+    most = _LARGEST / S.shape[-2]
+    bad = S.isfinite() & (S.abs() > most)
+    if bool(bad.any()):
+        rule = f"be at most {most:.3g} in size for float64 to hold the sum of {S.shape[-2]} of them"
+        checks.refuse("scores", rule, S, bad)
 
 
 def _counts(counts: Any, S: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """SeLa: labels of a whole data set, their shares, and when to make them anew."""
 
-from .arguments import asked_for
+from .arguments import Asked, asked_for
 from .data import Scores, linear_heads, mean_log_probs
 from .labels import SelaLabels, sela_labels, sela_labels_from_features, solved
 from .schedule import LabelBank, SelaSchedule
@@ -8,6 +8,7 @@ from .shares import align_marginal, gaussian_marginal, zipf_marginal
 
 
 __all__ = [
+    "Asked",
     "LabelBank",
     "Scores",
     "SelaLabels",

@@ -6,11 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.adapters.arguments import alike, sound, temperature
+from sinkhorn_ot.adapters.arguments import alike, per_label, sound, temperature
 from sinkhorn_ot.problem import checks, shown
 
 from .data import Scores
 from .shares import align_marginal
+
+
+UNRESOLVED = (
+    "lamb must be at most {most:.3g} for {dtype} to resolve lamb * log_probs, got {inverse:.3g}: "
+    "lower it, add a constant to log_probs, or forbid outlying labels by -inf"
+)
 
 
 @shown
@@ -24,6 +30,7 @@ class Asked:
         max_iter: Sweeps allowed.
         marginal: Share of each label, (..., K), float64.
         init: Potentials to start from, (..., K), float64, or None.
+        unresolved: What `resolved` says to the caller.
     """
 
     lamb: float
@@ -31,6 +38,7 @@ class Asked:
     max_iter: int
     marginal: Tensor
     init: Tensor | None
+    unresolved: str = UNRESOLVED
 
     def terms(self) -> dict[str, object]:
         """Return what must be the same on all ranks."""
@@ -78,16 +86,5 @@ def _start(scores: Scores, potentials: Any) -> Tensor:
 
 def _per_label(name: str, x: Any, scores: Scores) -> Tensor:
     """Return numbers given per label as (..., K), in float64."""
-    t = x if isinstance(x, Tensor) and not x.is_floating_point() else checks.tensor(name, x)
-    checks.same_device(name, t, scores.facts.device, "log_probs")
-    shape = (*scores.facts.batch_shape, scores.K)
-    try:
-        if t.shape[-1:] != (scores.K,):
-            raise RuntimeError
-        return t.double().expand(shape)
-    except RuntimeError:
-        fit = (*shape[:-1], scores.N, scores.K)
-        raise ValueError(
-            f"{name} must have shape ({scores.K},) or (..., {scores.K}) to fit log_probs of {fit}, "
-            f"got {tuple(t.shape)}"
-        ) from None
+    shape = (*scores.facts.batch_shape, scores.N, scores.K)
+    return per_label(name, x, shape, scores.facts.device, "log_probs")

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.adapters.arguments import sound
+from sinkhorn_ot.adapters.arguments import at_least_single, rows_that_count, sound, truths
+from sinkhorn_ot.adapters.softmaxes import cleared
 from sinkhorn_ot.problem import (
     Block,
     Bounds,
     Facts,
+    Index,
     Rows,
     Streamed,
     as_rows,
@@ -24,6 +26,8 @@ from sinkhorn_ot.problem import (
     survey,
 )
 from sinkhorn_ot.sweeps import Ranks, same
+
+from .counting import counting, here, weights
 
 
 # what half precision leaves of a sum of one
@@ -96,6 +100,7 @@ class Scores:
         N: Samples on all ranks.
         stored: Whether they are in memory anyway, on all ranks.
         ranks: Who holds them.
+        mask: Which of this rank's samples count, (..., rows); None for all.
     """
 
     rows: Rows
@@ -103,20 +108,28 @@ class Scores:
     N: int
     stored: bool
     ranks: Ranks
+    mask: Tensor | None = None
 
     @classmethod
-    def read(cls, source: Any, ranks: Ranks, name: str = "log_probs") -> "Scores":
+    def read(cls, source: Any, ranks: Ranks, name: str = "log_probs", mask: Any = None) -> "Scores":
         """Take the first pass over the rows of every rank."""
 
-        def look() -> tuple[Rows, Facts | None]:
+        def look() -> tuple[Rows, Facts | None, Tensor | None]:
             rows = as_rows(name, source)
+            rows = rows if mask is None else counting(rows, truths(mask))
             facts = survey(rows, -1)
-            return rows, filled(name, facts) if ranks.alone else facts
+            if mask is None or facts is None:
+                return rows, filled(name, facts) if ranks.alone else facts, None
+            shape = torch.Size((*facts.batch_shape, *facts.shape))
+            return rows, facts, rows_that_count(mask, shape, facts.device)
 
-        (rows, facts), said = ranks.everywhere(look, lambda it: (it[1], it[0].stored))
-        some = [other for other, _ in said if other is not None]
-        stored = all(held for _, held in said)
-        same([None if other is None else _terms(name, other) for other, _ in said])
+        (rows, facts, keep), said = ranks.everywhere(
+            look, lambda it: (it[1], it[0].stored, mask is not None)
+        )
+        some = [other for other, _, _ in said if other is not None]
+        stored = all(held for _, held, _ in said)
+        same([{"whether there is a mask": masked} for _, _, masked in said])
+        same([None if other is None else _terms(name, other) for other, _, _ in said])
         N = sum(f.shape[0] for f in some)
         shape = (N, some[0].shape[1]) if some else (0, 0)
         every = filled(name, replace(some[0], shape=shape) if some else None)
@@ -126,12 +139,33 @@ class Scores:
         seen = [f.bounds for f in some if f.shape[0]]
         low, high = min(b.low for b in seen), max(b.high for b in seen)
         bounds = Bounds(low, high, any(b.forbids for b in seen))
-        return cls(rows, replace(facts, bounds=bounds), N, stored, ranks)
+        if mask is not None and keep is None:
+            keep = torch.ones(*facts.batch_shape, 0, dtype=torch.bool, device=facts.device)
+        return cls(rows, replace(facts, bounds=bounds), N, stored, ranks, keep)
 
     @property
     def K(self) -> int:
         """Number of labels."""
         return self.facts.shape[1]
+
+    def weights(self) -> Tensor:
+        """Return the share of the mass of each of this rank's samples, (..., rows), float64."""
+        if self.mask is None:
+            shape = (*self.facts.batch_shape, self.facts.shape[0])
+            return torch.full(shape, 1.0 / self.N, dtype=torch.float64, device=self.facts.device)
+        return weights(self.mask, self._counted(), self.N)
+
+    def _counted(self) -> Tensor:
+        """Return how many samples of all ranks count, (...)."""
+        if self.mask is None:
+            return torch.full(self.facts.batch_shape, self.N, device=self.facts.device)
+        return self.ranks.sum(self.mask.sum(-1))
+
+    def _here(self, index: Index, block: Tensor) -> Tensor:
+        """Return which rows of a block count, (..., rows)."""
+        if self.mask is None:
+            return torch.ones(block.shape[:-1], dtype=torch.bool, device=block.device)
+        return here(self.mask, index, block)
 
     @property
     def cost(self) -> Streamed:
@@ -154,14 +188,24 @@ class Scores:
         shape = (*self.facts.batch_shape, self._per_tile, self.K)
         score = torch.empty(shape, dtype=torch.float64, device=labels.device)
         for index, S in self._tiles():
-            here = score[..., : S.shape[-2], :].copy_(S).add_(potentials[..., None, :])
-            labels[..., index] = _argmax(here)
-        return labels
+            scored = score[..., : S.shape[-2], :].copy_(S).add_(potentials[..., None, :])
+            labels[..., index] = _argmax(scored)
+        return labels if self.mask is None else labels.masked_fill_(~self.mask, -1)
+
+    def soft(self, potentials: Tensor, lamb: float) -> Tensor:
+        """Return the rows of the plan, each scaled to a sum of one, (..., rows, K)."""
+        shape = (*self.facts.batch_shape, *self.facts.shape)
+        dtype = at_least_single(self.facts.dtype)
+        soft = torch.empty(shape, dtype=dtype, device=self.facts.device)
+        for index, S in self._tiles():
+            exponents = (S.double() + potentials[..., None, :]).mul_(lamb)
+            soft[..., index, :] = exponents.softmax(-1).to(dtype)
+        return cleared(soft, self.mask)
 
     def counts(self, labels: Tensor) -> Tensor:
         """Return how many samples of all ranks have each label, (..., K)."""
         counts = labels.new_zeros(*labels.shape[:-1], self.K)
-        counts.scatter_add_(-1, labels, torch.ones_like(labels))
+        counts.scatter_add_(-1, labels.clamp(min=0), (labels >= 0).to(labels.dtype))
         return self.ranks.sum(counts)
 
     def doubt(self) -> None:
@@ -170,9 +214,9 @@ class Scores:
         # minus a logarithm is hardly ever below zero: who gives such pays no look
         if self.K == 1 or self.facts.bounds.forbids or low < -1.0 - _ROUNDED or high > 0.0:
             return
-        for _, S in self.rows:
-            sums = S.sum(-1, dtype=torch.float64)
-            if len(sums.reshape(-1)) and bool(((sums - 1).abs() < _ROUNDED).all()):
+        for index, S in self.rows:
+            sums = S.sum(-1, dtype=torch.float64)[self._here(index, S)]
+            if len(sums) and bool(((sums - 1).abs() < _ROUNDED).all()):
                 said = (
                     "log_probs has rows that sum to one, as probabilities do: pass their logarithm"
                 )
@@ -187,8 +231,9 @@ class Scores:
 
         def look() -> None:
             for index, S in self._tiles():
-                allowed = -torch.inf < S
-                closed = ~(allowed & shared[..., None, :]).any(-1)
+                counts = self._here(index, S)
+                allowed = (-torch.inf < S) & counts[..., None]
+                closed = counts & ~(allowed & shared[..., None, :]).any(-1)
                 if bool(closed.any()):
                     *head, row = checks.first_index(closed)
                     whom, line = "sample some label", "row"
@@ -199,24 +244,30 @@ class Scores:
 
         self.ranks.everywhere(look, lambda _: None)
         closed = (self.ranks.sum(open_.to(torch.int32)) == 0) & shared
+        closed &= (self._counted() > 0)[..., None]
         if bool(closed.any()):
             _refuse("label with a share some sample", "column", checks.first_index(closed))
 
     def sample(self, count: int) -> "Scores":
         """Return about `count` samples, evenly spaced, of all ranks, held in memory."""
         stride = max(1, self.N // count)
-        kept = []
+        kept, masks = [], []
         for index, S in self.rows:
-            here = (
+            numbers = (
                 index
                 if isinstance(index, Tensor)
                 else torch.arange(index.start, index.stop, device="cpu")
             )
-            kept.append(S[..., (here % stride == 0).to(S.device), :])
+            few_here = (numbers % stride == 0).to(S.device)
+            kept.append(S[..., few_here, :])
+            masks.append(self._here(index, S)[..., few_here])
         few = torch.cat(kept, -2) if kept else torch.empty(0, device=self.facts.device)
         facts = replace(self.facts, shape=(few.shape[-2] if kept else 0, self.K))
         rows = as_rows("log_probs", few) if kept else self.rows
-        return Scores(rows, facts, self.ranks.total(facts.shape[0]), True, self.ranks)
+        mask = self.mask
+        if mask is not None:
+            mask = torch.cat(masks, -1) if masks else mask[..., :0]
+        return Scores(rows, facts, self.ranks.total(facts.shape[0]), True, self.ranks, mask)
 
 
 def _terms(name: str, facts: Facts) -> dict[str, object]:

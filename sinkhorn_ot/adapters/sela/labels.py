@@ -32,10 +32,6 @@ _SHARP, _PER_LABEL, _LEAST, _LARGER, _MOST = 50.0, 32, 4096, 4, 1 << 26
 # Newton's steps read the data least, if their K x K matrices are not too large; where the kernel is
 # held, sweeps are cheap and win up to this sharpness
 _SQUARE, _SHARPER = 1024, 300.0
-_UNRESOLVED = (
-    "lamb must be at most {most:.3g} for {dtype} to resolve lamb * log_probs, got {inverse:.3g}: "
-    "lower it, add a constant to log_probs, or forbid outlying labels by -inf"
-)
 
 
 @shown
@@ -45,7 +41,8 @@ class SelaLabels:
 
     Attributes:
         labels: The label of each sample, (..., N), int64: argmax of log_probs + potentials, unless
-            rounding made the counts exact. Under ranks, of this rank's samples.
+            rounding made the counts exact. -1 where the mask is false. Under ranks, of this rank's
+            samples.
         potentials: What is added to the log-probabilities of each label, (..., K), float64; -inf
             for a label without share. They label new samples, warm start the next call, and resume
             one that was stopped.
@@ -54,6 +51,9 @@ class SelaLabels:
         converged: Whether the shares of the plan are within tol, (...), bool.
         n_iter: Sweeps over all data, (...), int64.
         marginal_error: Relative L1 distance of the plan's shares from those asked for, (...).
+        soft: Rows of the plan, each scaled to a sum of one: the probability of each label given the
+            sample, (..., N, K), float32, or float64 for float64 log-probabilities; zeros where the
+            mask is false. None unless asked for.
     """
 
     labels: Tensor
@@ -62,6 +62,7 @@ class SelaLabels:
     converged: Tensor
     n_iter: Tensor
     marginal_error: Tensor
+    soft: Tensor | None = None
 
 
 @uncompiled
@@ -76,6 +77,8 @@ def sela_labels(  # noqa: PLR0913
     max_iter: int = 2_000,
     init: SelaLabels | Tensor | None = None,
     rounding: str = "argmax",
+    soft: bool = False,
+    mask: Any = None,
     progress: bool = False,
     callback: Callback | None = None,
     group: Any = None,
@@ -104,6 +107,10 @@ def sela_labels(  # noqa: PLR0913
             shares only nearly; samples with equal rows get one label, however many they are.
             "balanced" makes the counts exact, by `balanced_labels`, for data in memory on one
             rank; where 1 / K each leaves a remainder, some labels have one more.
+        soft: Whether to return the plan's rows too, softmax(lamb (log_probs + potentials)): N K
+            numbers, held in memory. Rounding does not change them.
+        mask: Samples that count, (..., N) or (N,), bool, of this rank; None for all. The others
+            may hold anything, and get no label.
         progress: Show a progress bar, on the first rank.
         callback: Called with a `Progress` after every sweep; returning True stops. The answer so
             far is returned, and given as `init` it resumes.
@@ -123,10 +130,11 @@ def sela_labels(  # noqa: PLR0913
     """
     checks.one_of("rounding", rounding, ROUNDINGS)
     checks.flag("progress", progress)
+    checks.flag("soft", soft)
     checks.callback("callback", callback)
     _doubt_blocks(log_probs)
     ranks = Ranks(group)
-    scores = Scores.read(log_probs, ranks)
+    scores = Scores.read(log_probs, ranks, mask=mask)
     if rounding == "balanced" and not (ranks.alone and scores.stored):
         raise ValueError('rounding="balanced" needs all log_probs in memory, on one rank')
 
@@ -146,8 +154,8 @@ def sela_labels(  # noqa: PLR0913
     batch = scores.facts.batch_shape
     potentials = (found.v.double() / asked.lamb).reshape(asked.marginal.shape)
     if rounding == "balanced":
-        counts = None if marginal is None else whole_counts(asked.marginal, scores.N)
-        labels = balanced_labels(log_probs, counts, init=potentials, progress=progress).labels
+        shares = None if marginal is None else asked.marginal
+        labels = _exact(log_probs, scores, shares, potentials, progress)
     else:
         labels = scores.labels(potentials)
     met = torch.tensor([s is Status.CONVERGED for s in found.status], device=labels.device)
@@ -159,7 +167,29 @@ def sela_labels(  # noqa: PLR0913
         met.reshape(batch),
         found.n_iter.reshape(batch),
         found.error.reshape(batch),
+        scores.soft(potentials, asked.lamb) if soft else None,
     )
+
+
+def _exact(
+    log_probs: Any, scores: Scores, shares: Tensor | None, potentials: Tensor, progress: bool
+) -> Tensor:
+    """Return labels whose counts are the shares, for data in memory, (..., N)."""
+    if scores.mask is None:
+        counts = None if shares is None else whole_counts(shares, scores.N)
+        return balanced_labels(log_probs, counts, init=potentials, progress=progress).labels
+    # each problem has as many samples as count in it
+    S, K = checks.tensor("log_probs", log_probs), scores.K
+    masks = scores.mask.reshape(-1, scores.N)
+    labels = torch.full_like(masks, -1, dtype=torch.int64)
+    for k, keep in enumerate(masks):
+        N = int(keep.sum())
+        if N:
+            counts = None if shares is None else whole_counts(shares.reshape(-1, K)[k], N)
+            rows, start = S.reshape(-1, scores.N, K)[k, keep], potentials.reshape(-1, K)[k]
+            found = balanced_labels(rows, counts, init=start, progress=progress)
+            labels[k, keep] = found.labels
+    return labels.reshape(scores.mask.shape)
 
 
 def sela_labels_from_features(
@@ -240,6 +270,8 @@ def _sample_size(scores: Scores) -> int:
 
 def _posed(scores: Scores, asked: Asked) -> Sweep:
     """Return the transport of samples, the rows, onto labels, at reg = 1 / lamb, over all ranks."""
-    p = make_share(scores.cost, scores.N, asked.marginal, 1.0 / asked.lamb, _UNRESOLVED)
+    p = make_share(
+        scores.cost, scores.weights(), asked.marginal, 1.0 / asked.lamb, asked.unresolved
+    )
     local = choose(p, asked.tol)
     return local if scores.ranks.alone else OverRanks(local, scores.ranks)

@@ -107,7 +107,8 @@ class LabelBank(nn.Module):
             index: Numbers of this rank's samples in the data set; None if they are all of it, in
                 order. A sample on several ranks, as samplers pad, takes one of its labels.
             group: Process group of torch.distributed; every rank's bank gets all labels.
-            options: Further arguments of `sela_labels`.
+            options: Further arguments of `sela_labels`. Samples that a mask leaves out have the
+                label -1.
 
         Raises:
             ValueError: As `sela_labels` does, or if labels do not fit the bank.
@@ -121,10 +122,12 @@ class LabelBank(nn.Module):
 
         _, said = Ranks(group).everywhere(own, lambda pair: tuple(t.cpu() for t in pair))
         fresh = torch.full_like(self.labels, -1)
+        reached = torch.zeros(fresh.shape[-1], dtype=torch.bool, device=fresh.device)
         for at, labels in said:
             fresh[..., at.to(fresh.device)] = labels.to(fresh.device)
-        if bool((fresh < 0).any()):
-            missing = checks.first_index(fresh < 0)[-1]
+            reached[at.to(fresh.device)] = True
+        if not bool(reached.all()):
+            missing = checks.first_index(~reached)[-1]
             raise ValueError(f"index must reach every sample of the bank, {missing} is missing")
         self.labels.copy_(fresh)
         self.potentials.copy_(found.potentials)

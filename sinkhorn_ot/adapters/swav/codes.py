@@ -6,7 +6,6 @@ where no value may be looked at, `by_logs` takes the same steps one softmax at a
 """
 
 import importlib.util
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from sinkhorn_ot.adapters.arguments import Asked, agreed, at_least_single
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.adapters.softmaxes import by_logs, by_products, cleared, codes_at
 from sinkhorn_ot.adapters.transport import potentials
-from sinkhorn_ot.problem import shown
 
 
 # looked up here: tracing cannot look into the file system
@@ -77,60 +75,13 @@ def swav_codes(
     return codes_of(agreed(group, scores, eps, n_iter, mask, last, out_dtype, hard))
 
 
-@shown
-@dataclass(frozen=True, eq=False)
-class SwAVCodes:
-    """Codes, and what they give each prototype.
-
-    Attributes:
-        codes: One per sample, (..., N, K) or (..., last, K); zeros where the mask is false.
-        labels: The largest entry of each code, (..., N) or (..., last), int64; -1 where the mask
-            is false.
-        prototype_mass: What the codes of all samples give each prototype, in shares: 1 is N / K
-            samples, (..., K), float64. On every rank of a group, for the samples of all ranks.
-        marginal_error: Mean of |prototype_mass - 1|, (...), float64; large after few iterations.
-    """
-
-    codes: Tensor
-    labels: Tensor
-    prototype_mass: Tensor
-    marginal_error: Tensor
-
-
 @constant
-def assign(
-    scores: Any,
-    *,
-    eps: float = 0.05,
-    n_iter: int | None = 3,
-    mask: Any = None,
-    last: int | None = None,
-    hard: bool = False,
-    out_dtype: torch.dtype | None = None,
-    group: Any = None,
-) -> SwAVCodes:
-    """Return `swav_codes` with its labels and the mass of each prototype, for looking at.
-
-    Takes the arguments of `swav_codes`, and one more pass over the codes.
-    """
-    p = agreed(group, scores, eps, n_iter, mask, last, out_dtype, hard)
-    plain = at_least_single(p.S.dtype)
-    Q = _solved(replace(p, start=0, kept=p.mask, hard=False, out_dtype=plain))
-    kept = Q[..., p.start :, :].clone()
-    labels = kept.argmax(-1)
-    if p.kept is not None:
-        labels.masked_fill_(~p.kept, -1)
-    mass = p.ranks.sum(Q.sum(-2, dtype=torch.float64))
-    # no samples give no mass
-    mass = Q.shape[-1] * mass / mass.sum(-1, keepdim=True).clamp_(min=1e-300)
-    return SwAVCodes(_read_out(kept, p), labels, mass, (mass - 1).abs().mean(-1))
-
-
-@constant
-def codes_of_named(name: str, scores: Tensor, eps: float, n_iter: int, group: Any) -> Tensor:
-    """Return codes in single precision at least, of scores that messages call `name`."""
+def codes_of_named(
+    names: tuple[str, str], scores: Tensor, eps: float, n_iter: int, group: Any
+) -> Tensor:
+    """Return codes in single precision at least; messages give scores and eps these names."""
     kind = at_least_single(scores.dtype) if scores.is_floating_point() else None
-    return codes_of(agreed(group, scores, eps, n_iter, None, None, kind, False, name))
+    return codes_of(agreed(group, scores, eps, n_iter, None, None, kind, False, *names))
 
 
 def codes_of(p: Asked) -> Tensor:
@@ -141,12 +92,12 @@ def codes_of(p: Asked) -> Tensor:
 def _solved(p: Asked) -> Tensor:
     with torch.autocast(p.S.device.type, enabled=False):
         if p.n_iter is None:
-            return _read_out(_converged(p), p)
+            return read_out(codes_at(p, converged(p)), p)
         if p.ranks.alone and has_kernels(p.S):
             return _by_operator(p, p.n_iter)
         if p.S.device.type == "cpu" and not torch.compiler.is_compiling():
-            return _read_out(by_products(p, p.n_iter), p)
-        return _read_out(by_logs(p, p.n_iter), p)
+            return read_out(by_products(p, p.n_iter), p)
+        return read_out(by_logs(p, p.n_iter), p)
 
 
 def has_kernels(S: Tensor) -> bool:
@@ -169,16 +120,16 @@ def _by_operator(p: Asked, n_iter: int) -> Tensor:
     return codes.reshape(*batch, N - p.start, K)
 
 
-def _converged(p: Asked) -> Tensor:
-    """Return the codes of converged transport: exact samples, prototypes within the tolerance."""
-    if p.S.device.type == "cpu":
-        p.ranks.agree(p.require_finite)
-    # from the prototypes' potentials the last sample step is exact
-    g = potentials(p.name, p.S, 1.0 / p.eps, p.ranks, mask=p.mask)
-    return codes_at(p, g[..., None, :] * (1.0 / p.eps))
+def converged(p: Asked) -> Tensor:
+    """Return phi of converged transport: from it, the last step of the samples is exact."""
+    p.ranks.agree(p.require_sound)
+    r = None if p.shares is None else p.shares / p.S.shape[-1]
+    g = potentials(p.name, p.S, 1.0 / p.eps, p.ranks, p.unresolved, mask=p.mask, marginal=r)
+    g = g if p.shares is None else g.masked_fill(p.shares == 0, -torch.inf)
+    return g[..., None, :] * (1.0 / p.eps)
 
 
-def _read_out(Q: Tensor, p: Asked) -> Tensor:
+def read_out(Q: Tensor, p: Asked) -> Tensor:
     """Return codes as a call asks for them: hard or soft, in its dtype."""
     if p.hard:
         Q = torch.zeros_like(Q).scatter_(-1, Q.argmax(-1, keepdim=True), 1.0)

@@ -110,7 +110,7 @@ def swav_codes_from_features(
         prototypes: One per row, (K, D), of any length.
         queue: Features of earlier batches, of the same width.
         **options: Those of `swav_codes`: eps, n_iter, mask and last (both of the batch), hard,
-            out_dtype, group.
+            out_dtype, group. Features that the mask leaves out may hold anything.
 
     Returns:
         Codes of the batch, (..., N, K); float32 for half-precision features.
@@ -118,8 +118,10 @@ def swav_codes_from_features(
     Raises:
         ValueError: If an argument breaks a rule.
     """
-    z = _features(features)
+    z = _shaped(features)
     C = _prototypes(prototypes, z.shape[-1])
+    z, options = _without_others(z, len(C), options)
+    queue = queue_or_none(queue)
     if queue is not None and queue.features.shape[1] != z.shape[-1]:
         # also while it is not used yet
         held, dim = queue.features.shape[1], z.shape[-1]
@@ -146,9 +148,24 @@ def _behind(queue: SwAVQueue, z: Tensor, C: Tensor, options: dict[str, Any]) -> 
         raise ValueError(f"last must be at most the batch, {len(z)}, got {last}")
     mask = options.get("mask")
     if mask is not None:
-        mask = rows_that_count(mask, torch.Size((len(z), len(C))), z.device)
         mask = torch.cat([mask.new_ones(len(queue.features)), mask])
     return options | {"last": last, "mask": mask}
+
+
+def queue_or_none(queue: Any) -> SwAVQueue | None:
+    """Require a queue, if anything."""
+    if queue is not None and not isinstance(queue, SwAVQueue):
+        raise ValueError(f"queue must be a SwAVQueue or None, got {type(queue).__name__}")
+    return queue
+
+
+def _without_others(z: Tensor, K: int, options: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    """Return features, zero where the mask leaves them out, and the options with it checked."""
+    mask = options.get("mask")
+    if mask is None:
+        return sound("features", z), options
+    mask = rows_that_count(mask, torch.Size((*z.shape[:-1], K)), z.device)
+    return sound("features", z.masked_fill(~mask[..., None], 0.0)), options | {"mask": mask}
 
 
 # scores above which they are not stored: 256 MB
@@ -200,20 +217,25 @@ def normalize_prototypes_(weight: Tensor) -> None:
         weight: One prototype per row, e.g. the weight of a linear layer without bias.
 
     Raises:
-        ValueError: If it is no matrix of floating-point numbers, on a CPU of finite ones.
+        ValueError: If it is no dense matrix of floating-point numbers, on a CPU of finite ones.
     """
     if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
         kind = tuple(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
         raise ValueError(f"weight must be a floating-point tensor of shape (K, D), got {kind}")
+    checks.plain("weight", weight)
     weight.copy_(normalize(sound("weight", weight), dim=-1))
 
 
 def _features(features: Any) -> Tensor:
     """Return features, (..., D), none of them broken as far as a look is free."""
+    return sound("features", _shaped(features))
+
+
+def _shaped(features: Any) -> Tensor:
     z = checks.tensor("features", features)
     if z.ndim < 2 or z.shape[-1] == 0:
         raise ValueError(f"features must have shape (..., N, D), got {tuple(z.shape)}")
-    return sound("features", z)
+    return z
 
 
 def _prototypes(prototypes: Any, dim: int) -> Tensor:

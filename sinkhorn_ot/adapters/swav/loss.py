@@ -7,11 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from sinkhorn_ot.adapters.arguments import at_least_single, mean_of_rows, sound
+from sinkhorn_ot.adapters.arguments import temperature as _temperature
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.sweeps import Ranks
 
 from .codes import swav_codes
 from .features import SwAVQueue
+
+
+# one for each crop
+Scores = Sequence[Tensor] | Tensor
 
 
 def swapped_prediction_loss(
@@ -72,6 +77,9 @@ class SwAVLoss(nn.Module):
 
     With queues, pass features and prototypes too once the queues shall be used; in the paper from
     epoch 15 on. In training mode the features are pushed after all scores were read.
+
+    Several heads of prototypes, of any sizes, may score the same features: pass what there is one
+    of per head as a list. The loss is the mean over the heads.
     """
 
     queues: nn.ModuleList
@@ -81,9 +89,9 @@ class SwAVLoss(nn.Module):
         *,
         temperature: float = 0.1,
         eps: float = 0.05,
-        n_iter: int = 3,
+        n_iter: int | None = 3,
         assign: Sequence[int] = (0, 1),
-        queues: Sequence[SwAVQueue] = (),
+        queues: Sequence[SwAVQueue] | None = (),
         group: Any = None,
     ) -> None:
         """Set the method's constants.
@@ -91,7 +99,7 @@ class SwAVLoss(nn.Module):
         Args:
             temperature: Of the prediction.
             eps: Of the codes.
-            n_iter: Sinkhorn iterations of the codes.
+            n_iter: Sinkhorn iterations of the codes; None iterates to a tolerance.
             assign: Crops whose codes are predicted.
             queues: None, or one per assign crop.
             group: Process group whose ranks share the codes; see `swav_codes`. The loss is the
@@ -99,27 +107,27 @@ class SwAVLoss(nn.Module):
                 where it has none.
         """
         super().__init__()
-        if len(queues) not in (0, len(assign)):
-            raise ValueError(
-                f"queues must be one per assign crop, {len(assign)}, or none, got {len(queues)}"
-            )
         self.temperature = checks.positive("temperature", temperature)
-        self.eps, self.n_iter, self.assign, self.group = eps, n_iter, tuple(assign), group
-        self.queues = nn.ModuleList(queues)
+        self.eps = _temperature("eps", eps)
+        self.n_iter = None if n_iter is None else checks.count("n_iter", n_iter)
+        self.assign, self.group = _different(assign), group
+        self.queues = nn.ModuleList(_one_each(queues, len(self.assign)))
 
     def forward(
         self,
-        scores: Sequence[Tensor] | Tensor,
+        scores: Scores | Sequence[Scores],
         features: Sequence[Tensor] | Tensor | None = None,
-        prototypes: Tensor | None = None,
+        prototypes: Tensor | Sequence[Tensor] | None = None,
     ) -> Tensor:
         """Return the loss.
 
         Args:
             scores: Products of features and prototypes, (B, K) for each crop; a queue's are made
-                alike. In the paper both have length one, and scores are cosines.
+                alike. In the paper both have length one, and scores are cosines. Or a list of
+                these, one for each head, each with its own K.
             features: What was scored, (B, D) for each crop; None leaves the queues alone.
-            prototypes: What it was scored with, (K, D), e.g. the weight of the last layer.
+            prototypes: What it was scored with, (K, D), e.g. the weight of the last layer; one for
+                each head if there is a list of them.
 
         Returns:
             The loss, a scalar in float32, or float64 for float64 scores.
@@ -127,28 +135,37 @@ class SwAVLoss(nn.Module):
         Raises:
             ValueError: If shapes or crops do not fit.
         """
-        crops = _crops(scores, self.assign)
+        heads, weights = _heads(scores, prototypes)
+        crops = [_crops(head, self.assign) for head in heads][0]
         held = cast(list[SwAVQueue], list(self.queues)) if features is not None else []
-        if features is not None and (prototypes is None or len(features) != len(scores)):
+        views = len(heads[0])
+        if features is not None and (prototypes is None or len(features) != views):
             raise ValueError(
                 "features must come with prototypes, and one for each crop of scores, "
-                f"got {len(features)} for {len(scores)}"
+                f"got {len(features)} for {views}"
             )
 
         def look() -> None:
-            _sound("scores", scores)
+            for at, head in enumerate(heads):
+                _sound("scores" if len(heads) == 1 else f"scores[{at}]", head)
             if features is not None:
                 _sound("features", features)
 
         # elsewhere nothing is looked at
-        Ranks(self.group if scores[0].device.type == "cpu" else None).agree(look)
-        codes = [
-            self._codes(scores[t].detach(), held[at] if held else None, prototypes)
-            for at, t in enumerate(crops)
+        Ranks(self.group if heads[0][0].device.type == "cpu" else None).agree(look)
+        losses = [
+            self._of_head(head, held, weight) for head, weight in zip(heads, weights, strict=True)
         ]
         if features is not None and held and self.training:
             for t, queue in zip(crops, held, strict=True):
                 queue.push(features[t].detach())
+        return torch.stack(losses).mean()
+
+    def _of_head(self, scores: Scores, held: list[SwAVQueue], prototypes: Tensor | None) -> Tensor:
+        codes = [
+            self._codes(scores[t].detach(), held[at] if held else None, prototypes)
+            for at, t in enumerate(self.assign)
+        ]
         return _swapped(scores, codes, self.temperature, self.assign)
 
     def _codes(self, S: Tensor, queue: SwAVQueue | None, prototypes: Tensor | None) -> Tensor:
@@ -168,19 +185,71 @@ class SwAVLoss(nn.Module):
         return f"{constants}, assign={self.assign}"
 
 
-def _crops(scores: Sequence[Tensor] | Tensor, assign: Sequence[int]) -> tuple[int, ...]:
+def _heads(
+    scores: Scores | Sequence[Scores], prototypes: Tensor | Sequence[Tensor] | None
+) -> tuple[list[Scores], list[Tensor | None]]:
+    """Return the scores and the prototypes of each head, which score as many crops."""
+    _listed("scores", scores)
+    first: Any = scores[0] if len(scores) else None
+    several = isinstance(first, (list, tuple)) or (isinstance(first, Tensor) and first.ndim == 3)
+    heads: list[Any] = [*scores] if several else [scores]
+    for head in heads:
+        if len(head) != len(heads[0]):
+            lengths = [len(head) for head in heads]
+            raise ValueError(f"scores must have as many crops in every head, got {lengths}")
+    if prototypes is None:
+        return heads, [None] * len(heads)
+    given: list[Any] = [prototypes] if isinstance(prototypes, Tensor) else [*prototypes]
+    if len(given) != len(heads):
+        raise ValueError(f"prototypes must be one per head, {len(heads)}, got {len(given)}")
+    return heads, given
+
+
+def _listed(name: str, x: Any) -> None:
+    """Require tensors, one by one."""
+    if not isinstance(x, (Sequence, Tensor)) or isinstance(x, (str, bytes)):
+        raise ValueError(f"{name} must be tensors, one for each crop, got {type(x).__name__}")
+    if isinstance(x, Tensor) and x.ndim == 0:
+        raise ValueError(f"{name} must be tensors, one for each crop, got one number")
+
+
+def _crops(scores: Scores, assign: Sequence[int]) -> tuple[int, ...]:
     """Return the assign crops, of at least two crops whose scores have one shape."""
+    _listed("scores", scores)
+    for at, S in enumerate(scores):
+        if not isinstance(S, Tensor) or not S.is_floating_point():
+            kind = S.dtype if isinstance(S, Tensor) else type(S).__name__
+            raise ValueError(f"scores must be floating-point tensors, got {kind} at index {at}")
     if len(scores) < 2 or scores[0].ndim != 2:
         shapes = [tuple(S.shape) for S in scores]
         raise ValueError(f"scores must be (B, K) for each of two crops or more, got {shapes}")
     for at, S in enumerate(scores):
         _same_shape("scores", at, S, scores[0])
+    return _different(assign, len(scores))
+
+
+def _different(assign: Any, scored: int | None = None) -> tuple[int, ...]:
+    """Require numbers of different crops, and of those that are scored, once they are."""
+    if not isinstance(assign, Sequence) or isinstance(assign, (str, bytes)):
+        kind = type(assign).__name__
+        raise ValueError(f"assign must be the numbers of crops, as in (0, 1), got {kind}")
     crops = tuple(checks.count("assign", t, at_least=0) for t in assign)
-    if not crops or len(set(crops)) < len(crops) or max(crops) >= len(scores):
-        raise ValueError(
-            f"assign must be different crops below {len(scores)}, the number of scores, got {crops}"
-        )
+    below = "" if scored is None else f" below {scored}, the number of scores"
+    if not crops or len(set(crops)) < len(crops) or (scored is not None and max(crops) >= scored):
+        raise ValueError(f"assign must be different crops{below}, got {crops}")
     return crops
+
+
+def _one_each(queues: Any, crops: int) -> list[SwAVQueue]:
+    """Require a queue for each assign crop, or none at all."""
+    many = isinstance(queues, (Sequence, nn.ModuleList))
+    held: list[Any] = [] if queues is None else list(queues) if many else [queues]
+    for queue in held:
+        if not isinstance(queue, SwAVQueue):
+            raise ValueError(f"queues must be SwAVQueues, got {type(queue).__name__}")
+    if len(held) not in (0, crops):
+        raise ValueError(f"queues must be one per assign crop, {crops}, or none, got {len(held)}")
+    return held
 
 
 def _sound(name: str, crops: Sequence[Tensor] | Tensor) -> None:

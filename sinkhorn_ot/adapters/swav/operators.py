@@ -6,26 +6,49 @@ derivative; asking for one is an error.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.problem import shown
 
-def codes(  # noqa: PLR0913
-    S: Tensor,
-    keep: Tensor | None,
-    inv_eps: Tensor,
-    n_iter: int,
-    last: int,
-    hard: bool,
-    dtype: torch.dtype,
-) -> Tensor:
+
+@shown
+class How(NamedTuple):
+    """What both operators take beside what they read and the mask of it.
+
+    Attributes:
+        inv_eps: 1 / eps of each problem, (B,).
+        n_iter: Iterations.
+        last: How many codes are asked for.
+        hard: Whether each is one at its largest entry.
+        dtype: Dtype of the codes.
+    """
+
+    inv_eps: Tensor
+    n_iter: int
+    last: int
+    hard: bool
+    dtype: torch.dtype
+
+
+# the same in the words of PyTorch, to whom an operator has one signature
+_HOW = "Tensor? keep, Tensor inv_eps, SymInt n_iter, SymInt last, bool hard, ScalarType dtype"
+
+
+def codes(S: Tensor, keep: Tensor | None, *how: Any) -> Tensor:
     """Return the codes (B, last, K) of the last samples of scores, in any floating `dtype`.
 
     Prototypes first, n_iter times, samples last. Samples (B, N) that `keep` leaves out have no
     weight and codes of zeros; `hard` codes are one at the first of the largest entries.
+
+    Args:
+        S: Scores, (B, N, K).
+        keep: Samples that count, (B, N), bool; None for all.
+        *how: The fields of `How`.
     """
+    inv_eps, n_iter, last, hard, dtype = How(*how)
     E = S.float() * inv_eps[:, None, None]
     out = torch.zeros_like(E[..., :1], dtype=torch.bool) if keep is None else ~keep[..., None]
     g = E.new_zeros(E.shape[:2])
@@ -39,18 +62,9 @@ def codes(  # noqa: PLR0913
     return Q.masked_fill_(out[:, rows], 0.0)
 
 
-def feature_codes(  # noqa: PLR0913
-    z: Tensor,
-    c: Tensor,
-    keep: Tensor | None,
-    inv_eps: Tensor,
-    n_iter: int,
-    last: int,
-    hard: bool,
-    dtype: torch.dtype,
-) -> Tensor:
+def feature_codes(z: Tensor, c: Tensor, keep: Tensor | None, *how: Any) -> Tensor:
     """Return `codes` of the scores of features z (B, N, D) and prototypes c (B or 1, K, D)."""
-    return codes(z.float() @ c.float().mT, keep, inv_eps, n_iter, last, hard, dtype)
+    return codes(z.float() @ c.float().mT, keep, *how)
 
 
 def _one_hot(labels: Tensor, K: int, dtype: torch.dtype) -> Tensor:
@@ -59,19 +73,12 @@ def _one_hot(labels: Tensor, K: int, dtype: torch.dtype) -> Tensor:
     return Q.scatter_(-1, labels.clamp(min=0)[..., None], (labels >= 0)[..., None].to(dtype))
 
 
-def codes_by_triton(  # noqa: PLR0913
-    S: Tensor,
-    keep: Tensor | None,
-    inv_eps: Tensor,
-    n_iter: int,
-    last: int,
-    hard: bool,
-    dtype: torch.dtype,
-) -> Tensor:
+def codes_by_triton(S: Tensor, keep: Tensor | None, *how: Any) -> Tensor:
     """Launch `codes`; scores of half precision are read, and codes written, as they are stored."""
     # imported here: a CPU never pays for triton
     from sinkhorn_ot.kernels import codes as kernels
 
+    inv_eps, n_iter, last, hard, dtype = How(*how)
     r = torch.ones(len(S), S.shape[-1], device=S.device)
     f = kernels.solve(S, r, inv_eps, n_iter, keep)
     rows, kept = S[:, S.shape[1] - last :], None if keep is None else keep[:, S.shape[1] - last :]
@@ -81,19 +88,11 @@ def codes_by_triton(  # noqa: PLR0913
     return _read(soft, labels, S.shape[-1], dtype)
 
 
-def feature_codes_by_triton(  # noqa: PLR0913
-    z: Tensor,
-    c: Tensor,
-    keep: Tensor | None,
-    inv_eps: Tensor,
-    n_iter: int,
-    last: int,
-    hard: bool,
-    dtype: torch.dtype,
-) -> Tensor:
+def feature_codes_by_triton(z: Tensor, c: Tensor, keep: Tensor | None, *how: Any) -> Tensor:
     """Launch `feature_codes`: the same without a matrix of scores."""
     from sinkhorn_ot.kernels import features as kernels
 
+    inv_eps, n_iter, last, hard, dtype = How(*how)
     r = torch.ones(len(z), c.shape[1], device=z.device)
     clouds = kernels.place_features(z, c)
     f = kernels.solve(clouds, r, inv_eps, n_iter, keep)
@@ -131,25 +130,26 @@ def _batched(op: Callable[..., Any]) -> Callable[..., Any]:
     return rule
 
 
-def _shape_of_codes(
-    S: Tensor, keep: Any, inv_eps: Any, n_iter: int, last: int, hard: bool, dtype: torch.dtype
-) -> Tensor:
-    return S.new_empty((S.shape[0], last, S.shape[2]), dtype=dtype)
+def _shape_of_codes(S: Tensor, keep: Any, *how: Any) -> Tensor:
+    asked = How(*how)
+    return S.new_empty((S.shape[0], asked.last, S.shape[2]), dtype=asked.dtype)
 
 
-def _shape_of_feature_codes(
-    z: Tensor, c: Tensor, keep: Any, inv_eps: Any, n_iter: int, last: int, hard: bool,
-    dtype: torch.dtype,
-) -> Tensor:  # fmt: skip
-    return z.new_empty((z.shape[0], last, c.shape[1]), dtype=dtype)
+def _shape_of_feature_codes(z: Tensor, c: Tensor, keep: Any, *how: Any) -> Tensor:
+    asked = How(*how)
+    return z.new_empty((z.shape[0], asked.last, c.shape[1]), dtype=asked.dtype)
 
 
-for _meaning, _launch, _shape in (
-    (codes, codes_by_triton, _shape_of_codes),
-    (feature_codes, feature_codes_by_triton, _shape_of_feature_codes),
+for _meaning, _read_from, _launch, _shape in (
+    (codes, "Tensor S", codes_by_triton, _shape_of_codes),
+    (feature_codes, "Tensor z, Tensor c", feature_codes_by_triton, _shape_of_feature_codes),
 ):
     _op = torch.library.custom_op(
-        f"sinkhorn_ot::{_meaning.__name__}", _meaning, mutates_args=(), device_types="cpu"
+        f"sinkhorn_ot::{_meaning.__name__}",
+        _meaning,
+        mutates_args=(),
+        device_types="cpu",
+        schema=f"({_read_from}, {_HOW}) -> Tensor",
     )
     _op.register_kernel("cuda")(_launch)
     _op.register_fake(_shape)

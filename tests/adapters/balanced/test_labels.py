@@ -317,3 +317,15 @@ def test_a_sample_needs_a_label_that_has_a_count(mode: str):
     # the other label has no count either way, and is not asked
     found = so.balanced_labels([[0.0, -math.inf], [3.0, 0.0]], [2, 0], mode=mode)
     assert (found.labels.tolist(), float(found.value), float(found.gap)) == ([0, 0], 3.0, 0.0)
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_scores_have_sums_that_float64_holds(mode: str):
+    S = scores(20, 4, 1.0).double().clamp(-1, 1)
+    message = r"at most 5e\+305 in size for float64 to hold the sum of 20 of them, got .*e\+307 at"
+    with pytest.raises(ValueError, match=message):
+        so.balanced_labels(1e307 * S, mode=mode)
+    found, same = so.balanced_labels(4e305 * S, mode=mode), so.balanced_labels(S, mode=mode)
+    assert torch.equal(found.labels, same.labels)
+    torch.testing.assert_close(found.value / 4e305, same.value)
+    assert bool(torch.isfinite(found.bound))

@@ -31,6 +31,9 @@ answers = {
     ),
     "marginal": so.sela_labels(mine, group=group, marginal=marginal, align=True),
 }
+mask = torch.rand(2, 5001, generator=g) < 0.7
+junk = torch.where(mask[..., None], S, torch.nan)[:, own]
+said["masked"] = so.sela_labels(junk, mask=mask[:, own], soft=True, group=group)
 answers["warm"] = so.sela_labels(mine, group=group, init=answers["tensor"], tol=1e-9)
 stop = (lambda told: rank == 0 and told.n_iter >= 2)
 answers["stopped"] = so.sela_labels(mine, group=group, tol=1e-12, callback=stop)
@@ -58,6 +61,9 @@ said["refused"] = {
     "closed": refused(lambda: so.sela_labels(closed, group=group)),
     "empty": refused(lambda: so.sela_labels(mine[:, :0], group=group)),
     "generator": refused(lambda: so.sela_labels((b for b in mine) if rank else mine, group=group)),
+    "mask": refused(
+        lambda: so.sela_labels(mine, group=group, mask=mask[:, own] if rank else None)
+    ),
     "callback": refused(
         lambda: so.sela_labels(mine, group=group, callback=print if rank else None)
     ),
@@ -104,6 +110,21 @@ def test_labels_are_those_of_one_process(said, alone, name):
         assert torch.equal(found.potentials, said[0]["answers"][name].potentials)
 
 
+def test_samples_of_all_ranks_that_a_mask_leaves_out(said):
+    scope = {"torch": torch, "world": 2, "rank": 0}
+    exec(DATA, scope)
+    S, mask = scope["S"], torch.rand(2, 5001, generator=scope["g"]) < 0.7
+    labels = torch.cat([rank["masked"].labels for rank in said], -1)
+    soft = torch.cat([rank["masked"].soft for rank in said], -2)
+    assert bool((labels[~mask] == -1).all())
+    assert bool((soft[~mask] == 0).all())
+    for h in range(2):
+        want = so.sela_labels(S[h, mask[h]], soft=True)
+        assert float((labels[h, mask[h]] == want.labels).double().mean()) > 0.9995
+        torch.testing.assert_close(soft[h, mask[h]], want.soft, atol=1e-4, rtol=0)
+        assert int(said[0]["masked"].counts[h].sum()) == int(mask[h].sum())
+
+
 def test_one_rank_stops_all(said):
     for rank in said:
         stopped = rank["answers"]["stopped"]
@@ -130,6 +151,7 @@ MESSAGES = {
     "closed": "every label with a share some sample, got -inf all along column (0, 5)",
     "empty": "log_probs must not be empty, got shape (2, 0, 12)",
     "generator": "log_probs must be read several times",
+    "mask": f"whether there is a mask {SAME} False on rank 0 and True on rank 1",
     "callback": f"callback {SAME} False on rank 0 and True on rank 1",
 }
 

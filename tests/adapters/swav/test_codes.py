@@ -1,6 +1,7 @@
 """SwAV's codes against the dense float64 oracle, on kind scores and on unkind ones."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import sinkhorn_ot as so
+from sinkhorn_ot import adapters
 from sinkhorn_ot.adapters import softmaxes
 from sinkhorn_ot.adapters.arguments import checked
-from sinkhorn_ot.adapters.swav import codes
+from sinkhorn_ot.adapters.swav import assign, codes
 from sinkhorn_ot.sweeps.ranks import ALONE
 
 
@@ -288,7 +290,7 @@ def test_where_no_sample_counts_codes_are_zero(n_iter, hard):
     for mask in (nothing, nothing.numpy()):
         Q = so.swav_codes(with_entry(math.nan), mask=mask, n_iter=n_iter, hard=hard)
         assert bool((Q == 0).all())
-    found = codes.assign(cosines(8, 5), mask=nothing)
+    found = assign(cosines(8, 5), mask=nothing)
     assert bool((found.labels == -1).all())
     assert bool((found.prototype_mass == 0).all())
 
@@ -320,7 +322,7 @@ def test_the_last_codes_do_not_hold_on_to_the_others():
 
 def test_assign_says_what_the_codes_do():
     S, mask = cosines(80, 10), half_of(80)
-    found = codes.assign(S, mask=mask, last=20)
+    found = assign(S, mask=mask, last=20)
     full = so.swav_codes(S, mask=mask)
     torch.testing.assert_close(found.codes, full[60:])
     assert torch.equal(found.labels[mask[60:]], full[60:].argmax(-1)[mask[60:]])
@@ -329,9 +331,154 @@ def test_assign_says_what_the_codes_do():
         found.prototype_mass, full.double().sum(0) * 10 / float(mask.sum()), rtol=1e-5, atol=1e-7
     )
     assert 1e-3 < float(found.marginal_error) < 1
-    assert float(codes.assign(S, n_iter=None).marginal_error) < 1e-5
-    hard = codes.assign(S, hard=True)
+    assert float(assign(S, n_iter=None).marginal_error) < 1e-5
+    hard = assign(S, hard=True)
     assert torch.equal(hard.codes, so.swav_codes(S, hard=True))
+
+
+@pytest.mark.parametrize("n_iter", [1, 3, None])
+@pytest.mark.parametrize(("size", "eps"), [(1e307, 0.05), (1e285, 1e-29), (1.7e308, 10.0)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_scores_over_eps_that_no_float64_holds_are_refused(size, eps, n_iter, masked):
+    S, mask = cosines(9, 5).double(), torch.arange(9) > 0
+    S = size * S / S[mask].abs().max()
+    if masked:
+        S[0] = math.nan
+    message = rf"eps must be at least {size / 1e307:.3g} for float64 to hold scores over it, got "
+    with pytest.raises(ValueError, match=message.replace("+", r"\+")):
+        so.swav_codes(S, eps=eps, n_iter=n_iter, mask=mask if masked else None)
+
+
+@pytest.mark.parametrize("size", [1e300, 4.9e305])
+@pytest.mark.parametrize("road", ["by_products", "by_logs"])
+def test_scores_that_float64_just_holds_have_codes(size, road):
+    # whoever is best for one prototype is best for no other: rounding ties nobody
+    S = size * (2 * torch.eye(33).double() - 1)
+    Q = getattr(softmaxes, road)(checked(ALONE, S, 0.05, 3, None), 3)
+    torch.testing.assert_close(Q, torch.eye(33).double(), atol=1e-20, rtol=1e-15)
+
+
+def test_what_cannot_be_resolved_is_told_in_the_words_of_the_call():
+    S = 1e10 * cosines(9, 5)
+    for call, name, scores in (
+        (lambda: so.swav_codes(S, eps=1e-9, n_iter=None), "eps", "scores"),
+        (lambda: adapters.dino_codes(S, 1e-9, n_iter=None), "temperature", "logits"),
+        (lambda: adapters.capi_codes(S[:, None], 1e-9, n_iter=None), "temperature", "logits"),
+        (lambda: adapters.msn_codes(1e20 * S, n_iter=None), r"tau \* sharpening", "scores"),
+    ):
+        message = f"^{name} must be at least .* to resolve {scores} over it, got .*: raise it, or"
+        with pytest.raises(ValueError, match=message) as error:
+            call()
+        assert not re.search(r"\b(reg|cost)\b", str(error.value))
+    with pytest.raises(ValueError, match=r"^lamb must be at most .* lamb \* log_probs") as error:
+        adapters.clot_labels(S, lamb=1e9)
+    assert "-inf" not in str(error.value)
+
+
+SHARES = torch.tensor([4.0, 0.0, 1.0, 2.0, 0.5, 3.0, 1.0])
+
+
+@pytest.mark.parametrize("n_iter", [1, 3, 10])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_prototypes_in_shares(n_iter, scale):
+    S = scale * cosines(80, 7)
+    found = assign(S, n_iter=n_iter, marginal=SHARES)
+    assert total_variation(found.codes, oracles.codes_in_shares(S, 0.05, n_iter, SHARES)) < 1e-6
+    assert bool((found.codes[:, 1] == 0).all())
+    assert float(found.potentials[1]) == -math.inf
+    want = SHARES.double() * 7 / SHARES.double().sum()
+    torch.testing.assert_close(found.marginal_error, (found.prototype_mass - want).abs().mean())
+    # equal shares are no shares, and shares have no unit
+    plain, equal = assign(S, n_iter=n_iter), assign(S, n_iter=n_iter, marginal=[3.0] * 7)
+    torch.testing.assert_close(plain.codes, equal.codes)
+    torch.testing.assert_close(assign(S, n_iter=n_iter, marginal=9 * SHARES).codes, found.codes)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_converged_prototypes_have_their_shares(masked):
+    S, mask = cosines(90, 7).double(), half_of(90) if masked else None
+    found = assign(S, n_iter=None, marginal=SHARES, mask=mask)
+    assert float(found.marginal_error) < 1e-8
+    kept = S if mask is None else S[mask]
+    oracle = oracles.codes_in_shares(kept, 0.05, 5000, SHARES)
+    assert total_variation(found.codes if mask is None else found.codes[mask], oracle) < 1e-7
+    assert bool((found.codes[:, 1] == 0).all())
+
+
+def test_every_problem_has_its_shares():
+    S = torch.stack([cosines(40, 7), cosines(40, 7, 1)])
+    found = assign(S, marginal=torch.stack([SHARES, SHARES.flip(0)]))
+    for k, r in enumerate((SHARES, SHARES.flip(0))):
+        alone = assign(S[k], marginal=r)
+        torch.testing.assert_close(found.codes[k], alone.codes)
+        torch.testing.assert_close(found.potentials[k], alone.potentials)
+
+
+@pytest.mark.parametrize("n_iter", [1, 3, None])
+@pytest.mark.parametrize("marginal", [None, SHARES])
+@pytest.mark.parametrize("scale", [1.0, 40.0])
+def test_potentials_give_codes_to_others(n_iter, marginal, scale):
+    S, new = scale * cosines(80, 7).double(), scale * cosines(9, 7, 5).double()
+    found = assign(S, n_iter=n_iter, marginal=marginal)
+    torch.testing.assert_close(found.of(S), found.codes, rtol=1e-9, atol=1e-12)
+    want = ((new + found.potentials) / found.eps).softmax(-1)
+    torch.testing.assert_close(found.of(new), want, rtol=1e-9, atol=1e-12)
+    # nobody has a say in the code of another
+    torch.testing.assert_close(found.of(new[:1])[0], want[0], rtol=1e-9, atol=1e-12)
+    assert found.of(new.float().requires_grad_()).dtype == torch.float32
+    assert not found.of(new.float().requires_grad_()).requires_grad
+    torch.testing.assert_close(found.of(torch.stack([new, -new]))[0], want, rtol=1e-9, atol=1e-12)
+
+
+def test_potentials_of_a_batch_and_of_nobody():
+    S, nobody = torch.stack([cosines(40, 7), cosines(40, 7, 1)]), torch.zeros(2, 40) > 0
+    found = assign(S)
+    torch.testing.assert_close(found.of(S), found.codes)
+    empty = assign(S, mask=nobody)
+    assert bool((empty.codes == 0).all())
+    assert bool((empty.potentials == 0).all())
+    for scores, message in (
+        (torch.ones(2, 3, 6), r"scores must have shape \(2, M, 7\), got \(2, 3, 6\)"),
+        (torch.ones(3, 4, 7), r"scores must have shape \(2, M, 7\), got \(3, 4, 7\)"),
+        (torch.ones(7), r"scores must have shape \(..., M, K\), got \(7,\)"),
+        (torch.full((2, 3, 7), math.nan), r"scores must be finite, got nan at index \(0, 0, 0\)"),
+        (torch.ones(2, 3, 7, device="meta"), "scores must be on the device of the potentials"),
+        ("scores", "scores must hold real numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            found.of(scores)
+
+
+MARGINALS = {
+    "short": (torch.ones(4), r"marginal must have shape \(5,\) or .* of \(8, 5\), got \(4,\)"),
+    "negative": ([1.0, -1, 1, 1, 1], "marginal must be non-negative, got -1 at index 1"),
+    "nothing": (torch.zeros(5), "marginal must have some positive weight"),
+    "nan": ([1.0, math.nan, 1, 1, 1], "marginal must be finite, got nan at index 1"),
+    "elsewhere": (torch.ones(5, device="meta"), "marginal must be on the device of scores"),
+    "words": ("equal", "marginal must hold real numbers"),
+}
+
+
+@pytest.mark.parametrize("name", MARGINALS)
+def test_bad_shares_are_refused(name):
+    with pytest.raises(ValueError, match=MARGINALS[name][1]):
+        assign(cosines(8, 5), marginal=MARGINALS[name][0])
+    with pytest.raises(ValueError, match=r"finite, got nan at index \(2, 3\)"):
+        assign(with_entry(math.nan), marginal=torch.ones(5))
+
+
+@pytest.mark.gpu
+def test_shares_on_a_gpu_without_waiting():
+    S, r = cosines(300, 7).cuda(), SHARES.cuda()
+    assign(S, marginal=r)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = assign(S, marginal=r)
+        found.of(S)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    oracle = oracles.codes_in_shares(S.cpu(), 0.05, 3, SHARES)
+    assert total_variation(found.codes.cpu(), oracle) < 1e-6
 
 
 def test_more_prototypes_than_samples_share_what_there_is():

@@ -239,6 +239,76 @@ def test_queues_rest_without_features_and_in_evaluation():
     assert all(q.features.any() for q in queues)
 
 
+def test_heads_of_prototypes_are_averaged():
+    C = [normalize(randn(K, 16, seed=90 + K), dim=-1) for K in (6, 9, 4)]
+    z = [normalize(randn(24, 16, seed=v), dim=-1).requires_grad_() for v in range(3)]
+    S = [[x @ c.mT for x in z] for c in C]
+    loss = so.SwAVLoss()(S)
+    each = [so.SwAVLoss()(head) for head in S]
+    torch.testing.assert_close(loss, torch.stack(each).mean())
+    want = [
+        oracles.swapped_prediction(
+            [x.detach() for x in head],
+            [oracles.swav_codes(x.detach(), 0.05, 3) for x in head[:2]],
+            0.1,
+            (0, 1),
+        )
+        for head in S
+    ]
+    assert float(loss.detach()) == pytest.approx(sum(want) / 3, rel=1e-6)
+    loss.backward()
+    assert all(x.grad is not None for x in z)
+    # heads of stacked crops, and one head as a list
+    stacked = [torch.stack(head) for head in S]
+    torch.testing.assert_close(so.SwAVLoss()(stacked), loss)
+    torch.testing.assert_close(so.SwAVLoss()([S[0]]), each[0])
+
+
+def test_heads_share_the_queues():
+    C = [normalize(randn(K, 16, seed=90 + K), dim=-1) for K in (6, 9)]
+    z = torch.stack([normalize(randn(24, 16, seed=v), dim=-1) for v in range(3)])
+    queues = [full_queue(30), full_queue(30)]
+    before = [q.features.clone() for q in queues]
+    found = so.SwAVLoss(queues=queues)([[x @ c.mT for x in z] for c in C], z, C)
+    want = []
+    for c in C:
+        codes = [
+            oracles.swav_codes(torch.cat([old, z[t]]) @ c.mT, 0.05, 3)[30:]
+            for t, old in enumerate(before)
+        ]
+        want.append(oracles.swapped_prediction([x @ c.mT for x in z], codes, 0.1, (0, 1)))
+    assert float(found) == pytest.approx(sum(want) / 2, rel=1e-6)
+    # pushed once
+    for t, q in enumerate(queues):
+        assert torch.equal(torch.cat([z[t], before[t][24:]]), q.features)
+
+
+HEADS = {
+    "other crops": ([crops(V=3), crops(V=2)], None, r"as many crops in every head, got \[3, 2\]"),
+    "one crop": ([crops(V=1), crops(V=1)], None, "each of two crops or more"),
+    "too few prototypes": ([crops(), crops()], randn(6, 16), "prototypes must be one per head, 2"),
+    "nan": (
+        [crops(), [x * math.nan for x in crops()]],
+        None,
+        r"scores\[1\]\[0\] must be finite, got nan at index \(0, 0\)",
+    ),
+    "numbers": ([1.0, 2.0], None, "scores must be floating-point tensors, got float at index 0"),
+    "integers": ([torch.ones(3, 4).long()] * 2, None, "floating-point tensors, got torch.int64"),
+    "words": ("scores", None, "scores must be tensors, one for each crop, got str"),
+    "nothing": (None, None, "scores must be tensors, one for each crop, got NoneType"),
+    "none at all": ([], None, "each of two crops or more, got"),
+    "nested words": ([["a", "b"]], None, "floating-point tensors, got str at index 0"),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_bad_heads_are_refused(name):
+    scores, prototypes, message = HEADS[name]
+    features = None if prototypes is None else [randn(24, 16)] * 4
+    with pytest.raises(ValueError, match=message):
+        so.SwAVLoss()(scores, features, prototypes)
+
+
 def test_a_whole_step_of_training_makes_the_loss_smaller():
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 16))
@@ -290,7 +360,29 @@ FEATURES = {
         r"prototypes must be on the device of features \(cpu\), got meta",
     ),
     "no option": ({"epsilon": 0.1}, "epsilon"),
+    "nan that counts": (
+        {"features": with_entry(math.nan), "mask": torch.arange(8) > 1},
+        r"features must be finite, got nan at index \(2, 3\)",
+    ),
+    "no queue": ({"queue": [full_queue(9)]}, "queue must be a SwAVQueue or None, got list"),
+    "a class": ({"queue": so.SwAVQueue}, "queue must be a SwAVQueue or None, got type"),
 }
+
+
+@pytest.mark.parametrize("with_queue", [False, True])
+@pytest.mark.parametrize("n_iter", [3, None])
+def test_features_that_a_mask_leaves_out_may_hold_anything(with_queue, n_iter):
+    z, C, mask = randn(8, 16), randn(10, 16, seed=1), torch.arange(8) % 3 > 0
+    z[~mask] = torch.tensor([math.nan, math.inf, 1e30])[:, None]
+    queue = full_queue(20) if with_queue else None
+    Q = so.swav_codes_from_features(z, C, queue, mask=mask, n_iter=n_iter)
+    want = so.swav_codes_from_features(z[mask], C, queue, n_iter=n_iter)
+    torch.testing.assert_close(Q[mask], want, atol=1e-6, rtol=1e-5)
+    assert bool((Q[~mask] == 0).all())
+    if not with_queue:
+        both, masks = torch.stack([z, z.nan_to_num(0.1, 0.1)]), torch.stack([mask, mask ^ True])
+        Q = so.swav_codes_from_features(both, C, mask=masks, n_iter=n_iter)
+        torch.testing.assert_close(Q[0, mask], want, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", FEATURES)
@@ -343,6 +435,9 @@ def test_a_bad_loss_is_refused(name):
 def test_the_loss_says_what_its_queues_need():
     with pytest.raises(ValueError, match="queues must be one per assign crop, 2, or none, got 1"):
         so.SwAVLoss(queues=[so.SwAVQueue(3, 2)])
+    for wrong, kind in ((3, "int"), (["a", "b"], "str"), ([so.SwAVQueue] * 2, "type")):
+        with pytest.raises(ValueError, match=f"queues must be SwAVQueues, got {kind}"):
+            so.SwAVLoss(queues=wrong)  # type: ignore[arg-type]
     loss = so.SwAVLoss(queues=[so.SwAVQueue(3, 16), so.SwAVQueue(3, 16)])
     with pytest.raises(ValueError, match="features must come with prototypes"):
         loss(crops(), [randn(24, 16)] * 4)
@@ -350,9 +445,28 @@ def test_the_loss_says_what_its_queues_need():
         loss(crops(), [randn(24, 16)] * 2, randn(6, 16))
 
 
+@pytest.mark.parametrize(
+    ("assign", "message"),
+    [
+        (None, "assign must be the numbers of crops, as in .0, 1., got NoneType"),
+        (0, "assign must be the numbers of crops.*got int"),
+        ("01", "assign must be the numbers of crops.*got str"),
+        ((0, -1), "assign must be a whole number of at least 0, got -1"),
+        ((0, "1"), "assign must be a whole number of at least 0, got '1'"),
+        ((1, 1), r"assign must be different crops, got \(1, 1\)"),
+        ((), r"assign must be different crops, got \(\)"),
+    ],
+)
+def test_the_loss_says_what_its_crops_must_be(assign, message):
+    with pytest.raises(ValueError, match=message):
+        so.SwAVLoss(assign=assign)
+
+
 def test_normalising_needs_a_matrix():
     with pytest.raises(ValueError, match=r"shape \(K, D\), got \(3,\)"):
         so.normalize_prototypes_(torch.ones(3))
+    with pytest.raises(ValueError, match=r"weight must be a strided tensor, got layout .*coo"):
+        so.normalize_prototypes_(torch.eye(3).to_sparse())
     with pytest.raises(ValueError, match="got Linear"):
         so.normalize_prototypes_(torch.nn.Linear(2, 2))  # type: ignore[arg-type]
 
