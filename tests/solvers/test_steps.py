@@ -1,0 +1,28 @@
+"""The plain step and its error, against formulas of a dense plan."""
+
+import math
+
+import pytest
+import torch
+
+from sinkhorn_ot import testing
+from sinkhorn_ot.problem import make
+from sinkhorn_ot.solvers.steps import column_error
+from sinkhorn_ot.sweeps.reference import Reference
+
+
+@pytest.mark.parametrize("mass", [1e-6, 1.0, 1e8])
+@pytest.mark.parametrize("unbalanced", [None, (0.5, None), (None, 0.5), (0.5, 2.0), (None, 0.0)])
+def test_the_error_is_relative_to_the_mass_that_columns_must_have(mass, unbalanced):
+    p = testing.random(7, 5)
+    posed = make(p.cost, mass * p.a, mass * p.b, p.reg, unbalanced)
+    psi = 0.1 * torch.randn(1, 5, dtype=torch.float64)
+    v = psi + posed.b.log()
+    u, log_s = Reference(posed).sweep(None, v)
+    columns = torch.exp(u[0, :, None] + v - p.cost / p.reg).sum(0)
+    rho = posed.relax[1]
+    # what is relaxed must have b exp(-g / rho), and what is free whatever it has
+    want = mass * p.b * torch.exp(-psi[0] * p.reg / rho) if rho else columns
+    error = (columns - want).abs().sum() / want.sum()
+    assert math.isinf(rho) or not rho or float(error) > 0.01
+    torch.testing.assert_close(column_error(posed, psi, log_s)[0], error, rtol=1e-10, atol=1e-15)
