@@ -303,6 +303,11 @@ class TestForbiddenPairs:
             so.solve_exact(C, a, b)
         with pytest.raises(ValueError, match="column 0 has positive b but only infinite costs"):
             so.solve(C, a, b, reg=1.0)
+        # and the other way round
+        with pytest.raises(ValueError, match="row 0 has positive a but only infinite costs"):
+            so.solve_exact(C.T, b, a)
+        with pytest.raises(ValueError, match="row 0 has positive a but only infinite costs"):
+            so.solve(C.T, b, a, reg=1.0)
 
     def test_a_stranded_row_is_named(self) -> None:
         with pytest.raises(ValueError, match="row 1 has positive a but only infinite costs"):
