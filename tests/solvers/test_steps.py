@@ -7,7 +7,7 @@ import torch
 
 from sinkhorn_ot import testing
 from sinkhorn_ot.problem import make
-from sinkhorn_ot.solvers.steps import column_error
+from sinkhorn_ot.solvers.steps import column_error, level
 from sinkhorn_ot.sweeps.reference import Reference
 
 
@@ -26,3 +26,18 @@ def test_the_error_is_relative_to_the_mass_that_columns_must_have(mass, unbalanc
     error = (columns - want).abs().sum() / want.sum()
     assert math.isinf(rho) or not rho or float(error) > 0.01
     torch.testing.assert_close(column_error(posed, psi, log_s)[0], error, rtol=1e-10, atol=1e-15)
+
+
+@pytest.mark.parametrize("penalties", [(0.3, 2.0), (5.0, 0.2), (1.0, 1.0)])
+def test_the_level_makes_the_masses_of_both_sides_agree(penalties):
+    """At the optimum both marginals sum to the plan's mass; what carries nothing has no say."""
+    p = testing.random(7, 5)
+    posed = make(p.cost, 3 * p.a, p.b, p.reg, penalties)
+    phi, psi = (torch.randn(1, k, dtype=torch.float64) for k in (7, 5))
+    phi[0, 2], psi[0, 4] = math.inf, math.inf
+    t = level(posed, phi, psi, lambda x: x.sum(-1))
+    masses = [
+        float((w * torch.exp(-p.reg * x / rho)).sum())
+        for w, x, rho in zip((posed.a, posed.b), (phi + t, psi - t), penalties, strict=True)
+    ]
+    assert masses[0] == pytest.approx(masses[1], rel=1e-12)
