@@ -277,6 +277,8 @@ BAD = {
     ),
     "modalities": (so.mean_log_probs, "modalities must be at least one"),
     "schedule": (lambda: so.SelaSchedule((3.0, 1.0)), "epochs must rise from zero or later"),
+    "early": (lambda: so.SelaSchedule((-1.0, 3.0)), "epochs must rise from zero or later"),
+    "endless": (lambda: so.SelaSchedule((0.5, torch.inf)), "epochs must rise from zero or later"),
     "no schedule": (lambda: so.SelaSchedule(()), "epochs must rise from zero or later"),
     "sigma": (lambda: so.gaussian_marginal(3, 0.0), "sigma must be a finite number above zero"),
     "labels": (lambda: so.zipf_marginal(0), "K must be a whole number of at least 1"),
