@@ -7,7 +7,7 @@ import torch
 
 from sinkhorn_ot import testing
 from sinkhorn_ot.problem import make
-from sinkhorn_ot.solvers.steps import column_error, level
+from sinkhorn_ot.solvers.steps import column_error, fixed, level, parted
 from sinkhorn_ot.sweeps.reference import Reference
 
 
@@ -41,3 +41,23 @@ def test_the_level_makes_the_masses_of_both_sides_agree(penalties):
         for w, x, rho in zip((posed.a, posed.b), (phi + t, psi - t), penalties, strict=True)
     ]
     assert masses[0] == pytest.approx(masses[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("unbalanced", [1.0, (0.3, 0.0), (2.0, None), (None, 0.5)])
+def test_what_nobody_looked_at_is_parted_by_what_could_not_move(unbalanced):
+    """As on an accelerator, which finds out only afterwards who had no partner."""
+    p = testing.random(6, 5)
+    C = torch.stack([p.cost, p.cost])
+    first, second = unbalanced if isinstance(unbalanced, tuple) else (unbalanced, unbalanced)
+    if first is not None:
+        C[0, 2] = math.inf
+    if second is not None:
+        C[1, :, 3] = math.inf
+    told = make(C, p.a, p.b, p.reg, unbalanced)
+    unseen = make(C, p.a, p.b, p.reg, unbalanced, values=False)
+    assert unseen.aside is None
+    left = parted(unseen, fixed(Reference(unseen), 5))
+    for got, want in zip((left.a, left.b, *left.aside), (told.a, told.b, *told.aside), strict=True):
+        torch.testing.assert_close(got, want)
+    # who has looked has nothing to learn
+    assert parted(told, fixed(Reference(told), 5)) is told
