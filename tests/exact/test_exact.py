@@ -492,6 +492,7 @@ class TestResult:
         with pytest.warns(so.ConvergenceWarning) as seen:
             so.solve_exact(rng.random((9, 9)), simplex(9), max_iter=1, engine="network simplex")
         assert len(seen) == 1
+        assert seen[0].filename == __file__
         assert capfd.readouterr() == ("", "")
 
     @pytest.mark.gpu
