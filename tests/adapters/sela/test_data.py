@@ -136,8 +136,19 @@ def test_modalities_are_averaged():
     for parts in ((S, T), (S.numpy(), T.numpy()), (list(S.split(600)), list(T.split(600)))):
         found = so.sela_labels(so.mean_log_probs(*parts), lamb=20.0, tol=1e-9)
         assert torch.equal(found.labels, want.labels)
+    found = so.sela_labels(so.mean_log_probs(numbered(S), numbered(T)), lamb=20.0, tol=1e-9)
+    assert torch.equal(found.labels, want.labels)
     with pytest.raises(ValueError, match="modality 0, modality 1 must come in equal blocks"):
         so.sela_labels(so.mean_log_probs(list(S.split(600)), list(T.split(500))))
+    with pytest.raises(ValueError, match="modality 0, modality 1 must come in equal blocks"):
+        so.sela_labels(so.mean_log_probs(list(S.split(800)), numbered(T)))
+    spoiled = T.clone()
+    spoiled[3, 1] = math.nan
+    with pytest.raises(ValueError, match=r"modality 1 must be .* got nan at index \(3, 1\)"):
+        so.sela_labels(so.mean_log_probs(S, spoiled))
+    other = [(torch.arange(4999, -1, -1), T.flip(0))]
+    with pytest.raises(ValueError, match="modality 0, modality 1 must come in equal blocks"):
+        so.sela_labels(so.mean_log_probs([(torch.arange(5000), S)], other))
     with pytest.raises(ValueError, match="modality 0, modality 1 must come in equal blocks"):
         so.sela_labels(so.mean_log_probs([S], [T, T]))
 
@@ -307,6 +318,10 @@ def test_probabilities_are_told():
     so.sela_labels(p.log())
     so.sela_labels(2 * p)
     so.sela_labels(torch.zeros(40, 5))
+    # one label has no other; and what has entries below zero or above one is no probability
+    so.sela_labels(torch.ones(40, 1))
+    so.sela_labels(torch.tensor([[0.9, 0.4, -0.3]]).repeat(40, 1))
+    so.sela_labels(torch.tensor([[1.5, 0.1, -0.6]]).repeat(40, 1))
 
 
 def test_a_list_that_may_hold_heads_is_told():
