@@ -578,6 +578,21 @@ class TestHonesty:
         assert float(r.marginal_error) <= 1e-15
         assert float(r.gap) > 0.01
 
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_a_plan_that_misses_one_marginal_only(
+        self, monkeypatch: pytest.MonkeyPatch, turned: bool
+    ) -> None:
+        def askew(C, a, b, _) -> Flow:
+            P = np.outer(a[::-1], b) if turned else np.outer(a, b[::-1])
+            return Flow(P, 0 * a, 0 * b, 0, True)
+
+        self.lie(monkeypatch, askew)
+        a, b = simplex(6), simplex(7, 0, 1)
+        with pytest.warns(so.ConvergenceWarning):
+            r = so.solve_exact(rng.random((6, 7)), a, b, engine="network simplex")
+        P = r.plan.numpy()
+        assert np.abs(P.sum(1) - a).sum() + np.abs(P.sum(0) - b).sum() <= 1e-15
+
     def test_potentials_that_are_not_feasible(self, monkeypatch: pytest.MonkeyPatch) -> None:
         truth = engines.network_simplex
 
