@@ -216,6 +216,10 @@ BAD = {
         lambda: so.Streamed([(torch.zeros(65).long(), cost())]),
         "must number every row once: row 1 is missing",
     ),
+    "one twice": (
+        lambda: so.Streamed([(torch.arange(65).clamp(max=63), cost())]),
+        "must number every row once: row 64 is missing",
+    ),
     "too far": (lambda: so.Streamed([(torch.arange(65) + 1, cost())]), "from 0 to 64, got 65"),
     "half numbered": (
         lambda: so.Streamed([cost(), (torch.arange(65), cost())]),
