@@ -231,6 +231,10 @@ BAD = {
         {"log_probs": spoiled(-math.inf, column=EVERY)},
         "log_probs must allow every sample some label, got -inf all along row 3",
     ),
+    "closed row of a head": (
+        {"log_probs": torch.stack([log_probs(9, 4), spoiled(-math.inf, column=EVERY)])},
+        r"every sample some label, got -inf all along row \(1, 3\)",
+    ),
     "closed but for a label without share": (
         {"log_probs": spoiled(-math.inf, column=slice(1, 4)), "marginal": [0.0, 1.0, 1.0, 1.0]},
         "log_probs must allow every sample some label with a share, got -inf .* those of row 3",
