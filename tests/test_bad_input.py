@@ -164,6 +164,7 @@ ROWS: dict[str, tuple[Callable[[], Any], str]] = {
     "n_iter broken": (lambda: solve(n_iter=2.0), "n_iter must be a whole number of at least 1, got 2.0"),
     "method unknown": (lambda: solve(method="magic"), "method must be one of 'auto', "),
     "method none": (lambda: solve(method=None), "method must be one of 'auto', "),
+    "method an array": (lambda: solve(method=np.array(["auto", "newton"])), "method must be one of 'auto', "),
     "method a class": (lambda: solve(method=so.Sinkhorn), "method must be one of 'auto', "),
     "on_fail unknown": (lambda: solve(on_fail="cry"), "on_fail must be one of 'warn', 'raise', 'ignore', got 'cry'"),
     "callback a number": (lambda: solve(callback=3), "callback must be a function of a Progress, got 3"),

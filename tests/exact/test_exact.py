@@ -313,6 +313,11 @@ class TestForbiddenPairs:
             so.solve_exact(C, a, b)
         with pytest.raises(ValueError, match="column 0 has positive b but only infinite costs"):
             so.solve(C, a, b, reg=1.0)
+        # and the other way round
+        with pytest.raises(ValueError, match="row 0 has positive a but only infinite costs"):
+            so.solve_exact(C.T, b, a)
+        with pytest.raises(ValueError, match="row 0 has positive a but only infinite costs"):
+            so.solve(C.T, b, a, reg=1.0)
 
     def test_a_stranded_row_is_named(self) -> None:
         with pytest.raises(ValueError, match="row 1 has positive a but only infinite costs"):
@@ -497,6 +502,7 @@ class TestResult:
         with pytest.warns(so.ConvergenceWarning) as seen:
             so.solve_exact(rng.random((9, 9)), simplex(9), max_iter=1, engine="network simplex")
         assert len(seen) == 1
+        assert seen[0].filename == __file__
         assert capfd.readouterr() == ("", "")
 
     @pytest.mark.gpu
@@ -581,6 +587,21 @@ class TestHonesty:
         assert float(r.plan.sum()) == pytest.approx(1)
         assert float(r.marginal_error) <= 1e-15
         assert float(r.gap) > 0.01
+
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_a_plan_that_misses_one_marginal_only(
+        self, monkeypatch: pytest.MonkeyPatch, turned: bool
+    ) -> None:
+        def askew(C, a, b, _) -> Flow:
+            P = np.outer(a[::-1], b) if turned else np.outer(a, b[::-1])
+            return Flow(P, 0 * a, 0 * b, 0, True)
+
+        self.lie(monkeypatch, askew)
+        a, b = simplex(6), simplex(7, 0, 1)
+        with pytest.warns(so.ConvergenceWarning):
+            r = so.solve_exact(rng.random((6, 7)), a, b, engine="network simplex")
+        P = r.plan.numpy()
+        assert np.abs(P.sum(1) - a).sum() + np.abs(P.sum(0) - b).sum() <= 1e-15
 
     def test_potentials_that_are_not_feasible(self, monkeypatch: pytest.MonkeyPatch) -> None:
         truth = engines.network_simplex

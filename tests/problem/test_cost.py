@@ -45,6 +45,16 @@ def test_bounds_hold(metric):
             assert not bounds.forbids
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_bounds_are_those_of_the_widest_problem_of_a_batch(metric):
+    x, y = (cloud(3, k, 3, seed=k) for k in (7, 11))
+    scale = torch.tensor([1.0, 30.0, 0.1]).double()[:, None, None]
+    for left, right in ((scale * x, y), (x, scale * y), (scale * x, scale * y)):
+        C, bounds = formula(left, right, metric), so.PointCloud(left, right, metric).validate()
+        assert bounds.low <= float(C.min()) + 1e-12
+        assert bounds.high >= float(C.max()) - 1e-12
+
+
 def test_a_metric_is_a_row_of_the_table(monkeypatch):
     cubed = dataclasses.replace(
         METRICS["euclidean"],

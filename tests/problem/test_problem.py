@@ -42,6 +42,17 @@ def test_rounded_masses_are_made_equal():
         make(torch.rand(4000, 5000), a, b * 1.001, 0.1)
 
 
+@pytest.mark.parametrize("unbalanced", [None, 1.0])
+def test_weights_are_copied(unbalanced):
+    """Who changes them later changes no result."""
+    a, b = P.a.clone(), P.b.clone()
+    p = make(P.cost, a, b, 0.1, unbalanced)
+    a.fill_(7.0)
+    b.fill_(7.0)
+    torch.testing.assert_close(p.a[0], P.a)
+    torch.testing.assert_close(p.b[0], P.b)
+
+
 def test_relaxed_masses_may_differ():
     p = make(P.cost, P.a, 7 * P.b, 0.1, unbalanced=(None, 1.0))
     assert float(p.b.sum()) == pytest.approx(7)

@@ -309,6 +309,15 @@ def test_half_built_objects_can_be_looked_at():
     assert repr(half) == "PointCloud(x=float32 (1000, 1000), metric='sqeuclidean')"
 
 
+def test_what_says_nothing_else_shows_what_is_public():
+    @shown
+    class Box:
+        def __init__(self) -> None:
+            self.size, self._hidden = 3, large()
+
+    assert repr(Box()).endswith("Box(size=3)")
+
+
 class Cells(HTMLParser):
     """Reads a table, and that every tag is closed in order."""
 

@@ -170,6 +170,24 @@ class Fading:
         return iter(cost().split(13)[: self.left])
 
 
+@pytest.mark.parametrize(
+    ("later", "message"),
+    [
+        (lambda: [cost(65, 16)], "65 of width 17, a later one has 10 of width 16"),
+        (lambda: [cost(40), cost(30)], "65 of width 17, a later one has more of width 17"),
+        (lambda: [cost(64)], "65 of width 17, a later one has 64 of width 17"),
+    ],
+    ids=["width", "more", "fewer"],
+)
+def test_a_later_pass_with_other_rows_is_told_before_they_are_used(later, message):
+    passes = iter([[cost()], later()])
+    C, seen = so.Streamed(lambda: next(passes)), []
+    with pytest.raises(ValueError, match=message):
+        seen.extend(block.shape for _, block in C.tiles(10))
+    assert sum(rows for *_, rows, _ in seen) <= 65
+    assert {width for *_, width in seen} <= {17}
+
+
 def spoiled(value: float) -> list[Tensor]:
     C = cost()
     C[23, 5] = value
@@ -197,6 +215,10 @@ BAD = {
     "twice": (
         lambda: so.Streamed([(torch.zeros(65).long(), cost())]),
         "must number every row once: row 1 is missing",
+    ),
+    "one twice": (
+        lambda: so.Streamed([(torch.arange(65).clamp(max=63), cost())]),
+        "must number every row once: row 64 is missing",
     ),
     "too far": (lambda: so.Streamed([(torch.arange(65) + 1, cost())]), "from 0 to 64, got 65"),
     "half numbered": (

@@ -45,6 +45,12 @@ def test_acceleration_pays(acceleration):
     assert int(run(p, acceleration).n_iter) < 0.5 * int(run(p, so.Plain()).n_iter)
 
 
+@pytest.mark.parametrize(("n", "m", "reg"), [(60, 50, 0.01), (14, 11, 0.03)])
+def test_extrapolation_pays_beside_its_own_fallback(n, m, reg):
+    p = testing.random(n, m, reg)
+    assert int(run(p, so.Anderson()).n_iter) < 0.7 * int(run(p, so.Nesterov()).n_iter)
+
+
 @pytest.mark.slow(2)
 @pytest.mark.parametrize("acceleration", [so.Nesterov(), so.Anderson(), so.Newton()], ids=str)
 def test_small_sharp_problems_are_not_lost(acceleration):

@@ -122,6 +122,18 @@ def test_a_warm_start_is_there_already(shape):
         torch.testing.assert_close(again.plan, r.plan, atol=1e-11, rtol=0)
 
 
+@pytest.mark.parametrize("method", ["auto", "sinkhorn", "newton"])
+def test_a_batch_starts_where_it_ended(method):
+    drawn = [testing.random(9, 7, seed=k) for k in range(3)]
+    C, a, b = (torch.stack([getattr(p, name) for p in drawn]) for name in ("cost", "a", "b"))
+    r = so.solve(C, a, b, 0.05, tol=1e-12, method=method)
+    far = 1e6 * torch.tensor([[1.0], [-3.0], [2.0]]).double()
+    for init in (r, (None, r.g), (None, r.g + far)):
+        again = so.solve(C, a, b, 0.05, tol=1e-8, method=method, init=init)
+        assert int(again.n_iter.max()) <= 3 < int(r.n_iter.min())
+        torch.testing.assert_close(again.plan, r.plan, atol=1e-8, rtol=0)
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(1, 9), (9, 1), (1, 1)])
 def test_one_point_left(rows, columns):
     p = testing.random(12, 15)

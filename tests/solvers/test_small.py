@@ -172,7 +172,7 @@ def test_a_batch_one_by_one(shared):
 
 def test_of_a_batch_those_that_fail_are_solved_by_others(monkeypatch):
     """What is served here and what is not come back in the caller's order."""
-    drawn = [testing.random(50, 50, seed=k) for k in range(4)]
+    drawn = [testing.random(50, 45, seed=k) for k in range(4)]
     C, a, b = (torch.stack([getattr(p, name) for p in drawn]) for name in ("cost", "a", "b"))
     monkeypatch.setattr("torch.get_num_threads", lambda: 1)
     alone = module._annealed

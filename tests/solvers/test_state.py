@@ -5,7 +5,13 @@ import torch
 from torch import Tensor
 
 import sinkhorn_ot as so
+from sinkhorn_ot import testing
+from sinkhorn_ot.problem import make
+from sinkhorn_ot.solvers import Iterate
 from sinkhorn_ot.solvers.state import State
+from sinkhorn_ot.solvers.steps import answer, column_error
+from sinkhorn_ot.sweeps import Sweep
+from sinkhorn_ot.sweeps.reference import Reference
 
 
 class Everything(State):
@@ -59,3 +65,29 @@ def test_no_tensor_of_a_run_keeps_a_problem_that_has_left(acceleration) -> None:
     assert len(after) == len(before)
     assert all(11 in t.shape for t in before)
     assert all(3 in t.shape and 11 not in t.shape for t in after)
+
+
+@pytest.mark.parametrize(
+    "acceleration",
+    [so.Plain(), so.Nesterov(), so.Anderson(begin=10.0), so.Newton(), so.Newton(direct=0)],
+    ids=str,
+)
+def test_problems_that_are_selected_step_on_as_if_all_were_there(acceleration) -> None:
+    drawn = [testing.random(9, 7, seed=k) for k in range(5)]
+    C, a, b = (torch.stack([getattr(p, name) for p in drawn]) for name in ("cost", "a", "b"))
+    p = make(C, a, b, 0.05)
+    sweep: Sweep = Reference(p)
+    steps, psi, kept = acceleration.start(p.b), torch.zeros_like(p.b), torch.tensor([1, 2, 4])
+
+    def at(sweep: Sweep, psi: Tensor) -> Iterate:
+        log_b = sweep.problem.b.log()
+        u, log_s = sweep.sweep(None, psi + log_b)
+        error = column_error(sweep.problem, psi, log_s)
+        return Iterate(psi, answer(sweep, u, psi, log_s, log_b) - psi, error, u, sweep)
+
+    for _ in range(6):
+        psi = steps(at(sweep, psi))
+    few, part, part_psi = steps.select(kept), sweep.select(kept), psi[kept]
+    for _ in range(3):
+        psi, part_psi = steps(at(sweep, psi)), few(at(part, part_psi))
+        torch.testing.assert_close(part_psi, psi[kept], rtol=1e-9, atol=1e-9)

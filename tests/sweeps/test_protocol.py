@@ -153,6 +153,19 @@ def test_sums_that_underflow_are_taken_again(batch):
             assert_same(s, want_s, 10 * rtol)
 
 
+@pytest.mark.parametrize("reg", [0.1, 0.02])
+@pytest.mark.parametrize("down", [60.0, 685.0, 695.0, 700.0, 705.0, 2000.0])
+def test_row_sums_that_underflow_are_taken_again(down, reg):
+    """All potentials fall so far that sums around the last ones lose digits, then are none."""
+    p = problem(17, 23, reg)
+    v = p.b.log()
+    for sweep, rtol in implementations(p).values():
+        u, s = sweep.sweep(None, v)
+        moved_u, moved_s = sweep.sweep(u, v - down)
+        assert_same(moved_u, u + down, rtol)
+        assert_same(moved_s, s, rtol)
+
+
 def test_forbidden_pairs():
     p = testing.random(17, 23)
     C = p.cost.masked_fill(

@@ -120,5 +120,5 @@ def _at(x: Tensor, odds: Tensor, place: float, ranks: Ranks) -> Tensor:
     row = x.new_zeros(x.shape[1])
     if owner == ranks.rank:
         before = float(ends[owner - 1]) if owner else 0.0
-        row = x[int(torch.searchsorted(mass, place - before).clamp(max=len(x) - 1))].clone()
+        row = x[int(torch.searchsorted(mass, inside - before).clamp(max=len(x) - 1))].clone()
     return ranks.sum(row)

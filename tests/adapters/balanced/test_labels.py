@@ -224,6 +224,10 @@ def test_no_labelling_names_the_reason():
     S[:, 1] = -math.inf
     with pytest.raises(ValueError, match="label 1 must have 6 samples and none may take it"):
         so.balanced_labels(S)
+    # a label that stays empty may be closed
+    S[:, 0] = -math.inf
+    with pytest.raises(ValueError, match="label 1 must have 6 samples and none may take it"):
+        so.balanced_labels(S, [0, 6, 14])
     S = scores(3, 4)
     S[:, :2] = -math.inf
     with pytest.raises(ValueError, match="of problem 1, but only 2 labels"):

@@ -136,8 +136,19 @@ def test_modalities_are_averaged():
     for parts in ((S, T), (S.numpy(), T.numpy()), (list(S.split(600)), list(T.split(600)))):
         found = so.sela_labels(so.mean_log_probs(*parts), lamb=20.0, tol=1e-9)
         assert torch.equal(found.labels, want.labels)
+    found = so.sela_labels(so.mean_log_probs(numbered(S), numbered(T)), lamb=20.0, tol=1e-9)
+    assert torch.equal(found.labels, want.labels)
     with pytest.raises(ValueError, match="modality 0, modality 1 must come in equal blocks"):
         so.sela_labels(so.mean_log_probs(list(S.split(600)), list(T.split(500))))
+    with pytest.raises(ValueError, match="modality 0, modality 1 must come in equal blocks"):
+        so.sela_labels(so.mean_log_probs(list(S.split(800)), numbered(T)))
+    spoiled = T.clone()
+    spoiled[3, 1] = math.nan
+    with pytest.raises(ValueError, match=r"modality 1 must be .* got nan at index \(3, 1\)"):
+        so.sela_labels(so.mean_log_probs(S, spoiled))
+    other = [(torch.arange(4999, -1, -1), T.flip(0))]
+    with pytest.raises(ValueError, match="modality 0, modality 1 must come in equal blocks"):
+        so.sela_labels(so.mean_log_probs([(torch.arange(5000), S)], other))
     with pytest.raises(ValueError, match="modality 0, modality 1 must come in equal blocks"):
         so.sela_labels(so.mean_log_probs([S], [T, T]))
 
@@ -277,6 +288,8 @@ BAD = {
     ),
     "modalities": (so.mean_log_probs, "modalities must be at least one"),
     "schedule": (lambda: so.SelaSchedule((3.0, 1.0)), "epochs must rise from zero or later"),
+    "early": (lambda: so.SelaSchedule((-1.0, 3.0)), "epochs must rise from zero or later"),
+    "endless": (lambda: so.SelaSchedule((0.5, torch.inf)), "epochs must rise from zero or later"),
     "no schedule": (lambda: so.SelaSchedule(()), "epochs must rise from zero or later"),
     "sigma": (lambda: so.gaussian_marginal(3, 0.0), "sigma must be a finite number above zero"),
     "labels": (lambda: so.zipf_marginal(0), "K must be a whole number of at least 1"),
@@ -305,6 +318,10 @@ def test_probabilities_are_told():
     so.sela_labels(p.log())
     so.sela_labels(2 * p)
     so.sela_labels(torch.zeros(40, 5))
+    # one label has no other; and what has entries below zero or above one is no probability
+    so.sela_labels(torch.ones(40, 1))
+    so.sela_labels(torch.tensor([[0.9, 0.4, -0.3]]).repeat(40, 1))
+    so.sela_labels(torch.tensor([[1.5, 0.1, -0.6]]).repeat(40, 1))
 
 
 def test_a_list_that_may_hold_heads_is_told():

@@ -151,6 +151,26 @@ def test_a_warm_start_may_open_a_closed_label():
     assert torch.equal(opened.labels, so.sela_labels(S).labels)
 
 
+def test_a_start_is_where_the_last_solve_ended():
+    """Also where labels have shares that differ, or none."""
+    S = log_probs(300, 4)
+    for marginal in ([6.0, 2.0, 1.0, 1.0], [6.0, 3.0, 0.0, 1.0]):
+        cold = so.sela_labels(S, marginal=marginal)
+        again = so.sela_labels(S, marginal=marginal, init=cold)
+        assert int(again.n_iter) == 1 < int(cold.n_iter)
+        assert torch.equal(again.potentials, cold.potentials)
+
+
+def test_a_label_without_potential_starts_from_its_share():
+    S, marginal = log_probs(300, 4), torch.tensor([1.0, 2.0, 1.0, 4.0]).double() / 8
+    start = torch.tensor([0.1, -0.2, 0.0, 0.0]).double()
+    told, silent = start.clone(), start.clone()
+    told[3], silent[3] = marginal[3].log() / 25, -math.inf
+    found = [so.sela_labels(S, marginal=marginal, init=init) for init in (told, silent)]
+    assert int(found[0].n_iter) == int(found[1].n_iter)
+    torch.testing.assert_close(found[0].potentials, found[1].potentials, rtol=0, atol=1e-12)
+
+
 def test_a_solve_cut_short_says_so():
     found = so.sela_labels(log_probs(500, 20, scale=8), tol=1e-12, max_iter=3)
     assert not bool(found.converged)
@@ -210,6 +230,10 @@ BAD = {
     "closed row": (
         {"log_probs": spoiled(-math.inf, column=EVERY)},
         "log_probs must allow every sample some label, got -inf all along row 3",
+    ),
+    "closed row of a head": (
+        {"log_probs": torch.stack([log_probs(9, 4), spoiled(-math.inf, column=EVERY)])},
+        r"every sample some label, got -inf all along row \(1, 3\)",
     ),
     "closed but for a label without share": (
         {"log_probs": spoiled(-math.inf, column=slice(1, 4)), "marginal": [0.0, 1.0, 1.0, 1.0]},

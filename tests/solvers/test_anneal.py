@@ -1,0 +1,63 @@
+"""Annealing hands potentials on in units of cost, whatever reg they were found at."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+import sinkhorn_ot as so
+from sinkhorn_ot import testing
+from sinkhorn_ot.problem import make
+from sinkhorn_ot.sweeps.reference import Reference
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Plain steps, and where each stage began and was heading, as g = psi reg."""
+
+    stages: list = field(default_factory=list)
+
+    def start(self, weight):
+        self.stages.append([])
+        return self
+
+    def __call__(self, at):
+        reg, nxt = at.sweep.problem.reg, at.psi + at.residual
+        self.stages[-1].append((float(reg), at.psi * reg, nxt * reg))
+        return nxt
+
+    def select(self, index):
+        return self
+
+
+def test_a_stage_begins_where_the_one_before_ended():
+    p, watched = testing.random(20, 15, 0.01), Watched()
+    sweep = Reference(make(p.cost, p.a, p.b, p.reg))
+    method = so.Sinkhorn(watched, so.Anneal(start=1.0, factor=3.0, tol=1e-3))
+    method(sweep, tol=1e-6, max_iter=1000)
+    assert len(watched.stages) == 5
+    for before, after in zip(watched.stages, watched.stages[1:], strict=False):
+        assert before[0][0] == pytest.approx(3 * after[0][0])
+        torch.testing.assert_close(after[0][1], before[-1][2], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("stop", [2, 4])
+def test_stopped_in_a_stage_the_potentials_are_that_stages(stop):
+    p = testing.random(20, 15, 0.01)
+    method = so.Sinkhorn(so.Plain(), so.Anneal(start=0.1, factor=3.0, tol=1e-9))
+    sweep, factor = Reference(make(p.cost, p.a, p.b, p.reg)), 9.0
+    told = []
+
+    def callback(at):
+        told.append(at)
+        return at.n_iter == stop
+
+    found = method(sweep, tol=1e-9, max_iter=1000, callback=callback)
+    assert [at.reg_factor for at in told] == [factor] * stop
+    assert found.status == [so.Status.STOPPED]
+    g, larger = torch.zeros_like(p.b), factor * p.reg
+    for _ in range(stop - 1):
+        f = -larger * torch.logsumexp((g - p.cost) / larger + p.b.log(), 1)
+        g = -larger * torch.logsumexp((f[:, None] - p.cost) / larger + p.a.log()[:, None], 0)
+    reached = (found.v[0] - p.b.log()) * p.reg
+    torch.testing.assert_close(reached, g, rtol=0, atol=1e-12)
