@@ -335,8 +335,8 @@ def test_assign_says_what_the_codes_do():
     hard = assign(S, hard=True)
     assert torch.equal(hard.codes, so.swav_codes(S, hard=True))
     # of a batch each problem says it of itself
-    many = codes.assign(torch.stack([S, S.flip(1), 2 * S]), mask=mask, last=20)
-    alone = codes.assign(S.flip(1), mask=mask, last=20)
+    many = assign(torch.stack([S, S.flip(1), 2 * S]), mask=mask, last=20)
+    alone = assign(S.flip(1), mask=mask, last=20)
     torch.testing.assert_close(many.prototype_mass[1], alone.prototype_mass)
     torch.testing.assert_close(many.marginal_error[1], alone.marginal_error)
     assert torch.equal(many.labels[1], alone.labels)
