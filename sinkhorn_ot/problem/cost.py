@@ -13,6 +13,8 @@ from .show import shown
 
 # entries of one row block: small enough for cache, large enough to hide the call
 _BLOCK = 1 << 16
+# bytes of kernel that are held where nobody says otherwise
+MEMORY = 1 << 30
 
 
 @shown
@@ -59,6 +61,11 @@ class Cost(Protocol):
     @property
     def stored(self) -> bool:
         """Whether the entries are in memory anyway."""
+        ...
+
+    @property
+    def memory(self) -> int:
+        """Bytes of kernel that may be held although the entries are not, or a batch shares them."""
         ...
 
     def flat(self, batch: torch.Size) -> "Cost":

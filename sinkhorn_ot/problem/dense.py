@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import checks
-from .cost import Bounds, Cost, flatten, tiles
+from .cost import MEMORY, Bounds, Cost, flatten, tiles
 from .rows import Block
 from .show import shown
 
@@ -52,6 +52,11 @@ class Dense:
     def stored(self) -> bool:
         """Whether the entries are in memory: they are."""
         return True
+
+    @property
+    def memory(self) -> int:
+        """Bytes of kernel that may be held for a batch that shares the cost."""
+        return MEMORY
 
     def flat(self, batch: torch.Size) -> "Dense":
         """Return the costs of a batch with one batch dimension."""

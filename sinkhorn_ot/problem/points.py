@@ -1,9 +1,9 @@
-"""The cost between two clouds of points, which is computed and never stored."""
+"""The cost between two clouds of points, which is computed where it is read."""
 
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import checks
-from .cost import Bounds, broadcast, flatten, tiles
+from .cost import MEMORY, Bounds, broadcast, flatten, tiles
 from .metrics import METRICS
 from .rows import Block
 from .show import shown
@@ -20,13 +20,18 @@ from .show import shown
 @shown
 @dataclass(frozen=True, eq=False)
 class PointCloud:
-    """The cost between two clouds of points, computed in blocks and never stored: O(n + m) memory.
+    """The cost between two clouds of points, computed in blocks: O(n + m) memory.
+
+    The cost is never stored. Where it is small a solve stores the kernel made of it, exp(-C / reg),
+    of n * m numbers, which is as fast as a stored cost.
 
     Args:
         x: Source points, shape (..., n, d).
         y: Target points, shape (..., m, d).
         metric: "sqeuclidean" |x - y|^2, "euclidean" |x - y|, "dot" -<x, y>, or
             "cosine" 1 - <x, y> / (|x| |y|).
+        memory: Bytes that a stored kernel may take; 0 never stores one. A solve beyond it computes
+            the kernel at every sweep, in blocks of a megabyte, which takes some ten times as long.
 
     Raises:
         ValueError: If shapes, dtypes, devices or the metric do not fit.
@@ -35,12 +40,14 @@ class PointCloud:
     x: Tensor
     y: Tensor
     metric: str = "sqeuclidean"
+    memory: int = MEMORY
 
     def __post_init__(self) -> None:
         x, y = _alike(self.x, self.y)
         x = checks.at_least_dims("x", x, 2, "(..., n, d)")
         y = checks.at_least_dims("y", y, 2, "(..., m, d)")
         checks.one_of("metric", self.metric, tuple(METRICS))
+        checks.count("memory", self.memory, at_least=0)
         if x.shape[-1] != y.shape[-1]:
             raise ValueError(
                 f"x and y must have points of one dimension, got {x.shape[-1]} and {y.shape[-1]}"
@@ -80,15 +87,15 @@ class PointCloud:
     def flat(self, batch: torch.Size) -> "PointCloud":
         """Return the costs of a batch with one batch dimension."""
         one = self.batch_shape.numel() == 1
-        return PointCloud(flatten(self.x, batch, one), flatten(self.y, batch, one), self.metric)
+        return replace(self, x=flatten(self.x, batch, one), y=flatten(self.y, batch, one))
 
     def select(self, index: Tensor) -> "PointCloud":
         """Return the problems at `index` of a flat batch."""
-        return PointCloud(self.x[index], self.y[index], self.metric)
+        return replace(self, x=self.x[index], y=self.y[index])
 
     def transposed(self) -> "PointCloud":
         """Return the cost from target to source points."""
-        return PointCloud(self.y, self.x, self.metric)
+        return replace(self, x=self.y, y=self.x)
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Return the costs of rows start:stop, computed in float64."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import checks
-from .cost import Bounds, flatten
+from .cost import MEMORY, Bounds, flatten
 from .rows import Block, Index, Rows, as_rows, number
 from .show import shown
 
@@ -65,6 +65,11 @@ class Streamed:
     def stored(self) -> bool:
         """Whether the rows are in memory anyway."""
         return self._rows.stored
+
+    @property
+    def memory(self) -> int:
+        """Bytes of kernel that may be held: little, for the rows did not fit."""
+        return MEMORY // 8
 
     @property
     def batch_shape(self) -> torch.Size:

@@ -150,7 +150,7 @@ def _among(cost: Cost, rows: Tensor, columns: Tensor, left: float) -> Cost | Non
         return Dense(_entries(cost.C[0], rows, columns)[None])
     # points are few numbers
     if isinstance(cost, PointCloud):
-        return PointCloud(cost.x[:, rows], cost.y[:, columns], cost.metric)
+        return replace(cost, x=cost.x[:, rows], y=cost.y[:, columns])
     return None
 
 

@@ -12,10 +12,6 @@ from .shared_cost import SharedKernel
 from .stored import StoredKernel
 
 
-# entries of a kernel that may be stored although the cost is not
-_BUDGET = 1 << 24
-
-
 def choose(problem: Problem, tol: float) -> Sweep:
     """Return the implementation for `problem`, whose kernel is good to `tol`.
 
@@ -32,7 +28,8 @@ def choose(problem: Problem, tol: float) -> Sweep:
         for dtype in (store, torch.float64):
             if span <= SharedKernel.SPAN[dtype]:
                 return SharedKernel(problem, dtype)
-    if batch * n * m <= _BUDGET or (problem.cost.stored and not problem.shared):
+    held = batch * n * m * store.itemsize
+    if held <= problem.cost.memory or (problem.cost.stored and not problem.shared):
         return StoredKernel(problem, store)
     return OnTheFly(problem)
 

@@ -119,9 +119,8 @@ def test_a_cost_of_zero_vectors_is_a_number():
 
 
 @pytest.mark.slow(1)
-def test_memory_of_a_point_cloud_solve_does_not_grow_with_pairs(monkeypatch):
+def test_memory_of_a_point_cloud_solve_does_not_grow_with_pairs():
     """Beyond what may be stored, no tensor of n x m entries is made."""
-    monkeypatch.setattr("sinkhorn_ot.sweeps.choice._BUDGET", 0)
     seen = []
 
     class Watch(TorchDispatchMode):
@@ -133,7 +132,30 @@ def test_memory_of_a_point_cloud_solve_does_not_grow_with_pairs(monkeypatch):
 
     n = 1500
     with Watch():
-        r = so.solve(so.PointCloud(cloud(n, 2), cloud(n, 2, seed=1)), reg=1.0, tol=1e-2)
+        x, y = cloud(n, 2), cloud(n, 2, seed=1)
+        r = so.solve(so.PointCloud(x, y, memory=n * n * 8 - 1), reg=1.0, tol=1e-2)
         assert float(r.certificate().lower) <= float(r.value)
         r.apply(torch.ones(n).double())
     assert max(seen) < n * n / 20
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean", "dot", "cosine"])
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_what_may_be_held_changes_no_answer(metric, batch):
+    x, y = torch.rand(*batch, 50, 3).double(), torch.rand(*batch, 70, 3).double()
+    much, none = (so.PointCloud(x, y, metric, memory=k) for k in (1 << 30, 0))
+    stored, read = (so.solve(c, reg=0.3, method="sinkhorn") for c in (much, none))
+    assert read.converged.all()
+    torch.testing.assert_close(read.plan, stored.plan, rtol=1e-6, atol=1e-10)
+
+
+def test_a_budget_of_memory_stays_with_its_cloud():
+    c = so.PointCloud(torch.rand(2, 9, 3), torch.rand(2, 8, 3), "dot", memory=7)
+    for one in (c.flat(torch.Size([2])), c.transposed(), c.select(torch.tensor([1]))):
+        assert (one.metric, one.memory) == ("dot", 7)
+
+
+@pytest.mark.parametrize("memory", [-1, 1.5, "1GB", None, True, math.nan])
+def test_a_budget_of_memory_is_a_number_of_bytes(memory):
+    with pytest.raises(ValueError, match="memory must be"):
+        so.PointCloud(torch.rand(9, 3), torch.rand(8, 3), memory=memory)

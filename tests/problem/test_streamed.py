@@ -133,7 +133,7 @@ def test_a_memory_map_is_read_and_never_loaded(tmp_path, monkeypatch):
     C[:] = cost(n, m, torch.float32).numpy()
     C.flush()
     # as if it had too many entries for a kernel to be held
-    monkeypatch.setattr("sinkhorn_ot.sweeps.choice._BUDGET", 1 << 16)
+    monkeypatch.setattr("sinkhorn_ot.problem.streamed.MEMORY", 0)
     tracemalloc.start()
     r = so.solve(so.Streamed(Watched(tmp_path / "C", np.float32, "r", shape=(n, m))), reg=0.1)
     peak = tracemalloc.get_traced_memory()[1]

@@ -51,7 +51,7 @@ def mapped(S: Tensor, path) -> np.memmap:
 @pytest.fixture(params=["held", "never held"])
 def held(request, monkeypatch):
     if request.param == "never held":
-        monkeypatch.setattr("sinkhorn_ot.sweeps.choice._BUDGET", 0)
+        monkeypatch.setattr("sinkhorn_ot.problem.streamed.MEMORY", 0)
 
 
 @pytest.mark.slow(1)
