@@ -4,8 +4,8 @@ A code is a softmax of `S / eps + phi`, one `phi` per prototype, and an iteratio
 `phi` the log of the mass that the codes give each prototype. Formed in float64, no exponent can
 overflow, and `softmax` is all that is needed: `by_logs`. `by_products` is a shorter way to the same
 numbers: it exponentiates every score once, each column from its maximum, and iterates with two
-products over blocks in cache; only rows whose weight lies where float32 exponents have lost digits
-are taken by their logs.
+products over blocks in cache; only rows whose weight lies where exponents have lost digits are
+taken by their logs. Where those are many it goes on in float64, which loses none.
 
 Samples that a mask leaves out have no weight and codes of zeros. Samples of other ranks are met in
 the sums and maxima per prototype, and nowhere else.
@@ -26,10 +26,13 @@ from .arguments import HELD, Asked, at_least_single, not_finite
 TILE = 1 << 18
 # terms of a float32 sum that one product adds up without a loss that a code would show
 _LONG = 4096
-# a float32 exponent below this has lost digits that a code would show
-_FAINT = -12.0
+# an exponent below this has lost digits that a code would show: to rounding in float32, and in
+# float64 to the floor
+_FAINT = {torch.float32: -12.0, torch.float64: -660.0}
 # an exponent below this gives no code a digit, and would be slow to take: exp of it is subnormal
-_FLOOR = -60.0
+_FLOOR = {torch.float32: -60.0, torch.float64: -700.0}
+# rows taken by their logs that cost more than all rows in float64, per row
+_DEAR = 0.5
 
 
 def by_logs(p: Asked, n_iter: int) -> Tensor:
@@ -62,10 +65,12 @@ def by_products(p: Asked, n_iter: int) -> Tensor:
         scaled = ScaledScores(S, E, 1.0 / p.eps, keep, p.ranks)
         if not scaled.sound:
             p.ranks.agree(p.require_sound)
-        for _ in range(1, n_iter):
+        for left in range(n_iter - 1, 0, -1):
             scaled.step()
+            if scaled.faint * left > _DEAR * S.shape[0] * N:
+                scaled.widen()
         codes = scaled.finish(p.start)
-        if p.start:
+        if p.start or codes.dtype != Q.dtype:
             Q[part] = codes
     return Q.reshape(*batch, N - p.start, K)
 
@@ -110,7 +115,7 @@ def softmax(S: Tensor, inv: float, phi: Tensor) -> Tensor:
 
 def _exp(exponent: Tensor) -> Tensor:
     """Return exp of exponents up to zero, in their place."""
-    return exponent.clamp_(min=_FLOOR).exp_()
+    return exponent.clamp_(min=_FLOOR[exponent.dtype]).exp_()
 
 
 def _peaks(S: Tensor, mask: Tensor | None, ranks: Ranks) -> Tensor:
@@ -132,6 +137,10 @@ class ScaledScores:
     The exponents of E are rounded relative to their size, so a code may not rest on small entries.
     It cannot where `r_i = sum_k E_ik alpha_k` exceeds `exp(_FAINT) sum_k alpha_k`, all that entries
     below `exp(_FAINT)` could give. The other rows are faint, and taken by their logs.
+
+    Attributes:
+        sound: Whether every score is a number.
+        faint: How many rows were faint in the last step.
     """
 
     def __init__(self, S: Tensor, E: Tensor, inv: float, mask: Tensor | None, ranks: Ranks) -> None:
@@ -146,18 +155,13 @@ class ScaledScores:
         """
         self._S, self._E, self._inv, self._ranks = S, E, inv, ranks
         self._out = None if mask is None else ~mask
-        peak = _peaks(S, mask, ranks)
+        self._peak = peak = _peaks(S, mask, ranks)
         total = torch.zeros_like(peak, dtype=torch.float64)
         # the smallest exponent, which is not finite if some score is not
         lowest = E.new_zeros(())
         for rows in self._blocks():
-            exponent = torch.sub(S[:, rows], peak, out=E[:, rows]).mul_(inv)
-            self._clear(rows)
-            low = exponent.amin()
-            exponent = exponent.exp_() if low > _FLOOR else _exp(exponent)
-            self._clear(rows)
-            total += exponent.sum(-2, keepdim=True)
-            lowest = torch.minimum(lowest, low)
+            lowest = torch.minimum(lowest, self._exponentiate(rows))
+            total += E[:, rows].sum(-2, keepdim=True)
         if self._overflows(peak, lowest) or (
             not torch.isfinite(lowest) and bool(not_finite(S, mask).any())
         ):
@@ -165,8 +169,25 @@ class ScaledScores:
             total.fill_(math.nan)
         total = ranks.sum(total[:, 0])
         self.sound = not bool(total.isnan().any())
+        self.faint = 0
         self._shift = peak.double()[:, 0] * inv
         self._log_alpha = total.log_().neg_()
+
+    def _exponentiate(self, rows: slice) -> Tensor:
+        """Write E, and return the smallest exponent."""
+        E = self._E[:, rows]
+        exponent = torch.sub(self._S[:, rows].to(E.dtype), self._peak, out=E).mul_(self._inv)
+        self._clear(rows)
+        low = exponent.amin()
+        exponent.exp_() if low > _FLOOR[E.dtype] else _exp(exponent)
+        self._clear(rows)
+        return low
+
+    def widen(self) -> None:
+        """Go on in float64."""
+        self._E, self.faint = empty(self._S.shape, torch.float64, self._S.device), 0
+        for rows in self._blocks():
+            self._exponentiate(rows)
 
     def _overflows(self, peak: Tensor, lowest: Tensor) -> bool:
         """Say whether some score over eps is none that float64 holds; of others none is."""
@@ -178,10 +199,11 @@ class ScaledScores:
     def step(self) -> None:
         """Scale every sample to one, then every prototype to one share."""
         alpha, total = self._alpha(), torch.zeros_like(self._log_alpha)
-        of_faint = torch.zeros_like(total)
+        of_faint, self.faint = torch.zeros_like(total), 0
         for rows, weight, faint in self._rows(alpha):
             total += _column_sums(self._E[:, rows], weight)
             if faint is not None:
+                self.faint += len(faint[0])
                 of_faint += _sums_of(self._codes(rows, faint), faint[0], len(total))
         self._log_alpha -= self._ranks.sum(total.mul_(alpha).add_(of_faint)).log_()
 
@@ -192,7 +214,7 @@ class ScaledScores:
             block = self._E[:, rows].mul_(alpha.to(weight.dtype)[:, None, :])
             block.mul_(weight[:, :, None])
             if faint is not None:
-                block[faint] = self._codes(rows, faint)
+                block[faint] = self._codes(rows, faint).to(block.dtype)
             self._clear(rows)
         return self._E[:, start:]
 
@@ -203,7 +225,8 @@ class ScaledScores:
         self, alpha: Tensor, start: int = 0
     ) -> Iterator[tuple[slice, Tensor, tuple[Tensor, ...] | None]]:
         """Yield row blocks, what scales their rows to one, and the index of the faint ones."""
-        least = alpha.sum(-1, keepdim=True).mul_(math.exp(_FAINT)).to(self._E.dtype)
+        least = alpha.sum(-1, keepdim=True).mul_(math.exp(_FAINT[self._E.dtype]))
+        least = least.to(self._E.dtype)
         alpha = alpha.to(self._E.dtype)
         for rows in self._blocks(start):
             mass = _row_sums(self._E[:, rows], alpha)

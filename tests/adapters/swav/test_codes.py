@@ -561,3 +561,23 @@ def test_what_one_mass_per_rank_costs():
         Q = Q / Q.sum(1, keepdim=True) * share
     off = (Q / share - so.swav_codes(S)).abs().sum(1) / 2
     assert float(off.mean()) == pytest.approx(0.04, abs=0.005)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("last", [None, 7])
+@pytest.mark.parametrize("masked", [False, True])
+def test_where_float32_fades_codes_go_on_in_float64(dtype, last, masked, monkeypatch):
+    """At a small eps nearly all rows are faint: taken by their logs they were the whole cost."""
+    S, mask = cosines(90, 40).to(dtype), half_of(90) if masked else None
+    widened, widen = [], softmaxes.ScaledScores.widen
+    monkeypatch.setattr(
+        softmaxes.ScaledScores, "widen", lambda self: widened.append(0) or widen(self)
+    )
+    found = so.swav_codes(S, eps=0.003, n_iter=20, last=last, mask=mask)
+    assert bool(widened) == (dtype == torch.float32)
+    assert found.dtype == dtype
+    want = oracles.swav_codes(S if mask is None else S[mask], 0.003, 20)
+    if mask is not None:
+        want = torch.zeros(90, 40, dtype=want.dtype).index_put((mask.nonzero()[:, 0],), want)
+    want = want if last is None else want[-last:]
+    assert total_variation(found, want) < (1e-6 if dtype == torch.float32 else 1e-12)
