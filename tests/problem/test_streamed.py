@@ -101,6 +101,16 @@ def test_one_cost_for_many_marginals():
     torch.testing.assert_close(r.plan, want.plan, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_numbered_rows_of_one_cost_for_many_regs(dtype):
+    C = cost(dtype=dtype)
+    a = torch.full((2, len(C)), 1 / len(C), dtype=torch.float64)
+    reg = torch.tensor([0.3, 0.1])
+    r, want = (so.solve(c, a, reg=reg) for c in (so.Streamed(shuffled(C, 9)), C))
+    assert r.converged.all()
+    torch.testing.assert_close(r.plan, want.plan, rtol=0, atol=1e-7)
+
+
 def test_more_columns_than_rows_are_not_turned():
     r, want = so.solve(so.Streamed([cost(5, 60)]), reg=0.1), so.solve(cost(5, 60), reg=0.1)
     torch.testing.assert_close(r.plan, want.plan, rtol=0, atol=1e-8)
