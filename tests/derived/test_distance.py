@@ -239,6 +239,18 @@ def test_a_cost_that_is_almost_a_row_and_a_column():
     assert float(distance(C, alpha=0.3).value) - base == pytest.approx(expected, rel=1e-8)
 
 
+def test_where_rounding_ends_the_path_exact_transport_is_asked():
+    x, y = torch.rand(2, 4, dtype=torch.float64)
+    # all plans cost the same, but for what a large constant leaves of it
+    C = x[:, None] + y + 1e6
+    b = torch.tensor([0.3, 0.3, 0.3, 0.1], dtype=torch.float64)
+    r = distance(C, None, b, alpha=1.2)
+    assert r.converged
+    assert float(r.kl) <= 1.2
+    assert float(r.value) == pytest.approx(1e6 + float(x.mean() + b @ y), abs=1e-9)
+    assert int(r.n_iter) < 3000
+
+
 def test_points_without_weight_change_nothing():
     C, a, b, alpha = random(4, share=0.4)
     wide = np.random.default_rng(1).random((len(a) + 2, len(b) + 1))
@@ -254,6 +266,18 @@ def forbidden():
     C, a, b, _ = random(8)
     C[0, 0] = C[1, 2] = INF
     return C, a, b
+
+
+@pytest.mark.parametrize("off", [-100.0, 100.0])
+def test_points_without_weight_may_be_out_of_range(off: float):
+    C = torch.rand(2, 6, 4, dtype=torch.float64)
+    b = torch.tensor([[0.3, 0.3, 0.4, 0.0], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
+    few = distance(C[0, :, :3], None, b[0, :3], alpha=0.8)
+    C[0, :, 3] += off
+    both = distance(C, None, b, alpha=0.8)
+    assert both.converged.all()
+    assert float(both.value[0]) == pytest.approx(float(few.value), rel=1e-8)
+    assert float(both.kl[0]) == pytest.approx(float(few.kl), rel=1e-6)
 
 
 def test_forbidden_pairs_leave_a_least_divergence():
