@@ -126,6 +126,20 @@ def test_forbidden_pairs():
         so.solve(so.Streamed(list(C.split(5))), reg=0.1)
 
 
+def test_a_block_may_forbid_all_its_pairs():
+    C = cost()
+    C[20:30] = math.inf
+    a = torch.ones(len(C), dtype=torch.float64)
+    a[20:30] = 0
+    source = so.Streamed(list(C.split(10)))
+    assert source.facts.bounds == so.Dense(C).validate()
+    for a_given, options in ((a / a.sum(), {}), (None, {"unbalanced": 1.0})):
+        r, want = (so.solve(c, a_given, reg=0.1, **options) for c in (source, C))
+        torch.testing.assert_close(r.plan, want.plan, rtol=0, atol=1e-8)
+    with pytest.raises(ValueError, match="cost must allow some pair, got inf everywhere"):
+        so.Streamed([torch.full((2, 3), math.inf)] * 2)
+
+
 class Watched(np.memmap):
     """A memory map that remembers how much was asked of it at once."""
 
