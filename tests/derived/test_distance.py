@@ -239,6 +239,14 @@ def test_a_cost_that_is_almost_a_row_and_a_column():
     assert float(distance(C, alpha=0.3).value) - base == pytest.approx(expected, rel=1e-8)
 
 
+def test_no_divergence_is_below_zero_beside_weights_below_tol():
+    C = np.array([[0.0578, 0.8577], [0.7252, 0.0578], [0.0578, 0.8117]])
+    a, b = np.array([1 - 6.3e-4 - 3.2e-9, 3.2e-9, 6.3e-4]), np.array([1 - 3e-10, 3e-10])
+    for alpha in (1e-9, 6.8e-9, 5e-8):
+        r = distance(C, a, b, alpha=alpha, on_fail="ignore")
+        assert 0 <= float(r.kl) <= 2e-7
+
+
 def test_where_rounding_ends_the_path_exact_transport_is_asked():
     x, y = torch.rand(2, 4, dtype=torch.float64)
     # all plans cost the same, but for what a large constant leaves of it
