@@ -133,7 +133,7 @@ def repeated(rng: Random, call: Call) -> Verdict:
             want = truth.gibbs(p, at.f, at.g)
             rel = truth.digits(p, at.f, at.g, truth.EPS) * call.options["n_iter"] + 64 * eps
             noise = float((want * rel).sum())
-            if noise < 0.01 * want.sum():
+            if noise < 0.01 * want.sum() and want.max() < 1e30:
                 off = float(np.abs(P - want).sum())
                 allowed = 16 * noise + 1e-37 * P.size * (eps > truth.EPS)
                 verdict.near(f"problem {k}: |plan - plain sweeps'|", off, 0.0, allowed)
