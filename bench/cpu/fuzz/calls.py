@@ -211,6 +211,9 @@ def streamed(rng: Random) -> Call:
     }
     kind = pick(rng, *sources)
     call.held.append(call.cost)
+    if not np.isfinite(call.C).any():
+        # it would be refused before it is asked for anything
+        return call
     call.cost, call.about = so.Streamed(sources[kind]), f"streamed {kind} of {call.about}"
     return call
 
