@@ -107,7 +107,7 @@ def dual(p: Posed, f: Array, g: Array) -> Any:
             total += (w.astype(LONG) * t).sum()
         elif rho > 0:
             with np.errstate(all="ignore"):
-                pull = np.expm1(-t.astype(LONG) / rho)
+                pull = np.where(w > 0, np.expm1(-t.astype(LONG) / rho), 0)
             total -= rho * (w * np.where(p.stranded[side], -1, pull)).sum()
     return total
 
