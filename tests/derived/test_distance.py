@@ -310,6 +310,17 @@ def test_forbidden_pairs_leave_a_least_divergence():
     )
 
 
+def test_pairs_forbidden_to_points_without_weight_leave_independence():
+    a = torch.rand(15, dtype=torch.float64)
+    a[::3] = 0
+    C = torch.rand(15, 2, dtype=torch.float64)
+    C[::3] = INF
+    for columns in (C, C[:, :1]):
+        r = distance(columns, a / a.sum(), alpha=0)
+        assert r.converged
+        assert float(r.kl) <= 1e-15
+
+
 def test_forbidden_pairs_that_leave_one_plan_or_none():
     only = torch.tensor([[1.0, INF], [INF, 2.0]], dtype=torch.float64)
     r = distance(only, alpha=math.log(2))
