@@ -108,11 +108,11 @@ def _one(  # noqa: PLR0913
     loose = 4 * (error + eps) * (1 + abs(math.log(float(P[P > 0].min() / mass)))) + SUMS * eps
     verdict.near("kl", kl, float(truth.divergence(P / mass, q)), loose + 1e-9)
     # beyond alpha reg is what a unit of divergence is worth, and tol of the distance may be missed
-    more = 2e-9 * abs(value) / (reg * mass) if reg > 0 else 0.0
+    more = 4e-9 * abs(value) / (reg * mass) if reg > 0 else 0.0
     allowed = alpha * (1 + 4 * eps) + more + 1e-12
-    # where independence itself costs no more than tol above, any divergence will do
+    # mixed with independence it is within alpha, and may still cost no more than tol allows
     dear = float(truth.linear(p, q) * mass) if not q[~p.open].any() else math.inf
-    free = dear - value <= 2e-9 * abs(value) + rounding
+    free = kl > alpha and (1 - alpha / kl) * (dear - value) <= 2e-9 * abs(value) + rounding
     verdict.require(
         free or kl <= allowed, f"kl {kl:.12g} is above alpha {alpha:.12g}: {allowed:.12g}"
     )

@@ -140,7 +140,8 @@ def sela(rng: Random) -> Verdict:
         error = float(np.abs(plan.sum(0) - share).sum())
         tol = options.get("tol", 1e-6)
         rounding = 1e-14 * lamb * (1 + np.abs(shifted[np.isfinite(shifted)]).max())
-        rounding += 0 if name == "float64" else 2e-7
+        # samples alike are rounded alike, in single precision a dozen times
+        rounding += 0 if name == "float64" else 8e-7
         if bool(r.converged.reshape(-1)[k]):
             verdict.require(error <= 1.001 * tol + rounding, f"shares are {error:.3g} off, {tol=}")
         else:

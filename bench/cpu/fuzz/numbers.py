@@ -46,7 +46,7 @@ def claimed(  # noqa: PLR0913
         return None
     again = truth.gibbs(p, f, g)
     least = P.size * (1e-300 if eps < 1e-10 else 1e-37)
-    verdict.near("|plan - exp(...)|", float(np.abs(P - again).sum()), 0.0, 8 * noise + least)
+    verdict.near("|plan - exp(...)|", float(np.abs(P - again).sum()), 0.0, 16 * noise + least)
     _valued(verdict, p, x, again if eps < 1e-10 else P, rel, eps)
     return None
 
@@ -140,7 +140,8 @@ def used(rng: Random, verdict: Verdict, r: so.Transport, call: Call, problems: l
     f, g = (t.double().numpy().reshape(len(P), -1) for t in (r.f, r.g))
     for k, p in enumerate(problems):
         rel = truth.digits(p, f[k], g[k], eps) + SUMS * eps
-        allowed = 8 * float((P[k] * rel @ np.abs(x)).sum()) + 1e-300
+        allowed = 8 * float((P[k] * rel @ np.abs(x)).sum())
+        allowed += P[k].size * (1e-300 if eps < 1e-10 else 1e-37)
         verdict.near("|apply - plan @ x|", float(np.abs(got[k] - P[k] @ x).sum()), 0.0, allowed)
     if problems[0].exact and all(s is Status.CONVERGED for s in r.statuses):
         _certified(rng, verdict, r, call, problems)
