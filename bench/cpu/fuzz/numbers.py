@@ -168,6 +168,7 @@ def _certified(
         scale = float(np.abs(f[k]) @ p.a + np.abs(g[k]) @ p.b + np.abs(C).max() * p.a.sum())
         best = truth.transport(p) if chance(rng, 0.3) else None
         least = low[k] if best is None or best.short > 1e-12 else best.value
-        allowed = SUMS * eps * scale + (0 if best is None else 1e-8 * np.ptp(C) * p.a.sum())
+        allowed = SUMS * eps * scale + p.blur * p.a.sum()
+        allowed += 0 if best is None else 1e-8 * np.ptp(C) * p.a.sum()
         if not low[k] - allowed <= least <= high[k] + allowed:
             verdict.wrong(f"certificate {low[k]:.12g} to {high[k]:.12g} is not around {least:.12g}")
