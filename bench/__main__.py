@@ -23,6 +23,7 @@ class Entry(NamedTuple):
 TABLE = {
     "crosscheck": Entry("cpu.crosscheck", "half a minute"),
     "stress": Entry("cpu.stress", "a minute"),
+    "fuzz": Entry("cpu.fuzz.run", "a minute; longer if asked"),
     "memory": Entry("cpu.memory", "2 minutes"),
     "scale": Entry("cpu.scale", "2 minutes"),
     "grid": Entry("cpu.grid.run", "22 minutes a call"),

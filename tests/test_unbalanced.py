@@ -207,3 +207,27 @@ def test_a_large_penalty_beside_an_exact_marginal(rho, ratio):
     torch.testing.assert_close(r.plan.sum(1), first, atol=1e-9, rtol=0)
     torch.testing.assert_close(r.plan.sum(0), second, atol=1e-9, rtol=0)
     assert float(r.gap) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("n_iter", [None, 4])
+def test_a_point_without_weight_may_be_out_of_range(n_iter):
+    p = testing.random(4, 3, 0.01)
+    C, b = p.cost.clone(), torch.tensor([0.5, 0.0, 0.5], dtype=torch.float64)
+    # nobody goes there, and its price over rho has no exponential
+    C[:, 1] -= 50
+    r = so.solve(C, p.a, b, 0.01, unbalanced=0.005, n_iter=n_iter)
+    few = so.solve(C[:, ::2], p.a, b[::2], 0.01, unbalanced=0.005, n_iter=n_iter)
+    for name in ("value", "dual_value", "gap", "marginal_error"):
+        assert float(getattr(r, name)) == pytest.approx(float(getattr(few, name)), abs=1e-12)
+
+
+@pytest.mark.parametrize("rho", [(0, 2.0), (2.0, 0), (0, 0), (0, None)], ids=str)
+@pytest.mark.parametrize("given", ["f", "g", "both"])
+def test_a_start_says_nothing_of_a_free_side(rho, given):
+    p = testing.random(5, 3, 0.5)
+    start = torch.arange(5.0).double() if given != "g" else None, None
+    start = start[0], torch.arange(3.0).double() if given != "f" else None
+    r = so.solve(p.cost, p.a, p.b, 0.5, unbalanced=rho, init=start)
+    want = so.solve(p.cost, p.a, p.b, 0.5, unbalanced=rho)
+    assert r.converged
+    torch.testing.assert_close(r.plan, want.plan, atol=1e-8, rtol=0)

@@ -147,10 +147,13 @@ def _summed(p: Problem, theta: Tensor, phi: Tensor, psi: Tensor) -> _Sums:
         a = p.a[:, rows, None]
         base = a * p.b[:, None, :]
         log_ratio = phi[:, rows, None] + psi[:, None, :] - _times(p, theta, C)
+        # pairs without weight have any ratio, and one out of range times none is no number
+        empty = None if bool((base > 0).all()) else base == 0
+        log_ratio = _without(empty, log_ratio)
         mass = (base * log_ratio.exp()).sum(-1, keepdim=True)
         lift = torch.where(mass > 0, a / mass, 1.0).log()
         phi[:, rows] += lift[..., 0]
-        log_ratio += lift
+        log_ratio = _without(empty, log_ratio + lift)
         ratio = log_ratio.exp()
         # term by term: none is negative, and the digits of small ones are kept
         kl += (base * (_finite(p, log_ratio) * ratio - log_ratio.expm1())).sum((-2, -1))
@@ -166,6 +169,10 @@ def _summed(p: Problem, theta: Tensor, phi: Tensor, psi: Tensor) -> _Sums:
             root = P * torch.where(a > 0, a, 1.0).rsqrt()
             W += root.mT @ root
     return _Sums(phi, columns, right, cost, kl, variance, W)
+
+
+def _without(empty: Tensor | None, log_ratio: Tensor) -> Tensor:
+    return log_ratio if empty is None else log_ratio.masked_fill(empty, 0.0)
 
 
 def independent(p: Problem) -> Moments:

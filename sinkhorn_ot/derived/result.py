@@ -1,5 +1,6 @@
 """What `sinkhorn_distance` returns: distance, plan, bounds, and how far to trust them."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -117,7 +118,8 @@ class SinkhornDistance:
     @property
     def kl(self) -> Tensor:
         """KL(P | a b^T) for masses of one, (...), mended likewise."""
-        return self._numbers([x.kl for x in self.found])
+        # beside weights below tol what is mended may be more than all there is
+        return self._numbers([max(0.0, x.kl) if math.isfinite(x.kl) else x.kl for x in self.found])
 
     @property
     def active(self) -> Tensor:

@@ -99,13 +99,13 @@ class Walker:
             self._end(Status.CONVERGED)
         elif self.n_iter >= self._goal.max_iter:
             self._end(Status.MAX_ITER)
-        elif closed and self.tol > self._goal.tol:
+        elif closed and self.tol > self._goal.tol and status is not Status.STALLED:
             # reg is right, and the plan not yet
             self.tol = self._tighter(here)
         elif float(m.doubt[i]) > _DOUBT * abs(here.kl - self._alpha) and self.tol > self._goal.tol:
             self.tol = self._tighter(here)
         elif closed or self._search.at_end:
-            self._end(status if status is Status.MAX_ITER else Status.STALLED)
+            self.give_up(status if status is Status.MAX_ITER else Status.STALLED)
         else:
             self._move(Point(here.theta, here.kl - self._least, here.theta * float(m.variance[i])))
 
@@ -113,11 +113,22 @@ class Walker:
         """Choose where to look next; where the path seems to end before alpha, see if it does."""
         self._search.look(here)
         self.tol = max(self._goal.tol, _LOOSE)
-        if self._search.ends and self._linear is None:
+        if self._search.ends:
+            self._ends_exactly()
+
+    def give_up(self, status: Status) -> None:
+        """End where rounding leaves the path no way on, unless it has led to its end."""
+        if not self._ends_exactly():
+            self._end(status)
+
+    def _ends_exactly(self) -> bool:
+        """End with the plan of exact transport where that is within alpha; ask once."""
+        if self._linear is None:
             self._linear = linear = exactly(self._p, self._k)
             if linear.kl <= self._alpha * (1 + 1e-12):
                 self.found = replace(linear, n_iter=self.n_iter)
                 self.ended = True
+        return self.ended
 
     def _tighter(self, here: Found) -> float:
         """Return an error to reach next; Newton's step, made before the look, mostly does."""
@@ -171,6 +182,9 @@ def walk(p: Problem, walkers: dict[int, Walker], base: Moments) -> None:
         for i, k in enumerate(left):
             walkers[k].look(known, i, int(found.n_iter[i]), found.status[i])
         rows = [i for i, k in enumerate(left) if not walkers[k].ended]
+    for walker in walkers.values():
+        if not walker.ended:
+            walker.give_up(Status.MAX_ITER)
 
 
 def _ahead(known: Moments, rows: Tensor, theta: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class Streamed:
         if not isinstance(sign, int) or abs(sign) != 1:
             raise ValueError(f"sign must be 1 or -1, got {sign!r}")
         self._rows, self._sign = as_rows(name, source), sign
-        self.facts = filled(name, survey(self._rows, sign)) if facts is None else facts
+        self.facts = _open(name, filled(name, survey(self._rows, sign))) if facts is None else facts
 
     @property
     def stored(self) -> bool:
@@ -149,6 +149,13 @@ def filled(name: str, facts: Facts | None) -> Facts:
     return facts
 
 
+def _open(name: str, facts: Facts) -> Facts:
+    """Require some pair that is allowed."""
+    if facts.bounds.low == math.inf:
+        raise ValueError(f"{name} must allow some pair, got inf everywhere")
+    return facts
+
+
 def survey(rows: Rows, sign: int = 1) -> Facts | None:
     """Read all rows once, require numbers, and return what they tell; None if there is no block.
 
@@ -203,9 +210,9 @@ def _bounds(name: str, index: Index, block: Tensor, sign: int) -> Bounds:
     if high < math.inf:
         return Bounds(low, high)
     finite = block[block.abs() < math.inf]
-    if finite.numel():
-        high = float(finite.amax() if sign > 0 else -finite.amin())
-    return Bounds(low, high if high < math.inf else low, True)
+    # a block that forbids all its pairs says nothing of the others
+    high = float(finite.amax() if sign > 0 else -finite.amin()) if finite.numel() else -math.inf
+    return Bounds(low, high, True)
 
 
 def _each_once(name: str, numbers: Tensor, count: int) -> None:

@@ -196,7 +196,8 @@ def mass_optimality(problem: Problem, rho: float, weight: Tensor, potential: Ten
     """Return what a marginal must be: the weight, or weight * exp(-potential / rho) if relaxed."""
     if math.isinf(rho):
         return weight
-    return weight * (-potential / rho).exp()
+    # a point without weight may have a price at which its share is inf
+    return (weight * (-potential / rho).exp()).masked_fill(weight == 0, 0.0)
 
 
 def masses(coupling: Coupling) -> tuple[Tensor, Tensor]:

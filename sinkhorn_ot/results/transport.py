@@ -211,7 +211,8 @@ class Transport:
             if math.isinf(rho):
                 dual = dual + (potential * weight).sum(-1)
             elif rho > 0:
-                pull = torch.special.expm1(-potential / rho)
+                # a point without weight may have a price whose pull is inf
+                pull = torch.special.expm1(-potential / rho).masked_fill(weight == 0, 0.0)
                 dual = dual - rho * (weight * pull).sum(-1)
                 # in terms of the difference, which a large rho would magnify the rounding of
                 off = torch.where(weight > 0, mass / weight - 1, 0.0)

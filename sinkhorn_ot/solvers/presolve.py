@@ -55,6 +55,9 @@ def pose(problem: Problem, u: Tensor | None, v: Tensor | None) -> Posed:
     flip = _flipped(problem, u, v)
     if flip:
         problem, v = problem.transposed(), u
+    if problem.relax[1] == 0:
+        # a free side's potential is zero, whatever the start says
+        v = None
     return Posed(problem, _levelled(problem, v), fewer, flip)
 
 

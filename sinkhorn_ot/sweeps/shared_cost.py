@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import Problem
 
-from .blockwise import TILE, Blockwise
+from .blockwise import TILE, TINY, Blockwise
 from .cpu import empty
 from .protocol import Sweep, move_rows
 
@@ -33,10 +33,23 @@ class SharedKernel(Blockwise):
         """Move the rows, then sum the columns: two matrix products."""
         top = _top(v)
         r = (v - top).exp_().to(self._store) @ self._kernel.t()
-        u = move_rows(self.problem, self.log_a, r.to(v.dtype).log_() + (top - self._low))
+        log_r = r.to(v.dtype).log_() + (top - self._low)
+        if (lost := self._lost(r, self.log_a)) is not None:
+            log_r = torch.where(lost, self.log_sum_rows(v), log_r)
+        u = move_rows(self.problem, self.log_a, log_r)
         top = _top(u)
         s = (u - top).exp_().to(self._store) @ self._kernel
-        return u, s.to(v.dtype).log_().add_(v).add_(top - self._low)
+        log_s = s.to(v.dtype).log_().add_(v).add_(top - self._low)
+        if (lost := self._lost(s, v)) is not None:
+            log_s = torch.where(lost, self.log_sum_columns(u) + v, log_s)
+        return u, log_s
+
+    def _lost(self, sums: Tensor, log_weight: Tensor) -> Tensor | None:
+        """Return which sums have lost digits, since what is largest is forbidden to them."""
+        if not self.problem.bounds.forbids:
+            return None
+        lost = (sums < TINY) & (log_weight > -math.inf)
+        return lost if bool(lost.any()) else None
 
     def at(self, reg: Tensor) -> Sweep:
         """Return the same problems at another `reg`."""

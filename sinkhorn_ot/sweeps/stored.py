@@ -244,7 +244,11 @@ class StoredKernel(Blockwise):
         cuts = p.bounds.forbids or not spread + high - low <= -self._cut
         for rows, C in self._tiles():
             # written once: its first touch is what memory costs
-            block = kernel[:, rows] if isinstance(rows, slice) else kernel.new_empty(C.shape)
+            if isinstance(rows, slice):
+                block = kernel[:, rows]
+            else:
+                # problems that share a cost have a kernel each
+                block = kernel.new_empty(len(kernel), *C.shape[1:])
             if low == high and self._moderate and C.dtype == self._store:
                 peak = self._differences(C, low, block)
             else:

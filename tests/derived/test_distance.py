@@ -239,6 +239,26 @@ def test_a_cost_that_is_almost_a_row_and_a_column():
     assert float(distance(C, alpha=0.3).value) - base == pytest.approx(expected, rel=1e-8)
 
 
+def test_no_divergence_is_below_zero_beside_weights_below_tol():
+    C = np.array([[0.0578, 0.8577], [0.7252, 0.0578], [0.0578, 0.8117]])
+    a, b = np.array([1 - 6.3e-4 - 3.2e-9, 3.2e-9, 6.3e-4]), np.array([1 - 3e-10, 3e-10])
+    for alpha in (1e-9, 6.8e-9, 5e-8):
+        r = distance(C, a, b, alpha=alpha, on_fail="ignore")
+        assert 0 <= float(r.kl) <= 2e-7
+
+
+def test_where_rounding_ends_the_path_exact_transport_is_asked():
+    x, y = torch.rand(2, 4, dtype=torch.float64)
+    # all plans cost the same, but for what a large constant leaves of it
+    C = x[:, None] + y + 1e6
+    b = torch.tensor([0.3, 0.3, 0.3, 0.1], dtype=torch.float64)
+    r = distance(C, None, b, alpha=1.2)
+    assert r.converged
+    assert float(r.kl) <= 1.2
+    assert float(r.value) == pytest.approx(1e6 + float(x.mean() + b @ y), abs=1e-9)
+    assert int(r.n_iter) < 3000
+
+
 def test_points_without_weight_change_nothing():
     C, a, b, alpha = random(4, share=0.4)
     wide = np.random.default_rng(1).random((len(a) + 2, len(b) + 1))
@@ -254,6 +274,18 @@ def forbidden():
     C, a, b, _ = random(8)
     C[0, 0] = C[1, 2] = INF
     return C, a, b
+
+
+@pytest.mark.parametrize("off", [-100.0, 100.0])
+def test_points_without_weight_may_be_out_of_range(off: float):
+    C = torch.rand(2, 6, 4, dtype=torch.float64)
+    b = torch.tensor([[0.3, 0.3, 0.4, 0.0], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
+    few = distance(C[0, :, :3], None, b[0, :3], alpha=0.8)
+    C[0, :, 3] += off
+    both = distance(C, None, b, alpha=0.8)
+    assert both.converged.all()
+    assert float(both.value[0]) == pytest.approx(float(few.value), rel=1e-8)
+    assert float(both.kl[0]) == pytest.approx(float(few.kl), rel=1e-6)
 
 
 def test_forbidden_pairs_leave_a_least_divergence():
@@ -276,6 +308,17 @@ def test_forbidden_pairs_leave_a_least_divergence():
     assert float(distance(C, a, b, alpha=INF).value) == pytest.approx(
         float(exact.value_linear), rel=1e-12
     )
+
+
+def test_pairs_forbidden_to_points_without_weight_leave_independence():
+    a = torch.rand(15, dtype=torch.float64)
+    a[::3] = 0
+    C = torch.rand(15, 2, dtype=torch.float64)
+    C[::3] = INF
+    for columns in (C, C[:, :1]):
+        r = distance(columns, a / a.sum(), alpha=0)
+        assert r.converged
+        assert float(r.kl) <= 1e-15
 
 
 def test_forbidden_pairs_that_leave_one_plan_or_none():

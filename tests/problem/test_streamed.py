@@ -101,6 +101,16 @@ def test_one_cost_for_many_marginals():
     torch.testing.assert_close(r.plan, want.plan, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_numbered_rows_of_one_cost_for_many_regs(dtype):
+    C = cost(dtype=dtype)
+    a = torch.full((2, len(C)), 1 / len(C), dtype=torch.float64)
+    reg = torch.tensor([0.3, 0.1])
+    r, want = (so.solve(c, a, reg=reg) for c in (so.Streamed(shuffled(C, 9)), C))
+    assert r.converged.all()
+    torch.testing.assert_close(r.plan, want.plan, rtol=0, atol=1e-7)
+
+
 def test_more_columns_than_rows_are_not_turned():
     r, want = so.solve(so.Streamed([cost(5, 60)]), reg=0.1), so.solve(cost(5, 60), reg=0.1)
     torch.testing.assert_close(r.plan, want.plan, rtol=0, atol=1e-8)
@@ -114,6 +124,20 @@ def test_forbidden_pairs():
     C[7] = math.inf
     with pytest.raises(ValueError, match="row 7 has positive a but only infinite costs"):
         so.solve(so.Streamed(list(C.split(5))), reg=0.1)
+
+
+def test_a_block_may_forbid_all_its_pairs():
+    C = cost()
+    C[20:30] = math.inf
+    a = torch.ones(len(C), dtype=torch.float64)
+    a[20:30] = 0
+    source = so.Streamed(list(C.split(10)))
+    assert source.facts.bounds == so.Dense(C).validate()
+    for a_given, options in ((a / a.sum(), {}), (None, {"unbalanced": 1.0})):
+        r, want = (so.solve(c, a_given, reg=0.1, **options) for c in (source, C))
+        torch.testing.assert_close(r.plan, want.plan, rtol=0, atol=1e-8)
+    with pytest.raises(ValueError, match="cost must allow some pair, got inf everywhere"):
+        so.Streamed([torch.full((2, 3), math.inf)] * 2)
 
 
 class Watched(np.memmap):

@@ -179,6 +179,22 @@ def test_forbidden_pairs():
     check(problem(17, 23, C=C, unbalanced=(0.5, 0.5)))
 
 
+@pytest.mark.parametrize("far", [150.0, 900.0])
+def test_parts_that_drift_apart_lose_nothing(far):
+    """Where pairs are forbidden, nothing holds the potentials of two parts together."""
+    C = testing.random(17, 23).cost.clone()
+    C[:8, 10:] = C[8:, :10] = INF
+    p = problem(17, 23, C=C, batch=3)
+    v = p.b.log()
+    v[:, 10:] -= far
+    want_u, want_s = Reference(p).sweep(None, v)
+    for name in ("streamed", "shared", "shared single"):
+        sweep, rtol = implementations(p)[name]
+        u, s = sweep.sweep(None, v)
+        assert_same(u, want_u, rtol)
+        assert_same(s, want_s, 10 * rtol)
+
+
 def test_offsets_and_ranges():
     p = testing.random(17, 23)
     check(problem(17, 23, C=p.cost + 1e4, zeros=False))
