@@ -231,3 +231,11 @@ def test_a_start_says_nothing_of_a_free_side(rho, given):
     want = so.solve(p.cost, p.a, p.b, 0.5, unbalanced=rho)
     assert r.converged
     torch.testing.assert_close(r.plan, want.plan, atol=1e-8, rtol=0)
+
+
+def test_masses_out_of_range_have_an_error_that_is_a_number():
+    """One sweep from nothing: what is asked for is e^470000, and what is there is nothing."""
+    p = testing.random(19, 2)
+    C = p.cost - 2.87e6
+    r = so.solve(C, p.a, p.b, 0.43, unbalanced=5.76, n_iter=1)
+    assert float(r.marginal_error) == math.inf

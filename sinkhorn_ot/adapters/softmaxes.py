@@ -67,7 +67,7 @@ def by_products(p: Asked, n_iter: int) -> Tensor:
             p.ranks.agree(p.require_sound)
         for left in range(n_iter - 1, 0, -1):
             scaled.step()
-            if scaled.faint * left > _DEAR * S.shape[0] * N:
+            if Q.dtype == torch.float32 and scaled.faint * left > _DEAR * S.shape[0] * N:
                 scaled.widen()
         codes = scaled.finish(p.start)
         if p.start or codes.dtype != Q.dtype:

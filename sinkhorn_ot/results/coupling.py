@@ -220,5 +220,6 @@ def marginal_error(coupling: Coupling, marginals: tuple[Tensor, Tensor]) -> Tens
 
 
 def relative(off: Tensor, whole: Tensor) -> Tensor:
-    """Return off / whole, where nothing off of nothing is nothing."""
-    return torch.where(off == 0, torch.zeros_like(off), off / whole)
+    """Return off / whole, where nothing off of nothing is nothing, and no part of inf is known."""
+    share = torch.where(off == 0, torch.zeros_like(off), off / whole)
+    return share.masked_fill(whole == math.inf, math.inf)

@@ -563,6 +563,14 @@ def test_what_one_mass_per_rank_costs():
     assert float(off.mean()) == pytest.approx(0.04, abs=0.005)
 
 
+@pytest.mark.parametrize("n_iter", [3, 10, 30])
+def test_float64_scores_far_apart_stay_in_their_place(n_iter):
+    """Rows thousands of eps below the others, which float64 cannot hold together either."""
+    S = cosines(12, 5).double() + torch.linspace(-90, 90, 12, dtype=torch.float64)[:, None]
+    found = so.swav_codes(S, eps=0.01, n_iter=n_iter)
+    assert total_variation(found, oracles.swav_codes(S, 0.01, n_iter)) < 1e-9
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("last", [None, 7])
 @pytest.mark.parametrize("masked", [False, True])
