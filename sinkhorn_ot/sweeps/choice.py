@@ -41,7 +41,10 @@ def passes(problem: Problem, sweep: Sweep | None) -> Sweep:
         problem: The problem of the result.
         sweep: What has swept it, or its transpose, if anything has.
     """
-    return sweep.of(problem) if isinstance(sweep, Bare) else OnTheFly(problem)
+    # asking a protocol takes long beside a small problem
+    if sweep is None or not isinstance(sweep, Bare):
+        return OnTheFly(problem)
+    return sweep.of(problem)
 
 
 def _kernels(problem: Problem) -> Sweep | None:
