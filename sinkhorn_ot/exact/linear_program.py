@@ -22,7 +22,7 @@ from .choice import EQUAL
 from .engines import ENGINES, network_simplex
 from .hall import stranded
 from .proof import MARGINAL, Array, Index, Mask
-from .rounds import Answers, Weights, costs, solved
+from .rounds import Answers, Weights, attempted, costs, solved
 
 
 # mass, relative to all, that forbidden pairs may strand before there is no plan, where weights were
@@ -55,8 +55,7 @@ def solve_exact(
     checks.one_of("engine", engine, ("auto", *ENGINES))
     max_iter = None if max_iter is None else checks.count("max_iter", max_iter)
     given = make(cost, a, b)
-    p, weights = _posed(_in_float64(given), engine)
-    found = solved(p, weights, engine, max_iter)
+    p, found = _answered(_in_float64(given), engine, max_iter)
     _warn(found)
     home = _moved(p, given.a.device)
     P, f, g = (torch.from_numpy(t).to(home.a) for t in (found.P, found.f, found.g))
@@ -83,6 +82,29 @@ def _moved(p: Problem, device: torch.device) -> Problem:
     return replace(p, cost=Dense(costs(p).to(device)), a=a, b=b, reg=reg)
 
 
+def _answered(p: Problem, engine: str, max_iter: int | None) -> tuple[Problem, Answers]:
+    """Return the problems as they were solved, and their answers.
+
+    A proved plan shows that allowed pairs carry all weights. Only where the simplex, whose price
+    keeps it from forbidden pairs, finds none is it asked what they can carry.
+    """
+    if not p.bounds.forbids or engine not in ("auto", "network simplex"):
+        p, weights = _posed(p, engine)
+        return p, solved(p, weights, engine, max_iter)
+    for k in range(p.shape[0]):
+        _not_too_narrow(*_one(p, k))
+    found = attempted(p, (p.a, p.b), engine, max_iter)
+    bad = np.flatnonzero(~found.proved)
+    if len(bad):
+        index = torch.from_numpy(bad)
+        parts = [_posed_one(p, k, engine) for k in bad.tolist()]
+        a, b, left, right = (torch.cat(t) for t in zip(*parts, strict=True))
+        # index_copy makes new weights
+        p = replace(p, a=p.a.index_copy(0, index, a), b=p.b.index_copy(0, index, b))
+        found.put(bad, solved(p.select(index), (left, right), engine, max_iter))
+    return p, found
+
+
 def _posed(p: Problem, engine: str) -> tuple[Problem, Weights]:
     """Return the problems and the weights that their allowed pairs can carry.
 
@@ -97,14 +119,19 @@ def _posed(p: Problem, engine: str) -> tuple[Problem, Weights]:
 
 
 def _posed_one(batch: Problem, k: int, engine: str) -> tuple[Tensor, ...]:
-    p = batch.select(torch.tensor([k], device="cpu"))
-    where = f" in problem {k}" if batch.shape[0] > 1 else ""
+    p, where = _one(batch, k)
     if engine == "assignment":
         _matchable(p, where)
     a, b = _routable(p, where)
     off = float((a - p.a).abs().sum() + (b - p.b).abs().sum())
     even = MARGINAL < off / float(p.a.sum()) <= 2 * p.rounded
     return (*((a, b) if even else (p.a, p.b)), a, b)
+
+
+def _one(batch: Problem, k: int) -> tuple[Problem, str]:
+    """Return one problem, and how errors call it."""
+    where = f" in problem {k}" if batch.shape[0] > 1 else ""
+    return batch.select(torch.tensor([k], device="cpu")), where
 
 
 def _matchable(p: Problem, where: str) -> None:
@@ -128,19 +155,33 @@ def _routable(p: Problem, where: str) -> tuple[Tensor, Tensor]:
     forbidden = costs(p)[0].isinf().numpy()
     if not forbidden.any():
         return p.a, p.b
+    _not_too_narrow(p, where)
     a, b = p.a[0].numpy(), p.b[0].numpy()
-    excuse = max(_STRANDED, p.rounded) * a.sum()
-    # a flow in whole numbers proves what is far from rounding, long before the simplex does
-    why = stranded(~forbidden, a, b)
-    if why is not None and why.held - why.taken > excuse:
-        raise _no_plan(where, why)
     P = network_simplex(forbidden.astype(float), a / a.sum(), b / a.sum(), None).P * a.sum()
     left = np.where(forbidden, P, 0.0).sum(1)
-    if left.sum() > excuse:
+    if left.sum() > (excuse := _excuse(p)):
         rows, columns = _too_narrow(forbidden, P, left > excuse / len(a))
         raise _no_plan(where, Stranded(rows, columns, a[rows].sum(), b[columns].sum()))
     P = torch.from_numpy(np.where(forbidden, 0.0, P))[None]
     return P.sum(-1), P.sum(-2)
+
+
+def _not_too_narrow(p: Problem, where: str) -> None:
+    """Raise where a flow in whole numbers proves that far more than rounding is stranded.
+
+    That takes far less time than the simplex.
+    """
+    allowed = ~costs(p)[0].isinf().numpy()
+    if allowed.all():
+        return
+    why = stranded(allowed, p.a[0].numpy(), p.b[0].numpy())
+    if why is not None and why.held - why.taken > _excuse(p):
+        raise _no_plan(where, why)
+
+
+def _excuse(p: Problem) -> float:
+    """Return the mass that may be stranded and taken for rounding."""
+    return max(_STRANDED, p.rounded) * float(p.a.sum())
 
 
 def _no_plan(where: str, why: Stranded) -> ValueError:

@@ -77,13 +77,18 @@ class Answers:
             self.engine[k] = name
 
 
-def solved(p: Problem, weights: Weights, engine: str, max_iter: int | None) -> Answers:
-    """Solve a batch: by one round of an engine, and where that proves too little by all others."""
+def attempted(p: Problem, weights: Weights, engine: str, max_iter: int | None) -> Answers:
+    """Solve a batch by one round of an engine."""
     B, n, m = p.shape
     step = max(1, _TOGETHER // (n * m))
     groups = [slice(k, k + step) for k in range(0, B, step)]
     parts = [_first(_Batch.of(p, weights, group), engine, max_iter) for group in groups]
-    found = parts[0] if len(parts) == 1 else _joined(parts)
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def solved(p: Problem, weights: Weights, engine: str, max_iter: int | None) -> Answers:
+    """Solve a batch: by one round of an engine, and where that proves too little by all others."""
+    found = attempted(p, weights, engine, max_iter)
     for k in np.flatnonzero(~found.proved).tolist():
         index = torch.tensor([k], device="cpu")
         carried = weights[0][index], weights[1][index]

@@ -182,3 +182,30 @@ class TestChoice:
         assert not as_matching(plane[None], u, u).any()
         assert as_matching(rng.random((1, 200, 200)), u, u).all()
         assert not as_matching(np.zeros((1, 200, 200)), u, u).any()
+
+
+class TestForbiddenPairs:
+    """What allowed pairs carry is asked only where the plan does not show it."""
+
+    def test_a_proved_plan_needs_no_routing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def never(*_: object) -> None:
+            raise AssertionError("the plan is the proof")
+
+        monkeypatch.setattr("sinkhorn_ot.exact.linear_program.network_simplex", never)
+        C = draw("forbidden", (3, 30, 31))
+        r = so.solve_exact(C)
+        assert r.converged.all()
+        assert (r.plan.numpy()[np.isinf(C)] == 0).all()
+
+    def test_others_of_a_batch_are_routed_each_on_its_own(self) -> None:
+        C = np.full((3, 4, 4), 1.0)
+        C[1, :2, 2:] = C[1, 2:, :2] = INF
+        a, b = np.full(4, 0.25), np.array([0.25 + 1e-6, 0.25, 0.25 - 1e-6, 0.25])
+        narrow = torch.tensor(C, dtype=torch.float32)
+        r = so.solve_exact(narrow, torch.tensor(a).float(), torch.tensor(b).float())
+        assert r.statuses == [so.Status.OPTIMAL] * 3
+        given = torch.tensor(b).float().double()
+        torch.testing.assert_close(r.problem.b[0], given / given.sum(), rtol=1e-15, atol=0)
+        assert abs(float(r.problem.b[1, :2].sum() - r.problem.a[1, :2].sum())) < 1e-15
+        with pytest.raises(ValueError, match=r"in problem 1: .* no plan exists"):
+            so.solve_exact(C, a, b)
