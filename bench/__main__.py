@@ -31,6 +31,7 @@ TABLE = {
     "vs_published": Entry("cpu.vs.published", "a minute"),
     "vs_sela": Entry("cpu.vs.sela", "a minute"),
     "vs_simplex": Entry("cpu.vs.simplex", "a minute"),
+    "vs_emd": Entry("cpu.vs.emd", "half a minute"),
     "gpu": Entry("gpu.run", "9 minutes"),
     "gate": Entry("gate.compile", "9 minutes"),
 }

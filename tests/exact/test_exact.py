@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
 import sinkhorn_ot as so
-from sinkhorn_ot.exact import engines, linear_program
+from sinkhorn_ot.exact import engines, linear_program, rounds
 from sinkhorn_ot.exact.engines import ENGINES, Flow
+from sinkhorn_ot.exact.proof import Measured
+from sinkhorn_ot.exact.rounds import Answers
 
 
 GENERAL = ("network simplex", "highs")
@@ -445,7 +447,9 @@ class TestResult:
     def test_says_which_engine(self) -> None:
         for name in ENGINES:
             assert so.solve_exact(np.eye(3), engine=name).method == f"exact: {name}"
-        assert so.solve_exact(np.eye(3)).method == "exact: network simplex"
+        assert so.solve_exact(np.eye(3)).method == "exact: assignment"
+        assert so.solve_exact(np.ones((3, 4))).method == "exact: network simplex"
+        assert so.solve_exact(np.eye(2), [0.4, 0.6], [0.4, 0.6]).method == "exact: network simplex"
 
     def test_counts_the_iterations_of_highs(self) -> None:
         r = so.solve_exact(rng.random((9, 9)), engine="highs")
@@ -560,10 +564,11 @@ class TestHonesty:
     def test_what_counts_as_optimal(
         self, slack: float, gap: float, marginal_error: float, finished: bool, status: so.Status
     ) -> None:
-        nothing = torch.zeros(1)
-        measured = (slack, 1.0, gap, marginal_error)
-        answer = linear_program._Answer(nothing, nothing, nothing, *measured, finished=finished)
-        assert answer.status is status
+        nothing = np.zeros(1)
+        measured = Measured(*(np.array([t]) for t in (slack, 1.0, gap, marginal_error)))
+        rest = (["highs"], np.zeros(1, int), np.array([finished]))
+        answer = Answers(nothing, nothing, nothing, measured, *rest)
+        assert answer.statuses == [status]
 
     def lie(self, monkeypatch: pytest.MonkeyPatch, flow: Callable[..., Flow]) -> None:
         monkeypatch.setitem(ENGINES, "network simplex", flow)
@@ -624,23 +629,31 @@ class TestHonesty:
 
     def test_auto_goes_on_to_the_next_engine(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lie(monkeypatch, lambda C, a, b, _: Flow(np.outer(a, b), 0 * a, 0 * b, 0, True))
-        C = rng.random((6, 6))
+        C = rng.random((6, 7))
         r = so.solve_exact(C)
         assert r.method == "exact: highs"
+        prove(r, C, np.full(6, 1 / 6), np.full(7, 1 / 7))
+
+    def test_auto_goes_on_where_a_matching_is_no_answer(self, monkeypatch) -> None:
+        worst = Flow(np.eye(6)[::-1] / 6, np.zeros(6), np.zeros(6), 0, True)
+        monkeypatch.setitem(ENGINES, "assignment", lambda C, a, b, _: worst)
+        C = 1 - np.eye(6)
+        r = so.solve_exact(C)
+        assert r.method == "exact: network simplex"
         prove(r, C, np.full(6, 1 / 6), np.full(6, 1 / 6))
 
     def test_few_digits_get_more_rounds(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        rounds = []
+        seen = []
         truth = engines.network_simplex
 
         def coarse(C, a, b, limit) -> Flow:
-            rounds.append(C)
+            seen.append(C)
             return truth(np.round(C, 5), a, b, limit)
 
         self.lie(monkeypatch, coarse)
         C, u = rng.random((30, 30)), np.full(30, 1 / 30)
         prove(so.solve_exact(C, engine="network simplex"), C, u, u)
-        assert 1 < len(rounds) <= linear_program._ROUNDS
+        assert 1 < len(seen) <= rounds._ROUNDS
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

@@ -50,7 +50,8 @@ class Exchange:
         # the pool has no samples of its own
         self._excess = np.r_[sizes - counts - dealt, 0]
         self._loss = np.full((K, K), np.inf)
-        self._stale = set(range(K))
+        # steps whose cheapest sample went away
+        self._stale = np.ones((K, K), bool)
         self._prices = np.r_[prices, prices[dealt].max(initial=prices.min())]
         self._largest, self._digit = largest, 0.0
 
@@ -96,9 +97,11 @@ class Exchange:
         Lengths are what steps cost beyond the difference of the prices: none is negative, so that
         no path runs in a circle, whatever is rounded.
         """
-        for j in self._stale:
-            self._loss[j] = self._cheapest(j, self._members[j])
-        self._stale.clear()
+        for j in np.flatnonzero(self._stale.any(1)).tolist():
+            to = np.flatnonzero(self._stale[j])
+            self._loss[j, to] = self._cheapest(j, self._members[j], to)
+        self._stale[:] = False
+        held = np.array([len(members) > 0 for members in self._members])
         p = self._prices
         way = np.full(len(p), np.inf)
         parent = np.full(len(p), -1)
@@ -113,7 +116,7 @@ class Exchange:
             better = np.flatnonzero(closer < way[:-1])
             way[better], parent[better] = closer[better], moved[through[:, better].argmin(0)]
             moved = np.r_[better, self._through_pool(way, parent)]
-            moved = moved[[len(self._members[j]) > 0 for j in moved]]
+            moved = moved[held[moved]]
         return way, parent
 
     def _through_pool(self, way: Floats, parent: Index) -> Index:
@@ -131,14 +134,18 @@ class Exchange:
         closer: Index = givers[better]
         return closer
 
-    def _cheapest(self, j: int, samples: Index) -> Floats:
-        """Return the least S_ij - S_ik over these samples of j, (K,); inf for j itself."""
-        loss = np.full(self._S.shape[1], np.inf)
+    def _cheapest(self, j: int, samples: Index, to: Index) -> Floats:
+        """Return the least S_ij - S_ik over these samples of j for labels k; inf for j itself."""
+        loss = np.full(len(to), np.inf)
         step = max(1, _TILE // len(loss))
+        whole = 2 * len(to) > self._S.shape[1]
         for start in range(0, len(samples), step):
-            rows = self._S[samples[start : start + step]].astype(np.float64, copy=False)
-            np.minimum(loss, (rows[:, j, None] - rows).min(0), out=loss)
-        loss[j] = np.inf
+            few = samples[start : start + step]
+            rows = self._S[few][:, to] if whole else self._S[few[:, None], to]
+            rows = rows.astype(np.float64, copy=False)
+            own = self._S[few, j].astype(np.float64, copy=False)
+            np.minimum(loss, (own[:, None] - rows).min(0), out=loss)
+        loss[to == j] = np.inf
         return loss
 
     def _push(self, sink: int, parent: Index) -> None:
@@ -176,11 +183,14 @@ class Exchange:
         elif j == pool:
             self.dealt[k] = False
         else:
+            everywhere = np.arange(len(self.dealt))
+            # what was cheapest by others still is
+            self._stale[j] |= self._cheapest(j, samples, everywhere) <= self._loss[j]
             self.labels[samples] = k
-            self._members[j] = np.setdiff1d(self._members[j], samples, assume_unique=True)
-            self._members[k] = np.r_[self._members[k], samples]
-            self._stale.add(j)
-            self._loss[k] = np.minimum(self._loss[k], self._cheapest(k, samples))
+            left = self._members[j]
+            self._members[j] = left[self.labels[left] == j]
+            self._members[k] = np.concatenate([self._members[k], samples])
+            self._loss[k] = np.minimum(self._loss[k], self._cheapest(k, samples, everywhere))
 
 
 def send_directly(S: Floats, labels: Index, excess: Index) -> bool:

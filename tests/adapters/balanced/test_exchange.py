@@ -48,3 +48,28 @@ def test_any_start_under_fair_prices_is_repaired_to_the_best(N, K, spread):
         if N % K:
             p, taken = exchange.prices, exchange.dealt
             assert p[taken].max() <= p[~taken].min() + 1e-12
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_losses_are_those_of_the_samples_that_stayed(ties: bool) -> None:
+    """After every round, by brute force: also of labels that gave samples away and got others."""
+    rng = np.random.default_rng(0)
+    S = rng.integers(0, 4, (300, 6)).astype(float) if ties else rng.normal(size=(300, 6))
+    S[:, 4][rng.random(300) < 0.8] = -np.inf
+    labels, counts = S.argmax(1), np.array([10, 120, 50, 50, 20, 50])
+    exchange = Exchange(S, labels, counts, np.zeros(6, bool), np.zeros(6), 5.0)
+    rounds = []
+
+    def told(left: int) -> None:
+        rounds.append(left)
+        exchange._paths()
+        for j in range(6):
+            mine = S[labels == j]
+            with np.errstate(invalid="ignore"):
+                loss = (mine[:, j, None] - mine).min(0, initial=np.inf)
+            loss[j] = np.inf
+            np.testing.assert_array_equal(exchange._loss[j], loss)
+
+    assert exchange.repair(told)
+    assert len(rounds) > 1
+    np.testing.assert_array_equal(np.bincount(labels), counts)

@@ -333,3 +333,15 @@ def test_scores_have_sums_that_float64_holds(mode: str):
     assert torch.equal(found.labels, same.labels)
     torch.testing.assert_close(found.value / 4e305, same.value)
     assert bool(torch.isfinite(found.bound))
+
+
+@pytest.mark.parametrize("scale", [1e290, 1e-300, 1e-7, 1e8])
+def test_prices_of_single_precision_prove_labels_of_any_scale(scale: float) -> None:
+    g = torch.Generator().manual_seed(0)
+    S = torch.randn(400, 12, generator=g, dtype=torch.float64)
+    S = S + 1e6 * torch.randn(400, 1, generator=g, dtype=torch.float64)
+    S[torch.rand(S.shape, generator=g) < 0.2] = -math.inf
+    r, plain = (so.balanced_labels(t) for t in (S * scale, S))
+    assert (r.counts.sum(), r.counts.max() - r.counts.min()) == (400, 1)
+    assert float(r.gap) <= 1e-8 * scale
+    assert float(r.value) / scale == pytest.approx(float(plain.value), abs=1e-6)
