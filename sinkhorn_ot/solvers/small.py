@@ -19,9 +19,9 @@ from torch import Tensor
 from sinkhorn_ot.problem import Problem, shown
 from sinkhorn_ot.results import Solution, Status
 
-from .anneal import Anneal
 from .newton import JOINED
 from .presolve import support
+from .sinkhorn import Anneal
 
 
 Array = npt.NDArray[np.float64]
