@@ -102,30 +102,36 @@ def _batch(posed: Posed, limits: Limits) -> tuple[Solution, Sweep | None, str]:
     p, v, cost = posed.problem, posed.v, price(posed.problem, limits.tol)
     found, sweep, name = Solution.none(p), None, ""
     # who is told of sweeps is told of all problems at once
-    joins = torch.full_like(cost.apart, v is not None or limits.callback is not None)
-    joined = (joins | ~cost.apart).nonzero()[:, 0]
-    if len(joined) > 0:
-        sweep = choose(p if len(joined) == len(joins) else p.select(joined), limits.tol)
+    together = v is not None or limits.callback is not None
+    joined = [k for k, apart in enumerate(cost.apart.tolist()) if together or not apart]
+    if joined:
+        at = torch.tensor(joined, device="cpu")
+        sweep = choose(_part(p, at), limits.tol)
         swept = _PATIENTLY(
             sweep,
-            v=None if v is None else v[joined],
+            v=None if v is None else v[at],
             tol=limits.tol,
             max_iter=limits.max_iter,
             callback=limits.callback,
-            price=cost.select(joined),
+            price=cost.select(at),
         )
-        found, name = found.put(joined, swept), _PATIENTLY.name
-        done = [k for k in joined.tolist() if found.status[k] is Status.CONVERGED]
-        if done:
-            at = torch.tensor(done, device="cpu")
-            found = found.put(at, judged(p.select(at), None, found.select(at), limits.tol))
+        found, name = found.put(at, swept), _PATIENTLY.name
+    # a last look at who arrived; the others have theirs when they do
+    if done := [k for k in joined if found.status[k] is Status.CONVERGED]:
+        at = torch.tensor(done, device="cpu")
+        found = found.put(at, judged(_part(p, at), None, found.select(at), limits.tol))
     for k in [k for k, status in enumerate(found.status) if status in _MISSED]:
         found, own = _alone(found, k, p, limits)
-        name = SWITCH.name if len(joined) > 0 else own
+        name = SWITCH.name if joined else own
         if found.status[k] is Status.STOPPED:
             status = [Status.STOPPED if s in _MISSED else s for s in found.status]
             return replace(found, status=status), sweep, name
     return found, sweep, name
+
+
+def _part(p: Problem, index: Tensor) -> Problem:
+    """Return the problems at `index`; all of them without a copy."""
+    return p if len(index) == p.shape[0] else p.select(index)
 
 
 def _alone(found: Solution, k: int, p: Problem, limits: Limits) -> tuple[Solution, str]:

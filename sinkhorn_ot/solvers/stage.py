@@ -94,6 +94,8 @@ class Stage:
         self._best, self._since = math.inf, n_iter
         # the error of every running problem a window ago
         self._mark, self._window = self._error, 0
+        # who crawled in the window before
+        self._slow = torch.zeros_like(self._at, dtype=torch.bool)
 
     def until(self, tol: float, max_iter: int) -> "Stage":
         """Sweep until every problem is within `tol`, or no more may or can be done."""
@@ -143,14 +145,15 @@ class Stage:
         return ended
 
     def _crawls(self, error: Tensor, tol: float) -> Tensor | None:
-        """Say which problems cost less alone, (B,), by the fall of their error over a window."""
+        """Say which problems cost less alone, (B,), by the fall of their error over two windows."""
         self._window += 1
         if self.price is None or self._window % _WINDOW:
             return None
         fall = (self._mark / error).log() / _WINDOW
         self._mark = torch.minimum(error, self._mark)
         left = (error / tol).log() / fall.clamp(min=1e-300)
-        return left > self.price.sweeps(len(self._at))
+        before, self._slow = self._slow, left > self.price.sweeps(len(self._at))
+        return before & self._slow
 
     def _record(self, which: Tensor | slice, psi: Tensor, error: Tensor, tol: float) -> None:
         """Keep what the problems `which` of those running have reached at `psi`."""
@@ -172,7 +175,7 @@ class Stage:
         self._at, self._psi, self._log_b = self._at[left], self._psi[left], self._log_b[left]
         self._u = None if self._u is None else self._u[left]
         self._sweep, self._steps = self._sweep.select(left), self._steps.select(left)
-        self._mark = self._mark[left]
+        self._mark, self._slow = self._mark[left], self._slow[left]
         self.price = None if self.price is None else self.price.select(left)
 
     def solution(self, p: Problem) -> Solution:

@@ -30,7 +30,7 @@ SIZES = {
     "64x1000": (64, 1000),
     "1-256x256": (256, 256),
 }
-REGS = (0.1, 0.03, 0.01, 1e-3)
+REGS = (0.1, 0.01, 1e-3)
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 # seconds that a peer may take, and entries of plans that POT's batches may hold
 _PATIENCE, _ENTRIES = 4.0, 1 << 24
