@@ -169,7 +169,7 @@ def _tried(
     """Solve whole what is small, if one is free to, and the rest by the solver chosen."""
     p, v = posed.problem, posed.v
     answer, sweep = None, None
-    if free and (p.shape[0] == 1 or chosen.acceleration is _DIRECT):
+    if free and p.shape[0] == 1:
         answer = _in_numpy(posed, limits)
     if answer is None:
         sweep = choose(p, limits.tol)
@@ -228,7 +228,7 @@ def _in_one_launch(sweep: Sweep, limits: Limits) -> tuple[Solution, str] | None:
 
 
 def _in_numpy(posed: Posed, limits: Limits) -> tuple[Solution, str] | None:
-    """Solve problems so small that they are solved whole; None if none of them is."""
+    """Solve a problem so small that it is solved whole; None if it is not."""
     most: dict[str, Any] = {"tol": limits.tol, "max_iter": limits.max_iter}
     answer = solve_small(posed.problem, v=posed.v, **most)
     if answer is None and posed.v is not None:
@@ -245,8 +245,7 @@ def suitable(problem: Problem) -> Sinkhorn:
     """Return the solver for a problem that is not solved whole.
 
     Newton's steps win from the start where plain sweeps need many and a Hessian costs no more than
-    a few of them: sharp plans of small problems. A batch whose kernel is shared stays with sweeps,
-    which are one matrix product for all of it. Elsewhere sweeps are accelerated until they crawl.
+    a few of them: sharp plans of small problems. Elsewhere sweeps are accelerated until they crawl.
     """
     batch, n, m = problem.shape
     sharp = (problem.bounds.high - problem.bounds.low) / float(problem.reg.min())
