@@ -121,7 +121,9 @@ def row(name: str, case: Case, reg: float, turns: int, tol: float | None) -> dic
         "POT": lambda: pot_batch(case, reg, own),
     }
     for turn in range(turns):
-        for peer, act in run.items():
+        # what ran before leaves caches and memory behind: everyone is first once
+        first = turn % len(run)
+        for peer, act in [*run.items()][first:] + [*run.items()][:first]:
             # who takes long is not asked again
             if turn == 0 or (peer == "ours" or seconds[peer][0] < _PATIENCE):
                 seconds[peer].append(act())
