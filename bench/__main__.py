@@ -27,6 +27,7 @@ TABLE = {
     "memory": Entry("cpu.memory", "2 minutes"),
     "scale": Entry("cpu.scale", "2 minutes"),
     "grid": Entry("cpu.grid.run", "22 minutes a call"),
+    "vs_batches": Entry("cpu.vs.batches", "an hour"),
     "vs_pot": Entry("cpu.vs.pot", "7 minutes"),
     "vs_published": Entry("cpu.vs.published", "a minute"),
     "vs_sela": Entry("cpu.vs.sela", "a minute"),

@@ -6,6 +6,7 @@ import torch
 import sinkhorn_ot as so
 from sinkhorn_ot import testing
 from sinkhorn_ot.problem import make
+from sinkhorn_ot.solvers.price import Price
 
 
 def marginals(count: int, n: int, m: int, *, zeros: bool = False):
@@ -170,3 +171,111 @@ def test_a_start_that_is_lost_is_lost_alone():
     # who may choose begins again without it
     helped = so.solve(C, p.a, p.b, 0.1, init=(None, g))
     torch.testing.assert_close(helped.plan[1], helped.plan[0], atol=1e-8, rtol=0)
+
+
+def large(count: int, n: int = 50, *, zeros: bool = False):
+    """Problems that are not so small that a batch of them is always one."""
+    return marginals(count, n, n + 3, zeros=zeros)
+
+
+@pytest.mark.parametrize("reg", [0.3, 3e-3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("share", [True, False])
+def test_auto_on_a_batch_is_auto_on_each(share, dtype, reg):
+    C, a, b = (t.to(dtype) for t in large(5, zeros=True))
+    C = C[:1].expand_as(C) if share else C
+    tol = 1e-10 if dtype == torch.float64 else 1e-6
+    together = so.solve(C[0] if share else C, a, b, reg, tol=tol)
+    assert together.converged.all()
+    alone = torch.stack(loop(C, a, b, [reg] * 5, tol=tol))
+    torch.testing.assert_close(together.plan, alone, atol=10 * tol, rtol=0)
+    assert not together.plan[(a == 0)].any()
+
+
+def leave_at_once(monkeypatch):
+    """Let every problem of a batch crawl as soon as that can be known."""
+    monkeypatch.setattr(Price, "apart", property(lambda self: self.alone < 0))
+    monkeypatch.setattr(Price, "sweeps", lambda self, _: torch.zeros_like(self.alone))
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_who_leaves_a_batch_goes_on_from_where_it_was(share, monkeypatch):
+    C, a, b = large(4, zeros=True)
+    leave_at_once(monkeypatch)
+    r = so.solve(C[0] if share else C, a, b, 0.01, tol=1e-10)
+    assert r.converged.all()
+    assert (r.n_iter > 16).all()
+    for k in range(4):
+        truth = testing.judge(C[0 if share else k], a[k], b[k], 0.01)
+        torch.testing.assert_close(r.plan[k], truth.plan, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("most", [1, 5, 17, 40])
+def test_who_leaves_a_batch_has_no_more_sweeps_than_were_allowed(most, monkeypatch):
+    C, a, b = large(4)
+    leave_at_once(monkeypatch)
+    r = so.solve(C, a, b, 0.01, tol=1e-14, max_iter=most, on_fail="ignore")
+    assert (r.n_iter <= most).all()
+    assert all(torch.isfinite(r.marginal_error))
+
+
+def test_stopping_a_batch_stops_who_left_it_too(monkeypatch):
+    C, a, b = large(4)
+    leave_at_once(monkeypatch)
+    seen = []
+
+    def told(now):
+        seen.append(now.n_iter)
+        return len(seen) == 25
+
+    r = so.solve(C, a, b, 0.01, callback=told)
+    assert len(seen) == 25
+    assert seen == sorted(seen)
+    assert set(r.statuses) == {so.Status.STOPPED}
+
+
+def test_nobody_waits_for_who_is_lost_or_crawls():
+    """One without a plan, one so sharp that it crawls: the others take the sweeps they took."""
+    C, a, b = large(8)
+    a = torch.full_like(a, 1 / 50)
+    b = torch.full_like(b, 1 / 53)
+    reg = torch.full((8,), 0.5, dtype=torch.float64)
+    easy = so.solve(C, a, b, reg)
+    reg[2] = 3e-4
+    # two rows that share one column, which cannot hold both
+    C[5, :2, 1:] = torch.inf
+    r = so.solve(C, a, b, reg, on_fail="ignore")
+    assert r.converged.tolist() == [True] * 5 + [False] + [True] * 2
+    assert r.statuses[5] is so.Status.INFEASIBLE
+    assert "1 of 8 problems" in r.message
+    others = [0, 1, 3, 4, 6, 7]
+    torch.testing.assert_close(r.plan[others], easy.plan[others], atol=1e-8, rtol=0)
+    # a batch anneals with its sharpest, or leaves it out
+    assert int(r.n_iter[others].max()) <= 2 * int(easy.n_iter.max())
+
+
+def test_a_batch_of_which_all_are_lost_names_all():
+    C, a, b = large(3)
+    a, b = torch.full_like(a, 1 / 50), torch.full_like(b, 1 / 53)
+    C[:, :2, 1:] = torch.inf
+    r = so.solve(C, a, b, 0.1, on_fail="ignore")
+    assert set(r.statuses) == {so.Status.INFEASIBLE}
+    assert "3 of 3 problems" in r.message
+
+
+@pytest.mark.parametrize("rho", [0.5, (0.5, None)])
+def test_relaxed_batches_are_their_loops(rho):
+    C, a, b = large(4, zeros=True)
+    r = so.solve(C[0], a, b, 0.01, unbalanced=rho, tol=1e-10)
+    assert r.converged.all()
+    for k in range(4):
+        one = so.solve(C[0], a[k], b[k], 0.01, unbalanced=rho, tol=1e-10)
+        torch.testing.assert_close(r.plan[k], one.plan, atol=1e-8, rtol=0)
+
+
+def test_a_batch_goes_on_from_a_result():
+    C, a, b = large(4)
+    first = so.solve(C, a, b, 0.02, tol=1e-10)
+    again = so.solve(C, a, b, 0.02, tol=1e-10, init=first)
+    assert int(again.n_iter.max()) <= 3
+    torch.testing.assert_close(again.plan, first.plan, atol=1e-9, rtol=0)

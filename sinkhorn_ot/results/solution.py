@@ -1,10 +1,12 @@
 """Where a solver ended: potentials, and how they were reached."""
 
+import math
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import shown
+from sinkhorn_ot.problem import Problem, shown
 
 from .status import Status, Stranded
 
@@ -29,6 +31,21 @@ class Solution:
     n_iter: Tensor
     status: list[Status]
     notes: dict[int, Stranded] = field(default_factory=dict)
+
+    @classmethod
+    def none(cls, p: Problem) -> "Solution":
+        """Return what is known of problems before anything is done."""
+        never = torch.full_like(p.reg, math.inf)
+        status = [Status.MAX_ITER] * p.shape[0]
+        return cls(p.a.log(), p.b.log(), never, torch.zeros_like(p.reg, dtype=torch.int64), status)
+
+    def select(self, index: Tensor) -> "Solution":
+        """Return the solution of the problems at `index`."""
+        at = index.tolist()
+        notes = {i: self.notes[k] for i, k in enumerate(at) if k in self.notes}
+        error = None if self.error is None else self.error[index]
+        status = [self.status[k] for k in at]
+        return Solution(self.u[index], self.v[index], error, self.n_iter[index], status, notes)
 
     def put(self, index: Tensor, other: "Solution") -> "Solution":
         """Return this solution with that of the problems at `index` replaced."""

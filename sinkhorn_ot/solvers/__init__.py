@@ -1,12 +1,11 @@
 """How potentials move: one loop, its steps and accelerations, and what may be done before it."""
 
 from .acceleration import Acceleration, Anderson, Iterate, Nesterov, Plain, Steps
-from .anneal import Anneal
 from .automatic import METHODS, NEWTON, SWEEPS, SWITCH, Limits, run, suitable
 from .newton import Newton, Switch, conjugate_gradients, solve_laplacian
 from .presolve import pose
 from .progress import Callback, Progress, watch
-from .sinkhorn import Sinkhorn
+from .sinkhorn import Anneal, Sinkhorn
 from .steps import fixed, parted
 
 

@@ -11,12 +11,12 @@ from sinkhorn_ot.results import Solution, Status, judged
 from sinkhorn_ot.sweeps import Sweep, Whole, choose
 
 from .acceleration import Plain
-from .anneal import Anneal
 from .newton import Newton, Switch
-from .presolve import Posed
+from .presolve import Posed, pose
+from .price import price
 from .progress import Callback, Progress
 from .rescue import cheap_to_ask, exact_start, impossible, small_enough, told_impossible
-from .sinkhorn import Sinkhorn
+from .sinkhorn import Anneal, Sinkhorn
 from .small import solve_small
 
 
@@ -35,8 +35,11 @@ _MISSED = (Status.STALLED, Status.NOT_FINITE, Status.MAX_ITER)
 _FUTILE = 20
 # sweeps without progress after which other ways are tried
 _PATIENCE = 150
+_PATIENTLY = replace(SWEEPS, patience=_PATIENCE)
 # plain sweeps in one launch, after which other steps had better go on
 _PLAIN = 512
+# pairs of problems that are so small that a batch of them makes Newton's steps together
+_TINY = 2000
 # multiply-adds of a Hessian up to which one costs no more than the sweeps it saves
 _HESSIAN = 3e7
 
@@ -71,6 +74,8 @@ def run(
         The solution, the sweep that led to it, if one was needed, and the name of the method.
     """
     p, free = posed.problem, solver is None and alone
+    if solver is None and not _whole(p):
+        return _batch(posed, limits)
     chosen = suitable(p) if solver is None else solver
     small = small_enough(p)
     if solver is None and small:
@@ -86,13 +91,85 @@ def run(
     return found, sweep, name
 
 
+def _whole(p: Problem) -> bool:
+    """Say whether a problem is solved as one: by itself, on a GPU, or so small and so sharp."""
+    tiny = p.shape[1] * p.shape[2] < _TINY and suitable(p) is NEWTON
+    return p.shape[0] == 1 or p.a.device.type != "cpu" or 0 in p.relax or tiny
+
+
+def _batch(posed: Posed, limits: Limits) -> tuple[Solution, Sweep | None, str]:
+    """Sweep a batch together, and solve those alone that cost less so."""
+    p, v, cost = posed.problem, posed.v, price(posed.problem, limits.tol)
+    found, sweep, name = Solution.none(p), None, ""
+    # who is told of sweeps is told of all problems at once
+    together = v is not None or limits.callback is not None
+    joined = [k for k, apart in enumerate(cost.apart.tolist()) if together or not apart]
+    if joined:
+        at = torch.tensor(joined, device="cpu")
+        sweep = choose(_part(p, at), limits.tol)
+        swept = _PATIENTLY(
+            sweep,
+            v=None if v is None else v[at],
+            tol=limits.tol,
+            max_iter=limits.max_iter,
+            callback=limits.callback,
+            price=cost.select(at),
+        )
+        found, name = found.put(at, swept), _PATIENTLY.name
+    # a last look at who arrived; the others have theirs when they do
+    if done := [k for k in joined if found.status[k] is Status.CONVERGED]:
+        at = torch.tensor(done, device="cpu")
+        found = found.put(at, judged(_part(p, at), None, found.select(at), limits.tol))
+    for k in [k for k, status in enumerate(found.status) if status in _MISSED]:
+        found, own = _alone(found, k, p, limits)
+        name = SWITCH.name if joined else own
+        if found.status[k] is Status.STOPPED:
+            status = [Status.STOPPED if s in _MISSED else s for s in found.status]
+            return replace(found, status=status), sweep, name
+    return found, sweep, name
+
+
+def _part(p: Problem, index: Tensor) -> Problem:
+    """Return the problems at `index`; all of them without a copy."""
+    return p if len(index) == p.shape[0] else p.select(index)
+
+
+def _alone(found: Solution, k: int, p: Problem, limits: Limits) -> tuple[Solution, str]:
+    """Go on with problem `k` of a batch by itself, and keep what is best."""
+    at, made = torch.tensor([k], device="cpu"), int(found.n_iter[k])
+    one, before = p.select(at), found.select(at)
+    if not p.shared:
+        one = replace(one, bounds=one.cost.validate())
+    if made >= limits.max_iter:
+        before = judged(one, None, before, limits.tol)
+        why = impossible(one, limits.tol) if small_enough(one) else None
+        return found.put(at, told_impossible(before, 0, why) if why else before), ""
+    told = limits.callback
+    left = Limits(
+        limits.tol,
+        limits.max_iter - made,
+        told and (lambda now: told(replace(now, n_iter=now.n_iter + made))),
+    )
+    assert before.error is not None
+    start = before.v if made and bool(torch.isfinite(before.error).all()) else None
+    posed = pose(one, None, start)
+    other, _, name = run(posed, None, left, alone=told is None)
+    other = posed.undo(other)
+    other = replace(other, n_iter=other.n_iter + made)
+    assert other.error is not None
+    better = other.status[0] in (Status.CONVERGED, Status.INFEASIBLE)
+    if not better and bool(other.error >= before.error):
+        other = replace(before, n_iter=other.n_iter, status=other.status)
+    return found.put(at, other), name
+
+
 def _tried(
     posed: Posed, chosen: Sinkhorn, limits: Limits, free: bool
 ) -> tuple[Solution, Sweep | None, str]:
     """Solve whole what is small, if one is free to, and the rest by the solver chosen."""
     p, v = posed.problem, posed.v
     answer, sweep = None, None
-    if free and (p.shape[0] == 1 or chosen.acceleration is _DIRECT):
+    if free and p.shape[0] == 1:
         answer = _in_numpy(posed, limits)
     if answer is None:
         sweep = choose(p, limits.tol)
@@ -151,7 +228,7 @@ def _in_one_launch(sweep: Sweep, limits: Limits) -> tuple[Solution, str] | None:
 
 
 def _in_numpy(posed: Posed, limits: Limits) -> tuple[Solution, str] | None:
-    """Solve problems so small that they are solved whole; None if none of them is."""
+    """Solve a problem so small that it is solved whole; None if it is not."""
     most: dict[str, Any] = {"tol": limits.tol, "max_iter": limits.max_iter}
     answer = solve_small(posed.problem, v=posed.v, **most)
     if answer is None and posed.v is not None:
@@ -168,8 +245,7 @@ def suitable(problem: Problem) -> Sinkhorn:
     """Return the solver for a problem that is not solved whole.
 
     Newton's steps win from the start where plain sweeps need many and a Hessian costs no more than
-    a few of them: sharp plans of small problems. A batch whose kernel is shared stays with sweeps,
-    which are one matrix product for all of it. Elsewhere sweeps are accelerated until they crawl.
+    a few of them: sharp plans of small problems. Elsewhere sweeps are accelerated until they crawl.
     """
     batch, n, m = problem.shape
     sharp = (problem.bounds.high - problem.bounds.low) / float(problem.reg.min())

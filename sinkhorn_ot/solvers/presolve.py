@@ -139,6 +139,9 @@ def support(problem: Problem) -> Support | None:
     if min(float(problem.a.amin()), float(problem.b.amin())) > 0:
         return None
     rows, columns = problem.a[0].nonzero()[:, 0], problem.b[0].nonzero()[:, 0]
+    # beside penalties all that weighs may have been set aside
+    if not len(rows) * len(columns):
+        return None
     cost = _among(problem.cost, rows, columns, len(rows) * len(columns) / (n * m))
     if cost is None:
         return None

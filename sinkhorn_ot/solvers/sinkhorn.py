@@ -12,9 +12,41 @@ from sinkhorn_ot.results import Solution
 from sinkhorn_ot.sweeps import Sweep, weightless
 
 from .acceleration import Acceleration, Anderson, needs_exact
-from .anneal import Anneal
+from .price import Price
 from .progress import Callback
 from .stage import ErrorReader, Stage
+
+
+@dataclass(frozen=True)
+class Anneal:
+    """Solve at larger `reg` first, dividing it until the wanted one is reached.
+
+    Args:
+        start: First `reg`, about, as a fraction of the cost's spread; none larger is worth a stage.
+        factor: What `reg` is divided by between stages.
+        tol: Marginal error at which a stage before the last one ends.
+        max_iter: Sweeps at which a stage before the last one ends.
+    """
+
+    start: float = 0.005
+    factor: float = 4.0
+    tol: float = 0.1
+    max_iter: int = 40
+
+    def __post_init__(self) -> None:
+        for name in ("start", "tol"):
+            checks.positive(name, getattr(self, name))
+        checks.count("max_iter", self.max_iter)
+        if not checks.positive("factor", self.factor) > 1:
+            raise ValueError(f"factor must be above 1, got {self.factor!r}")
+
+    def stages(self, spread: float, reg: float) -> list[float]:
+        """Return the factors on `reg`, ending in 1."""
+        first = self.start * spread / reg
+        if not math.isfinite(first) or first <= 1:
+            return [1.0]
+        steps = round(math.log(first, self.factor))
+        return [self.factor**k for k in range(steps, -1, -1)]
 
 
 @dataclass(frozen=True)
@@ -66,6 +98,7 @@ class Sinkhorn:
         max_iter: int,
         v: Tensor | None = None,
         callback: Callback | None = None,
+        price: Price | None = None,
     ) -> Solution:
         """Solve the problem that `sweep` serves.
 
@@ -75,18 +108,20 @@ class Sinkhorn:
             max_iter: Sweeps allowed in all.
             v: Scaled column potentials to start from, (B, m); they replace the annealing.
             callback: Called with a `Progress` after every sweep; True stops.
+            price: When a problem of a batch is given up, because it costs less alone; None: never.
         """
         # inside autocast the products of a sweep would be half precision
         with torch.autocast(sweep.problem.a.device.type, enabled=False):
-            return self._annealed(sweep, tol, max_iter, v, callback)
+            return self._annealed(sweep, tol, max_iter, v, callback, price)
 
-    def _annealed(
+    def _annealed(  # noqa: PLR0913
         self,
         sweep: Sweep,
         tol: float,
         max_iter: int,
         v: Tensor | None,
         callback: Callback | None,
+        price: Price | None,
     ) -> Solution:
         p = sweep.problem
         factors = [1.0]
@@ -110,7 +145,7 @@ class Sinkhorn:
                 psi = psi * after
                 break
         run = self._stage(sweep.at(p.reg) if used else sweep, psi, used, callback)
-        run.stopped = stopped
+        run.stopped, run.price = stopped, price
         return run.until(tol, max_iter).solution(p)
 
     def _stage(

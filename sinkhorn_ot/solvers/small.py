@@ -19,9 +19,8 @@ from torch import Tensor
 from sinkhorn_ot.problem import Problem, shown
 from sinkhorn_ot.results import Solution, Status
 
-from .anneal import Anneal
 from .newton import JOINED
-from .presolve import support
+from .sinkhorn import Anneal
 
 
 Array = npt.NDArray[np.float64]
@@ -32,8 +31,6 @@ _PAIRS = 1 << 18
 _EASY, _SHARP = 30.0, 500.0
 # multiply-adds that a Hessian may take
 _HESSIAN = 200_000_000
-# a batch is swept as one instead where its problems are smaller, or there are threads to share it
-_LOOP, _THREADS = 2000, 3
 _STAGES = Anneal(start=0.05, tol=1e-2)
 # plain steps between two looks, and how many may be to come: a Newton step costs some thirty
 _STEPS, _SOON = 4, 80
@@ -58,45 +55,32 @@ def solve_small(
     tol: float,
     max_iter: int,
 ) -> tuple[Solution, str] | None:
-    """Solve small problems, one after the other; a marginal may be relaxed, but not free.
+    """Solve one small problem whose points have weight; a marginal may be relaxed, but not free.
 
     Args:
-        p: The problem, or a batch of them.
-        v: Scaled column potentials to start from, (B, m); they replace the annealing.
+        p: The problem.
+        v: Scaled column potentials to start from, (1, m); they replace the annealing.
         tol: Relative L1 marginal error to reach.
         max_iter: Passes over the cost allowed.
 
     Returns:
-        The solution, in which problems that did not arrive are not converged, and the name of the
-        steps that led to it; None if no problem arrived.
+        The solution and the name of the steps that led to it; None if it did not arrive.
     """
     batch, n, m = p.shape
-    sharp = (p.bounds.high - p.bounds.low) / float(p.reg.min())
+    sharp = (p.bounds.high - p.bounds.low) / float(p.reg[0])
     few = n * m <= (_PAIRS if _EASY < sharp < _SHARP else 2 * _PAIRS) * (1 if p.exact else 4)
     soft = max((rho for rho in p.relax if rho < math.inf), default=0.0)
-    stiff = 0 in p.relax or soft > _STIFF * float(p.reg.min())
-    if not few or stiff or p.a.device.type != "cpu":
+    stiff = 0 in p.relax or soft > _STIFF * float(p.reg[0])
+    if batch > 1 or not few or stiff or p.a.device.type != "cpu":
         return None
-    if batch > 1 and (n * m < _LOOP or torch.get_num_threads() > _THREADS):
-        return None
-    one_by_one = (
-        (p,) if batch == 1 else (p.select(torch.tensor([k], device="cpu")) for k in range(batch))
-    )
     with np.errstate(all="ignore"):
-        found = [
-            _weighty(one, None if v is None else v[k : k + 1], tol, max_iter)
-            for k, one in enumerate(one_by_one)
-        ]
-    if all(x is None for x in found):
+        found = _annealed(p, v, tol, max_iter)
+    if found is None:
         return None
-    missing = _Answer(np.zeros(n), np.zeros(m), math.inf, 0, False)
-    answers = [missing if x is None else x for x in found]
-    u, w = (torch.from_numpy(np.array([x[side] for x in answers])) for side in (0, 1))
-    error = torch.tensor([x.error for x in answers], dtype=torch.float64, device="cpu")
-    n_iter = torch.tensor([x.n_iter for x in answers], device="cpu")
-    status = [Status.CONVERGED if x is not missing else Status.MAX_ITER for x in answers]
-    name = "newton" if any(x.newton for x in answers) else "plain"
-    return Solution(u, w, error, n_iter, status), name
+    u, w = (torch.from_numpy(side)[None] for side in (found.u, found.v))
+    error = torch.tensor([found.error], dtype=torch.float64, device="cpu")
+    n_iter = torch.tensor([found.n_iter], device="cpu")
+    return Solution(u, w, error, n_iter, [Status.CONVERGED]), "newton" if found.newton else "plain"
 
 
 @shown
@@ -106,18 +90,6 @@ class _Answer(NamedTuple):
     error: float
     n_iter: int
     newton: bool
-
-
-def _weighty(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answer | None:
-    """Solve one problem among its points with weight."""
-    if (fewer := support(p)) is None:
-        return _annealed(p, v, tol, max_iter)
-    _, start = fewer.start(None, v)
-    found = _annealed(fewer.problem, start, tol, max_iter)
-    if found is None:
-        return None
-    u, v = fewer.spread(*(torch.from_numpy(t)[None] for t in (found.u, found.v)))
-    return found._replace(u=u[0].numpy(), v=v[0].numpy())
 
 
 def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answer | None:

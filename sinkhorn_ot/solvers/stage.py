@@ -10,8 +10,13 @@ from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.sweeps import Sweep
 
 from .acceleration import Iterate, Steps
+from .price import Price
 from .progress import Callback, Progress
 from .steps import answer, column_error
+
+
+# sweeps over which the fall of an error is measured
+_WINDOW = 8
 
 
 class ErrorReader:
@@ -73,6 +78,8 @@ class Stage:
         """
         p = sweep.problem
         self.n_iter, self.stopped = n_iter, False
+        # when problems are left to others; None keeps them all
+        self.price: Price | None = None
         self._sweep, self._steps, self._look = sweep, steps, look
         self._patience, self._callback, self._factor = patience, callback, factor
         self._at, self._log_b = torch.arange(p.shape[0], device=psi.device), p.b.log()
@@ -85,6 +92,10 @@ class Stage:
         self._status, self._why = [Status.MAX_ITER] * p.shape[0], Status.MAX_ITER
         # the least that the largest error has been, and when
         self._best, self._since = math.inf, n_iter
+        # the error of every running problem a window ago
+        self._mark, self._window = self._error, 0
+        # who crawled in the window before
+        self._slow = torch.zeros_like(self._at, dtype=torch.bool)
 
     def until(self, tol: float, max_iter: int) -> "Stage":
         """Sweep until every problem is within `tol`, or no more may or can be done."""
@@ -114,16 +125,35 @@ class Stage:
             self._best, self._since = worst, self.n_iter
         stalled = self.n_iter - self._since >= self._patience
         last = self.stopped or self.n_iter >= max_iter
-        if len(self._at) == 1 and tol < worst < math.inf and not (last or stalled):
+        crawls = self._crawls(error, tol)
+        if (
+            crawls is None
+            and len(self._at) == 1
+            and tol < worst < math.inf
+            and not (last or stalled)
+        ):
             return None
         done, broken = error <= tol, ~torch.isfinite(error)
         ended = torch.ones_like(done) if last else done | broken
+        if crawls is not None:
+            ended |= crawls
         if stalled:
             # the worst are given up; the others have all the patience again
             ended |= error >= 0.999 * self._best
             self._best, self._since = math.inf, self.n_iter
         self._why = Status.STOPPED if self.stopped else Status.MAX_ITER if last else Status.STALLED
         return ended
+
+    def _crawls(self, error: Tensor, tol: float) -> Tensor | None:
+        """Say which problems cost less alone, (B,), by the fall of their error over two windows."""
+        self._window += 1
+        if self.price is None or self._window % _WINDOW:
+            return None
+        fall = (self._mark / error).log() / _WINDOW
+        self._mark = torch.minimum(error, self._mark)
+        left = (error / tol).log() / fall.clamp(min=1e-300)
+        before, self._slow = self._slow, left > self.price.sweeps(len(self._at))
+        return before & self._slow
 
     def _record(self, which: Tensor | slice, psi: Tensor, error: Tensor, tol: float) -> None:
         """Keep what the problems `which` of those running have reached at `psi`."""
@@ -145,6 +175,8 @@ class Stage:
         self._at, self._psi, self._log_b = self._at[left], self._psi[left], self._log_b[left]
         self._u = None if self._u is None else self._u[left]
         self._sweep, self._steps = self._sweep.select(left), self._steps.select(left)
+        self._mark, self._slow = self._mark[left], self._slow[left]
+        self.price = None if self.price is None else self.price.select(left)
 
     def solution(self, p: Problem) -> Solution:
         """Return what was reached, for the whole batch."""

@@ -1,6 +1,6 @@
 """The one primitive: what a sweep is, who makes it for which cost and device, and over ranks."""
 
-from .choice import choose, passes
+from .choice import choose, one_kernel, passes
 from .cpu import column_sums, empty, exp_
 from .over_ranks import OverRanks
 from .protocol import Repeats, Sweep, Whole, elasticity, weightless
@@ -19,6 +19,7 @@ __all__ = [
     "elasticity",
     "empty",
     "exp_",
+    "one_kernel",
     "passes",
     "same",
     "weightless",

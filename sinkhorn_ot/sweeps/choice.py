@@ -23,11 +23,9 @@ def choose(problem: Problem, tol: float) -> Sweep:
     single = problem.dtype == torch.float32 and tol >= 1e-7
     store = torch.float32 if single else torch.float64
     batch, n, m = problem.shape
-    if batch > 1 and problem.shared and _one_reg(problem):
-        span = (problem.bounds.high - problem.bounds.low) / float(problem.reg[0])
-        for dtype in (store, torch.float64):
-            if span <= SharedKernel.SPAN[dtype]:
-                return SharedKernel(problem, dtype)
+    for dtype in (store, torch.float64):
+        if one_kernel(problem, dtype):
+            return SharedKernel(problem, dtype)
     held = batch * n * m * store.itemsize
     if held <= problem.cost.memory or (problem.cost.stored and not problem.shared):
         return StoredKernel(problem, store)
@@ -56,5 +54,9 @@ def _kernels(problem: Problem) -> Sweep | None:
     return gpu.kernels(problem) if gpu.serves(problem) else None
 
 
-def _one_reg(problem: Problem) -> bool:
-    return bool((problem.reg == problem.reg[0]).all())
+def one_kernel(problem: Problem, dtype: torch.dtype = torch.float64) -> bool:
+    """Say whether one kernel in a format serves all problems of a batch."""
+    if problem.shape[0] == 1 or not problem.shared or bool((problem.reg != problem.reg[0]).any()):
+        return False
+    span = (problem.bounds.high - problem.bounds.low) / float(problem.reg[0])
+    return span <= SharedKernel.SPAN[dtype]

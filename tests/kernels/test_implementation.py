@@ -131,7 +131,8 @@ def test_small_problems_come_to_a_tolerance_in_one_launch(
     p = single(make(C, reg=regs))
     sweep = gpu.kernels(p)
     monkeypatch.setattr(automatic, "choose", lambda *_: sweep)
-    # on a GPU nothing is solved in NumPy
+    # on a GPU nothing is solved in NumPy, nor alone
+    monkeypatch.setattr(automatic, "_whole", lambda _: True)
     monkeypatch.setattr(automatic, "_in_numpy", lambda *_: None)
     rest: list[int] = []
     by = automatic._by
