@@ -239,3 +239,24 @@ def test_masses_out_of_range_have_an_error_that_is_a_number():
     C = p.cost - 2.87e6
     r = so.solve(C, p.a, p.b, 0.43, unbalanced=5.76, n_iter=1)
     assert float(r.marginal_error) == math.inf
+
+
+@pytest.mark.parametrize("start", [30.0, 47.4, 50.0, 63.0, 100.0])
+def test_a_start_whose_masses_leave_the_range_is_left_again(start):
+    C = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
+    r = so.solve(C, reg=0.1, unbalanced=0.1, init=(None, [start, start]))
+    assert r.converged
+    torch.testing.assert_close(r.plan, so.solve(C, reg=0.1, unbalanced=0.1).plan)
+
+
+def test_a_plan_that_float32_cannot_hold_is_told():
+    C = -60 + 0.1 * torch.tensor([[0.0, 1], [2, 3]])
+    r = so.solve(C, reg=0.1, unbalanced=0.2, on_fail="ignore")
+    assert not r.converged
+    assert so.solve(C.double(), reg=0.1, unbalanced=0.2).converged
+
+
+def test_nobody_with_a_partner_stays_where_he_is():
+    r = so.solve(torch.tensor([[1.0, math.inf]]), None, [0.0, 1.0], reg=0.1, unbalanced=1.0)
+    assert r.converged
+    assert float(r.plan.sum()) == 0

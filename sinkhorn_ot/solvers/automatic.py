@@ -138,7 +138,8 @@ def _alone(found: Solution, k: int, p: Problem, limits: Limits) -> tuple[Solutio
     """Go on with problem `k` of a batch by itself, and keep what is best."""
     at, made = torch.tensor([k], device="cpu"), int(found.n_iter[k])
     one, before = p.select(at), found.select(at)
-    if not p.shared:
+    # of a problem that lost all its weights there are no bounds
+    if not p.shared and bool((one.a > 0).any()):
         one = replace(one, bounds=one.cost.validate())
     if made >= limits.max_iter:
         before = judged(one, None, before, limits.tol)

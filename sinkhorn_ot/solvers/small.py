@@ -21,6 +21,7 @@ from sinkhorn_ot.results import Solution, Status
 
 from .newton import JOINED
 from .sinkhorn import Anneal
+from .steps import HELD
 
 
 Array = npt.NDArray[np.float64]
@@ -125,6 +126,8 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
         # potentials keep their units while reg shrinks
         psi = stage.psi * min(factor, _STAGES.factor)
     assert stage is not None
+    if not p.exact and not stage.mass < torch.finfo(p.dtype).max ** HELD:
+        return None
     return _Answer(np.log(p.a[0].numpy()) + stage.phi, stage.v, stage.error, passes, newton)
 
 
@@ -235,7 +238,7 @@ class _Stage:
             fall, left = float(np.log(before / self.error)) / steps, math.log(self.error / tol)
             if not fall * _SOON > left:
                 break
-            steps = min(_STEPS, math.ceil(left / fall))
+            steps = min(_STEPS, max(1, math.ceil(left / fall)))
 
     def newton(self, tol: float) -> None:
         """Make Newton's steps, around the present potentials, while they lead down."""
@@ -306,6 +309,11 @@ class _Stage:
     def _near(self) -> bool:
         """Whether the scalings are within what the kernel allows."""
         return bool(np.abs(np.log(self.x)).max() <= _DRIFT)
+
+    @property
+    def mass(self) -> float:
+        """What the plan carries."""
+        return float(self.y @ self.r)
 
     @property
     def _held(self) -> bool:

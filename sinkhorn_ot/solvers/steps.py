@@ -14,7 +14,7 @@ from sinkhorn_ot.sweeps import Repeats, Sweep, Whole, elasticity, weightless
 # logarithms of masses that differ by rounding alone
 _SAME_MASS = 1e-14
 # the share of a format's exponents that masses may use: values are masses times potentials
-_HELD = 0.9
+HELD = 0.9
 # relative error below which masses are about what they will be
 _SETTLED = 0.5
 
@@ -133,7 +133,7 @@ def column_error(p: Problem, psi: Tensor, log_s: Tensor) -> Tensor:
     rho, most = p.relax[1], torch.finfo(p.work).max
     if math.isinf(rho):
         # relaxed rows may begin far above the weights: wrong, but for the next step to mend
-        held = torch.where(log_s < math.inf, log_s.clamp(max=_HELD * math.log(most)), log_s)
+        held = torch.where(log_s < math.inf, log_s.clamp(max=HELD * math.log(most)), log_s)
         return ((held.exp() - p.b).abs().sum(-1) / p.b.sum(-1)).clamp(max=most)
     log_t = log_s if rho == 0 else p.b.log() - psi * (p.reg / rho)[:, None]
     # without the largest exponent no scale is too large or too small
@@ -142,5 +142,5 @@ def column_error(p: Problem, psi: Tensor, log_s: Tensor) -> Tensor:
     s, t = (log_s - top).exp(), (log_t - top).exp()
     error = relative((s - t).abs().sum(-1), t.sum(-1)).clamp(max=most)
     log_mass = top[:, 0] + s.sum(-1).log()
-    beyond = ~(log_mass <= _HELD * math.log(torch.finfo(p.dtype).max)) & ~(error > _SETTLED)
+    beyond = ~(log_mass <= HELD * math.log(torch.finfo(p.dtype).max)) & ~(error > _SETTLED)
     return error.masked_fill(beyond, math.inf)
