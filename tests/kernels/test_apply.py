@@ -6,6 +6,10 @@ from sinkhorn_ot.kernels.apply import apply, linear
 from sinkhorn_ot.kernels.clouds import place
 
 
+# the interpreter takes its time
+pytestmark = pytest.mark.slow(1)
+
+
 METRICS = ("sqeuclidean", "dot", "cosine")
 
 

@@ -7,6 +7,10 @@ from adapters.oracles import swav_codes, total_variation
 from sinkhorn_ot.kernels import features
 
 
+# the interpreter takes its time
+pytestmark = pytest.mark.slow(1)
+
+
 EPS = 0.05
 
 

@@ -8,6 +8,10 @@ from sinkhorn_ot.kernels.clouds import place
 from sinkhorn_ot.kernels.point_cloud import log_sum_rows, spans_for, sweep
 
 
+# the interpreter takes its time
+pytestmark = pytest.mark.slow(1)
+
+
 @dataclasses.dataclass
 class Points:
     """A batch of problems between clouds, and what eager code makes of it in any dtype."""

@@ -109,6 +109,7 @@ def test_what_is_not_small_is_left_to_others():
         assert solve_small(make(p.cost, p.a, p.b, 0.1, unbalanced=rho), **LIMITS) is None
 
 
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("zeros", [False, True])
 @pytest.mark.parametrize("offset", [0.0, 3.0, -2.0])
 @pytest.mark.parametrize(
