@@ -87,8 +87,13 @@ class Walker:
         """Take in what problem `i` of a batch has at this theta; end, or choose the next."""
         self.n_iter += n_iter + m.work
         here = self.found = self._bounded(m, i)
-        allowed = self._goal.tol * max(abs(here.lower), self._floor)
-        rounding = 8 * _EPS * here.reg * max(self._alpha, self._least)
+        # by what the plan's costs deviate: a dear pair that no plan uses is no measure
+        floor = min(self._floor, _LEAST * math.sqrt(max(0.0, float(m.variance[i]))))
+        allowed = self._goal.tol * max(abs(here.lower), floor)
+        # the path's own bound is a difference of such terms; that of exact transport is not
+        own = here.cost + (here.kl - self._alpha) * here.reg
+        terms = here.reg * max(self._alpha, self._least)
+        rounding = 8 * _EPS * terms if own >= here.lower - allowed else 0.0
         closed = here.upper - here.lower <= allowed + rounding
         if not all(map(math.isfinite, (here.kl, here.lower, here.upper))):
             self._end(Status.NOT_FINITE)

@@ -31,7 +31,7 @@ class PointCloud:
         metric: "sqeuclidean" |x - y|^2, "euclidean" |x - y|, "dot" -<x, y>, or
             "cosine" 1 - <x, y> / (|x| |y|).
         memory: Bytes that a stored kernel may take; 0 never stores one. A solve beyond it computes
-            the kernel at every sweep, in blocks of a megabyte, which takes some ten times as long.
+            the kernel at every sweep, block by block, which takes longer.
 
     Raises:
         ValueError: If shapes, dtypes, devices or the metric do not fit.

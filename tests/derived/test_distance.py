@@ -575,3 +575,16 @@ def test_it_stays_on_the_device():
     assert there.plan.is_cuda
     torch.testing.assert_close(there.value.cpu(), here.value, rtol=1e-6, atol=0)
     assert not distance(C[0].cuda(), alpha=INF).active
+
+
+@pytest.mark.parametrize("alpha", [0.3, 0.5, 1.0])
+@pytest.mark.parametrize("far", [1e3, 1e9, 1e12, 1e16, 1e20])
+def test_a_dear_pair_that_no_plan_uses_is_no_measure(alpha, far):
+    """What is called converged is the distance with inf; where digits do not reach, it is told."""
+    C = torch.tensor([[0.0, 1.0, far], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]], dtype=torch.float64)
+    want = so.sinkhorn_distance(C.masked_fill(far == C, math.inf), alpha=alpha)
+    found = so.sinkhorn_distance(C, alpha=alpha, on_fail="ignore")
+    assert bool(found.converged) or far > 1e12
+    assert float(found.value) <= float(want.value) * (1 + 1e-9)
+    if found.converged:
+        assert float(found.value) == pytest.approx(float(want.value), rel=1e-8)
