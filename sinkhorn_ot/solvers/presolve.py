@@ -18,7 +18,7 @@ from sinkhorn_ot.sweeps import weightless
 
 # share of the entries that is left: above it a smaller cost saves less than it takes to select,
 # and its copy more memory than the smaller kernel gives back; a few entries are copied at once
-_STORED, _FEW = 0.5, 1 << 18
+STORED, FEW = 0.5, 1 << 18
 _ROWS = 64
 
 
@@ -152,7 +152,7 @@ def support(problem: Problem) -> Support | None:
 
 def _among(cost: Cost, rows: Tensor, columns: Tensor, left: float) -> Cost | None:
     """Return the cost among some points, a share `left` of it, where that is worth it."""
-    if isinstance(cost, Dense) and (left <= _STORED or cost.C.numel() <= _FEW):
+    if isinstance(cost, Dense) and (left <= STORED or cost.C.numel() <= FEW):
         return Dense(_entries(cost.C[0], rows, columns)[None])
     # points are few numbers
     if isinstance(cost, PointCloud):

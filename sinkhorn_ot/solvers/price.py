@@ -14,6 +14,8 @@ from torch import Tensor
 from sinkhorn_ot.problem import Problem, shown
 from sinkhorn_ot.sweeps import one_kernel
 
+from .presolve import FEW, STORED
+
 
 # a sweep of a batch: a call, and per problem what it is and its potentials
 _CALL, _SWEPT, _POTENTIAL = 450.0, 3.0, 0.05
@@ -30,9 +32,7 @@ _STAGE = 15
 # a pair of one large problem's sweep, and sweeps' worth of Newton's steps
 _LARGE, _CONJUGATE = 1.5e-3, 100.0
 # pairs and multiply-adds of a Hessian up to which a problem is small
-_PAIRS, _HESSIAN = 1 << 18, 2e8
-# share of the pairs and pairs up to which points without weight are left out
-_LEFT, _FEW = 0.5, 1 << 18
+PAIRS, HESSIAN = 1 << 18, 2e8
 # digits of the default tolerance
 _DIGITS = 9
 
@@ -101,11 +101,11 @@ def _by_themselves(
     """Return what each problem costs alone, among its points with weight: afresh, and from near."""
     _, n, m = p.shape
     rows, columns = (side.count_nonzero(dim=-1).to(p.work) for side in (p.a, p.b))
-    fewer = (rows * columns <= _LEFT * n * m) | (n * m <= _FEW)
+    fewer = (rows * columns <= STORED * n * m) | (n * m <= FEW)
     rows, columns = torch.where(fewer, rows, n), torch.where(fewer, columns, m)
     taken = torch.where(rows * columns < n * m, _TAKEN * rows * columns, 0.0)
     pairs, adds = rows * columns, rows * columns.square() + columns**3 / 3
-    small = (pairs <= _PAIRS) & (adds <= _HESSIAN)
+    small = (pairs <= PAIRS) & (adds <= HESSIAN)
     plain = 2.3 * depth * sharp * (_STEP + _PAIR * pairs) + _EXP * pairs
     step = _NEWTON + _ROOT * pairs + _ADD * adds
     staged = stages * (_STAGE * (_STEP + _PAIR * pairs) + _EXP * pairs)

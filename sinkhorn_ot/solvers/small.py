@@ -20,18 +20,15 @@ from sinkhorn_ot.problem import Problem, shown
 from sinkhorn_ot.results import Solution, Status
 
 from .newton import JOINED
+from .price import HESSIAN, PAIRS
 from .sinkhorn import Anneal
 from .steps import HELD
 
 
 Array = npt.NDArray[np.float64]
 
-# pairs up to which problems are small
-_PAIRS = 1 << 18
-# twice as many if the cost spreads over so little or so much of reg
+# twice as many pairs are small if the cost spreads over so little or so much of reg
 _EASY, _SHARP = 30.0, 500.0
-# multiply-adds that a Hessian may take
-_HESSIAN = 200_000_000
 _STAGES = Anneal(start=0.05, tol=1e-2)
 # plain steps between two looks, and how many may be to come: a Newton step costs some thirty
 _STEPS, _SOON = 4, 80
@@ -69,7 +66,7 @@ def solve_small(
     """
     batch, n, m = p.shape
     sharp = (p.bounds.high - p.bounds.low) / float(p.reg[0])
-    few = n * m <= (_PAIRS if _EASY < sharp < _SHARP else 2 * _PAIRS) * (1 if p.exact else 4)
+    few = n * m <= (PAIRS if _EASY < sharp < _SHARP else 2 * PAIRS) * (1 if p.exact else 4)
     soft = max((rho for rho in p.relax if rho < math.inf), default=0.0)
     stiff = 0 in p.relax or soft > _STIFF * float(p.reg[0])
     if batch > 1 or not few or stiff or p.a.device.type != "cpu":
@@ -97,7 +94,7 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
     # exact plans are found for a mass of one; beside penalties another mass is another plan
     mass, reg = float(p.a.sum()) if p.exact else 1.0, float(p.reg[0])
     a, b = p.a[0].numpy() / mass, p.b[0].numpy() / mass
-    affordable = len(b) ** 2 * len(a) <= _HESSIAN
+    affordable = len(b) ** 2 * len(a) <= HESSIAN
     factors = [1.0]
     # beside penalties plain steps may arrive from anywhere
     if v is None and (affordable or p.exact):
