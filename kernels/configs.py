@@ -95,38 +95,46 @@ class RowTile(NamedTuple):
     num_warps: int
 
 
-# entries that one warp holds with the next row ahead: 48 a thread, in at most 255 registers
-WARP_ENTRIES = 48 * 32
+# entries that a thread holds with the next row ahead, in at most 255 registers, by their bytes: in
+# float64 the exponential's constants take room too
+_AHEAD = {4: 48, 8: 16}
+# chunks of the longest rows
+_LONGEST = {4: 8, 8: 6}
 
 
-def row_tile(m: int, axis: int) -> RowTile | None:
+def row_tile(m: int, axis: int, itemsize: int = 4) -> RowTile | None:
     """Return how rows of m entries are held on chip, or None if they do not fit.
 
+    `itemsize` is that of the potentials, in which everything is computed: a float64 takes two
+    registers, and more of them beside for its exponential.
+
     Few fat threads: what is done once a row, such as its division, is done by every thread that
-    holds a part of it, so it costs least where each holds 48 entries. Chunks keep the waste of a
+    holds a part of it, so it costs least where each holds as many as it can. Chunks keep the waste of a
     power of two below a quarter of what is held, from 97 entries on. Where rows are not contiguous,
     eight are taken together, which makes each read 32 bytes.
     """
     least = 1 if axis == 1 else 8
-    warps = power_of_two(-(-least * m // WARP_ENTRIES), 1)
+    warps = power_of_two(-(-least * m // (32 * _AHEAD[itemsize])), 1)
     if warps > 8:
-        # 64 entries a thread leave no room for the next row
-        W = 2048 // least
-        return RowTile(least, W, -(-m // W), False, 8) if m <= 8 * W else None
+        # 64 registers a thread for the row leave no room for the next one
+        W = 8192 // (least * itemsize)
+        return RowTile(least, W, -(-m // W), False, 8) if m <= _LONGEST[itemsize] * W else None
     W = power_of_two(-(-m // 6))
     chunks = -(-m // W)
-    BM = 256 * warps // W * (4 if chunks == 1 else 2 if chunks < 4 else 1)
-    return RowTile(BM, W, chunks, True, warps)
+    BM = (256 if itemsize == 4 else 64) * warps // W * (4 if chunks == 1 else 2 if chunks < 4 else 1)
+    return RowTile(max(least, BM), W, chunks, True, warps)
 
 
-def row_programs(n: int, itemsize: int, blocks: int, warps: int, problems: int, sms: int) -> int:
+def row_programs(n: int, ratio: float, blocks: int, warps: int, problems: int, sms: int) -> int:
     """Return how many programs share a problem's row blocks.
+
+    `ratio` is the size of an entry of the cost over that of a column sum.
 
     Each writes a vector of column sums that is read again, so there are only as many as keep these
     below an eighth of the cost's own bytes, but at least one for each multiprocessor.
     """
     resident = max(1, 8 // warps) * sms
-    enough = max(sms, n * itemsize // 64)
+    enough = max(sms, int(n * ratio) // 16)
     return max(1, min(blocks, -(-min(resident, enough) // problems)))
 
 
@@ -138,17 +146,19 @@ class LogSumTile(NamedTuple):
     num_warps: int
 
 
-def log_sum_tile(axis: int, n: int, m: int) -> LogSumTile:
+def log_sum_tile(axis: int, n: int, m: int, itemsize: int = 4) -> LogSumTile:
     """Return the tile of a running maximum and sum along rows of m entries.
 
-    One warp alone needs no barrier, and with 2048 entries its few steps per row are cheap. Where
-    columns are contiguous a thread holds whole rows of the tile, and meets no other.
+    One warp alone needs no barrier, and with 2048 entries of 4 bytes its few steps per row are
+    cheap; `itemsize` is that of the potentials. Where columns are contiguous a thread holds whole
+    rows of the tile, and meets no other.
     """
+    entries = 8192 // itemsize
     if axis == 0:
         BM = min(256, power_of_two(n))
-        return LogSumTile(BM, 2048 // BM, 1)
+        return LogSumTile(BM, entries // BM, 1)
     BN = min(512, power_of_two(m))
-    return LogSumTile(2048 // BN, BN, 1)
+    return LogSumTile(entries // BN, BN, 1)
 
 
 class SmallTile(NamedTuple):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .configs import OPTIONS, RowTile, layout, multiprocessors, row_programs, row_tile
 from .log_sums import move_rows, sum_columns
-from .tiles import HUGE, LN2, LOG2E, TINY, finite, offsets
+from .tiles import LN2, LOG2E, exp2, finite, in_range, offsets
 
 
 @triton.jit
@@ -38,19 +38,21 @@ def _load_rows(
 @triton.jit
 def _peaks(xs, vs, slope, CHUNKS: tl.constexpr):
     """Return the largest exponent of each row."""
-    lanes = xs[0].to(tl.float32) * slope + vs[0][None, :]
+    ACC: tl.constexpr = vs[0].dtype
+    lanes = xs[0].to(ACC) * slope + vs[0][None, :]
     for c in tl.static_range(1, CHUNKS):
-        lanes = tl.maximum(lanes, xs[c].to(tl.float32) * slope + vs[c][None, :])
+        lanes = tl.maximum(lanes, xs[c].to(ACC) * slope + vs[c][None, :])
     return finite(tl.max(lanes, 1))
 
 
 @triton.jit
 def _exponentials(xs, vs, slope, shift, CHUNKS: tl.constexpr):
     """Return 2^(v - C / reg + shift) and its row sums."""
+    ACC: tl.constexpr = vs[0].dtype
     es = ()
-    lanes = tl.zeros(xs[0].shape, tl.float32)
+    lanes = tl.zeros(xs[0].shape, ACC)
     for c in tl.static_range(CHUNKS):
-        e = tl.exp2(xs[c].to(tl.float32) * slope + (vs[c][None, :] + shift[:, None]))
+        e = exp2(xs[c].to(ACC) * slope + (vs[c][None, :] + shift[:, None]))
         lanes += e
         es = es + (e,)  # type: ignore[assignment]
     return es, tl.sum(lanes, 1)
@@ -68,8 +70,8 @@ def _moved(base, total, weight, kappa, RELAXED: tl.constexpr):
         lost = tl.where(kappa > 0, kappa * (tl.log2(total) - shift), 0.0)
         new = tl.log2(weight) - lost
         live = (weight > 0) & (lost != -float("inf"))
-        scale = tl.where((weight > 0) & (total > 0), tl.exp2(new - shift), 0.0)
-        return tl.where(live, new * LN2, 0.0), tl.where(live, 1.0, 0.0), scale
+        scale = tl.where((weight > 0) & (total > 0), exp2(new - shift), 0.0)
+        return tl.where(live, new * LN2, 0.0), live.to(base.dtype), scale
     # a row whose every pair is forbidden is as one without weight
     move = tl.where((weight > 0) & (total != 0), weight / total, 0.0)
     return base, move, tl.where(total > 0, move, 0.0)
@@ -100,7 +102,7 @@ def _sweep_rows(  # noqa: C901, PLR0915
         j = c * W + tl.arange(0, W)
         v_j = tl.load(v + problem * m + j, mask=j < m, other=-float("inf")) * LOG2E
         vs = vs + (v_j,)  # type: ignore[assignment]
-        sums = sums + (tl.zeros([BM, W], tl.float32),)  # type: ignore[assignment]
+        sums = sums + (tl.zeros([BM, W], v_j.dtype),)  # type: ignore[assignment]
     rows = tl.arange(0, BM)
     blocks = tl.cdiv(n, BM)
     if PREFETCH:
@@ -123,7 +125,7 @@ def _sweep_rows(  # noqa: C901, PLR0915
         es, total = _exponentials(xs, vs, slope, base * LOG2E, CHUNKS)
         if not FIRST:
             # nan is lost too
-            lost = (weight > 0) & ~((total > TINY) & (total < HUGE))
+            lost = (weight > 0) & ~in_range(total)
             if tl.max(lost.to(tl.int32), 0) > 0:
                 # read again rather than kept: the entries' registers hold the exponentials now
                 again = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
@@ -158,7 +160,7 @@ def _finish(
     column_blocks = tl.cdiv(m, BN)
     if block < column_blocks:
         j = block * BN + tl.arange(0, BN)
-        lanes = tl.zeros([BP, BN], tl.float32)
+        lanes = tl.zeros([BP, BN], part.dtype.element_ty)
         for p0 in range(0, programs, BP):
             p = p0 + tl.arange(0, BP)
             at = part + (problem * programs + p)[:, None] * m + j[None, :]
@@ -188,11 +190,12 @@ def sweep(
     """Move the row potential to its marginal and sum the columns of the plan at the new one.
 
     Args:
-        C: Cost (B, n, m) or (1, n, m) for all problems, any strides, float32, float16 or bfloat16.
-        u: Row potential (B, n), float32, that keeps the exponentials in range; None with `first`.
-        v: Column potential (B, m), float32; -inf where the weight is zero.
-        a: Row weights (B, n), float32.
-        inv_reg: 1 / reg of each problem (B,), float32; minus that, for scores instead of costs.
+        C: Cost (B, n, m) or (1, n, m) for all problems, any strides and floating dtype.
+        u: Row potential (B, n) that keeps the exponentials in range; None with `first`.
+        v: Column potential (B, m), float32 or float64, in which everything is computed; -inf where
+            the weight is zero.
+        a: Row weights (B, n).
+        inv_reg: 1 / reg of each problem (B,); minus that, for scores instead of costs.
         kappa: Elasticity of relaxed rows (B,); None for exact marginals, 0 for a free one.
         first: Take the maximum of every row; for a first sweep, or after a change of reg. Relaxed
             rows always take it.
@@ -207,7 +210,7 @@ def sweep(
     assert done is None or out is not None, "a problem left out needs an out that holds its values"
     B, n, m = v.shape[0], *C.shape[1:]
     new_u, s = out or (_empty(v, B, n), _empty(v, B, m))
-    tile = row_tile(m, layout(C).axis)
+    tile = row_tile(m, layout(C).axis, v.itemsize)
     if tile is None:
         move_rows(C, v, a, inv_reg, kappa, done, out=new_u)
         sum_columns(C, new_u, v, inv_reg, done, out=s, move=move)
@@ -227,7 +230,9 @@ def _sweep_on_chip(
     B, n, m = v.shape[0], *C.shape[1:]
     axis, div, strides, sizes = layout(C)
     blocks, sms = triton.cdiv(n, tile.BM), multiprocessors(C.device)
-    programs = row_programs(n, C.itemsize, blocks, tile.num_warps, B, sms)
+    programs = row_programs(
+        n, C.itemsize / v.itemsize, blocks, tile.num_warps, B, sms
+    )
     part, moves = _empty(v, B, programs, m), _empty(v, B, n)
     # a pointer that a constant switch leaves unread still has to be one
     left_out = inv_reg if done is None else done
@@ -252,4 +257,4 @@ def _sweep_on_chip(
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
-    return torch.empty(shape, device=like.device, dtype=torch.float32)
+    return torch.empty(shape, device=like.device, dtype=like.dtype)

@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .configs import OPTIONS, layout, log_sum_tile, multiprocessors
-from .tiles import LN2, LOG2E, fold, merge, offsets
+from .configs import OPTIONS, all_registers, layout, log_sum_tile, multiprocessors
+from .tiles import LN2, LOG2E, exp2, fold, merge, offsets
 
 
 # what the merging kernel makes of the log of a sum
@@ -39,13 +39,14 @@ def _log_sum(
             return
     C += problem * strides[0] * DIV
     slope = tl.load(inv_reg + problem) * -LOG2E
-    peak = tl.full([BM], -float("inf"), tl.float32)
-    total = tl.zeros([BM], tl.float32)
+    ACC: tl.constexpr = w.dtype.element_ty
+    peak = tl.full([BM], -float("inf"), ACC)
+    total = tl.zeros([BM], ACC)
     for tile in range(split * span, tl.minimum(tl.cdiv(m, BN), (split + 1) * span)):
         j = tile * BN + tl.arange(0, BN)
         w_j = tl.load(w + problem * m + j, mask=j < m, other=-float("inf")) * LOG2E
         inside = (i < n)[:, None] & (j < m)[None, :]
-        x = tl.load(C + offsets(i, j, strides, AXIS, DIV), mask=inside, other=0.0).to(tl.float32)
+        x = tl.load(C + offsets(i, j, strides, AXIS, DIV), mask=inside, other=0.0).to(ACC)
         peak, total = fold(peak, total, x * slope + w_j[None, :], 1)
     out = (problem * splits + split) * n + i
     tl.store(peaks + out, peak, mask=i < n)
@@ -70,8 +71,8 @@ def _merge(
     wanted = i < n
     if ONLY:
         wanted = wanted & (tl.load(only + here, mask=i < n, other=0).to(tl.int32) != 0)
-    peak = tl.full([BN], -float("inf"), tl.float32)
-    total = tl.zeros([BN], tl.float32)
+    peak = tl.full([BN], -float("inf"), peaks.dtype.element_ty)
+    total = tl.zeros([BN], peaks.dtype.element_ty)
     # a block whose rows are not wanted was not summed: it only gets its -inf
     for s0 in range(0, tl.where(tl.max(wanted.to(tl.int32), 0) > 0, splits, 0), BS):
         s = s0 + tl.arange(0, BS)
@@ -81,7 +82,7 @@ def _merge(
         more, sums = merge(some, tl.load(totals + at, mask=inside, other=0.0), 0)
         top = tl.maximum(peak, more)
         safe = tl.where(top == -float("inf"), 0.0, top)
-        total = total * tl.exp2(peak - safe) + sums * tl.exp2(more - safe)
+        total = total * exp2(peak - safe) + sums * exp2(more - safe)
         peak = top
     log_sum = peak + tl.log2(total)
     if MAKE == LOG:
@@ -94,7 +95,7 @@ def _merge(
         live = (a > 0) & (log_sum != -float("inf"))
         made = tl.where(live, (tl.log2(a) - log_sum) * LN2, -float("inf"))
     else:
-        made = tl.exp2(log_sum + tl.load(weight + here, mask=i < n, other=0.0) * LOG2E)
+        made = exp2(log_sum + tl.load(weight + here, mask=i < n, other=0.0) * LOG2E)
         if MOVE:
             target = tl.load(b + here, mask=i < n, other=1.0)
             moved = tl.where(target > 0, (tl.log2(target) - log_sum) * LN2, -float("inf"))
@@ -109,9 +110,9 @@ def log_sum_rows(
     """Return log sum_j exp(v_j - C_ij / reg), shape (B, n).
 
     Args:
-        C: Cost (B, n, m) or (1, n, m) for all problems, any strides, float32, float16 or bfloat16.
-        v: Column potential (B, m), float32.
-        inv_reg: 1 / reg of each problem (B,), float32; minus that, for scores instead of costs.
+        C: Cost (B, n, m) or (1, n, m) for all problems, any strides and floating dtype.
+        v: Column potential (B, m), float32 or float64, in which everything is computed.
+        inv_reg: 1 / reg of each problem (B,); minus that, for scores instead of costs.
         only: Rows that are wanted (B, n), bool; a block without one is not read. -inf elsewhere.
         done: Problems to be left out (B,), int32; `out` keeps what it holds for them.
         out: Where to write the result.
@@ -149,21 +150,22 @@ def peaks_and_totals(
     """Return maxima and sums of 2^(w - C / reg) along the rows in parts, each (B, parts, n)."""
     B, n, m = w.shape[0], *C.shape[1:]
     axis, div, strides, sizes = layout(C)
-    tile = log_sum_tile(axis, n, m)
+    tile = log_sum_tile(axis, n, m, w.itemsize)
     blocks, sms = triton.cdiv(n, tile.BM), multiprocessors(C.device)
     # enough programs to fill the device twice over, none with less than a few tiles
     tiles = triton.cdiv(m, tile.BN)
     splits = max(1, min(triton.cdiv(tiles, 4), triton.cdiv(64 * sms // tile.num_warps, B * blocks)))
     span = triton.cdiv(tiles, splits)
     splits = triton.cdiv(tiles, span)
-    peaks, totals = (torch.empty(B, splits, n, device=C.device, dtype=torch.float32) for _ in "pt")
+    peaks, totals = (torch.empty(B, splits, n, device=C.device, dtype=w.dtype) for _ in "pt")
+    registers = all_registers(C.device, tile.num_warps) if w.itemsize == 8 else {}
     _log_sum[(B * splits * blocks,)](
         C, w.contiguous(), inv_reg,
         inv_reg if only is None else only, inv_reg if done is None else done,
         peaks, totals, *sizes,
         blocks, splits, span, strides,
         AXIS=axis, DIV=div, ONLY=only is not None, DONE=done is not None,
-        **tile._asdict(), **OPTIONS,
+        **tile._asdict(), **registers, **OPTIONS,
     )  # fmt: skip
     return peaks, totals
 
@@ -176,7 +178,7 @@ def _reduce(
     peaks, totals = peaks_and_totals(C, w, inv_reg, only, done)
     B, splits, n = peaks.shape
     if out is None:
-        out = torch.empty(B, n, device=C.device, dtype=torch.float32)
+        out = torch.empty(B, n, device=C.device, dtype=w.dtype)
     unread = inv_reg
     b, new_v = move or (unread, unread)
     blocks = triton.cdiv(n, 128)

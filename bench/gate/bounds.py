@@ -24,8 +24,8 @@ class Bound:
 _BLOCK = ("BM", "BN")
 _ROWS = ("BM", "W", "CHUNKS")
 _SMALL = ("PB", "BM", "BN")
-# by file of kernels/, then by name of a jit function, or by its name and configuration as the table
-# prints them
+# by file of kernels/, then by name of a jit function, with f64 where it computes in float64, or by
+# that and its configuration as the table prints them
 BOUNDS = {
     "apply": {
         "_apply": Bound(_BLOCK, instructions=34, mufu=1.3, wide=False),
@@ -54,6 +54,13 @@ BOUNDS = {
         "_sweep_rows 1x512x6 w2": Bound(_ROWS, instructions=12, mufu=1.05),
         "_sweep_rows 1x2048x8 w8": Bound(_ROWS, instructions=9.5, mufu=1.05),
         "_finish": Bound(("BP", "BN"), instructions=5.5, mufu=0.1),
+        # an exponential is 22 of these, and may be there once
+        "_sweep_rows f64": Bound(_ROWS, instructions=48, mufu=0.15),
+        "_sweep_rows f64 1x256x4 w2": Bound(_ROWS, instructions=41, mufu=0.1),
+        "_sweep_rows f64 1x1024x4 w8": Bound(_ROWS, instructions=43, mufu=0.1),
+        # these have their maxima first, or relaxed rows, whose logarithm every thread takes
+        "_sweep_rows f64 1x512x6 w8": Bound(_ROWS, instructions=64, mufu=0.15),
+        "_finish f64": Bound(("BP", "BN"), instructions=8.5, mufu=0.1),
     },
     "features": {
         "_write_products": Bound(_BLOCK, instructions=50, mufu=1.3),
@@ -61,6 +68,8 @@ BOUNDS = {
     "log_sums": {
         "_log_sum": Bound(_BLOCK, instructions=11.5, mufu=1.3),
         "_merge": Bound(("BS", "BN"), instructions=27, mufu=1.5, wide=False),
+        "_log_sum f64": Bound(_BLOCK, instructions=51, mufu=0.1),
+        "_merge f64": Bound(("BS", "BN"), instructions=69, mufu=0.1, wide=False),
     },
     "point_cloud": {
         "_log_sums": Bound(_BLOCK, instructions=23, mufu=1.15, wide=False),

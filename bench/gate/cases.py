@@ -100,15 +100,19 @@ _CODES = {
 
 def _dense_sweep(
     n: int, m: int, dtype: torch.dtype = torch.float32, *, first: bool = False,
-    relaxed: bool = False, transposed: bool = False,
+    relaxed: bool = False, transposed: bool = False, work: torch.dtype = torch.float32,
 ) -> Launch:  # fmt: skip
     def launch(new: New) -> object:
         C = new(1, m, n, dtype=dtype).mT if transposed else new(1, n, m, dtype=dtype)
-        v, a, one = new(1, m), new(1, n), new(1)
+        v, a, one = (new(*shape, dtype=work) for shape in ((1, m), (1, n), (1,)))
         kappa = one if relaxed else None
         return dense_sweep.sweep(C, a, v, a, one, first=first, kappa=kappa, move=(v, v))
 
     return launch
+
+
+def _double_sweep(n: int, m: int, dtype: torch.dtype = torch.float64, **how: bool) -> Launch:
+    return _dense_sweep(n, m, dtype, work=torch.float64, **how)
 
 
 _DENSE_SWEEP = {
@@ -125,6 +129,16 @@ _DENSE_SWEEP = {
     "65536x256 bf16": _dense_sweep(65536, 256, torch.bfloat16),
     "131072x64 fp32 transposed": _dense_sweep(131072, 64, transposed=True),
     "131072x1536 fp32 transposed": _dense_sweep(131072, 1536, transposed=True),
+    "1000x1000 fp64": _double_sweep(1000, 1000),
+    "4096x3000 fp64": _double_sweep(4096, 3000),
+    "4096x3000 fp64 first": _double_sweep(4096, 3000, first=True),
+    "4096x3000 fp64 relaxed": _double_sweep(4096, 3000, relaxed=True),
+    "4096x3000 fp64 of fp32": _double_sweep(4096, 3000, torch.float32),
+    "4000x4000 fp64": _double_sweep(4000, 4000),
+    "6000x6000 fp64": _double_sweep(6000, 6000),
+    "65536x64 fp64": _double_sweep(65536, 64),
+    "131072x64 fp64 transposed": _double_sweep(131072, 64, transposed=True),
+    "131072x768 fp64 transposed": _double_sweep(131072, 768, transposed=True),
 }
 
 
@@ -144,9 +158,12 @@ _FEATURES = {
 }
 
 
-def _log_sums(n: int, m: int, dtype: torch.dtype = torch.float32) -> Launch:
+def _log_sums(
+    n: int, m: int, dtype: torch.dtype = torch.float32, work: torch.dtype = torch.float32
+) -> Launch:
     def launch(new: New) -> None:
-        C, u, v, one = new(1, n, m, dtype=dtype), new(1, n), new(1, m), new(1)
+        C = new(1, n, m, dtype=dtype)
+        u, v, one = (new(*shape, dtype=work) for shape in ((1, n), (1, m), (1,)))
         # both halves of a sweep over rows too long for the chip
         log_sums.move_rows(C, v, u, one, out=u)
         log_sums.sum_columns(C, u, v, one, None, out=v, move=(v, v))
@@ -160,6 +177,8 @@ _LOG_SUMS = {
     "65536x65536 bf16": _log_sums(65536, 65536, torch.bfloat16),
     "64x131072 fp32": _log_sums(64, 131072),
     "4096x3000 fp16": _log_sums(4096, 3000, torch.float16),
+    "10000x10000 fp64": _log_sums(10000, 10000, torch.float64, torch.float64),
+    "64x20000 fp64 of fp32": _log_sums(64, 20000, torch.float32, torch.float64),
 }
 
 

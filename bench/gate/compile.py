@@ -147,9 +147,15 @@ def compiled(
             for name, kernel, args in built:
                 if kernel.hash not in seen:
                     seen.add(kernel.hash)
-                    row = _row(name, case, target, kernel, args, bounds[name])
+                    kind = f"{name} f64" if _in_float64(args) else name
+                    row = _row(kind, case, target, kernel, args, bounds[kind])
                     # a configuration may have a bound of its own
-                    yield row, bounds.get(f"{name} {row.config}", bounds[name])
+                    yield row, bounds.get(f"{kind} {row.config}", bounds[kind])
+
+
+def _in_float64(args: dict[str, Any]) -> bool:
+    """Say whether a kernel computes in float64, as its potentials are."""
+    return any(isinstance(t, torch.Tensor) and t.dtype == torch.float64 for t in args.values())
 
 
 def _row(name: str, case: str, target: str, kernel: Any, args: dict[str, Any], bound: Bound) -> Row:

@@ -1,10 +1,12 @@
-"""Random problems for kernels, their meaning in float64, and how far a kernel may be from it."""
+"""Random problems for kernels, what they mean exactly, and how far a kernel may be from it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
@@ -25,6 +27,14 @@ def _infinities_are_meant():
     """Let the interpreter take log2(0) and 0 / 0 as a GPU does, without a warning from NumPy."""
     with np.errstate(all="ignore"):
         yield
+
+
+Exact = npt.NDArray[np.longdouble]
+
+
+def exactly(t: Tensor | Exact) -> Exact:
+    """Return numbers in the widest format there is."""
+    return t.double().numpy().astype(np.longdouble) if isinstance(t, Tensor) else t
 
 
 @dataclass
@@ -54,22 +64,49 @@ class Dense:
         plan = (self.exponent() + u[:, :, None] + self.v[:, None, :]).exp()
         return u, torch.where(live[:, :, None], plan, 0.0).sum(-2)
 
+    def exact_log_sum(self, w: Tensor, axis: int) -> Exact:
+        """Log-sums with potentials `w` along an axis, with more digits than float64 has."""
+        C, w, inv_reg = exactly(self.C), exactly(w), exactly(self.inv_reg)
+        z = np.expand_dims(w, -3 - axis) - C * inv_reg[:, None, None]
+        peak = z.max(axis, keepdims=True)
+        peak[peak == -np.inf] = 0
+        return np.log(np.exp(z - peak).sum(axis)) + peak.squeeze(axis)
+
+    def exact_sweep(self, kappa: Tensor | None = None) -> tuple[Exact, Exact]:
+        """What `sweep` returns, with more digits than float64 has."""
+        log_sum, a = self.exact_log_sum(self.v, -1), exactly(self.a)
+        if kappa is not None:
+            elastic = exactly(kappa)[:, None]
+            log_sum = np.where(elastic > 0, elastic * log_sum, 0)
+        u = np.where((a > 0) & (log_sum > -np.inf), np.log(a) - log_sum, -np.inf)
+        z = u[:, :, None] + exactly(self.v)[:, None, :]
+        plan = np.exp(z - exactly(self.C) * exactly(self.inv_reg)[:, None, None])
+        return u, np.where(u[:, :, None] > -np.inf, plan, 0).sum(-2)
+
 
 @pytest.fixture
-def dense() -> Callable[..., Dense]:
-    """Return a maker of random problems in float32 (or a cost in `dtype`), with a fitting u."""
+def work() -> torch.dtype:
+    """Return the dtype of potentials, which a test may choose by parameters."""
+    return torch.float32
+
+
+@pytest.fixture
+def dense(work: torch.dtype) -> Callable[..., Dense]:
+    """Return a maker of random problems in `work` (and a cost in `dtype`), with a fitting u."""
 
     def make(
         n: int, m: int, *, B: int = 1, shared: bool = True, reg: float = 0.1,
-        dtype: torch.dtype = torch.float32, seed: int = 0,
+        dtype: torch.dtype | None = None, seed: int = 0,
     ) -> Dense:  # fmt: skip
         g = torch.Generator().manual_seed(seed)
-        C = torch.rand(1 if shared else B, n, m, generator=g).to(dtype)
-        a = torch.rand(B, n, generator=g) + 0.1
-        v = torch.randn(B, m, generator=g) - torch.tensor(float(m)).log()
-        p = Dense(C, torch.zeros(B, n), v, a / a.sum(-1, keepdim=True), torch.full((B,), 1 / reg))
+        new = {"generator": g, "dtype": work}
+        C = torch.rand(1 if shared else B, n, m, **new).to(dtype or work)
+        a = torch.rand(B, n, **new) + 0.1
+        v = torch.randn(B, m, **new) - math.log(m)
+        zero, inv_reg = torch.zeros(B, n, dtype=work), torch.full((B,), 1 / reg, dtype=work)
+        p = Dense(C, zero, v, a / a.sum(-1, keepdim=True), inv_reg)
         # what an earlier sweep with slightly other v would have left
-        p.u = p.to(torch.float32).sweep()[0] + 0.3 * torch.randn(B, n, generator=g)
+        p.u = p.to(work).sweep()[0] + 0.3 * torch.randn(B, n, **new)
         return p
 
     return make
@@ -77,23 +114,26 @@ def dense() -> Callable[..., Dense]:
 
 @pytest.fixture
 def within_budget() -> Callable[..., None]:
-    """Return a check: at most twice the error of eager float32 code, and a few ulps."""
+    """Return a check: at most twice the error of eager code in that dtype, and a few ulps."""
 
     def check(
-        got: Tensor, eager: Tensor, truth: Tensor, what: str = "", ulps: float = 4, scale: float = 0
-    ) -> None:
+        got: Tensor, eager: Tensor, truth: Tensor | Exact, what: str = "", ulps: float = 4,
+        scale: float = 0,
+    ) -> None:  # fmt: skip
         assert got.shape == truth.shape, (what, got.shape, truth.shape)
-        finite = truth.isfinite()
+        rounding = torch.finfo(got.dtype).eps / 2
+        got, eager, truth = exactly(got), exactly(eager), exactly(truth)
+        finite = np.isfinite(truth)
         # infinities and signs of them must agree to the letter
-        assert torch.equal(got[~finite].double(), truth[~finite]), f"{what}: another infinity"
-        assert got[finite].isfinite().all(), f"{what}: not finite"
+        assert np.array_equal(got[~finite], truth[~finite]), f"{what}: another infinity"
+        assert np.isfinite(got[finite]).all(), f"{what}: not finite"
         if not finite.any():
             return
         # a logarithm near zero is still made of terms of some `scale`
-        size = max(scale, truth[finite].abs().max().item())
-        spent = (got.double() - truth)[finite].abs().max().item()
-        allowed = (eager.double() - truth)[finite].abs().max().item()
-        budget = 2 * allowed + ulps * 2**-24 * size
+        size = max(scale, abs(truth[finite]).max())
+        spent = abs(got - truth)[finite].max()
+        allowed = abs(eager - truth)[finite].max()
+        budget = 2 * allowed + ulps * rounding * size
         assert spent <= budget, f"{what}: error {spent:.3g} over a budget of {budget:.3g}"
 
     return check

@@ -9,8 +9,8 @@ from sinkhorn_ot.kernels.log_sums import log_sum_columns
 def small_chip(monkeypatch):
     """Pretend that rows of more than 48 entries, or columns of more than 20, do not fit on chip."""
 
-    def row_tile(m, axis):
-        return configs.row_tile(m, axis) if m <= (48 if axis == 1 else 20) else None
+    def row_tile(m, axis, *itemsize):
+        return configs.row_tile(m, axis, *itemsize) if m <= (48 if axis == 1 else 20) else None
 
     for module in (codes, dense_sweep):
         monkeypatch.setattr(module, "row_tile", row_tile)

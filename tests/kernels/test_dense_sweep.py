@@ -13,12 +13,13 @@ def short_chip(monkeypatch):
     Of 3100 entries there are 7, by two programs whose parts are added up.
     """
 
-    def row_tile(m, axis):
-        return configs.row_tile(m, axis) if m <= 3000 else None
+    def row_tile(m, axis, itemsize):
+        return configs.row_tile(m, axis, itemsize) if m <= 3000 else None
 
     monkeypatch.setattr(dense_sweep, "row_tile", row_tile)
 
 
+BOTH = pytest.mark.parametrize("work", [torch.float32, torch.float64])
 SHAPES = [(1, 1), (1, 17), (17, 1), (17, 65), (130, 257), (5, 1100), (7, 3000), (300, 6)]
 
 
@@ -28,12 +29,13 @@ def run(p, **options):
 
 
 def verify(p, got, within_budget, kappa=None):
-    truth = p.to(torch.float64).sweep(None if kappa is None else kappa.double())
-    eager = p.to(torch.float32).sweep(kappa)
+    truth, eager = p.exact_sweep(kappa), p.to(p.v.dtype).sweep(kappa)
+    assert got[0].dtype == got[1].dtype == p.v.dtype
     for name, g, e, t in zip(("u", "s"), got, eager, truth, strict=True):
         within_budget(g, e, t, name)
 
 
+@BOTH
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_sweep_is_the_reference(dense, within_budget, shape, first):
@@ -41,8 +43,9 @@ def test_sweep_is_the_reference(dense, within_budget, shape, first):
     verify(p, run(p, first=first), within_budget)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_storage_in_16_bits(dense, within_budget, dtype):
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_storage_in_fewer_bits(dense, within_budget, dtype):
     p = dense(19, 600, dtype=dtype)
     verify(p, run(p), within_budget)
 
@@ -67,13 +70,15 @@ def test_any_strides(dense, within_budget, shape, how):
     verify(p, run(p), within_budget)
 
 
+@BOTH
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_batch(dense, within_budget, shared):
     p = dense(33, 70, B=3, shared=shared)
-    p.inv_reg = torch.tensor([3.0, 10.0, 30.0])
+    p.inv_reg = torch.tensor([3.0, 10.0, 30.0], dtype=p.v.dtype)
     verify(p, run(p, first=True), within_budget)
 
 
+@BOTH
 @pytest.mark.usefixtures("short_chip")
 @pytest.mark.parametrize("kappa", [0.0, 0.3, 0.999])
 @pytest.mark.parametrize("first", [False, True])
@@ -81,10 +86,11 @@ def test_a_batch(dense, within_budget, shared):
 def test_relaxed_rows(dense, within_budget, kappa, first, shape):
     p = dense(*shape)
     p.a[0, 1] = 0
-    kappa = torch.tensor([kappa])
+    kappa = torch.tensor([kappa], dtype=p.v.dtype)
     verify(p, run(p, first=first, kappa=kappa), within_budget, kappa)
 
 
+@BOTH
 @pytest.mark.usefixtures("short_chip")
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize("shape", [(40, 50), (5, 3100), (9, 3000)], ids=str)
@@ -100,6 +106,7 @@ def test_zero_weights_and_forbidden_pairs(dense, within_budget, first, shape):
     assert (s[0, 1::4] == 0).all()
 
 
+@BOTH
 @pytest.mark.parametrize("shape", [(1, 1), (17, 65), (5, 1100)], ids=str)
 def test_large_potentials_and_rows_past_the_end(dense, within_budget, shape):
     p = dense(*shape)
@@ -118,6 +125,7 @@ def test_all_rows_equal(dense, within_budget):
     assert (u == u[0, 0]).all()
 
 
+@BOTH
 @pytest.mark.parametrize("shape", [(40, 50), (9, 1600)], ids=str)
 @pytest.mark.parametrize("off", [-300.0, 150.0, torch.inf, torch.nan])
 def test_a_stale_potential_is_rescued(dense, within_budget, shape, off):
@@ -127,6 +135,7 @@ def test_a_stale_potential_is_rescued(dense, within_budget, shape, off):
     verify(p, run(p), within_budget)
 
 
+@BOTH
 @pytest.mark.parametrize("first", [False, True])
 def test_extreme_ranges(dense, within_budget, first):
     p = dense(40, 60, reg=1e-4)
@@ -134,6 +143,7 @@ def test_extreme_ranges(dense, within_budget, first):
     verify(p, run(p, first=first), within_budget)
 
 
+@BOTH
 def test_a_row_without_a_partner_carries_nothing(dense):
     p = dense(20, 30)
     p.C[0, 4] = torch.inf
@@ -144,6 +154,7 @@ def test_a_row_without_a_partner_carries_nothing(dense):
         torch.testing.assert_close(s.sum(), p.a.sum() - p.a[0, 4])
 
 
+@BOTH
 @pytest.mark.usefixtures("short_chip")
 @pytest.mark.parametrize("shape", [(130, 65), (8, 3100)], ids=str)
 def test_two_runs_agree_to_the_bit(dense, shape):
@@ -152,11 +163,12 @@ def test_two_runs_agree_to_the_bit(dense, shape):
         assert torch.equal(x, y)
 
 
+@BOTH
 @pytest.mark.usefixtures("short_chip")
 @pytest.mark.parametrize("shape", [(9, 60), (9, 3100)], ids=str)
 def test_a_problem_that_is_done_is_left_alone(dense, within_budget, shape):
     p, m = dense(*shape, B=2), shape[1]
-    out = (torch.full((2, 9), 7.0), torch.full((2, m), 7.0))
+    out = torch.full((2, 9), 7.0, dtype=p.v.dtype), torch.full((2, m), 7.0, dtype=p.v.dtype)
     got = run(p, done=torch.tensor([1, 0], dtype=torch.int32), out=out)
     assert got[0] is out[0]
     assert (out[0][0] == 7).all()
@@ -182,6 +194,7 @@ def test_rows_too_long_for_the_chip(dense, within_budget, shape):
     verify(p, run(p), within_budget)
 
 
+@BOTH
 @pytest.mark.usefixtures("short_chip")
 def test_rows_too_long_for_a_short_chip(dense, within_budget):
     p = dense(9, 3100)
@@ -195,6 +208,7 @@ def test_relaxed_rows_too_long_for_the_chip_in_earnest(dense, within_budget):
     verify(p, run(p, kappa=kappa), within_budget, kappa)
 
 
+@BOTH
 def test_nan_is_not_hidden(dense):
     p = dense(20, 30)
     p.C[0, 3, 5] = torch.nan
@@ -202,3 +216,19 @@ def test_nan_is_not_hidden(dense):
     assert u[0, 3].isnan()
     assert u.isnan().sum() == 1
     assert s.isnan().any()
+
+
+@pytest.mark.parametrize("shape", [(37, 45), (5, 1100)], ids=str)
+@pytest.mark.parametrize("work", [torch.float64])
+def test_contiguous_columns_in_float64(dense, within_budget, shape):
+    p = dense(*shape)
+    p.C = p.C.mT.contiguous().mT
+    verify(p, run(p), within_budget)
+
+
+@pytest.mark.slow(1)
+@pytest.mark.parametrize("work", [torch.float64])
+@pytest.mark.parametrize("m", [6000, 8192, 8193])
+def test_long_rows_in_float64(dense, within_budget, m):
+    p = dense(5, m)
+    verify(p, run(p), within_budget)
