@@ -121,7 +121,9 @@ def row_tile(m: int, axis: int, itemsize: int = 4) -> RowTile | None:
         return RowTile(least, W, -(-m // W), False, 8) if m <= _LONGEST[itemsize] * W else None
     W = power_of_two(-(-m // 6))
     chunks = -(-m // W)
-    BM = (256 if itemsize == 4 else 64) * warps // W * (4 if chunks == 1 else 2 if chunks < 4 else 1)
+    BM = (
+        (256 if itemsize == 4 else 64) * warps // W * (4 if chunks == 1 else 2 if chunks < 4 else 1)
+    )
     return RowTile(max(least, BM), W, chunks, True, warps)
 
 
@@ -159,6 +161,52 @@ def log_sum_tile(axis: int, n: int, m: int, itemsize: int = 4) -> LogSumTile:
         return LogSumTile(BM, entries // BM, 1)
     BN = min(512, power_of_two(m))
     return LogSumTile(entries // BN, BN, 1)
+
+
+class WholeTile(NamedTuple):
+    """How a cooperative grid holds one problem: blocks of rows, slices of columns."""
+
+    BM: int
+    W: int
+    CHUNKS: int
+    PREFETCH: bool
+    HOLD: bool
+    STAGES: int
+    COLS: int
+    RB: int
+    PB: int
+    num_warps: int
+    programs: int
+
+    def constants(self) -> dict[str, int | bool]:
+        """Return what is constant in the kernel."""
+        return {k: x for k, x in self._asdict().items() if k != "programs"}
+
+
+def whole_tile(n: int, m: int, dtype: torch.dtype, sms: int) -> WholeTile | None:
+    """Return how one problem is solved whole, None if its rows are too long to stay on chip.
+
+    One fat program for each multiprocessor: barriers cost least where few meet.
+    """
+    warps, itemsize = 8, dtype.itemsize
+    held = 32 * warps * _AHEAD[itemsize]
+    W = power_of_two(-(-m // 6)) if m > 96 else power_of_two(m)
+    CHUNKS = -(-m // W)
+    prefetch, hold, stages = True, True, 1
+    if m > held:
+        # rows come by shared memory, which holds the next one too; potentials come from the cache
+        warps, prefetch, hold, stages = 8, False, False, 2
+        if m * itemsize > 100 << 10:
+            return None
+    BM = 1
+    while BM * 2 * W * CHUNKS <= held and BM < 64 and BM * 2 <= power_of_two(n, 1):
+        BM *= 2
+    programs = max(1, min(sms, -(-n // BM))) if sms > 8 else 1
+    # few slices, since every program adds up what all of them found
+    COLS = power_of_two(-(-m // programs), 64)
+    slices = -(-m // COLS)
+    PB = min(64, power_of_two(slices, 1))
+    return WholeTile(BM, W, CHUNKS, prefetch, hold, stages, COLS, 8192 // COLS, PB, warps, programs)
 
 
 class SmallTile(NamedTuple):

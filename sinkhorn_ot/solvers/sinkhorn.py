@@ -2,19 +2,24 @@
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import checks
-from sinkhorn_ot.results import Solution
-from sinkhorn_ot.sweeps import Sweep, weightless
+from sinkhorn_ot.results import Solution, Status
+from sinkhorn_ot.sweeps import Rules, Sweep, Whole, weightless
 
 from .acceleration import Acceleration, Anderson, needs_exact
 from .price import Price
 from .progress import Callback
 from .stage import ErrorReader, Stage
+
+
+# differences that fit in a solve of one launch, and how one ends
+_MEMORY = 16
+_ENDS = (Status.CONVERGED, Status.MAX_ITER, Status.STALLED)
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,8 @@ class Sinkhorn:
         used, stopped = 0, False
         # every stage takes a sweep, and the last one must have its own
         factors = factors[-max_iter:]
+        if callback is None and (found := self._unwatched(sweep, tol, max_iter, v, len(factors))):
+            return found
         for stage, (factor, after) in enumerate(itertools.pairwise(factors), 1):
             assert self.anneal is not None
             left = max_iter - (len(factors) - stage)
@@ -147,6 +154,33 @@ class Sinkhorn:
         run = self._stage(sweep.at(p.reg) if used else sweep, psi, used, callback)
         run.stopped, run.price = stopped, price
         return run.until(tol, max_iter).solution(p)
+
+    def _unwatched(
+        self, sweep: Sweep, tol: float, max_iter: int, v: Tensor | None, stages: int
+    ) -> Solution | None:
+        """Solve in one launch if the sweep can, with one wait at its end; None if it cannot."""
+        how, anneal = self.acceleration, self.anneal or Anneal()
+        if not isinstance(how, Anderson) or how.memory > _MEMORY or not isinstance(sweep, Whole):
+            return None
+        rules = Rules(
+            tol=tol,
+            max_iter=max_iter,
+            patience=self.patience,
+            stages=stages,
+            factor=anneal.factor,
+            rough_tol=anneal.tol,
+            rough_iter=anneal.max_iter,
+            **asdict(how),
+        )
+        if (found := sweep.annealed(rules, v)) is None:
+            return None
+        u, v, *told = found
+        ends = told[2].tolist()
+        if max(ends) > len(_ENDS) - 1:
+            # the loop knows what to do with numbers that are none
+            return None
+        status = [_ENDS[int(end)] for end in ends]
+        return Solution(u, v, told[0].to(u.dtype), told[1].to(torch.int64), status)
 
     def _stage(
         self,

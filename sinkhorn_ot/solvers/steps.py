@@ -29,8 +29,8 @@ def fixed(sweep: Sweep, n_iter: int, u: Tensor | None = None, v: Tensor | None =
     log_b = p.b.log()
     n = torch.full_like(p.reg, n_iter, dtype=torch.int64)
     status = [Status.FIXED] * p.shape[0]
-    if fresh and isinstance(sweep, Whole) and (found := sweep.whole(n_iter)) is not None:
-        return Solution(*found[:2], None, n, status)
+    if fresh and isinstance(sweep, Whole) and (found := sweep.fixed(n_iter)) is not None:
+        return Solution(*found, None, n, status)
     psi = torch.zeros_like(p.b) if v is None else weightless(v, log_b)
     if v is None and u is not None:
         psi = move_columns(p, psi, sweep.log_sum_columns(u) + log_b, log_b)

@@ -3,7 +3,7 @@
 from .choice import choose, one_kernel, passes
 from .cpu import column_sums, empty, exp_
 from .over_ranks import OverRanks
-from .protocol import Repeats, Sweep, Whole, elasticity, weightless
+from .protocol import Repeats, Rules, Sweep, Whole, elasticity, weightless
 from .ranks import ALONE, Ranks, same
 
 
@@ -12,6 +12,7 @@ __all__ = [
     "OverRanks",
     "Ranks",
     "Repeats",
+    "Rules",
     "Sweep",
     "Whole",
     "choose",

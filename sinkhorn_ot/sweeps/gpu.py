@@ -6,19 +6,23 @@ return at once where there is nothing to mend.
 """
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.kernels import apply as products
-from sinkhorn_ot.kernels import batched, dense_sweep, log_sums, point_cloud
+from sinkhorn_ot.kernels import batched, dense_sweep, log_sums, point_cloud, whole
 from sinkhorn_ot.kernels.clouds import METRICS, Clouds, place
 from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem
 
-from .protocol import Sweep, elasticity
+from .protocol import Rules, Sweep, elasticity
 
 
 _TINY = 1e-30
+# pairs whose cost stays in a GPU's cache from sweep to sweep
+_CACHED = 1 << 24
 
 
 def serves(problem: Problem) -> bool:
@@ -77,14 +81,51 @@ class DenseKernels(_Kernels):
         """Move the rows, then sum the columns; those that underflow are summed again."""
         return swept(self._C, u, v, self.problem.a, self._inv_reg, self._kappa)
 
-    def whole(
-        self, n_iter: int, tol: float | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-        """Make all sweeps in one launch; None where a problem does not fit on chip."""
+    def fixed(self, n_iter: int) -> tuple[Tensor, Tensor] | None:
+        """Make plain sweeps in one launch; None where sweeps of their own read faster."""
         p = self.problem
-        if max(p.shape[1:]) > 128 or not p.exact:
+        if self._small():
+            return batched.solve(self._C, p.a, p.b, self._inv_reg, n_iter)[:2]
+        if p.shape[1] * p.shape[2] > _CACHED or not self._fits():
+            return None
+        u, v = zip(*(whole.fixed(*args, n_iter) for args in self._each()), strict=True)
+        return _together(u), _together(v)
+
+    def whole(self, n_iter: int, tol: float) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """Make plain sweeps of small problems in one launch; None where one is not small."""
+        p = self.problem
+        if not self._small():
             return None
         return batched.solve(self._C, p.a, p.b, self._inv_reg, n_iter, tol)
+
+    def annealed(
+        self, rules: Rules, v: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None:
+        """Solve one problem after another, each in one launch; None where rows are too long."""
+        if not self._fits():
+            return None
+        starts = [None] * self.problem.shape[0] if v is None else list(v)
+        found = [
+            whole.solve(*args, start, **asdict(rules))
+            for args, start in zip(self._each(), starts, strict=True)
+        ]
+        u, v, told = map(_together, zip(*found, strict=True))
+        error, made, end = told.unbind(-1)
+        return u, v, error, made, end
+
+    def _small(self) -> bool:
+        return max(self.problem.shape[1:]) <= 128 and self.problem.exact
+
+    def _fits(self) -> bool:
+        p = self.problem
+        return p.exact and whole.serves(*p.shape[1:], p.work, p.a.device)
+
+    def _each(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Yield cost, weights and 1 / reg of one problem after another."""
+        p = self.problem
+        for k in range(p.shape[0]):
+            C = self._C[0 if len(self._C) == 1 else k]
+            yield C, p.a[k], p.b[k], self._inv_reg[k : k + 1]
 
     def log_sum_rows(self, v: Tensor) -> Tensor:
         """Return log sum_j exp(v_j - C_ij / reg)."""
@@ -179,3 +220,8 @@ def swept(
     lost = ~((s >= _TINY) & (s < math.inf)) & (v > -math.inf)
     again = log_sums.log_sum_columns(C, u, inv_reg, only=lost)
     return u, torch.where(lost, again + v, s.log())
+
+
+def _together(parts: Sequence[Tensor]) -> Tensor:
+    """Return tensors as one batch; a single one without a copy."""
+    return parts[0][None] if len(parts) == 1 else torch.stack(list(parts))

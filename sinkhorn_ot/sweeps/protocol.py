@@ -8,6 +8,7 @@ a rank. Every solver is written on this page's protocol and on nothing else.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -93,22 +94,65 @@ class Bare(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Rules:
+    """How a solve that nobody watches is annealed and accelerated, and when it ends.
+
+    Attributes:
+        tol: Relative L1 marginal error to reach.
+        max_iter: Sweeps allowed, at least one for each stage.
+        patience: Sweeps without progress after which a problem counts as stalled.
+        stages: How many regs there are, the last of which is the wanted one.
+        factor: What reg is divided by between stages.
+        rough_tol: Error at which a stage before the last one ends.
+        rough_iter: Sweeps at which a stage before the last one ends.
+        memory: Differences of past steps that Anderson's acceleration keeps.
+        growth: An error this many times the best so far is a failure.
+        wait: Steps of the fallback after the first failure.
+        begin: Error below which extrapolation begins.
+    """
+
+    tol: float
+    max_iter: int
+    patience: int
+    stages: int
+    factor: float
+    rough_tol: float
+    rough_iter: int
+    memory: int
+    growth: float
+    wait: int
+    begin: float
+
+
 @runtime_checkable
 class Whole(Protocol):
-    """A sweep that can solve problems in one go where they are small enough."""
+    """A sweep that can solve problems in one launch each, where they fit; None where they do not.
 
-    def whole(
-        self, n_iter: int, tol: float | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
-        """Make plain sweeps from nothing; None where a problem is too large for that.
+    Nothing waits for the device.
+    """
 
-        Args:
-            n_iter: Sweeps, at most that many if there is a `tol`.
-            tol: Relative L1 marginal error at which a problem stops.
+    def fixed(self, n_iter: int) -> tuple[Tensor, Tensor] | None:
+        """Make plain sweeps from nothing; returns the scaled potentials (B, n) and (B, m)."""
+        ...
+
+    def whole(self, n_iter: int, tol: float) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """Make at most `n_iter` plain sweeps from nothing.
 
         Returns:
             The scaled potentials (B, n) and (B, m), the error of both marginals (B,), and the
             sweeps made (B,).
+        """
+        ...
+
+    def annealed(
+        self, rules: Rules, v: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None:
+        """Anneal and accelerate, from the scaled column potential `v` (B, m) or from nothing.
+
+        Returns:
+            The scaled potentials (B, n) and (B, m), the marginal error (B,), the sweeps made (B,),
+            and how it ended (B,): 0 within tol, 1 at max_iter, 2 stalled, 3 with what is no number.
         """
         ...
 

@@ -113,7 +113,8 @@ def test_other_problems_are_not(name: str) -> None:
     }[name]
     sweep = gpu.kernels(single(p))
     assert isinstance(sweep, Whole)
-    assert sweep.whole(5) is None
+    assert sweep.whole(5, 1e-3) is None
+    assert (sweep.fixed(5) is None) == (name == "relaxed")
     assert not isinstance(gpu.kernels(single(problems()["cloud"])), Whole)
 
 

@@ -1,0 +1,293 @@
+"""One problem over a stored cost solved whole, to a tolerance, in one launch.
+
+A cooperative grid, no larger than the device can hold at once, keeps going until the error of the
+columns is small enough: nobody on the host is asked. A sweep has three parts, with a barrier across
+the grid after each: rows are moved and columns summed, each program over blocks of rows of its own;
+each program sums its own slice of the columns and takes the scalar products that the acceleration
+needs; every program adds those up, decides alike and moves its slice. Annealing is a list of regs.
+
+The acceleration is Anderson's, with Nesterov's momentum where it may not be trusted: the rules are
+those of `solvers.acceleration`. Its products and its small system are float64 in every format.
+
+Per sweep: one read of C and one exponential an entry, three barriers of a few microseconds.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .configs import OPTIONS, layout, multiprocessors, whole_tile
+from .tiles import LN2, LOG2E
+from .whole_steps import (
+    BEST_PSI,
+    BEST_R,
+    DR,
+    DX,
+    HELD,
+    KINDS,
+    LARGEST,
+    LAST_PSI,
+    LAST_R,
+    MEMORY,
+    MOMENTUM,
+    RIGHT,
+    ROW,
+    SUMS,
+    add_up,
+    kind,
+    least_squares,
+    meet,
+    number,
+    only_if,
+    sum_columns,
+    sweep_rows,
+    taken_back,
+    total_of,
+    write_products,
+)
+
+
+# how a solve ended
+CONVERGED, LIMIT, STALLED, BROKEN = 0, 1, 2, 3
+# see `solvers.acceleration`
+FARTHEST = tl.constexpr(1e6)
+
+
+@triton.jit(
+    do_not_specialize=[
+        "n", "m", "stages", "factor", "first", "rough_tol", "rough_iter", "tol", "max_iter", "patience",
+        "memory", "growth", "wait", "begin", "ridge",
+    ]
+)  # fmt: skip
+def _solve_whole(  # noqa: C901, PLR0912, PLR0915
+    C, a, b, inv_reg, u, v, held, part, dots, counter, out, n, m,
+    stages, factor, first, rough_tol, rough_iter, tol, max_iter, patience, memory, growth, wait, begin, ridge, strides,
+    FIXED: tl.constexpr, AXIS: tl.constexpr, DIV: tl.constexpr, ACC: tl.constexpr,
+    BM: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr,
+    PREFETCH: tl.constexpr, HOLD: tl.constexpr, STAGES: tl.constexpr, COLS: tl.constexpr, RB: tl.constexpr, PB: tl.constexpr,
+):  # fmt: skip
+    """Sweep, accelerate and anneal from the column potential `v` until the error is `tol`."""
+    program = tl.program_id(0)
+    # the contiguous size comes divided, see configs.Layout
+    n = n * DIV if AXIS == 0 else n
+    m = m * DIV if AXIS == 1 else m
+    k, c = tl.arange(0, MEMORY), program * COLS + tl.arange(0, COLS)
+    inside = c < m
+    b_c = tl.load(b + c, mask=inside, other=0.0)
+    live = b_c > 0
+    log_b = tl.where(live, tl.log2(b_c) * LN2, 0.0)
+    psi = tl.where(live, tl.load(v + c, mask=inside, other=0.0) - log_b, 0.0)
+    mass = total_of(b, m)
+    w = b_c.to(tl.float64) / mass
+    gram = tl.zeros([MEMORY, MEMORY], tl.float64)
+    means = tl.zeros([MEMORY], tl.float64)
+    changes, moves = means, means
+    zero = mass * 0
+    scale = tl.load(inv_reg).to(tl.float64) / first
+    inf = zero + float("inf")
+    best, best_mean, seen, error = inf, zero, inf, inf
+    waiting, penalty, t = zero, zero + wait, zero + 1
+    none = zero.to(tl.int32)
+    sweeps, stage, begun, since, how, going, waits = none, none, none, none, none, none + 1, none
+    # differences held, whether there is a step before this one, and whether it gathers speed
+    count, valid, moving = none, none, none
+    while going > 0:
+        slope = (scale * -LOG2E).to(ACC)
+        sweep_rows(
+            C, u, v, a, slope, sweeps, part + program.to(tl.int64) * m, n, m, strides,
+            AXIS, DIV, ACC, BM, W, CHUNKS, PREFETCH, HOLD, STAGES,
+        )  # fmt: skip
+        known = only_if(valid, live)
+        last_psi = tl.load(held + LAST_PSI * m + c, mask=known, other=0.0)
+        last_r = tl.load(held + LAST_R * m + c, mask=known, other=0.0)
+        meet(counter, waits + 1)
+        s, log_s = sum_columns(
+            C, u, psi + log_b, part, slope, live, c, n, m, strides, AXIS, DIV, ACC, COLS, RB
+        )
+        # a sum of zero means that no pair is allowed: nothing to answer
+        r = tl.where(live & (log_s != -float("inf")), log_b - log_s, 0.0)
+        if FIXED:
+            sweeps += 1
+            psi = tl.where(live, psi + r, 0.0)
+            going = (sweeps < max_iter).to(tl.int32)
+            waits += 2
+            # as rows do, columns that no pair allows say so in the end
+            closed = (live == 0) | ((log_s == -float("inf")) & (only_if(going, live) == 0))
+            tl.store(v + c, tl.where(closed, -float("inf"), psi + log_b), mask=inside)
+            meet(counter, waits)
+        else:
+            slot = count % memory
+            dx, dr = tl.where(known, psi - last_psi, 0.0), tl.where(known, r - last_r, 0.0)
+            tl.store(held + DX * m + slot.to(tl.int64) * m + c, dx, mask=known)
+            tl.store(held + DR * m + slot.to(tl.int64) * m + c, dr, mask=known)
+            used = tl.minimum(count + valid, memory)
+            off = tl.where(inside, tl.abs(s - b_c), 0.0)
+            if program * COLS < m:
+                write_products(held, dots, psi, r, dx, dr, off, w, slot, used, moving, m, c, live)
+            meet(counter, waits + 2)
+            total, largest = add_up(dots, tl.cdiv(m, COLS), PB)
+            sums, largest = kind(total, SUMS), kind(largest, LARGEST)
+            error, mean, reach = number(sums, 0) / mass, number(sums, 1), number(largest, 0)
+            sweeps += 1
+            if error < 0.999 * seen:
+                seen, since = error, sweeps
+            last = stage == stages - 1
+            broken = (error < float("inf")) == 0
+            near = error <= tl.where(last, tol, rough_tol)
+            full = sweeps >= max_iter - (stages - 1 - stage)
+            stuck = sweeps - tl.where(last, since, begun) >= tl.where(last, patience, rough_iter)
+            if near | full | stuck | broken:
+                if last | broken:
+                    how = tl.where(near, none, tl.where(full, none + 1, none + 2))
+                    how = tl.where(broken, none + 3, how)
+                    going = none
+                else:
+                    # potentials keep their units while reg shrinks
+                    psi *= factor
+                    scale *= factor
+                    stage, begun, since = stage + 1, sweeps, sweeps
+                    count, valid, moving = none, none, none
+                    best, seen = inf, inf
+                    waiting, penalty, t = zero, zero + wait, zero + 1
+            else:
+                if valid > 0:
+                    row, new = kind(total, ROW), k == slot
+                    gram = tl.where(new[:, None], row[None, :], gram)
+                    gram = tl.where(new[None, :], row[:, None], gram)
+                    means = tl.where(new, number(sums, 2), means)
+                    changes = tl.where(new, number(largest, 1), changes)
+                    moves = tl.where(new, number(largest, 2), moves)
+                    count += 1
+                failed = ((error <= growth * best) == 0) & (waiting <= 0)
+                waiting -= 1
+                if failed:
+                    # back to the best, with nothing learnt on the way
+                    psi = tl.load(held + BEST_PSI * m + c, mask=live, other=0.0)
+                    r = tl.load(held + BEST_R * m + c, mask=live, other=0.0)
+                    mean = best_mean
+                    waiting, penalty, t = penalty, 2 * penalty, zero + 1
+                    count, moving = none, none
+                if error < best:
+                    best, best_mean = error, mean
+                    tl.store(held + BEST_PSI * m + c, psi, mask=live)
+                    tl.store(held + BEST_R * m + c, r, mask=live)
+                tl.store(held + LAST_PSI * m + c, psi, mask=live)
+                tl.store(held + LAST_R * m + c, r, mask=live)
+                valid = none + 1
+                used = tl.minimum(count, memory)
+                plain = psi + (r - mean.to(ACC))
+                # residuals that do not change say where to go and not how far: gather speed there
+                changed = tl.max(tl.where(k < used, changes, 0.0), 0)
+                patient = (waiting > 0) | (error > begin) | (changed <= reach / FARTHEST)
+                mix = tl.zeros([MEMORY], tl.float64)
+                if patient == 0:
+                    centred = gram - means[:, None] * means[None, :]
+                    right = kind(total, RIGHT) - means * mean
+                    mix = least_squares(centred, right, used, ridge)
+                    # parts that no allowed pair joins have a constant each
+                    patient = tl.sum(tl.abs(mix) * moves, 0) > FARTHEST * reach
+                if patient:
+                    momentum = tl.load(
+                        held + MOMENTUM * m + c, mask=only_if(moving, live), other=0.0
+                    )
+                    # several threads hold a column: all must have read before one writes
+                    tl.debug_barrier()
+                    tl.store(held + MOMENTUM * m + c, plain, mask=live)
+                    psi = plain
+                    if moving > 0:
+                        against = number(sums, 3) - mean * number(sums, 4) < 0
+                        longer = (1 + tl.sqrt(1 + 4 * t * t)) / 2
+                        psi += tl.where(against, 0.0, (t - 1) / longer).to(ACC) * (plain - momentum)
+                        t = tl.where(against, zero + 1, longer)
+                    moving = none + 1
+                else:
+                    # its momentum would be stale when it is needed next
+                    psi = (plain.to(tl.float64) - taken_back(held, mix, used, m, c, live)).to(ACC)
+                    moving, t = none, zero + 1
+                psi = tl.where(live, psi, 0.0)
+            if going > 0:
+                tl.store(v + c, tl.where(live, psi + log_b, -float("inf")), mask=inside)
+                meet(counter, waits + 3)
+            waits += 3
+    if program == 0:
+        tl.store(out, error)
+        tl.store(out + 1, sweeps)
+        tl.store(out + 2, how)
+
+
+def serves(n: int, m: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Say whether rows of m entries stay on chip, in potentials of a dtype."""
+    return whole_tile(n, m, dtype, multiprocessors(device)) is not None
+
+
+def solve(
+    C: Tensor, a: Tensor, b: Tensor, inv_reg: Tensor, v: Tensor | None = None, *,
+    tol: float, max_iter: int, patience: int, stages: int = 1, factor: float = 1.0,
+    rough_tol: float = 0.1, rough_iter: int = 40, memory: int = 15, growth: float = 2.0,
+    wait: int = 4, begin: float = 0.1,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Solve one problem from its column potential, annealed and accelerated.
+
+    Args:
+        C: Cost (n, m), any strides, float64, float32, float16 or bfloat16.
+        a: Row weights (n,), float32 or float64, in which all is computed.
+        b: Column weights (m,), of the same dtype and total.
+        inv_reg: 1 / reg, (1,).
+        v: Column potential to start from (m,), at the first stage's reg; None for log b.
+        tol: Relative L1 error of the columns to reach.
+        max_iter: Sweeps allowed, at least one for each stage.
+        patience: Sweeps without progress after which the problem counts as stalled.
+        stages: How many regs there are, the last of which is the wanted one.
+        factor: What reg is divided by between stages.
+        rough_tol: Error at which a stage before the last one ends.
+        rough_iter: Sweeps at which a stage before the last one ends.
+        memory: Differences of past steps kept, at most `MEMORY`.
+        growth: An error this many times the best so far is a failure.
+        wait: Steps of the fallback after the first failure.
+        begin: Error below which extrapolation begins.
+
+    Returns:
+        Row potential (n,), column potential (m,), and (3,) float64: the error, the sweeps made, and
+        how it ended, one of `CONVERGED`, `LIMIT`, `STALLED` and `BROKEN`.
+    """
+    numbers = stages, factor, factor ** (stages - 1), rough_tol, rough_iter, tol, max_iter, patience
+    return _launch(C, a, b, inv_reg, v, (*numbers, memory, growth, wait, begin), fixed=False)
+
+
+def fixed(C: Tensor, a: Tensor, b: Tensor, inv_reg: Tensor, n_iter: int) -> tuple[Tensor, Tensor]:
+    """Make plain sweeps, rows then columns, from nothing, and return the potentials.
+
+    Arguments as in `solve`.
+    """
+    unread = 1, 1.0, 1.0, 0.0, 1, 0.0, n_iter, 1, 1, 1.0, 1, 0.0
+    return _launch(C, a, b, inv_reg, None, unread, fixed=True)[:2]
+
+
+def _launch(
+    C: Tensor, a: Tensor, b: Tensor, inv_reg: Tensor, v: Tensor | None,
+    numbers: tuple[float, ...], *, fixed: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    n, m = C.shape
+    axis, div, strides, sizes = layout(C[None])
+    tile = whole_tile(n, m, a.dtype, multiprocessors(C.device))
+    assert tile is not None, "rows must fit on chip, see configs.whole_tile"
+    slices, single = triton.cdiv(m, tile.COLS), a.dtype == torch.float32
+    u, v = torch.empty_like(a), b.log() if v is None else v.clone()
+    held = torch.empty(HELD.value + tile.programs, m, device=C.device, dtype=a.dtype)
+    dots = torch.empty(
+        3 + slices * KINDS.value * MEMORY.value, device=C.device, dtype=torch.float64
+    )
+    counter = torch.zeros(1, device=C.device, dtype=torch.int32)
+    _solve_whole[(tile.programs,)](
+        C, a.contiguous(), b.contiguous(), inv_reg, u, v, held, held[HELD.value :], dots[3:],
+        counter, dots, *sizes, *numbers, 1e-6 if single else 1e-10, strides,
+        FIXED=fixed, AXIS=axis, DIV=div, ACC=tl.float32 if single else tl.float64,
+        **tile.constants(), **OPTIONS, **_together(C.device),
+    )  # fmt: skip
+    return u, v, dots[:3]
+
+
+def _together(device: torch.device) -> dict[str, bool]:
+    """Return the launch option that has all programs run at once; the interpreter has one."""
+    return {} if device.type == "cpu" else {"launch_cooperative_grid": True}

@@ -1,0 +1,233 @@
+"""The steps of `whole`: a barrier, a program's rows, its columns, and what all agree on.
+
+What one program writes and another reads stands on the two sides of a barrier, so that it may be
+loaded like anything else.
+"""
+
+import triton
+import triton.language as tl
+
+from .dense_sweep import _exponentials, _load_rows, _peaks
+from .tiles import LN2, LOG2E, TINY, exp2, fold, offsets
+
+
+# differences of past steps held, and the kinds of scalar products that programs exchange
+MEMORY, KINDS = tl.constexpr(16), tl.constexpr(4)
+ROW, RIGHT, SUMS, LARGEST = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
+# what is held of every column: vectors, and from DX and DR on as many as MEMORY
+LAST_PSI, LAST_R = tl.constexpr(0), tl.constexpr(1)
+BEST_PSI, BEST_R = tl.constexpr(2), tl.constexpr(3)
+MOMENTUM, DX, DR, HELD = tl.constexpr(4), tl.constexpr(5), tl.constexpr(21), tl.constexpr(37)
+# row sums outside this range are taken again: entries far below them would be lost
+LEAST, MOST = tl.constexpr(1e-12), tl.constexpr(1e12)
+
+
+@triton.jit
+def meet(counter, waits):
+    """Wait until every program came here as often; what they wrote before is seen after."""
+    target = waits * tl.num_programs(0)
+    tl.debug_barrier()
+    tl.atomic_add(counter, 1, sem="release")
+    while tl.atomic_add(counter, 0, sem="acquire") < target:
+        pass
+    tl.debug_barrier()
+
+
+@triton.jit
+def sweep_rows(
+    C, u, v, a, slope, sweeps, mine, n, m, strides,
+    AXIS: tl.constexpr, DIV: tl.constexpr, ACC: tl.constexpr,
+    BM: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr, PREFETCH: tl.constexpr,
+    HOLD: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """Move the rows of this program's blocks, and write the sums of their columns to `mine`."""
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    sums = ()
+    vs = _load_columns(v, m, W, CHUNKS)
+    for _ in tl.static_range(CHUNKS):
+        sums = sums + (tl.zeros([BM, W], ACC),)  # type: ignore[assignment]
+    rows = tl.arange(0, BM)
+    blocks = tl.cdiv(n, BM)
+    if PREFETCH:
+        ahead = _load_rows(C, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS)
+    weight_ahead, base_ahead = _load_side(a, u, program * BM + rows, n)
+    for block in tl.range(program, blocks, programs, num_stages=STAGES):
+        i = block * BM + rows
+        if not HOLD:
+            vs = _load_columns(v, m, W, CHUNKS)
+        if PREFETCH:
+            xs = ahead
+            after = tl.minimum(block + programs, blocks - 1) * BM + rows
+            ahead = _load_rows(C, after, n, m, strides, AXIS, DIV, W, CHUNKS)
+        else:
+            xs = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+        weight, base = weight_ahead, base_ahead * LOG2E
+        weight_ahead, base_ahead = _load_side(a, u, (block + programs) * BM + rows, n)
+        # whatever keeps the sum in range will do; a row without weight has no exponentials
+        base = tl.where(weight > 0, tl.where(sweeps > 0, base, float("nan")), -float("inf"))
+        es, total = _exponentials(xs, vs, slope, base, CHUNKS)
+        # nan is lost too
+        lost = (weight > 0) & ~((total > LEAST) & (total < MOST))
+        if tl.max(lost.to(tl.int32), 0) > 0:
+            # read again rather than kept: the entries' registers hold the exponentials now
+            again = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+            base = tl.where(weight > 0, -_peaks(again, vs, slope, CHUNKS), -float("inf"))
+            es, total = _exponentials(again, vs, slope, base, CHUNKS)
+        # a row whose every pair is forbidden is as one without weight
+        move = tl.where((weight > 0) & (total > 0), weight / total, 0.0)
+        tl.store(u + i, (base + tl.log2(move)) * LN2, mask=i < n)
+        more = ()
+        for c in tl.static_range(CHUNKS):
+            more = more + (sums[c] + es[c] * move[:, None],)  # type: ignore[assignment]
+        sums = more
+    for c in tl.static_range(CHUNKS):
+        j = c * W + tl.arange(0, W)
+        tl.store(mine + j, tl.sum(sums[c], 0), mask=j < m)
+
+
+@triton.jit
+def _load_side(a, u, i, n):
+    """Return the weights of the rows `i` and their potentials."""
+    return tl.load(a + i, mask=i < n, other=0.0), tl.load(u + i, mask=i < n, other=0.0)
+
+
+@triton.jit
+def _load_columns(v, m, W: tl.constexpr, CHUNKS: tl.constexpr):
+    """Return the column potentials in chunks of W, base 2."""
+    vs = ()
+    for c in tl.static_range(CHUNKS):
+        j = c * W + tl.arange(0, W)
+        v_j = tl.load(v + j, mask=j < m, other=-float("inf")) * LOG2E
+        vs = vs + (v_j,)  # type: ignore[assignment]
+    return vs
+
+
+@triton.jit
+def sum_columns(
+    C, u, v_c, part, slope, live, c, n, m, strides,
+    AXIS: tl.constexpr, DIV: tl.constexpr, ACC: tl.constexpr,
+    COLS: tl.constexpr, RB: tl.constexpr,
+):  # fmt: skip
+    """Return the sums of the columns `c` and their logarithms; those lost to underflow afresh."""
+    programs = tl.num_programs(0)
+    s = tl.zeros([COLS], ACC)
+    for q0 in range(0, programs, RB):
+        q = q0 + tl.arange(0, RB)
+        at = part + q.to(tl.int64)[:, None] * m + c[None, :]
+        inside = (q < programs)[:, None] & (c < m)[None, :]
+        s += tl.sum(tl.load(at, mask=inside, other=0.0), 0)
+    log_s = tl.log2(s)
+    lost = live & ~(s > TINY)
+    if tl.max(lost.to(tl.int32), 0) > 0:
+        peak = tl.full([COLS], -float("inf"), ACC)
+        total = tl.zeros([COLS], ACC)
+        for i0 in range(0, n, RB):
+            i = i0 + tl.arange(0, RB)
+            u_i = tl.load(u + i, mask=i < n, other=-float("inf")) * LOG2E
+            inside = (i < n)[:, None] & (c < m)[None, :]
+            x = tl.load(C + offsets(i, c, strides, AXIS, DIV), mask=inside, other=0.0).to(ACC)
+            peak, total = fold(peak, total, x * slope + u_i[:, None], 0)
+        again = peak + tl.log2(total) + v_c * LOG2E
+        log_s = tl.where(lost, again, log_s)
+        s = tl.where(lost, exp2(again), s)
+    return s, log_s * LN2
+
+
+@triton.jit
+def least_squares(gram, right, used, ridge):
+    """Return the weights, [MEMORY], that make gram @ weights = right; zeros if it cannot.
+
+    Inverted in place by Gauss and Jordan: symmetric throughout, and a Gram matrix with a unit
+    diagonal needs no pivots.
+    """
+    k = tl.arange(0, MEMORY)
+    eye = k[:, None] == k[None, :]
+    size = tl.sum(tl.where(eye, gram, 0.0), 1)
+    scale = tl.where((k < used) & (size > 0), 1.0 / tl.sqrt(size), 0.0)
+    A = tl.where(eye, 1.0 + ridge, gram * scale[:, None] * scale[None, :])
+    for p in range(used):
+        column = tl.sum(tl.where((k == p)[None, :], A, 0.0), 1)
+        pivot = tl.sum(tl.where(k == p, column, 0.0), 0)
+        share = tl.where(k == p, -1.0, column) / pivot
+        A -= column[:, None] * column[None, :] / pivot
+        A = tl.where((k == p)[:, None], share[None, :], A)
+        A = tl.where((k == p)[None, :], share[:, None], A)
+    mix = -tl.sum(A * (right * scale)[None, :], 1) * scale
+    good = tl.max((tl.abs(mix) < float("inf")).to(tl.int32) ^ 1, 0) == 0
+    return tl.where(good & (k < used), mix, 0.0)
+
+
+@triton.jit
+def add_up(dots, slices, PB: tl.constexpr):
+    """Return the sums and the maxima of what all slices wrote, [KINDS, MEMORY] each."""
+    k = tl.arange(0, KINDS * MEMORY)
+    total, largest = tl.zeros([KINDS * MEMORY], tl.float64), tl.zeros([KINDS * MEMORY], tl.float64)
+    for q0 in range(0, slices, PB):
+        q = q0 + tl.arange(0, PB)
+        at = dots + (q * KINDS * MEMORY)[:, None] + k[None, :]
+        some = tl.load(at, mask=(q < slices)[:, None], other=0.0)
+        total += tl.sum(some, 0)
+        largest = tl.maximum(largest, tl.max(some, 0))
+    return total, largest
+
+
+@triton.jit
+def kind(numbers, KIND: tl.constexpr):
+    """Return the numbers of a kind, [MEMORY]."""
+    table = tl.reshape(numbers, [KINDS, MEMORY])
+    return tl.sum(tl.where((tl.arange(0, KINDS) == KIND)[:, None], table, 0.0), 0)
+
+
+@triton.jit
+def number(numbers, at: tl.constexpr):
+    """Return one of [MEMORY] numbers."""
+    return tl.sum(tl.where(tl.arange(0, MEMORY) == at, numbers, 0.0), 0)
+
+
+@triton.jit
+def write_products(held, dots, psi, r, dx, dr, off, w, slot, used, moving, m, c, live):
+    """Write this program's part of all scalar products, weighted by `w`, and of the maxima."""
+    k = tl.arange(0, MEMORY)
+    at = held + DR * m + k.to(tl.int64)[:, None] * m + c[None, :]
+    known = ((k < used) & (k != slot))[:, None] & live[None, :]
+    past = tl.where((k == slot)[:, None], dr[None, :], tl.load(at, mask=known, other=0.0))
+    momentum = tl.load(held + MOMENTUM * m + c, mask=only_if(moving, live), other=0.0)
+    step = tl.where(only_if(moving, live), psi + r - momentum, 0.0).to(tl.float64)
+    largest = tl.where(k == 0, tl.max(tl.abs(r), 0), tl.max(tl.abs(dr), 0))
+    largest = tl.where(k == 2, tl.max(tl.abs(dx + dr), 0), largest)
+    r, dr, past = w * r, w * dr, past.to(tl.float64)
+    sums = tl.where(k == 0, tl.sum(off.to(tl.float64), 0), tl.sum(r, 0))
+    sums = tl.where(k == 2, tl.sum(dr, 0), sums)
+    sums = tl.where(k == 3, tl.sum(r * step, 0), tl.where(k == 4, tl.sum(w * step, 0), sums))
+    mine = dots + tl.program_id(0) * KINDS * MEMORY + k
+    tl.store(mine + ROW * MEMORY, tl.sum(past * dr[None, :], 1))
+    tl.store(mine + RIGHT * MEMORY, tl.sum(past * r[None, :], 1))
+    tl.store(mine + SUMS * MEMORY, sums)
+    tl.store(mine + LARGEST * MEMORY, largest.to(tl.float64))
+
+
+@triton.jit
+def taken_back(held, mix, used, m, c, live):
+    """Return what the past steps, weighted by `mix`, take back from a plain step."""
+    k = tl.arange(0, MEMORY)
+    at = held + k.to(tl.int64)[:, None] * m + c[None, :]
+    known = (k < used)[:, None] & live[None, :]
+    past = tl.load(at + DX * m, mask=known, other=0.0).to(tl.float64)
+    past += tl.load(at + DR * m, mask=known, other=0.0).to(tl.float64)
+    return tl.sum(past * mix[:, None], 0)
+
+
+@triton.jit
+def only_if(flag, mask):
+    """Return the mask if the number `flag` is above zero, else nothing of it."""
+    return mask & (tl.zeros(mask.shape, tl.int32) + flag > 0)
+
+
+@triton.jit
+def total_of(b, m):
+    """Return the sum of m numbers in float64."""
+    lanes = tl.zeros([1024], tl.float64)
+    for j0 in range(0, m, 1024):
+        j = j0 + tl.arange(0, 1024)
+        lanes += tl.load(b + j, mask=j < m, other=0.0).to(tl.float64)
+    return tl.sum(lanes, 0)
