@@ -2,7 +2,8 @@
 
 Each program makes a tile of the plan on chip, uses it and forgets it. One vector is a multiply-add
 per entry. A matrix goes through tensor cores like the points do: plan and matrix as fp16 pairs, the
-plan scaled by a running maximum so that fp16 holds it, three products, float32 accumulation.
+plan scaled by a running maximum so that fp16 holds it, three products, float32 accumulation. With
+potentials in float64 everything is float64, and a product is one product.
 
 Bound per entry: one exp2; a stored cost is read once (4 or 2 bytes), clouds cost what they cost in
 `point_cloud`; k <= 4 columns take k multiply-adds, more take 3 k of tensor cores, and what is read
@@ -25,7 +26,7 @@ from .configs import (
     power_of_two,
 )
 from .point_cloud import Tiles, spans_for, tiles
-from .tiles import LOG2E, finite, offsets
+from .tiles import LOG2E, exp2, finite, offsets
 
 
 # a plan entry at its row's maximum becomes 2^14 in fp16, and 2^-38 of that is still a number
@@ -38,28 +39,32 @@ _FEW = 4
 def _tile(
     rows, columns, strides, batch, i, j, held,
     KIND: tl.constexpr, AXIS: tl.constexpr, DIV: tl.constexpr, D: tl.constexpr,
-    CHUNK: tl.constexpr, PRECISION: tl.constexpr,
+    CHUNK: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """Return the entries of a stored cost, (I, J), or what `pairs` makes of two clouds."""
     if KIND == "dense":
         n = rows.size * DIV if AXIS == 0 else rows.size
         m = columns.size * DIV if AXIS == 1 else columns.size
         at = rows.points + batch * strides[0] * DIV + offsets(i, j, strides, AXIS, DIV)
-        entries = tl.load(at, mask=(i < n)[:, None] & (j < m)[None, :], other=0.0).to(tl.float32)
+        entries = tl.load(at, mask=(i < n)[:, None] & (j < m)[None, :], other=0.0).to(ACC)
     else:
         entries = pairs(rows, columns, batch, i, j, held, KIND, D, CHUNK, PRECISION)
     return entries
 
 
 @triton.jit
-def _nothing(USE: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, K: tl.constexpr):
+def _nothing(
+    USE: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, K: tl.constexpr, ACC: tl.constexpr
+):
     """Return the sums before the first column: (peak, total), or one total for each vector."""
     if USE == "matrix":
-        sums = (tl.full([BM], -float("inf"), tl.float32), tl.zeros([BM, BK], tl.float32))
+        sums = (tl.full([BM], -float("inf"), ACC), tl.zeros([BM, BK], ACC))
+    elif USE == "product":
+        sums = (tl.zeros([BM, BK], ACC),)  # type: ignore[assignment]
     else:
         sums = ()  # type: ignore[assignment]
         for _ in tl.static_range(K):
-            sums = sums + (tl.zeros([BM], tl.float32),)  # type: ignore[assignment]
+            sums = sums + (tl.zeros([BM], ACC),)  # type: ignore[assignment]
     return sums
 
 
@@ -86,6 +91,16 @@ def _add_matrix(sums, z, x, x_rest, j, m, k, K: tl.constexpr, ALONG: tl.constexp
 
 
 @triton.jit
+def _add_product(sums, e, x, j, m, k, K: tl.constexpr, ALONG: tl.constexpr):
+    """Add e @ x[j] in the dtype of both."""
+    if ALONG == 0:
+        e = e.T
+    at = j.to(tl.int64)[:, None] * K + k[None, :]
+    y = tl.load(x + at, mask=(j < m)[:, None], other=0.0)
+    return (tl.dot(e, y, sums[0], out_dtype=e.dtype),)
+
+
+@triton.jit
 def _add_vectors(sums, e, x, j, m, K: tl.constexpr, ALONG: tl.constexpr):
     """Add e @ x[j] for the K vectors x, each a line of memory."""
     more = ()
@@ -104,8 +119,8 @@ def _apply(
 ):  # fmt: skip
     """Use a block of plan rows over one span of columns.
 
-    `USE` is "matrix" for P @ x with x (m, K), "vectors" with few columns x (K, m), or "cost" for
-    the row sums of P * C. `KIND` is "dense" or one of `Clouds`, whose direct tiles are transposed.
+    `USE` is "matrix" for P @ x with x (m, K) as fp16 pairs, "product" with x in float64, "vectors"
+    with few columns x (K, m), or "cost" for the row sums of P * C. `KIND` is "dense" or one of `Clouds`, whose direct tiles are transposed.
     """
     batch = (tl.program_id(0) // blocks).to(tl.int64)
     i = tl.program_id(0) % blocks * BM + tl.arange(0, BM)
@@ -122,7 +137,8 @@ def _apply(
     factor = slope(rows, columns, batch, c, KIND)
     own_i = own_cost(rows, batch, i, c)
     w_i = tl.load(u + batch * n + i, mask=i < n, other=-float("inf")) * LOG2E - own_i
-    sums = _nothing(USE, BM, BK, K)
+    ACC: tl.constexpr = v.dtype.element_ty
+    sums = _nothing(USE, BM, BK, K, ACC)
 
     start = tl.program_id(1) * span
     for j0 in tl.range(start, tl.minimum(start + span, m), BN, num_stages=2):
@@ -130,15 +146,18 @@ def _apply(
         own_j = own_cost(columns, batch, j, c)
         w_j = tl.load(v + batch * m + j, mask=j < m, other=-float("inf")) * LOG2E - own_j
         gain = factor * _tile(
-            rows, columns, strides, batch, i, j, held, KIND, AXIS, DIV, D, CHUNK, PRECISION
-        )
+            rows, columns, strides, batch, i, j, held,
+            KIND, AXIS, DIV, D, CHUNK, PRECISION, ACC,
+        )  # fmt: skip
         z = gain + (tl.expand_dims(w_i, ALONG) + tl.expand_dims(w_j, 1 - ALONG))
         if USE == "matrix":
             sums = _add_matrix(sums, z, x, x_rest, j, m, kk, K, ALONG)
         elif USE == "vectors":
-            sums = _add_vectors(sums, tl.exp2(z), x, j, m, K, ALONG)
+            sums = _add_vectors(sums, exp2(z), x, j, m, K, ALONG)
+        elif USE == "product":
+            sums = _add_product(sums, exp2(z), x, j, m, kk, K, ALONG)
         else:
-            e = tl.exp2(z)
+            e = exp2(z)
             gain -= tl.expand_dims(own_i, ALONG) + tl.expand_dims(own_j, 1 - ALONG)
             # a forbidden pair carries nothing, whatever it would cost
             sums = (sums[0] - tl.sum(tl.where(e > 0, e * gain, 0.0), ALONG),)
@@ -148,6 +167,9 @@ def _apply(
         scale = tl.load(x_scale + batch * many * K + kk)
         total = sums[1] * tl.exp2(finite(sums[0]) - _TOP)[:, None] * scale[None, :]
         tl.store(out[:, None] + kk[None, :], total, mask=(i < n)[:, None] & (kk < k)[None, :])
+    elif USE == "product":
+        inside = (i < n)[:, None] & (kk < k)[None, :]
+        tl.store(out[:, None] + kk[None, :], sums[0], mask=inside)
     elif USE == "vectors":
         for column in tl.static_range(K):
             tl.store(out + column, sums[column], mask=i < n)
@@ -164,13 +186,16 @@ def _stored(C: Tensor) -> tuple[Clouds, Layout]:
     return Clouds(rows, columns, "dense", "ieee", 1, C.shape[0]), where
 
 
-def _blocks(cost: Tensor | Clouds, use: str, device: torch.device) -> Tiles:
+def _blocks(cost: Tensor | Clouds, use: str, device: torch.device, itemsize: int) -> Tiles:
     """Return the block sizes; a matrix takes registers that rows of a sum do not."""
     BN = 64 if capability(device) >= 9 else 32
+    if use == "product":
+        width = 1 if isinstance(cost, Tensor) else min(cost.width, 32)
+        return Tiles(32, 32, width, 4, 2)
     if isinstance(cost, Tensor):
         if use == "matrix":
             return Tiles(64, BN, 1, 4, 2)
-        BM, width, warps = log_sum_tile(layout(cost).axis, *cost.shape[1:])
+        BM, width, warps = log_sum_tile(layout(cost).axis, *cost.shape[1:], itemsize)
         return Tiles(BM, width, 1, warps, 16)
     if use != "matrix":
         return tiles(cost, device)
@@ -185,19 +210,20 @@ def _launch(
 ) -> Tensor:  # fmt: skip
     """Return (B, n, k), summed over the spans that the columns were cut into."""
     batch, n, m = v.shape[0], u.shape[1], v.shape[1]
-    BM, BN, CHUNK, warps, slots = _blocks(cost, use, v.device)
+    BM, BN, CHUNK, warps, slots = _blocks(cost, use, v.device, v.itemsize)
     clouds, where = _stored(cost) if isinstance(cost, Tensor) else (cost, Layout(-1, 1, (0, 0, 0)))
     K, turns, BK = k, 1, 1
-    if use == "matrix":
+    if use in ("matrix", "product"):
         K = x.shape[-1]
-        BK = min(K, 128 if capability(v.device) >= 9 else 64)
+        most = 128 if capability(v.device) >= 9 else 64
+        BK = min(K, 64 if use == "product" else most)
         turns = K // BK
     blocks = triton.cdiv(n, BM)
     slots = slots * multiprocessors(v.device)
     spans = spans_for(batch * blocks * turns, triton.cdiv(m, BN), slots)
     span = triton.cdiv(triton.cdiv(m, spans), BN) * BN
     spans = triton.cdiv(m, span)
-    out = torch.empty((spans, batch, n, k), device=v.device, dtype=torch.float32)
+    out = torch.empty((spans, batch, n, k), device=v.device, dtype=v.dtype)
     _apply[batch * blocks, spans, turns](
         clouds.rows, clouds.columns, where.strides, u.contiguous(), v.contiguous(), x, x_rest,
         x_scale, inv_reg, out, k, int(x.shape[0] > 1), blocks, span,
@@ -208,22 +234,26 @@ def _launch(
 
 
 def apply(cost: Tensor | Clouds, u: Tensor, v: Tensor, x: Tensor, inv_reg: Tensor) -> Tensor:
-    """Return P @ x with P_ij = exp(u_i + v_j - C_ij / reg), shape (B, n, k), float32.
+    """Return P @ x with P_ij = exp(u_i + v_j - C_ij / reg), shape (B, n, k), in u's dtype.
 
     The transpose is `apply(cost.mT, v, u, x, inv_reg)`, or `cost.swapped()` for clouds.
 
     Args:
-        cost: Stored cost (B or 1, n, m), any strides, float32, float16 or bfloat16; or clouds.
-        u: Row potential (B, n), float32; -inf where the weight is zero.
-        v: Column potential (B, m), float32; -inf where the weight is zero.
-        x: What the plan multiplies, (B or 1, m, k), float32, float16 or bfloat16.
-        inv_reg: 1 / reg of each problem (B,), float32.
+        cost: Stored cost (B or 1, n, m), any strides and floating dtype; or clouds.
+        u: Row potential (B, n), float32 or float64, in which everything is computed; -inf where the
+            weight is zero.
+        v: Column potential (B, m); -inf where the weight is zero.
+        x: What the plan multiplies, (B or 1, m, k), any floating dtype.
+        inv_reg: 1 / reg of each problem (B,).
     """
     k = x.shape[-1]
     if k <= _FEW:
-        return _launch(cost, u, v, inv_reg, "vectors", x.float().mT.contiguous(), k)
-    exact = x.dtype in (torch.float16, torch.bfloat16)
+        return _launch(cost, u, v, inv_reg, "vectors", x.to(u.dtype).mT.contiguous(), k)
     width = power_of_two(k) if k <= 128 else triton.cdiv(k, 128) * 128
+    if u.dtype == torch.float64:
+        whole = torch.nn.functional.pad(x.double(), (0, width - k)).contiguous()
+        return _launch(cost, u, v, inv_reg, "product", whole, k)
+    exact = x.dtype in (torch.float16, torch.bfloat16)
     first, rest, scale = split(x.float(), (1,), width, exact)
     scale = torch.nn.functional.pad(scale, (0, width - k))
     return _launch(cost, u, v, inv_reg, "matrix", first, k, rest, scale)

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .configs import OPTIONS, all_registers, layout, small_tile
-from .tiles import HUGE, LN2, LOG2E, TINY, finite
+from .tiles import LN2, LOG2E, TINY, exp2, finite, in_range
 
 
 @triton.jit
@@ -22,19 +22,19 @@ def _rows(x, u, v, a, TWICE: tl.constexpr):
 
     `TWICE` takes the exponentials again rather than hold them beside `x`.
     """
-    e = tl.exp2(x + (u[:, :, None] + v[:, None, :]))
+    e = exp2(x + (u[:, :, None] + v[:, None, :]))
     total = tl.sum(e, 2)
     # nan is lost too
-    lost = (a > 0) & ~((total > TINY) & (total < HUGE))
+    lost = (a > 0) & ~in_range(total)
     if tl.max(tl.max(lost.to(tl.int32), 1), 0) > 0:
         u = tl.where(lost, -finite(tl.max(x + v[:, None, :], 2)), u)
-        e = tl.exp2(x + (u[:, :, None] + v[:, None, :]))
+        e = exp2(x + (u[:, :, None] + v[:, None, :]))
         total = tl.sum(e, 2)
     move = a / total
     u = tl.where(a > 0, u + tl.log2(move), -float("inf"))
     if TWICE:
         live = tl.where(total > 0, u, -float("inf"))
-        e = tl.exp2(x + (live[:, :, None] + v[:, None, :]))
+        e = exp2(x + (live[:, :, None] + v[:, None, :]))
     else:
         e *= tl.where((a > 0) & (total > 0), move, 0.0)[:, :, None]
     return u, e
@@ -48,7 +48,7 @@ def _columns(x, u, v, b, s):
     if tl.max(tl.max(lost.to(tl.int32), 1), 0) > 0:
         z = x + u[:, :, None]
         top = finite(tl.max(z, 1))
-        again = tl.log2(b) - top - tl.log2(tl.sum(tl.exp2(z - top[:, None, :]), 1))
+        again = tl.log2(b) - top - tl.log2(tl.sum(exp2(z - top[:, None, :]), 1))
         moved = tl.where(lost, again, moved)
     return tl.where(b > 0, moved, -float("inf"))
 
@@ -59,7 +59,7 @@ def _scale(e, a, b, s, steps):
 
     Returns the products of the later scales, and whether no sum of a problem came near underflow.
     """
-    row, column = tl.full(a.shape, 1.0, tl.float32), tl.full(b.shape, 1.0, tl.float32)
+    row, column = tl.full(a.shape, 1.0, e.dtype), tl.full(b.shape, 1.0, e.dtype)
     least_row, least_column = row, tl.where(b > 0, s, 1.0)
     e *= tl.where(b > 0, b / s, 0.0)[:, None, :]
     for _ in range(steps):
@@ -80,6 +80,7 @@ def _scale(e, a, b, s, steps):
 def _solve_small(  # noqa: PLR0915
     C, a, b, inv_reg, u, v, error, count, B, n, m, n_iter, tol, strides,
     AXIS: tl.constexpr, DIV: tl.constexpr, STOP: tl.constexpr, SCALED: tl.constexpr,
+    TWICE: tl.constexpr,
     PB: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
     """Solve PB problems, rows then columns, until `n_iter` or an error of the columns of `tol`."""
@@ -93,7 +94,8 @@ def _solve_small(  # noqa: PLR0915
     down = i.to(tl.int64) * strides[1] * (DIV if AXIS == 1 else 1)
     right = j.to(tl.int64) * strides[2] * (DIV if AXIS == 0 else 1)
     at = (k * strides[0] * DIV)[:, None, None] + down[None, :, None] + right[None, None, :]
-    x = tl.load(C + at, mask=rows[:, :, None] & columns[:, None, :], other=0.0).to(tl.float32)
+    x = tl.load(C + at, mask=rows[:, :, None] & columns[:, None, :], other=0.0)
+    x = x.to(a.dtype.element_ty)
     x *= (tl.load(inv_reg + k, mask=alive, other=1.0) * -LOG2E)[:, None, None]
     a_i = tl.load(a + at_row, mask=rows, other=0.0)
     b_j = tl.load(b + at_column, mask=columns, other=0.0)
@@ -105,7 +107,7 @@ def _solve_small(  # noqa: PLR0915
     step, careful = 0, 0
     going = n_iter
     while step < going:
-        u_new, e = _rows(x, u_i, v_j, a_i, BM * BN > 8192)
+        u_new, e = _rows(x, u_i, v_j, a_i, TWICE)
         s = tl.sum(e, 1)
         u_i = tl.where(active[:, None], u_new, u_i)
         steps += active.to(tl.int32)
@@ -129,7 +131,7 @@ def _solve_small(  # noqa: PLR0915
                     careful = SCALED
             else:
                 careful = tl.maximum(careful - 1, 0)
-    e = tl.exp2(x + (u_i[:, :, None] + v_j[:, None, :]))
+    e = exp2(x + (u_i[:, :, None] + v_j[:, None, :]))
     off = tl.sum(tl.abs(tl.sum(e, 2) - a_i), 1) + tl.sum(tl.abs(tl.sum(e, 1) - b_j), 1)
     tl.store(u + at_row, u_i * LN2, mask=rows)
     tl.store(v + at_column, v_j * LN2, mask=columns)
@@ -137,16 +139,21 @@ def _solve_small(  # noqa: PLR0915
     tl.store(count + k, steps, mask=alive)
 
 
+def fits(n: int, m: int, dtype: torch.dtype) -> bool:
+    """Say whether problems of that size are solved whole, with weights in `dtype`."""
+    return small_tile(n, m, dtype.itemsize) is not None
+
+
 def solve(
     C: Tensor, a: Tensor, b: Tensor, inv_reg: Tensor, n_iter: int, tol: float | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Solve every problem of a batch, none larger than 128 x 128.
+    """Solve every problem of a batch, none larger than `fits` allows.
 
     Args:
-        C: Cost (B, n, m) or (1, n, m) for all problems, any strides, float32, float16 or bfloat16.
-        a: Row weights (B, n), float32.
-        b: Column weights (B, m), float32.
-        inv_reg: 1 / reg of each problem (B,), float32.
+        C: Cost (B, n, m) or (1, n, m) for all problems, any strides and floating dtype.
+        a: Row weights (B, n), float32 or float64, in which everything is computed.
+        b: Column weights (B, m).
+        inv_reg: 1 / reg of each problem (B,).
         n_iter: The most iterations, each of rows, then columns.
         tol: L1 error of the columns over all mass, at which a problem stops after its rows were
             moved, looked at every eighth iteration; None to make every iteration.
@@ -157,12 +164,13 @@ def solve(
     """
     B, (n, m) = a.shape[0], C.shape[1:]
     axis, div, strides, sizes = layout(C)
-    tile = small_tile(n, m)
-    u, v = torch.empty(B, n, device=C.device), torch.empty(B, m, device=C.device)
-    error = torch.empty(B, device=C.device)
+    tile = small_tile(n, m, a.itemsize)
+    assert tile is not None, f"{n} x {m} is not small"
+    a, b = a.contiguous(), b.contiguous()
+    u, v, error = torch.empty_like(a), torch.empty_like(b), torch.empty_like(inv_reg)
     count = torch.empty(B, device=C.device, dtype=torch.int32)
     _solve_small[(triton.cdiv(B, tile.PB),)](
-        C, a.contiguous(), b.contiguous(), inv_reg, u, v, error, count, B,
+        C, a, b, inv_reg, u, v, error, count, B,
         *sizes, n_iter, float(tol or 0), strides,
         AXIS=axis, DIV=div, STOP=tol is not None, **tile._asdict(), **OPTIONS,
         **all_registers(C.device, tile.num_warps),

@@ -239,7 +239,7 @@ def slope(rows, columns, batch, c, KIND: tl.constexpr):
 @triton.jit
 def own_cost(side, batch, i, c):
     """Return c * norm for the points i of one side, (I,)."""
-    cost = tl.zeros(i.shape, tl.float32)
+    cost = tl.zeros(i.shape, c.dtype)
     if side.norm is not None:
         cost += c * tl.load(side.norm + batch * side.step + i, mask=i < side.size, other=0.0)
     return cost

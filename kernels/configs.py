@@ -210,26 +210,35 @@ def whole_tile(n: int, m: int, dtype: torch.dtype, sms: int) -> WholeTile | None
 
 
 class SmallTile(NamedTuple):
-    """PB whole problems of at most BM by BN entries, scaled SCALED times between exponentials."""
+    """PB whole problems of at most BM by BN entries, scaled SCALED times between exponentials.
+
+    `TWICE` takes an iteration's exponentials twice rather than hold them.
+    """
 
     PB: int
     BM: int
     BN: int
     SCALED: int
+    TWICE: bool
     num_warps: int
 
 
-def small_tile(n: int, m: int) -> SmallTile:
-    """Return how small problems are held on chip.
+def small_tile(n: int, m: int, itemsize: int = 4) -> SmallTile | None:
+    """Return how small problems are held on chip, or None if they do not fit.
 
-    A thread holds 32 entries where it can. Narrow problems have almost as many potentials as
+    `itemsize` is that of the weights. A thread holds 32 entries of 4 bytes where it can. Narrow problems have almost as many potentials as
     entries, so it holds half; then it has all of a 4 x 4 problem, and asks no neighbour. The
     largest fill it, which leaves no room to scale.
     """
     BM, BN = power_of_two(n, 4), power_of_two(m, 4)
-    area, side = BM * BN, min(BM, BN)
+    share, area, side = itemsize // 4, BM * BN, min(BM, BN)
+    size = area * share
+    # in float64 more would spill
+    if max(n, m) > 128 or area > (16384 if itemsize == 4 else 4096):
+        return None
     entries = 1024 if side > 8 else 512
-    PB = max(1, entries // area)
-    scaled = 7 if area <= 4096 and (side > 8 or BM == BN) else 0
-    warp = 512 if side == 16 and area > 512 else 1024
-    return SmallTile(PB, BM, BN, scaled, min(8, max(1, PB * area // warp)))
+    PB = max(1, entries // size)
+    scaled = 7 if size <= 4096 and (side > 8 or BM == BN) else 0
+    warp = 512 if (side == 16 or share == 2) and area > 512 else 1024
+    warps = min(8, max(1, PB * size // warp))
+    return SmallTile(PB, BM, BN, scaled, size > 8192, warps)

@@ -1,5 +1,6 @@
 """What the gate compiles: launches of every kernel at real shapes, a section for each file."""
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -23,10 +24,13 @@ New = Callable[..., Tensor]
 Launch = Callable[[New], object]
 
 
-def _apply(n: int, m: int, k: int, d: int = 0, transpose: bool = False) -> Launch:
+def _apply(
+    n: int, m: int, k: int, d: int = 0, transpose: bool = False, dtype: torch.dtype = torch.float32
+) -> Launch:
     """Return a launch on clouds of d coordinates, or on a stored cost if d is 0."""
 
     def launch(new: New) -> object:
+        new = functools.partial(new, dtype=dtype)
         cost = place(new(1, n, d), new(1, m, d), metric="sqeuclidean") if d else new(1, n, m)
         if transpose:
             cost = new(1, m, n).mT
@@ -48,14 +52,24 @@ _APPLY = {
     "50000x50000 d=3 k=10": _apply(50000, 50000, 10, 3),
     "50000x50000 d=784 k=512": _apply(50000, 50000, 512, 784),
     "50000x50000 d=3 <P, C>": _apply(50000, 50000, 0, 3),
+    "4096x3000 k=1 fp64": _apply(4096, 3000, 1, dtype=torch.float64),
+    "4096x3000 k=4 fp64": _apply(4096, 3000, 4, dtype=torch.float64),
+    "3000x4096 k=1 fp64 transposed": _apply(3000, 4096, 1, transpose=True, dtype=torch.float64),
+    "4096x3000 k=64 fp64": _apply(4096, 3000, 64, dtype=torch.float64),
+    "3000x4096 k=16 fp64 transposed": _apply(3000, 4096, 16, transpose=True, dtype=torch.float64),
+    "10000x10000 <P, C> fp64": _apply(10000, 10000, 0, dtype=torch.float64),
 }
 
 
 def _batched(
     B: int, n: int, m: int, dtype: torch.dtype = torch.float32, tol: float | None = None
 ) -> Launch:
+    work = torch.float64 if dtype == torch.float64 else torch.float32
+
     def launch(new: New) -> object:
-        return batched.solve(new(B, n, m, dtype=dtype), new(B, n), new(B, m), new(B), 20, tol)
+        C = new(B, n, m, dtype=dtype)
+        a, b, one = (new(B, *shape, dtype=work) for shape in ((n,), (m,), ()))
+        return batched.solve(C, a, b, one, 20, tol)
 
     return launch
 
@@ -74,6 +88,23 @@ _BATCHED = {
     "4096 of 64x64 bf16 to a tol": _batched(4096, 64, 64, torch.bfloat16, 1e-4),
     "1024 of 128x128 fp32": _batched(1024, 128, 128),
     "1024 of 128x128 fp32 to a tol": _batched(1024, 128, 128, tol=1e-4),
+    **{
+        f"4096 of {n}x{m} fp64{' to a tol' if tol else ''}": _batched(
+            4096, n, m, torch.float64, tol
+        )
+        for n, m, tol in (
+            (4, 4, None),
+            (4, 4, 1e-9),
+            (16, 16, 1e-9),
+            (32, 32, None),
+            (32, 4, 1e-9),
+            (8, 128, None),
+            (16, 64, 1e-9),
+            (64, 64, None),
+            (64, 64, 1e-9),
+            (128, 32, None),
+        )
+    },
 }
 
 

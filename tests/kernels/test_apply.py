@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -27,48 +28,65 @@ def ground(x, y, metric) -> Tensor:
     return 1 - torch.nn.functional.cosine_similarity(x[:, :, None], y[:, None], dim=-1)
 
 
-def potentials(n, m, B=1, low=-3.0) -> tuple[Tensor, Tensor]:
-    g = torch.Generator().manual_seed(1)
-    return torch.randn(B, n, generator=g) + low, torch.randn(B, m, generator=g) + low
+def exact_ground(x, y, metric) -> np.ndarray:
+    x, y = wide(x)[:, :, None], wide(y)[:, None]
+    if metric == "sqeuclidean":
+        return ((x - y) ** 2).sum(-1)
+    if metric == "euclidean":
+        return ((x - y) ** 2).sum(-1) ** 0.5
+    if metric == "dot":
+        return -(x * y).sum(-1)
+    return 1 - (x * y).sum(-1) / ((x * x).sum(-1) * (y * y).sum(-1)) ** 0.5
+
+
+def potentials(n, m, B=1, low=-3.0, work=torch.float32) -> tuple[Tensor, Tensor]:
+    new = {"generator": torch.Generator().manual_seed(1), "dtype": work}
+    return torch.randn(B, n, **new) + low, torch.randn(B, m, **new) + low
 
 
 def plan(C, u, v, inv_reg) -> Tensor:
     return (u[:, :, None] + v[:, None] - C * inv_reg[:, None, None]).exp()
 
 
-def verify(got: Tensor, sums: list[tuple[Tensor, Tensor]], reach: float) -> None:
-    """Compare sums of products (P, X), eager and exact, relative to the sum of their sizes.
+def wide(t: Tensor) -> np.ndarray:
+    """Numbers in the widest format there is."""
+    return t.double().numpy().astype(np.longdouble)
 
-    Twice the error of eager float32 code, a rounding of the largest exponent and four of the sum.
+
+def exact_plan(C, u, v, inv_reg) -> np.ndarray:
+    u, v, inv_reg = wide(u), wide(v), wide(inv_reg)
+    return np.exp(u[:, :, None] + v[:, None] - C * inv_reg[:, None, None])
+
+
+def verify(got: Tensor, eager: Tensor, P: np.ndarray, x: Tensor, reach: float) -> None:
+    """Compare with what eager code in the same dtype makes of P @ x, relative to |P| @ |x|.
+
+    Twice its error, a rounding of the largest exponent and four of the sum.
     """
-    eager, truth = (P @ X for P, X in sums)
-    size = (sums[1][0] @ sums[1][1].abs()).clamp(min=1e-300)
-    assert got.dtype == torch.float32
+    truth, size = P @ wide(x), np.maximum(P @ abs(wide(x)), 1e-300)
+    assert got.dtype == eager.dtype
     assert got.shape == truth.shape
-    allowed = ((eager.double() - truth).abs() / size).max()
-    spent = ((got.double() - truth).abs() / size).nan_to_num(nan=9.0).max()
-    budget = 2 * allowed + (4 + reach) * 2**-24
+    allowed, spent = (np.max(abs(wide(t) - truth) / size) for t in (eager, got))
+    budget = 2 * allowed + (4 + reach) * torch.finfo(got.dtype).eps / 2
+    # nan is not within
     assert spent <= budget, f"error {spent:.3g} over a budget of {budget:.3g}"
 
 
 def verify_dense(C, u, v, x, inv_reg):
-    sums = []
-    for dtype in (torch.float32, torch.float64):
-        p = plan(*(t.to(dtype) for t in (C, u, v, inv_reg)))
-        sums.append((p, x.to(dtype)))
+    eager = plan(C.to(u.dtype), u, v, inv_reg) @ x.to(u.dtype)
     reach = (C[C.isfinite()].abs().max() * inv_reg.max()).item()
-    verify(apply(C, u, v, x, inv_reg), sums, reach)
+    P = exact_plan(wide(C), u, v, inv_reg)
+    verify(apply(C, u, v, x, inv_reg), eager, P, x, reach)
 
 
 def verify_clouds(x, y, metric, u, v, z, inv_reg, transpose=False):
-    sums = []
-    for dtype in (torch.float32, torch.float64):
-        C = ground(x.to(dtype), y.to(dtype), metric)
-        p = plan(C, *(t.to(dtype) for t in (u, v, inv_reg)))
-        sums.append((p.mT if transpose else p, z.to(dtype)))
+    C = ground(x.to(u.dtype), y.to(u.dtype), metric)
+    eager, P = plan(C, u, v, inv_reg), exact_plan(exact_ground(x, y, metric), u, v, inv_reg)
     c = place(x, y, metric=metric)
     got = apply(c.swapped(), v, u, z, inv_reg) if transpose else apply(c, u, v, z, inv_reg)
-    verify(got, sums, (C.abs().max() * inv_reg.max()).item())
+    if transpose:
+        eager, P = eager.mT, P.swapaxes(1, 2)
+    verify(got, eager @ z.to(u.dtype), P, z, (C.abs().max() * inv_reg.max()).item())
 
 
 @pytest.mark.parametrize("k", [1, 3, 5, 16, 70, 130, 300])
@@ -212,3 +230,38 @@ def test_two_runs_agree_to_the_bit(k):
     u, v = potentials(30, 2000)
     first, second = (apply(C, u, v, x, torch.tensor([10.0])) for _ in range(2))
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5, 70, 130])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "how"),
+    [
+        ((37, 90), torch.float64, "rows"),
+        ((37, 90), torch.float64, "columns"),
+        ((5, 300), torch.float32, "neither"),
+        ((1, 70), torch.float64, "rows"),
+        ((70, 1), torch.bfloat16, "rows"),
+    ],
+)
+def test_a_stored_cost_in_float64(shape, dtype, how, k):
+    n, m = shape
+    C = torch.rand(2, n, 3 * m, dtype=torch.float64).to(dtype)
+    C = C[..., ::3] if how == "neither" else C[..., :m]
+    if how == "columns":
+        C = C.mT.contiguous().mT
+    if min(shape) > 1:
+        C[0, 1], C[1, 2, : m // 2] = torch.inf, torch.inf
+    u, v = potentials(n, m, B=2, work=torch.float64)
+    u[0, ::3], v[1, 1::4] = -torch.inf, -torch.inf
+    x = torch.randn(2, m, k, dtype=torch.float64)
+    verify_dense(C, u, v, x, torch.tensor([10.0, 3.0], dtype=torch.float64))
+
+
+def test_what_the_plan_pays_in_float64():
+    C = torch.rand(1, 20, 150, dtype=torch.float64)
+    C[0, 3], C[0, 5, 4] = torch.inf, torch.inf
+    u, v = potentials(20, 150, work=torch.float64)
+    inv_reg = torch.tensor([10.0], dtype=torch.float64)
+    P = plan(C, u, v, inv_reg)
+    want = torch.where(P > 0, P * C, 0.0).sum(-1)
+    torch.testing.assert_close(linear(C, u, v, inv_reg), want, rtol=2e-14, atol=0)
