@@ -33,7 +33,7 @@ TABLE = {
     "vs_sela": Entry("cpu.vs.sela", "a minute"),
     "vs_simplex": Entry("cpu.vs.simplex", "a minute"),
     "vs_emd": Entry("cpu.vs.emd", "half a minute"),
-    "gpu": Entry("gpu.run", "9 minutes"),
+    "gpu": Entry("gpu.run", "5 minutes of a card"),
     "gate": Entry("gate.compile", "9 minutes"),
 }
 

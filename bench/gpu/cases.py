@@ -59,6 +59,11 @@ class Case:
             return norms.sub_(2 * x @ y.mT)
         return (x[:, :, None] - y[:, None]).square().sum(-1)
 
+    def cost_bound(self) -> Tensor:
+        """Return a number that no cost exceeds, by blocks."""
+        blocks = [E.abs().amax() for _, E in self.exponents(torch.float32)]
+        return torch.stack(blocks).amax() / self.inv_reg.amax()
+
     def exponents(self, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
         """Yield -C / reg in blocks of rows."""
         n, width = self.a.shape[1], self.v.numel()

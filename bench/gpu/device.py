@@ -25,6 +25,11 @@ class Device:
         """Whether there is something to wait for."""
         return self.torch_device.type == "cuda"
 
+    def wait(self) -> None:
+        """Let the device finish."""
+        if self.is_gpu:
+            torch.cuda.synchronize(self.torch_device)
+
     def rand(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return uniform numbers in [0, 1)."""
         return torch.rand(shape, generator=self.random, device=self.torch_device, dtype=dtype)

@@ -4,15 +4,18 @@ import multiprocessing as mp
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
 from bench.gpu.items import Item, Record
 from bench.gpu.runner import Runner, failed
+
+
+# seconds that a child may take to start
+_START = 60.0
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,10 @@ class Worker:
 
     def run(self, item: Item, timeout: float) -> Record:
         """Return the record of an item; "failed" if it takes more than `timeout` seconds."""
-        pipe = self._connect()
         start = time.monotonic()
-        pipe.send(item)
         try:
+            pipe = self._connect()
+            pipe.send(item)
             if pipe.poll(timeout):
                 record, healthy = pipe.recv()
             else:
@@ -75,6 +78,9 @@ class Worker:
             )
             self._child.start()
             far_end.close()
+            # its start is not the item's: imports, and the device's state
+            if self._pipe.poll(_START):
+                self._pipe.recv()
         return self._pipe
 
 
@@ -92,10 +98,14 @@ class WorkerPool:
         for worker in self._all:
             self._free.put(worker)
 
-    def map(self, items: list[Item], act: Callable[[Worker, Item], Record]) -> Iterator[Record]:
-        """Yield the records of items in their order."""
+    def map(
+        self, items: list[Item], act: Callable[[Worker, Item], Record]
+    ) -> Iterator[tuple[Item, Record]]:
+        """Yield items and their records as they are done."""
         with ThreadPoolExecutor(len(self._all)) as pool:
-            yield from pool.map(partial(self._one, act), items)
+            asked = {pool.submit(self._one, act, item): item for item in items}
+            for done in as_completed(asked):
+                yield asked[done], done.result()
         for worker in self._all:
             worker.close(timeout=10)
 
@@ -127,7 +137,8 @@ def _serve(pipe: Connection, settings: Settings, rates: dict[str, float]) -> Non
     seeded = torch.Generator(device).manual_seed(settings.seed)
     runner = Runner(Device(device, settings.toy, seeded))
     runner.set_rates(rates)
-    healthy = True
+    healthy = _healthy(device.type)
+    pipe.send("ready")
     while healthy:
         try:
             item = pipe.recv()

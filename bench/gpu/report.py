@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bench.gpu.items import Record
+from bench.gpu.called.page import cells, others
+from bench.gpu.items import Record, called
 from bench.gpu.timed.problems import PROBLEMS, Problem, Target
 
 
@@ -22,29 +23,49 @@ class Report:
         self.card: Record = {}
         self.checks: list[Record] = []
         self.rows: list[Record] = []
+        # compiled, timed and counted apart: three records of one call
+        self._calls: dict[str, dict[str, Record]] = {"ahead": {}, "call": {}, "profile": {}}
 
     def add(self, kind: str, record: Record) -> None:
         """Take the record of an item."""
         if kind == "card":
             self.card = record
+        elif kind in self._calls:
+            self._calls[kind][called(record)] = record
         else:
             (self.rows if kind == "row" else self.checks).append(record)
 
     @property
+    def calls(self) -> list[Record]:
+        """Every call that was timed, with what was found of it before and afterwards."""
+        found = []
+        for name, record in self._calls["call"].items():
+            ahead = self._calls["ahead"].get(name, {})
+            seen = self._calls["profile"].get(name, {})
+            found.append({**record, **_taken(ahead, "compiled_s"), **_taken(seen, "profile")})
+        return found
+
+    @property
     def failures(self) -> list[Record]:
-        """What failed."""
-        return [r for r in [self.card, *self.checks, *self.rows] if r.get("status") == "failed"]
+        """What failed, peers left out: what they do is reported, and is no fault of ours."""
+        found = [r for r in self._all() if r.get("status") == "failed" or "wrong" in r]
+        return [r for r in found if not r.get("peer")]
+
+    def _all(self) -> list[Record]:
+        early = self._calls["ahead"].values()
+        return [self.card, *self.checks, *early, *self.calls, *self.rows]
 
     def write(self) -> list[Path]:
         """Write both files; return their paths."""
         if self._folder is None or not self.card.get("card"):
             return []
         self._folder.mkdir(parents=True, exist_ok=True)
-        stem = "gpu-" + re.sub(r"[^a-z0-9]+", "-", self.card["card"].lower()).strip("-")
+        kind = "gpu-peers-" if self._head["peers"] else "gpu-"
+        stem = kind + re.sub(r"[^a-z0-9]+", "-", self.card["card"].lower()).strip("-")
         paths = [self._folder / f"{stem}.{kind}" for kind in ("json", "md")]
         found = {
             **self._head, "card": self.card, "targets": self.targets(), "checks": self.checks,
-            "rows": self.rows,
+            "calls": self.calls, "rows": self.rows,
         }  # fmt: skip
         paths[0].write_text(json.dumps(found, indent=1) + "\n")
         paths[1].write_text("\n".join(self._page()) + "\n")
@@ -80,8 +101,8 @@ class Report:
         if self._head["toy"]:
             title += "\n\nThis shows that the script runs, and measures nothing."
         return [
-            title, "", *self._about(), "", *self._predictions(), "", *self._times(), "",
-            *self._troubles(),
+            title, "", *self._about(), "", *cells(self.calls), "", *others(self.calls), "",
+            *self._predictions(), "", *self._times(), "", *self._troubles(),
         ]  # fmt: skip
 
     def _about(self) -> list[str]:
@@ -116,7 +137,7 @@ class Report:
         return lines
 
     def _times(self) -> list[str]:
-        lines = ["## Times", ""]
+        lines = ["## Kernels alone", ""]
         lines += ["| problem | who | ms an iteration | spread | ms as called | share | error |"]
         lines += ["|---|---|---|---|---|---|---|"]
         for r in self._by_problem():
@@ -139,11 +160,19 @@ class Report:
 
     def _troubles(self) -> list[str]:
         lines = ["## Failed and skipped", ""]
-        for r in [self.card, *self.checks, *self.rows]:
+        for r in self._all():
             if r["status"] in ("failed", "skipped"):
-                what = " / ".join(r[k] for k in ("kernel", "check", "problem", "who") if k in r)
-                lines.append(f"- {r['status']}: {what or 'card'}: {r['why']}")
+                lines.append(f"- {r['status']}: {called(r) or 'card'}: {r['why']}")
+            elif "wrong" in r:
+                lines.append(f"- wrong: {called(r)}: {r['wrong']}")
         return lines if len(lines) > 2 else [*lines, "Nothing."]
+
+
+def _taken(record: Record, key: str) -> Record:
+    """Return what was found under a key, or why it was not."""
+    if key in record:
+        return {key: record[key]}
+    return {f"no_{key}": record["why"]} if record else {}
 
 
 def _short(value: Any) -> str:

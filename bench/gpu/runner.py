@@ -2,6 +2,7 @@
 
 import gc
 import math
+import traceback
 from contextlib import nullcontext
 from dataclasses import asdict
 from importlib import util
@@ -10,15 +11,19 @@ from typing import Any
 import torch
 
 from bench.gpu import card
+from bench.gpu.called import timing
+from bench.gpu.called.table import CALLS
 from bench.gpu.checks.poison import poisoned
 from bench.gpu.clock import Act, Clock, Times
 from bench.gpu.device import Device
-from bench.gpu.items import Item, Record, check_of
-from bench.gpu.timed.problems import PROBLEMS, Problem, Row
+from bench.gpu.items import Item, Record, check_of, row_of
+from bench.gpu.timed.table import Problem, Row
 
 
 # other sets of inputs would cost more than the cache they keep out
 _MOST_SETS = 32
+# characters of a traceback that are kept
+_TRACED = 3000
 
 
 class Runner:
@@ -27,7 +32,7 @@ class Runner:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._rates: dict[str, float] = {}
-        self._clock = Clock(device.torch_device, patience=0.5)
+        self._clock = Clock(device.torch_device, patience=0.25)
         # whether a capture failed half-way, after which the process is better left
         self.spoilt = False
         self._loaded: Problem | None = None
@@ -44,9 +49,10 @@ class Runner:
             self._rates = card.measure(self._device)
             return {**card.describe(self._device), **self._rates, "status": "measured"}
         if item.kind == "row":
-            problem = PROBLEMS[item.problem]
-            return self._row(problem, problem.rows[item.number])
+            return self._row(*row_of(item))
         self._drop()
+        if item.kind in ("ahead", "call", "profile"):
+            return timing.run(item.kind, self._device, CALLS[item.number])
         return self._checked(item)
 
     def _checked(self, item: Item) -> Record:
@@ -147,7 +153,8 @@ def _skipped(why: str) -> Record:
 
 def failed(error: BaseException) -> Record:
     """Return the record of an item that raised."""
-    return {"status": "failed", "why": _reason(error)}
+    told = traceback.format_exception(error)
+    return {"status": "failed", "why": _reason(error), "traceback": "".join(told)[-_TRACED:]}
 
 
 def _reason(error: BaseException) -> str:

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from bench.gpu.budget import Wrong, within
+from bench.gpu.called.call import judged
+from bench.gpu.called.profile import counted
 from bench.gpu.checks.poison import poisoned
-from bench.gpu.items import Item
+from bench.gpu.items import Item, beside, chosen, label, part, timed
 from bench.gpu.pool import Settings, Worker
 from bench.gpu.report import Report
 from bench.gpu.timed.table import ratio
@@ -37,7 +39,7 @@ def test_without_a_gpu_it_says_so(arguments):
     assert done.stdout.startswith("No GPU here")
 
 
-@pytest.mark.slow(40)
+@pytest.mark.slow(65)
 def test_everything_runs_at_toy_sizes(tmp_path):
     pytest.importorskip("triton", reason="triton is not installed, so there are no kernels")
     done = run("--cpu", "--out", tmp_path, "--seed", 0)
@@ -54,9 +56,16 @@ def test_everything_runs_at_toy_sizes(tmp_path):
     assert {r["problem"] for r in timed} == {r["problem"] for r in found["rows"]}
     # whoever solves a problem finds the same answer
     assert max(r["error"] for r in timed) < 1e-4
+    calls = found["calls"]
+    assert all(r["status"] == "measured" or r["problem"].startswith("float") for r in calls)
+    cells = [r for r in calls if r["part"] == "solve"]
+    assert len(cells) == 18
+    assert all(r["converged"] and r["error"] <= r["allowed"] for r in cells)
+    assert not any("wrong" in r for r in calls if not r["peer"])
     assert all(t["measured"] is None or t["verdict"] == "no GPU" for t in found["targets"])
     page = (tmp_path / "gpu-cpu-toy-sizes.md").read_text()
     assert "measures nothing" in page
+    assert "## `solve` to a tolerance, as called" in page
 
 
 @pytest.mark.slow(2)
@@ -68,7 +77,7 @@ def test_a_run_out_of_time_says_what_it_left_out(tmp_path):
 
 
 def report(share, status="passed"):
-    found = Report(None, {"toy": False, "seed": 0})
+    found = Report(None, {"toy": False, "seed": 0, "peers": False})
     found.add("check", {"kernel": "dense sweep", "check": "one", "status": status})
     row = {"problem": "dense 4096x3000 fp32", "who": "dense sweep kernel", "status": "measured"}
     found.add("row", {**row, "share": share})
@@ -83,6 +92,44 @@ def test_a_verdict(share, status, verdict):
     by_name = {t["problem"]: t for t in report(share, status).targets()}
     assert by_name["dense 4096x3000 fp32"]["verdict"] == verdict
     assert by_name["dense 16384x16384 fp32"]["verdict"] == "not measured"
+
+
+def test_what_is_asked_for_is_run():
+    both = chosen([*beside(), *timed()], ["checks", "swav 64x131072"])
+    assert {part(i) for i in both} == {"checks", "calls"}
+    assert {label(i)["problem"] for i in both if part(i) == "calls"} == {"swav 64x131072"}
+    peers = [label(i)["who"] for i in timed(peers=True)]
+    assert "FlashSinkhorn, alternating, fp32" in peers
+    assert "solve(PointCloud, n_iter=5)" in peers
+    assert not {label(i)["who"] for i in timed()} & {"KeOps, alternating", "OTT-JAX"}
+
+
+def test_a_wrong_answer_of_ours_is_red_and_a_peers_is_not():
+    found = report(0.9)
+    about = {"part": "solve", "problem": "one", "status": "measured", "ms": 1.0, "host_ms": 1.0}
+    for who, peer in (("solve", False), ("POT sinkhorn", True)):
+        judge = judged({"error": math.nan, "allowed": 1e-5})
+        found.add("call", {**about, "who": who, "peer": peer, "first_s": 1.0, **judge})
+    assert [r["who"] for r in found.failures] == ["solve"]
+    assert judged({"error": 2.0, "allowed": 1.0})["wrong"] == "error 2 over 1"
+    assert "wrong" not in judged({"error": 1.0, "allowed": 1.0})
+
+
+class Event:
+    def __init__(self, name, device, ns=1000):
+        self.name, self.device_type, self.duration_ns = (lambda: name), (lambda: device), lambda: ns
+        self.is_user_annotation = lambda: name.startswith("Torch-Compiled")
+
+
+def test_launches_and_waits_are_counted():
+    host = ["cudaLaunchKernel", "cuLaunchKernelEx", "cudaGraphLaunch", "cudaStreamSynchronize"]
+    host += ["cudaDeviceSynchronize", "cudaMemcpyAsync", "aten::add", "cudaLaunchKernel"]
+    events = [Event(name, "DeviceType.CPU") for name in host]
+    seen = {"sweep": 2_000_000, "Memset": 1000, "Torch-Compiled Region": 3_000_000}
+    events += [Event(name, "DeviceType.CUDA", ns) for name, ns in seen.items()]
+    seen = counted(events)
+    assert (seen["launches"], seen["waits"], seen["copies"], seen["operators"]) == (4, 1, 1, 1)
+    assert (seen["kernels"], seen["device_ms"]) == (1, 2.0)
 
 
 def test_what_failed_is_red():
@@ -125,7 +172,9 @@ def test_an_item_that_hangs_or_fails_costs_only_itself():
     worker = Worker(Settings(toy=True, seed=0))
     try:
         assert worker.run(Item("card"), 0.01)["why"] == "no answer in 0 s"
-        assert worker.run(Item("row", 999, 0), 60)["why"].startswith("IndexError")
+        lost = worker.run(Item("row", 999, 0), 60)
+        assert lost["why"].startswith("IndexError")
+        assert "row_of" in lost["traceback"], "where it failed is kept"
         assert worker.run(Item("card"), 60)["status"] == "measured"
     finally:
         worker.close(timeout=10)
