@@ -35,9 +35,15 @@ class Layout(NamedTuple):
 
 def layout(C: Tensor) -> Layout:
     """Return the layout of a cost (Bc, n, m); one that a batch shares has a batch stride of 0."""
-    _, n, m = C.shape
-    batch, row, column = C.stride()
-    batch = 0 if C.shape[0] == 1 else batch
+    return layout_of(C.shape, C.stride())
+
+
+@functools.lru_cache(1024)
+def layout_of(shape: tuple[int, ...], stride: tuple[int, ...]) -> Layout:
+    """Return the `layout` of a cost with this shape and these strides."""
+    B, n, m = shape
+    batch, row, column = stride
+    batch = 0 if B == 1 else batch
     if column == 1 or m == 1:
         div = math.gcd(16, m, row, batch)
         return Layout(1, div, (batch // div, row // div, 1), (n, m // div))

@@ -1,4 +1,4 @@
-"""Launches that cost the host little: a compiled kernel is kept by what decides it, and then called.
+"""Launches that cost the host little: a compiled kernel is kept by what decides it.
 
 `kernel[grid](...)` binds names, specialises each argument, compares globals and asks hooks, every
 time. What is compiled depends only on the constants, on the dtype of a pointer and whether 16
@@ -79,9 +79,7 @@ def _watched(kernel: Any) -> bool:
     return bool(getattr(before, "calls", before) or getattr(after, "calls", after))
 
 
-def _keep(
-    kernel: Any, compiled: Any, active: Any, given: int, constants: dict[str, Any]
-) -> _Kept:
+def _keep(kernel: Any, compiled: Any, active: Any, given: int, constants: dict[str, Any]) -> _Kept:
     rest = list(kernel.signature.parameters.values())[given:]
     values = tuple(constants.get(p.name, p.default) for p in rest)
     run = compiled.run

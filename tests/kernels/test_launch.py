@@ -60,4 +60,3 @@ def test_the_kernels_are_those_that_triton_chooses(tmp_path):
     sets, kernels, kept = map(int, done.stdout.split())
     # and not one for each
     assert 20 < kernels <= kept < 3 * sets
-
