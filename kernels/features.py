@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .clouds import MAX_DIRECT, Clouds, hold, last, pairs, place, slope
-from .codes import put_tile
+from .codes_long import put_tile
 from .configs import OPTIONS
 from .point_cloud import log_sum_rows, move_rows, tiles
 from .tiles import LOG2E
@@ -40,7 +40,7 @@ def _write_products(
     z = z * slope(rows, columns, problem, c, KIND) + f_j[None, :] * LOG2E
     put_tile(
         z, i, j, rows.size, columns.size, problem, column, column_blocks, g, keep, codes, peaks,
-        places, MASKED, SOFT, HARD,
+        places, LOG2E, MASKED, SOFT, HARD,
     )  # fmt: skip
 
 
