@@ -4,7 +4,7 @@ The plan is `Q_ik = exp(S_ik / eps + f_k + g_i)`, whose rows are the samples, of
 whose columns are the prototypes, of weight r. The first prototype step reads S once, each further
 step reads it once (samples and next prototypes together), and the last step of the samples reads
 and writes only the rows that are kept. That is `codes_rows`, where rows stay on chip; where they do
-not it is `codes_long`.
+not it is `codes_across` or `codes_tiles`.
 
 The sums of a prototype need no rescue: after its own step a row holds at most all mass, which is
 one, so making it one only raises what the prototypes hold.
@@ -13,8 +13,8 @@ one, so making it one only raises what the prototypes hold.
 import torch
 from torch import Tensor
 
-from . import codes_long, codes_rows
-from .codes_long import Potentials
+from . import codes_across, codes_rows, codes_tiles
+from .codes_tiles import Potentials
 
 
 def codes(
@@ -31,12 +31,12 @@ def codes(
         return codes_rows.iterate(S, r, inv_eps, n_iter, keep, last, soft, hard)[1:]
     rows = S[:, S.shape[1] - last :]
     kept = None if keep is None else keep[:, S.shape[1] - last :].contiguous()
-    if not codes_long.across(S):
-        at = codes_long.iterate_tiles(S, r, inv_eps, n_iter, keep)
+    if not codes_across.fits(S):
+        at = codes_tiles.iterate(S, r, inv_eps, n_iter, keep)
         return _write_long(rows, at, inv_eps, kept, soft, hard)
-    at, g = codes_long.iterate_across(S, r, inv_eps, n_iter, keep)
+    at, g = codes_across.iterate(S, r, inv_eps, n_iter, keep)
     g = g[:, S.shape[1] - last :].contiguous()
-    return codes_long.write(rows, at, g, inv_eps, kept, soft, hard)
+    return codes_tiles.write(rows, at, g, inv_eps, kept, soft, hard)
 
 
 def solve(
@@ -60,9 +60,9 @@ def solve(
     keep = None if keep is None else keep.contiguous()
     if codes_rows.plan(S) is not None:
         return codes_rows.iterate(S, r, inv_eps, n_iter, keep)[0]
-    if codes_long.across(S):
-        return codes_long.iterate_across(S, r, inv_eps, n_iter, keep)[0]
-    return codes_long.iterate_tiles(S, r, inv_eps, n_iter, keep)
+    if codes_across.fits(S):
+        return codes_across.iterate(S, r, inv_eps, n_iter, keep)[0]
+    return codes_tiles.iterate(S, r, inv_eps, n_iter, keep)
 
 
 def write(
@@ -92,5 +92,5 @@ def _write_long(
     S: Tensor, at: Potentials, inv_eps: Tensor | float, keep: Tensor | None,
     soft: torch.dtype | None, hard: bool,
 ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
-    g = codes_long.samples(S, at, inv_eps, keep) if soft is not None else at.f
-    return codes_long.write(S, at, g, inv_eps, keep, soft, hard)
+    g = codes_tiles.samples(S, at, inv_eps, keep) if soft is not None else at.f
+    return codes_tiles.write(S, at, g, inv_eps, keep, soft, hard)

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .clouds import MAX_DIRECT, Clouds, hold, last, pairs, place, slope
-from .codes_long import put_tile
+from .codes_tiles import put_tile
 from .configs import OPTIONS
 from .point_cloud import log_sum_rows, move_rows, tiles
 from .tiles import LOG2E

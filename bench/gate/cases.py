@@ -85,7 +85,7 @@ def _codes(
         codes.codes(S, None, 20.0, 3, kept, soft=dtype)
         keep = new(1, n, dtype=torch.bool) if masked else None
         codes.codes(S, r, one, 3, kept, soft=dtype, hard=True, keep=keep)
-        codes.write(S[:, -kept:], r, one)
+        codes.write(S[:, -kept:], codes.solve(S, r, one), one)
 
     return launch
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from sinkhorn_ot.kernels import codes, codes_long, codes_rows, configs, dense_sweep
+from sinkhorn_ot.kernels import codes, codes_across, codes_rows, configs, dense_sweep
 from sinkhorn_ot.kernels.log_sums import log_sum_columns
 
 
@@ -14,7 +14,7 @@ def small_chip(monkeypatch):
     def row_tile(m, axis, *itemsize):
         return configs.row_tile(m, axis, *itemsize) if m <= (48 if axis == 1 else 20) else None
 
-    for module in (codes_long, codes_rows):
+    for module in (codes_across, codes_rows):
         monkeypatch.setattr(module, "row_tile", row_tile)
     codes_rows._plan.cache_clear()
     yield

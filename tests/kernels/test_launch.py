@@ -60,3 +60,53 @@ def test_the_kernels_are_those_that_triton_chooses(tmp_path):
     sets, kernels, kept = map(int, done.stdout.split())
     # and not one for each
     assert 20 < kernels <= kept < 3 * sets
+
+
+COUNTS = """
+import sys; sys.path.insert(0, "tests/kernels")
+import torch
+import sinkhorn_ot as so
+from sinkhorn_ot import adapters
+from counting import Operators
+from no_device import no_device
+from sinkhorn_ot.adapters.swav import codes as adapter
+from sinkhorn_ot.adapters.swav import operators
+from sinkhorn_ot.kernels import codes_rows, configs
+
+# as a GPU: tensors of the host, addresses that nobody reads
+adapter.has_kernels = lambda S: True
+operators.seen_through = lambda *_: False
+codes_rows.meets = lambda device: MEETS
+codes_rows.multiprocessors = lambda device: 132
+calls = {
+    "4096x3000": lambda: so.swav_codes(torch.empty(4096, 3000)),
+    "masked": lambda: so.swav_codes(torch.empty(9, 3000), mask=torch.empty(9, dtype=torch.bool)),
+    "heads": lambda: adapters.dino_codes(torch.empty(2, 32, 8192), 0.05),
+    "patches": lambda: adapters.capi_codes(torch.empty(32, 600, 16)),
+    "64x131072": lambda: so.swav_codes(torch.empty(64, 131072)),
+    "2500x17000": lambda: so.swav_codes(torch.empty(2500, 17000)),
+}
+with no_device() as launches:
+    for name, call in calls.items():
+        del launches[:]
+        with Operators() as others:
+            call()
+        print(name, len(launches) + len(others.names), *others.names)
+"""
+
+
+@pytest.mark.slow(25)
+@pytest.mark.parametrize("meets", [True, False])
+def test_codes_take_few_launches(meets, tmp_path):
+    script = tmp_path / "counts.py"
+    script.write_text(COUNTS.replace("MEETS", str(meets)))
+    done = test_gate.child(str(script))
+    assert done.returncode == 0, done.stderr[-3000:]
+    counts = {line.split()[0]: int(line.split()[1]) for line in done.stdout.splitlines()}
+    # where programs meet: the kernel, and the zero from which they count
+    on_chip = 2 if meets else 7
+    assert counts.pop("patches") == 1
+    assert counts.pop("masked") == counts.pop("4096x3000") == counts.pop("heads") == on_chip, (
+        done.stdout
+    )
+    assert max(counts.values()) <= 8, done.stdout

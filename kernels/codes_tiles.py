@@ -1,14 +1,8 @@
-"""Codes of rows too long for the chip: over samples where these are few, else tile by tile.
+"""Codes of rows and columns too long for the chip: each half-step is a read, tile by tile.
 
 Scores are taken from their prototype's peak before they are scaled, so that the exponents that
 matter are small numbers, and rounded as such: a potential at the peak is next to zero, and one at a
-score of zero may be any size. What comes of it, peaks in units of scores and potentials to base 2,
-is kept apart until a code is formed.
-
-Where all samples of a prototype fit on chip, one read is an iteration: prototypes are scaled whole,
-and the samples' sums are answered by a second small launch. A sample may be left with next to no
-mass, and is then summed again there. Else each half-step is a read of its own, whose splits are
-merged by the last of them that is done.
+score of zero may be any size. The splits of a row are merged by the last of them that is done.
 """
 
 import functools
@@ -20,131 +14,13 @@ import triton.language as tl
 from torch import Tensor
 
 from .codes_rows import counted, outputs, rate
-from .configs import (
-    OPTIONS,
-    LogSumTile,
-    layout,
-    log_sum_tile,
-    multiprocessors,
-    power_of_two,
-    row_programs,
-    row_tile,
-)
-from .dense_sweep import _exponentials, _load_rows, _peaks
+from .configs import OPTIONS, LogSumTile, layout, log_sum_tile, multiprocessors
 from .launch import launch
-from .tiles import TINY, finite, fold, offsets
+from .tiles import finite, offsets
 
 
 # where the peaks of the prototypes are: to be found, or known for the rows or for the columns
 FIND, OF_ROWS, OF_COLUMNS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
-
-
-@triton.jit
-def _centred(xs, centre, CHUNKS: tl.constexpr):
-    """Return rows in chunks, each less its own number."""
-    found = ()
-    for c in tl.static_range(CHUNKS):
-        found = found + (xs[c].to(tl.float32) - centre[:, None],)  # type: ignore[assignment]
-    return found
-
-
-@triton.jit(do_not_specialize=["n", "m", "programs"])
-def _scale_prototypes(
-    S, f, centres, g, r, inv_eps, keep, part, n, m, programs, strides,
-    AXIS: tl.constexpr, DIV: tl.constexpr, MASKED: tl.constexpr, FIRST: tl.constexpr,
-    BM: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr, PREFETCH: tl.constexpr,
-):  # fmt: skip
-    """Scale every P-th block of prototypes, the rows of S, and sum what each gives the samples."""
-    program = tl.program_id(0) % programs
-    problem = (tl.program_id(0) // programs).to(tl.int64)
-    n = n * DIV if AXIS == 0 else n
-    m = m * DIV if AXIS == 1 else m
-    S += problem * strides[0] * DIV
-    slope = rate(inv_eps, problem)
-    gs = ()
-    sums = ()
-    for c in tl.static_range(CHUNKS):
-        j = c * W + tl.arange(0, W)
-        if FIRST:
-            g_j = tl.where(counted(keep, problem, j, m, MASKED), 0.0, -float("inf"))
-        else:
-            g_j = tl.load(g + problem * m + j, mask=j < m, other=-float("inf"))
-        gs = gs + (g_j,)  # type: ignore[assignment]
-        sums = sums + (tl.zeros([BM, W], tl.float32),)  # type: ignore[assignment]
-    rows = tl.arange(0, BM)
-    blocks = tl.cdiv(n, BM)
-    if PREFETCH:
-        ahead = _load_rows(S, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS)
-    for block in range(program, blocks, programs):
-        i = block * BM + rows
-        here = problem * n + i
-        if PREFETCH:
-            xs = ahead
-            after = tl.minimum(block + programs, blocks - 1) * BM + rows
-            ahead = _load_rows(S, after, n, m, strides, AXIS, DIV, W, CHUNKS)
-        else:
-            xs = _load_rows(S, i, n, m, strides, AXIS, DIV, W, CHUNKS)
-        if FIRST:
-            # a potential of 0 or -inf: the peak of the samples that count
-            centre = _peaks(xs, gs, 1.0, CHUNKS)
-            tl.store(centres + here, centre, mask=i < n)
-        else:
-            centre = tl.load(centres + here, mask=i < n, other=0.0)
-        ds = _centred(xs, centre, CHUNKS)
-        peak = _peaks(ds, gs, slope, CHUNKS)
-        es, total = _exponentials(ds, gs, slope, -peak, CHUNKS)
-        share = 1.0 if r is None else tl.load(r + here, mask=i < n, other=0.0)
-        # without a sample that counts there is nothing to share out
-        scale = tl.where((i < n) & (total != 0), share / total, 0.0)
-        tl.store(f + here, tl.log2(scale) - peak, mask=i < n)
-        more = ()
-        for c in tl.static_range(CHUNKS):
-            more = more + (sums[c] + es[c] * scale[:, None],)  # type: ignore[assignment]
-        sums = more
-    mine = part + tl.program_id(0).to(tl.int64) * m
-    for c in tl.static_range(CHUNKS):
-        j = c * W + tl.arange(0, W)
-        tl.store(mine + j, tl.sum(sums[c], 0), mask=j < m)
-
-
-@triton.jit(do_not_specialize=["n", "m", "programs", "blocks"])
-def _scale_samples(
-    S, f, centres, g, inv_eps, keep, part, n, m, programs, blocks, strides,
-    AXIS: tl.constexpr, DIV: tl.constexpr, MASKED: tl.constexpr, FIRST: tl.constexpr,
-    BP: tl.constexpr, BN: tl.constexpr,
-):  # fmt: skip
-    """Scale a block of samples, the columns of S, to one, by what the prototypes give them."""
-    block = tl.program_id(0) % blocks
-    problem = (tl.program_id(0) // blocks).to(tl.int64)
-    n = n * DIV if AXIS == 0 else n
-    m = m * DIV if AXIS == 1 else m
-    j = block * BN + tl.arange(0, BN)
-    total = tl.zeros([BN], tl.float32)
-    for p0 in range(0, programs, BP):
-        p = p0 + tl.arange(0, BP)
-        at = part + (problem * programs + p)[:, None] * m + j[None, :]
-        inside = (p < programs)[:, None] & (j < m)[None, :]
-        total += tl.sum(tl.load(at, mask=inside, other=0.0), 0)
-    kept = counted(keep, problem, j, m, MASKED)
-    new = -tl.log2(total)
-    if not FIRST:
-        new += tl.load(g + problem * m + j, mask=j < m, other=0.0)
-    lost = kept & ~(total > TINY)
-    if tl.max(lost.to(tl.int32), 0) > 0:
-        S += problem * strides[0] * DIV
-        slope = rate(inv_eps, problem)
-        peak = tl.full([BN], -float("inf"), tl.float32)
-        total = tl.zeros([BN], tl.float32)
-        for i0 in range(0, n, BP):
-            i = i0 + tl.arange(0, BP)
-            inside = (i < n)[:, None] & lost[None, :]
-            x = tl.load(S + offsets(i, j, strides, AXIS, DIV), mask=inside, other=0.0)
-            centre = tl.load(centres + problem * n + i, mask=i < n, other=0.0)
-            f_i = tl.load(f + problem * n + i, mask=i < n, other=-float("inf"))
-            z = (x.to(tl.float32) - centre[:, None]) * slope + f_i[:, None]
-            peak, total = fold(peak, total, z, 0)
-        new = tl.where(lost, -(peak + tl.log2(total)), new)
-    tl.store(g + problem * m + j, tl.where(kept, new, -float("inf")), mask=j < m)
 
 
 @triton.jit
@@ -162,7 +38,7 @@ def _last_done(ticket, many):
 
 
 @triton.jit(do_not_specialize=["n", "m", "blocks", "splits", "span"])
-def _scale_rows(
+def _scale_rows(  # noqa: PLR0915
     S, w, centres, weight, inv_eps, keep, tickets, peaks, totals, out,
     n, m, blocks, splits, span, strides,
     AXIS: tl.constexpr, DIV: tl.constexpr, MASKED: tl.constexpr, CENTRES: tl.constexpr,
@@ -281,66 +157,41 @@ def _write_tiles(
 
 
 class Potentials(NamedTuple):
-    """The prototypes' peaks (B, K), in units of scores, and their potential there, to base 2."""
+    """What iterations lead to.
+
+    Attributes:
+        f: Potential of the prototypes at their peak (B, K), to base 2.
+        centres: Their peaks (B, K), in units of scores.
+        tickets: Zeros by which the splits of a row count themselves, if there are any yet.
+    """
 
     f: Tensor
     centres: Tensor
+    tickets: Tensor | None
 
 
-def across(S: Tensor) -> bool:
-    """Say whether all samples of a prototype fit on chip."""
-    return row_tile(S.shape[1], layout(S.mT).axis) is not None
-
-
-def iterate_across(
-    S: Tensor, r: Tensor | None, inv_eps: Tensor | float, n_iter: int, keep: Tensor | None
-) -> tuple[Potentials, Tensor]:
-    """Return the potentials of prototypes and of samples (B, N) that iterations lead to."""
-    (B, N, K), (axis, div, strides, sizes) = S.shape, layout(S.mT)
-    tile = row_tile(N, axis)
-    assert tile is not None
-    sms = multiprocessors(S.device)
-    P = row_programs(K, S.itemsize, triton.cdiv(K, tile.BM), tile.num_warps, B, sms)
-    f, centres = torch.empty(2, B, K, device=S.device)
-    g, part = (torch.empty(B, *shape, N, device=S.device) for shape in ((), (P,)))
-    # a few columns for many programs, as many partial sums as fill a warp's registers
-    BN = 8
-    BP, blocks = min(512, power_of_two(P)), triton.cdiv(N, BN)
-    mask = f if keep is None else keep
-    for k in range(n_iter):
-        switches = dict(AXIS=axis, DIV=div, MASKED=keep is not None, FIRST=k == 0, **OPTIONS)
-        launch(
-            _scale_prototypes, B * P, S, f, centres, g, r, inv_eps, mask, part, *sizes, P, strides,
-            **switches, **tile._asdict(),
-        )  # fmt: skip
-        launch(
-            _scale_samples, B * blocks, S, f, centres, g, inv_eps, mask, part, *sizes, P, blocks,
-            strides, **switches, BP=BP, BN=BN, num_warps=4,
-        )  # fmt: skip
-    return Potentials(f, centres), g
-
-
-def iterate_tiles(
+def iterate(
     S: Tensor, r: Tensor | None, inv_eps: Tensor | float, n_iter: int, keep: Tensor | None
 ) -> Potentials:
     """Return the potential of the prototypes, each half-step a read of its own."""
     B, N, K = S.shape
     f, centres = torch.empty(2, B, K, device=S.device)
     g = torch.empty(B, N, device=S.device)
-    scale = functools.partial(_scaled, inv_eps=inv_eps, keep=keep, tickets=_tickets(S))
+    tickets = _tickets(S)
+    scale = functools.partial(_scaled, inv_eps=inv_eps, keep=keep, tickets=tickets)
     scale(S.mT, g, centres, r, out=f, of=FIND)
     for _ in range(1, n_iter):
         scale(S, f, centres, None, out=g, of=OF_COLUMNS)
         scale(S.mT, g, centres, r, out=f, of=OF_ROWS)
-    return Potentials(f, centres)
+    return Potentials(f, centres, tickets)
 
 
 def samples(S: Tensor, at: Potentials, inv_eps: Tensor | float, keep: Tensor | None) -> Tensor:
     """Return the potential of the samples (B, n) that answers the prototypes'."""
     g = torch.empty(S.shape[:2], device=S.device)
-    f, centres = at
+    tickets = _tickets(S) if at.tickets is None else at.tickets
     return _scaled(
-        S, f, centres, None, out=g, of=OF_COLUMNS, inv_eps=inv_eps, keep=keep, tickets=_tickets(S)
+        S, at.f, at.centres, None, out=g, of=OF_COLUMNS, inv_eps=inv_eps, keep=keep, tickets=tickets
     )
 
 
@@ -386,7 +237,7 @@ def write(
     """Write the codes of all rows of S, whose potential is g (B, n)."""
     (B, n, m), (axis, div, strides, sizes) = S.shape, layout(S)
     codes, _ = outputs(S, n, soft, False)
-    f, centres = at
+    f = at.f
     BM, BN, warps = log_sum_tile(axis, n, m)
     grid = triton.cdiv(n, BM), triton.cdiv(m, BN)
     # a pointer that a constant switch leaves unread still has to be one
@@ -396,7 +247,7 @@ def write(
         places = torch.empty(B, n, grid[1], device=S.device, dtype=torch.int64)
     launch(
         _write_tiles, B * grid[0] * grid[1],
-        S, f, centres, g, inv_eps, f if keep is None else keep, f if codes is None else codes,
+        S, f, at.centres, g, inv_eps, f if keep is None else keep, f if codes is None else codes,
         peaks, places, *sizes, *grid, strides,
         AXIS=axis, DIV=div, MASKED=keep is not None, SOFT=codes is not None, HARD=hard, BM=BM,
         BN=BN, num_warps=warps, **OPTIONS,
