@@ -35,7 +35,7 @@ def codes(
         at = codes_tiles.iterate(S, r, inv_eps, n_iter, keep)
         return _write_long(rows, at, inv_eps, kept, soft, hard)
     at, g = codes_across.iterate(S, r, inv_eps, n_iter, keep)
-    g = g[:, S.shape[1] - last :].contiguous()
+    g = g[:, :, S.shape[1] - last :].contiguous()
     return codes_tiles.write(rows, at, g, inv_eps, kept, soft, hard)
 
 
@@ -92,5 +92,5 @@ def _write_long(
     S: Tensor, at: Potentials, inv_eps: Tensor | float, keep: Tensor | None,
     soft: torch.dtype | None, hard: bool,
 ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
-    g = codes_tiles.samples(S, at, inv_eps, keep) if soft is not None else at.f
+    g = codes_tiles.samples(S, at, inv_eps, keep) if soft is not None else None
     return codes_tiles.write(S, at, g, inv_eps, keep, soft, hard)

@@ -88,7 +88,7 @@ def _scale_prototypes(  # noqa: PLR0915
 
 @triton.jit(do_not_specialize=["n", "m", "programs", "blocks"])
 def _scale_samples(
-    S, f, centres, g, inv_eps, keep, part, n, m, programs, blocks, strides,
+    S, f, centres, g, scales, inv_eps, keep, part, n, m, programs, blocks, strides,
     AXIS: tl.constexpr, DIV: tl.constexpr, MASKED: tl.constexpr, FIRST: tl.constexpr,
     BP: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
@@ -105,9 +105,12 @@ def _scale_samples(
         inside = (p < programs)[:, None] & (j < m)[None, :]
         total += tl.sum(tl.load(at, mask=inside, other=0.0), 0)
     kept = counted(keep, problem, j, m, MASKED)
-    new = -tl.log2(total)
+    old = tl.zeros([BN], tl.float32)
     if not FIRST:
-        new += tl.load(g + problem * m + j, mask=j < m, other=0.0)
+        old = tl.load(g + problem * m + j, mask=j < m, other=0.0)
+    # in the end a scale, which has more digits than the potential
+    new = old - tl.log2(total) if scales is None else old
+    scale = 1.0 / total
     lost = kept & ~(total > TINY)
     if tl.max(lost.to(tl.int32), 0) > 0:
         S += problem * strides[0] * DIV
@@ -122,7 +125,10 @@ def _scale_samples(
             f_i = tl.load(f + problem * n + i, mask=i < n, other=-float("inf"))
             z = (x.to(tl.float32) - centre[:, None]) * slope + f_i[:, None]
             peak, total = fold(peak, total, z, 0)
-        new = tl.where(lost, -(peak + tl.log2(total)), new)
+        new = tl.where(lost, -peak if scales is not None else -(peak + tl.log2(total)), new)
+        scale = tl.where(lost, 1.0 / total, scale)
+    if scales is not None:
+        tl.store(scales + problem * m + j, scale, mask=j < m)
     tl.store(g + problem * m + j, tl.where(kept, new, -float("inf")), mask=j < m)
 
 
@@ -134,26 +140,28 @@ def fits(S: Tensor) -> bool:
 def iterate(
     S: Tensor, r: Tensor | None, inv_eps: Tensor | float, n_iter: int, keep: Tensor | None
 ) -> tuple[Potentials, Tensor]:
-    """Return the potentials of prototypes and of samples (B, N) that iterations lead to."""
+    """Return the prototypes' potential, and what `codes_tiles.samples` would return for it."""
     (B, N, K), (axis, div, strides, sizes) = S.shape, layout(S.mT)
     tile = row_tile(N, axis)
     assert tile is not None
     sms = multiprocessors(S.device)
     P = row_programs(K, S.itemsize, triton.cdiv(K, tile.BM), tile.num_warps, B, sms)
     f, centres = torch.empty(2, B, K, device=S.device)
-    g, part = (torch.empty(B, *shape, N, device=S.device) for shape in ((), (P,)))
+    g, scales = found = torch.empty(2, B, N, device=S.device)
+    part = torch.empty(B, P, N, device=S.device)
     # a few columns for many programs, as many partial sums as fill a warp's registers
     BN = 8
     BP, blocks = min(512, power_of_two(P)), triton.cdiv(N, BN)
     mask = f if keep is None else keep
     for k in range(n_iter):
+        kept = scales if k == n_iter - 1 else None
         switches = dict(AXIS=axis, DIV=div, MASKED=keep is not None, FIRST=k == 0, **OPTIONS)
         launch(
             _scale_prototypes, B * P, S, f, centres, g, r, inv_eps, mask, part, *sizes, P, strides,
             **switches, **tile._asdict(),
         )  # fmt: skip
         launch(
-            _scale_samples, B * blocks, S, f, centres, g, inv_eps, mask, part, *sizes, P, blocks,
-            strides, **switches, BP=BP, BN=BN, num_warps=4,
+            _scale_samples, B * blocks, S, f, centres, g, kept, inv_eps, mask,
+            part, *sizes, P, blocks, strides, **switches, BP=BP, BN=BN, num_warps=4,
         )  # fmt: skip
-    return Potentials(f, centres, None), g
+    return Potentials(f, centres, None), found

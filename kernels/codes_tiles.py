@@ -38,8 +38,8 @@ def _last_done(ticket, many):
 
 
 @triton.jit(do_not_specialize=["n", "m", "blocks", "splits", "span"])
-def _scale_rows(  # noqa: PLR0915
-    S, w, centres, weight, inv_eps, keep, tickets, peaks, totals, out,
+def _scale_rows(  # noqa: C901, PLR0915
+    S, w, centres, weight, inv_eps, keep, tickets, peaks, totals, out, scales,
     n, m, blocks, splits, span, strides,
     AXIS: tl.constexpr, DIV: tl.constexpr, MASKED: tl.constexpr, CENTRES: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BS: tl.constexpr,
@@ -99,6 +99,10 @@ def _scale_rows(  # noqa: PLR0915
             # without a sample that counts the peak is of no matter
             tl.store(centres + here, finite(peak), mask=i < n)
             made = -tl.log2(total)
+        elif scales is not None:
+            # a code has more digits than the logarithm of a sum
+            made = -finite(peak)
+            tl.store(scales + here, 1.0 / total, mask=i < n)
         else:
             made = -(peak + tl.log2(total))
         if weight is not None:
@@ -110,14 +114,13 @@ def _scale_rows(  # noqa: PLR0915
 
 @triton.jit
 def put_tile(
-    z, i, j, n, m, problem, column, column_blocks, g, keep, codes, peaks, places,
-    UNIT: tl.constexpr, MASKED: tl.constexpr, SOFT: tl.constexpr, HARD: tl.constexpr,
+    z, g, scale, i, j, n, m, problem, column, column_blocks, keep, codes, peaks, places,
+    MASKED: tl.constexpr, SOFT: tl.constexpr, HARD: tl.constexpr,
 ):  # fmt: skip
-    """Write the codes 2^(z + UNIT g) of a tile, and the maximum of each of its rows."""
+    """Write the codes 2^(z + g) scale of a tile, and the maximum of each of its rows."""
     kept = counted(keep, problem, i, n, MASKED)
     if SOFT:
-        g_i = tl.load(g + problem * n + i, mask=i < n, other=0.0) * UNIT
-        code = tl.where(kept[:, None], tl.exp2(z + g_i[:, None]), 0.0)
+        code = tl.where(kept[:, None], tl.exp2(z + g[:, None]) * scale[:, None], 0.0)
         out = codes + (problem * n + i)[:, None] * m + j[None, :]
         inside = (i < n)[:, None] & (j < m)[None, :]
         tl.store(out, code.to(codes.dtype.element_ty), mask=inside)
@@ -131,12 +134,12 @@ def put_tile(
 
 @triton.jit(do_not_specialize=["n", "m", "row_blocks", "column_blocks"])
 def _write_tiles(
-    S, f, centres, g, inv_eps, keep, codes, peaks, places, n, m, row_blocks, column_blocks,
-    strides,
+    S, f, centres, g, scales, inv_eps, keep, codes, peaks, places, n, m, row_blocks,
+    column_blocks, strides,
     AXIS: tl.constexpr, DIV: tl.constexpr, MASKED: tl.constexpr, SOFT: tl.constexpr,
     HARD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
 ):  # fmt: skip
-    """Write 2^((S - centre) / eps + f + g) tile by tile, and the maximum of each tile's rows."""
+    """Write 2^((S - centre) / eps + f + g) scale, and the maximum of each tile's rows."""
     block = tl.program_id(0) % row_blocks
     column = tl.program_id(0) // row_blocks % column_blocks
     problem = (tl.program_id(0) // row_blocks // column_blocks).to(tl.int64)
@@ -150,9 +153,12 @@ def _write_tiles(
     centre = tl.load(centres + problem * m + j, mask=j < m, other=0.0)
     f_j = tl.load(f + problem * m + j, mask=j < m, other=-float("inf"))
     z = (x - centre[None, :]) * rate(inv_eps, problem) + f_j[None, :]
+    here = problem * n + i
+    g_i = tl.load(g + here, mask=i < n, other=0.0) if SOFT else 0.0
+    scale = tl.load(scales + here, mask=i < n, other=0.0) if SOFT else 0.0
     put_tile(
-        z, i, j, n, m, problem, column, column_blocks, g, keep, codes, peaks, places,
-        1.0, MASKED, SOFT, HARD,
+        z, g_i, scale, i, j, n, m, problem, column, column_blocks, keep, codes, peaks, places,
+        MASKED, SOFT, HARD,
     )  # fmt: skip
 
 
@@ -187,12 +193,17 @@ def iterate(
 
 
 def samples(S: Tensor, at: Potentials, inv_eps: Tensor | float, keep: Tensor | None) -> Tensor:
-    """Return the potential of the samples (B, n) that answers the prototypes'."""
-    g = torch.empty(S.shape[:2], device=S.device)
+    """Return potential and scale of the samples (2, B, n), which make each row's codes sum to one.
+
+    Apart, since a scale has more digits than a logarithm.
+    """
+    g, scales = found = torch.empty(2, *S.shape[:2], device=S.device)
     tickets = _tickets(S) if at.tickets is None else at.tickets
-    return _scaled(
-        S, at.f, at.centres, None, out=g, of=OF_COLUMNS, inv_eps=inv_eps, keep=keep, tickets=tickets
-    )
+    _scaled(
+        S, at.f, at.centres, None, out=g, of=OF_COLUMNS, inv_eps=inv_eps, keep=keep,
+        tickets=tickets, scales=scales,
+    )  # fmt: skip
+    return found
 
 
 def _tickets(S: Tensor) -> Tensor:
@@ -202,8 +213,8 @@ def _tickets(S: Tensor) -> Tensor:
 
 def _scaled(
     S: Tensor, w: Tensor, centres: Tensor, weight: Tensor | None, *, out: Tensor, of: tl.constexpr,
-    inv_eps: Tensor | float, keep: Tensor | None, tickets: Tensor,
-) -> Tensor:  # fmt: skip
+    inv_eps: Tensor | float, keep: Tensor | None, tickets: Tensor, scales: Tensor | None = None,
+) -> None:  # fmt: skip
     """Write what scales each row of S to its weight, against the potential w of the columns."""
     (B, n, m), (axis, div, strides, sizes) = S.shape, layout(S)
     tile = log_sum_tile(axis, n, m)
@@ -212,11 +223,10 @@ def _scaled(
     launch(
         _scale_rows, B * splits * blocks,
         S, w, centres, weight, inv_eps, out if keep is None else keep, tickets, peaks, totals, out,
-        *sizes, blocks, splits, span, strides,
+        scales, *sizes, blocks, splits, span, strides,
         AXIS=axis, DIV=div, MASKED=keep is not None, CENTRES=of.value, **tile._asdict(), BS=8,
         **OPTIONS,
     )  # fmt: skip
-    return out
 
 
 def split(B: int, n: int, m: int, tile: LogSumTile, sms: int) -> tuple[int, int, int]:
@@ -231,13 +241,14 @@ def split(B: int, n: int, m: int, tile: LogSumTile, sms: int) -> tuple[int, int,
 
 
 def write(
-    S: Tensor, at: Potentials, g: Tensor, inv_eps: Tensor | float, keep: Tensor | None,
+    S: Tensor, at: Potentials, g: Tensor | None, inv_eps: Tensor | float, keep: Tensor | None,
     soft: torch.dtype | None, hard: bool,
 ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
-    """Write the codes of all rows of S, whose potential is g (B, n)."""
+    """Write the codes of all rows of S, at what `samples` returned if they are to be soft."""
     (B, n, m), (axis, div, strides, sizes) = S.shape, layout(S)
     codes, _ = outputs(S, n, soft, False)
     f = at.f
+    g, scales = (f, f) if g is None else g
     BM, BN, warps = log_sum_tile(axis, n, m)
     grid = triton.cdiv(n, BM), triton.cdiv(m, BN)
     # a pointer that a constant switch leaves unread still has to be one
@@ -247,8 +258,8 @@ def write(
         places = torch.empty(B, n, grid[1], device=S.device, dtype=torch.int64)
     launch(
         _write_tiles, B * grid[0] * grid[1],
-        S, f, at.centres, g, inv_eps, f if keep is None else keep, f if codes is None else codes,
-        peaks, places, *sizes, *grid, strides,
+        S, f, at.centres, g, scales, inv_eps, f if keep is None else keep,
+        f if codes is None else codes, peaks, places, *sizes, *grid, strides,
         AXIS=axis, DIV=div, MASKED=keep is not None, SOFT=codes is not None, HARD=hard, BM=BM,
         BN=BN, num_warps=warps, **OPTIONS,
     )  # fmt: skip

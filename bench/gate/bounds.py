@@ -51,7 +51,7 @@ BOUNDS = {
         "_scale_prototypes": Bound(_ROWS, instructions=21, mufu=1.3),
         "_scale_samples": Bound(("BP", "BN"), instructions=21, mufu=1.3),
         "_scale_rows": Bound(_BLOCK, instructions=21, mufu=1.3),
-        "_write_tiles": Bound(_BLOCK, instructions=21, mufu=1.1),
+        "_write_tiles": Bound(_BLOCK, instructions=24, mufu=1.1),
     },
     "dense_sweep": {
         "_sweep_rows": Bound(_ROWS, instructions=15, mufu=1.3),
