@@ -145,7 +145,7 @@ def iterate(
     tile = row_tile(N, axis)
     assert tile is not None
     sms = multiprocessors(S.device)
-    P = row_programs(K, S.itemsize, triton.cdiv(K, tile.BM), tile.num_warps, B, sms)
+    P = row_programs(K, S.itemsize / 4, triton.cdiv(K, tile.BM), tile.num_warps, B, sms)
     f, centres = torch.empty(2, B, K, device=S.device)
     g, scales = found = torch.empty(2, B, N, device=S.device)
     part = torch.empty(B, P, N, device=S.device)

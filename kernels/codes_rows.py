@@ -255,7 +255,7 @@ class Plan(NamedTuple):
 
 def plan(S: Tensor) -> Plan | None:
     """Return how the rows of scores are held on chip, or None if they do not fit."""
-    return _plan(S.shape, S.stride(), S.itemsize, S.device)
+    return _plan(S.shape, S.stride(), S.itemsize / 4, S.device)
 
 
 @functools.lru_cache(1024)
@@ -270,7 +270,7 @@ def _plan(
     sms = multiprocessors(device)
     # each warp may take all the registers that an eighth of a multiprocessor has
     most = max(1, 8 // tile.num_warps) * sms
-    programs = row_programs(n, itemsize, -(-n // tile.BM), tile.num_warps, 1, sms)
+    programs = row_programs(n, itemsize / 4, -(-n // tile.BM), tile.num_warps, 1, sms)
     programs = max(1, min(programs, most // B))
     # the only program of a problem waits for nobody
     resident = programs == 1 or meets(device)

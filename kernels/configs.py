@@ -127,7 +127,9 @@ def row_tile(m: int, axis: int, itemsize: int = 4) -> RowTile | None:
         return RowTile(least, W, -(-m // W), False, 8) if m <= _LONGEST[itemsize] * W else None
     W = power_of_two(-(-m // 6))
     chunks = -(-m // W)
-    BM = (256 if itemsize == 4 else 64) * warps // W * (4 if chunks == 1 else 2 if chunks < 4 else 1)
+    BM = (
+        (256 if itemsize == 4 else 64) * warps // W * (4 if chunks == 1 else 2 if chunks < 4 else 1)
+    )
     return RowTile(max(least, BM), W, chunks, True, warps)
 
 

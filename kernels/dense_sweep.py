@@ -230,9 +230,7 @@ def _sweep_on_chip(
     B, n, m = v.shape[0], *C.shape[1:]
     axis, div, strides, sizes = layout(C)
     blocks, sms = triton.cdiv(n, tile.BM), multiprocessors(C.device)
-    programs = row_programs(
-        n, C.itemsize / v.itemsize, blocks, tile.num_warps, B, sms
-    )
+    programs = row_programs(n, C.itemsize / v.itemsize, blocks, tile.num_warps, B, sms)
     part, moves = _empty(v, B, programs, m), _empty(v, B, n)
     # a pointer that a constant switch leaves unread still has to be one
     left_out = inv_reg if done is None else done
