@@ -115,9 +115,9 @@ def row_tile(m: int, axis: int, itemsize: int = 4) -> RowTile | None:
     registers, and more of them beside for its exponential.
 
     Few fat threads: what is done once a row, such as its division, is done by every thread that
-    holds a part of it, so it costs least where each holds as many as it can. Chunks keep the waste of a
-    power of two below a quarter of what is held, from 97 entries on. Where rows are not contiguous,
-    eight are taken together, which makes each read 32 bytes.
+    holds a part of it, so it costs least where each holds as many as it can. Chunks keep the waste
+    of a power of two below a quarter of what is held, from 97 entries on. Where rows are not
+    contiguous, eight are taken together, which makes each read 32 bytes.
     """
     least = 1 if axis == 1 else 8
     warps = power_of_two(-(-least * m // (32 * _AHEAD[itemsize])), 1)

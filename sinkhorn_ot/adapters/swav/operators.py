@@ -94,6 +94,7 @@ def feature_codes_by_triton(z: Tensor, c: Tensor, keep: Tensor | None, *how: Any
     from sinkhorn_ot.kernels import features as kernels
 
     inv_eps, n_iter, last, hard, dtype = How(*how)
+    assert isinstance(inv_eps, Tensor)
     r = torch.ones(len(z), c.shape[1], device=z.device)
     clouds = kernels.place_features(z, c)
     f = kernels.solve(clouds, r, inv_eps, n_iter, keep)
