@@ -1,189 +1,80 @@
 """Balanced codes from scores: the iterations of SwAV and its relatives, and the rows they keep.
 
-The plan is `Q_ik = exp(S_ik / eps + f_k + g_i)`: a dense sweep over the cost -S, whose rows are the
-samples, of weight one, and whose columns are the prototypes, of weight r. The first prototype step
-reads S once, each further step reads it once (samples and next prototypes together), and the last
-step of the samples reads and writes only the rows that are kept.
+The plan is `Q_ik = exp(S_ik / eps + f_k + g_i)`, whose rows are the samples, of weight one, and
+whose columns are the prototypes, of weight r. The first prototype step reads S once, each further
+step reads it once (samples and next prototypes together), and the last step of the samples reads
+and writes only the rows that are kept. That is `codes_rows`, where rows stay on chip; where they do
+not it is `codes_across` or `codes_tiles`.
 
 The sums of a prototype need no rescue: after its own step a row holds at most all mass, which is
 one, so making it one only raises what the prototypes hold.
 """
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
-from .configs import OPTIONS, layout, log_sum_tile, row_tile
-from .dense_sweep import _exponentials, _load_rows, _peaks, sweep
-from .log_sums import log_sum_rows, move_rows
-from .tiles import LOG2E, offsets
+from . import codes_across, codes_rows, codes_tiles
+from .codes_tiles import Potentials
 
 
-@triton.jit(do_not_specialize=["n", "m"])
-def _write_rows(
-    S, f, inv_eps, keep, codes, labels, n, m, strides,
-    AXIS: tl.constexpr, DIV: tl.constexpr, MASKED: tl.constexpr, SOFT: tl.constexpr,
-    HARD: tl.constexpr, BM: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr,
-):  # fmt: skip
-    """Write the softmax of S / eps + f over whole rows, and where its maximum stands."""
-    blocks = tl.cdiv(n * DIV if AXIS == 0 else n, BM)
-    block = tl.program_id(0) % blocks
-    problem = (tl.program_id(0) // blocks).to(tl.int64)
-    n = n * DIV if AXIS == 0 else n
-    m = m * DIV if AXIS == 1 else m
-    i = block * BM + tl.arange(0, BM)
-    slope = tl.load(inv_eps + problem) * LOG2E
-    fs = ()
-    for c in tl.static_range(CHUNKS):
-        j = c * W + tl.arange(0, W)
-        f_j = tl.load(f + problem * m + j, mask=j < m, other=-float("inf")) * LOG2E
-        fs = fs + (f_j,)  # type: ignore[assignment]
-    xs = _load_rows(S + problem * strides[0] * DIV, i, n, m, strides, AXIS, DIV, W, CHUNKS)
-    peak = _peaks(xs, fs, slope, CHUNKS)
-    kept = i < n
-    if MASKED:
-        kept = kept & (tl.load(keep + problem * n + i, mask=i < n, other=0).to(tl.int32) != 0)
-    if SOFT:
-        es, total = _exponentials(xs, fs, slope, -peak, CHUNKS)
-        scale = tl.where(kept, 1.0 / total, 0.0)
-        for c in tl.static_range(CHUNKS):
-            j = c * W + tl.arange(0, W)
-            at = codes + (problem * n + i)[:, None] * m + j[None, :]
-            code = (es[c] * scale[:, None]).to(codes.dtype.element_ty)
-            tl.store(at, code, mask=(i < n)[:, None] & (j < m)[None, :])
-    if HARD:
-        best = tl.full([BM, W], CHUNKS * W, tl.int32)
-        for c in tl.static_range(CHUNKS):
-            j = c * W + tl.arange(0, W)
-            z = xs[c].to(tl.float32) * slope + fs[c][None, :]
-            best = tl.where((z == peak[:, None]) & (best == CHUNKS * W), j[None, :], best)
-        first = tl.min(best, 1)
-        label = tl.where(kept & (first < m), first, -1)
-        tl.store(labels + problem * n + i, label.to(tl.int64), mask=i < n)
+def codes(
+    S: Tensor, r: Tensor | None, inv_eps: Tensor | float, n_iter: int, last: int, *,
+    soft: torch.dtype | None = torch.float32, hard: bool = False, keep: Tensor | None = None,
+) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+    """Return what `write` makes of the last rows after `solve`, in as few launches as there can be.
 
-
-@triton.jit
-def put_tile(
-    z, i, j, n, m, problem, column, column_blocks, g, keep, codes, peaks, places,
-    MASKED: tl.constexpr, SOFT: tl.constexpr, HARD: tl.constexpr,
-):  # fmt: skip
-    """Write the codes 2^(z + g) of a tile, and the maximum of each of its rows."""
-    kept = i < n
-    if MASKED:
-        kept = kept & (tl.load(keep + problem * n + i, mask=i < n, other=0).to(tl.int32) != 0)
-    if SOFT:
-        g_i = tl.load(g + problem * n + i, mask=i < n, other=0.0) * LOG2E
-        code = tl.where(kept[:, None], tl.exp2(z + g_i[:, None]), 0.0)
-        out = codes + (problem * n + i)[:, None] * m + j[None, :]
-        inside = (i < n)[:, None] & (j < m)[None, :]
-        tl.store(out, code.to(codes.dtype.element_ty), mask=inside)
-    if HARD:
-        peak = tl.max(z, 1)
-        place = tl.min(tl.where(z == peak[:, None], j[None, :], m), 1)
-        out = (problem * n + i) * column_blocks + column
-        tl.store(peaks + out, peak, mask=i < n)
-        tl.store(places + out, tl.where(kept & (place < m), place, -1).to(tl.int64), mask=i < n)
-
-
-@triton.jit(do_not_specialize=["n", "m", "row_blocks", "column_blocks"])
-def _write_tiles(
-    S, f, g, inv_eps, keep, codes, peaks, places, n, m, row_blocks, column_blocks, strides,
-    AXIS: tl.constexpr, DIV: tl.constexpr, MASKED: tl.constexpr, SOFT: tl.constexpr,
-    HARD: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
-):  # fmt: skip
-    """Write exp(S / eps + f + g) tile by tile, and the maximum of each tile's rows."""
-    block = tl.program_id(0) % row_blocks
-    column = tl.program_id(0) // row_blocks % column_blocks
-    problem = (tl.program_id(0) // row_blocks // column_blocks).to(tl.int64)
-    n = n * DIV if AXIS == 0 else n
-    m = m * DIV if AXIS == 1 else m
-    i = block * BM + tl.arange(0, BM)
-    j = column * BN + tl.arange(0, BN)
-    inside = (i < n)[:, None] & (j < m)[None, :]
-    at = S + problem * strides[0] * DIV + offsets(i, j, strides, AXIS, DIV)
-    x = tl.load(at, mask=inside, other=0.0).to(tl.float32)
-    f_j = tl.load(f + problem * m + j, mask=j < m, other=-float("inf")) * LOG2E
-    z = x * (tl.load(inv_eps + problem) * LOG2E) + f_j[None, :]
-    put_tile(
-        z, i, j, n, m, problem, column, column_blocks, g, keep, codes, peaks, places,
-        MASKED, SOFT, HARD,
-    )  # fmt: skip
-
-
-def first_prototypes(S: Tensor, r: Tensor, inv_eps: Tensor, keep: Tensor | None = None) -> Tensor:
-    """Return the prototypes' potential log r - LSE_i(S / eps), before any sample has one.
-
-    With samples on several devices, take `log_sums.log_sum_columns` instead, whose log-sums are
-    joined by their maximum and the sum of exponentials.
-
-    Args:
-        S: Scores (B, N, K), any strides, float32, float16 or bfloat16.
-        r: Weights of the prototypes (B, K), float32.
-        inv_eps: 1 / eps of each problem (B,), float32.
-        keep: Samples that count (B, N), bool; None for all.
+    One where rows fit on chip and programs may meet; two for each iteration and two besides where
+    they do not fit.
     """
-    return move_rows(S.mT, start(S, keep), r, -inv_eps)
-
-
-def start(S: Tensor, keep: Tensor | None) -> Tensor:
-    """Return the samples' first potential: 0, or -inf for one that does not count."""
-    B, N, _ = S.shape
-    g = torch.zeros(B, N, device=S.device)
-    return g if keep is None else g.masked_fill(~keep, -torch.inf)
-
-
-def weights(S: Tensor, keep: Tensor | None) -> Tensor:
-    """Return the samples' weights: 1, or 0 for one that does not count."""
-    B, N, _ = S.shape
-    return torch.ones(B, N, device=S.device) if keep is None else keep.to(torch.float32)
+    keep = None if keep is None else keep.contiguous()
+    if codes_rows.plan(S) is not None:
+        return codes_rows.iterate(S, r, inv_eps, n_iter, keep, last, soft, hard)[1:]
+    rows = S[:, S.shape[1] - last :]
+    kept = None if keep is None else keep[:, S.shape[1] - last :].contiguous()
+    if not codes_across.fits(S):
+        at = codes_tiles.iterate(S, r, inv_eps, n_iter, keep)
+        return _write_long(rows, at, inv_eps, kept, soft, hard)
+    at, g = codes_across.iterate(S, r, inv_eps, n_iter, keep)
+    g = g[:, :, S.shape[1] - last :].contiguous()
+    return codes_tiles.write(rows, at, g, inv_eps, kept, soft, hard)
 
 
 def solve(
-    S: Tensor, r: Tensor, inv_eps: Tensor, n_iter: int = 3, keep: Tensor | None = None
-) -> Tensor:
-    """Return the prototypes' potential f (B, K) that `n_iter` iterations lead to.
+    S: Tensor, r: Tensor | None, inv_eps: Tensor | float, n_iter: int = 3,
+    keep: Tensor | None = None,
+) -> Tensor | Potentials:  # fmt: skip
+    """Return the prototypes' potential that `n_iter` iterations lead to, as `write` takes it.
 
-    The last step of the samples is left to `write`. Arguments as in `first_prototypes`.
+    The last step of the samples is left to `write`.
+
+    Args:
+        S: Scores (B, N, K), any strides, float32, float16 or bfloat16.
+        r: Weights of the prototypes (B, K), float32; None for one each.
+        inv_eps: 1 / eps, of all problems or of each (B,), float32.
+        n_iter: Iterations, prototypes first.
+        keep: Samples that count (B, N), bool; None for all.
+
+    Returns:
+        f (B, K), to base 2, where rows fit on chip, else with the prototypes' peaks.
     """
-    if row_tile(S.shape[2], layout(S).axis) is None and row_tile(S.shape[1], layout(S.mT).axis):
-        return _solve_across(S, r, inv_eps, n_iter, keep)
-    f = first_prototypes(S, r, inv_eps, keep)
-    # no row holds more than all mass yet, so 0 keeps its first sum in range as well
-    g, s, a = start(S, keep), torch.empty_like(f), weights(S, keep)
-    for _ in range(1, n_iter):
-        sweep(S, g, f, a, -inv_eps, out=(g, s), move=(r, f))
-    return f
-
-
-def _solve_across(
-    S: Tensor, r: Tensor, inv_eps: Tensor, n_iter: int, keep: Tensor | None
-) -> Tensor:
-    """Solve with the roles swapped, for rows too long and columns short enough to stay on chip.
-
-    A sweep over the transpose moves the prototypes and sums the samples, so one read is a whole
-    iteration. A sample may be left with next to no mass, and is then summed again.
-    """
-    g, a = start(S, keep), weights(S, keep)
-    f, s = torch.empty_like(r), torch.empty_like(g)
-    for k in range(n_iter):
-        sweep(S.mT, f, g, r, -inv_eps, first=k == 0, out=(f, s), move=(a, g))
-        if k < n_iter - 1:
-            lost = (a > 0) & ~(s > 1e-30)
-            g = torch.where(lost, -log_sum_rows(S, f, -inv_eps, only=lost), g)
-    return f
+    keep = None if keep is None else keep.contiguous()
+    if codes_rows.plan(S) is not None:
+        return codes_rows.iterate(S, r, inv_eps, n_iter, keep)[0]
+    if codes_across.fits(S):
+        return codes_across.iterate(S, r, inv_eps, n_iter, keep)[0]
+    return codes_tiles.iterate(S, r, inv_eps, n_iter, keep)
 
 
 def write(
-    S: Tensor, f: Tensor, inv_eps: Tensor, *, soft: torch.dtype | None = torch.float32,
-    hard: bool = False, keep: Tensor | None = None,
+    S: Tensor, f: Tensor | Potentials, inv_eps: Tensor | float, *,
+    soft: torch.dtype | None = torch.float32, hard: bool = False, keep: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
     """Take the samples' last step, and write the codes exp(S / eps + f + g) of all rows of S.
 
     Args:
         S: Scores of the samples to be written (B, n, K); a slice of the rows that were swept.
-        f: Potential of the prototypes (B, K), float32.
-        inv_eps: 1 / eps of each problem (B,), float32.
+        f: Potential of the prototypes, from `solve`.
+        inv_eps: 1 / eps, of all problems or of each (B,), float32.
         soft: Dtype of the soft codes; None for none.
         hard: Whether to write labels, the first of the largest entries of a row.
         keep: Samples that count (B, n), bool; others get a code of zeros and the label -1.
@@ -191,30 +82,15 @@ def write(
     Returns:
         Soft codes (B, n, K), whose rows sum to one, or None; labels (B, n) int64, or None.
     """
-    B, n, m = S.shape
-    axis, div, strides, sizes = layout(S)
-    codes = None if soft is None else torch.empty(B, n, m, device=S.device, dtype=soft)
-    f = f.contiguous()
-    switches = dict(AXIS=axis, DIV=div, MASKED=keep is not None, SOFT=soft is not None, HARD=hard)
-    unread = inv_eps
-    mask = unread if keep is None else keep.contiguous()
-    tile = row_tile(m, axis)
-    if tile is not None:
-        labels = torch.empty(B, n, device=S.device, dtype=torch.int64) if hard else None
-        _write_rows[(B * triton.cdiv(n, tile.BM),)](
-            S, f, inv_eps, mask, unread if codes is None else codes,
-            unread if labels is None else labels, *sizes, strides,
-            BM=tile.BM, W=tile.W, CHUNKS=tile.CHUNKS, num_warps=tile.num_warps,
-            **switches, **OPTIONS,
-        )  # fmt: skip
-        return codes, labels
-    g = -log_sum_rows(S, f, -inv_eps) if soft is not None else unread
-    BM, BN, warps = log_sum_tile(axis, n, m)
-    grid = triton.cdiv(n, BM), triton.cdiv(m, BN)
-    peaks = torch.empty(B, n, grid[1], device=S.device)
-    places = torch.empty(B, n, grid[1], device=S.device, dtype=torch.int64)
-    _write_tiles[(B * grid[0] * grid[1],)](
-        S, f, g, inv_eps, mask, unread if codes is None else codes, peaks, places, *sizes, *grid,
-        strides, BM=BM, BN=BN, num_warps=warps, **switches, **OPTIONS,
-    )  # fmt: skip
-    return codes, places.gather(-1, peaks.argmax(-1, keepdim=True))[..., 0] if hard else None
+    keep = None if keep is None else keep.contiguous()
+    if isinstance(f, Tensor):
+        return codes_rows.write(S, f.contiguous(), inv_eps, keep, soft, hard)
+    return _write_long(S, f, inv_eps, keep, soft, hard)
+
+
+def _write_long(
+    S: Tensor, at: Potentials, inv_eps: Tensor | float, keep: Tensor | None,
+    soft: torch.dtype | None, hard: bool,
+) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
+    g = codes_tiles.samples(S, at, inv_eps, keep) if soft is not None else None
+    return codes_tiles.write(S, at, g, inv_eps, keep, soft, hard)

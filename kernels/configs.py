@@ -35,9 +35,15 @@ class Layout(NamedTuple):
 
 def layout(C: Tensor) -> Layout:
     """Return the layout of a cost (Bc, n, m); one that a batch shares has a batch stride of 0."""
-    _, n, m = C.shape
-    batch, row, column = C.stride()
-    batch = 0 if C.shape[0] == 1 else batch
+    return layout_of(C.shape, C.stride())
+
+
+@functools.lru_cache(1024)
+def layout_of(shape: tuple[int, ...], stride: tuple[int, ...]) -> Layout:
+    """Return the `layout` of a cost with this shape and these strides."""
+    B, n, m = shape
+    batch, row, column = stride
+    batch = 0 if B == 1 else batch
     if column == 1 or m == 1:
         div = math.gcd(16, m, row, batch)
         return Layout(1, div, (batch // div, row // div, 1), (n, m // div))
@@ -109,9 +115,9 @@ def row_tile(m: int, axis: int, itemsize: int = 4) -> RowTile | None:
     registers, and more of them beside for its exponential.
 
     Few fat threads: what is done once a row, such as its division, is done by every thread that
-    holds a part of it, so it costs least where each holds as many as it can. Chunks keep the waste of a
-    power of two below a quarter of what is held, from 97 entries on. Where rows are not contiguous,
-    eight are taken together, which makes each read 32 bytes.
+    holds a part of it, so it costs least where each holds as many as it can. Chunks keep the waste
+    of a power of two below a quarter of what is held, from 97 entries on. Where rows are not
+    contiguous, eight are taken together, which makes each read 32 bytes.
     """
     least = 1 if axis == 1 else 8
     warps = power_of_two(-(-least * m // (32 * _AHEAD[itemsize])), 1)

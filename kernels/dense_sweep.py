@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .configs import OPTIONS, RowTile, layout, multiprocessors, row_programs, row_tile
+from .launch import launch
 from .log_sums import move_rows, sum_columns
 from .tiles import LN2, LOG2E, exp2, finite, in_range, offsets
 
@@ -236,7 +237,8 @@ def _sweep_on_chip(
     left_out = inv_reg if done is None else done
     b, new_v = (v, v) if move is None else move
     v = v.contiguous()
-    _sweep_rows[(B * programs,)](
+    launch(
+        _sweep_rows, B * programs,
         C, u.contiguous(), v, a.contiguous(), inv_reg,
         inv_reg if kappa is None else kappa, left_out,
         new_u, moves, part,
@@ -246,7 +248,8 @@ def _sweep_on_chip(
     )  # fmt: skip
     div = layout(part).div
     blocks = triton.cdiv(m, 64) + triton.cdiv(n, 512)
-    _finish[(B * blocks,)](
+    launch(
+        _finish, B * blocks,
         new_u, s, new_u, moves, part, v, b.contiguous(), new_v, left_out,
         n, m // div, programs, blocks,
         DIV=div, MOVE=move is not None, DONE=done is not None, BP=32, BN=64, ROWS=512, num_warps=4,

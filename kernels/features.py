@@ -14,8 +14,9 @@ import triton.language as tl
 from torch import Tensor
 
 from .clouds import MAX_DIRECT, Clouds, hold, last, pairs, place, slope
-from .codes import put_tile
+from .codes_tiles import put_tile
 from .configs import OPTIONS
+from .launch import launch
 from .point_cloud import log_sum_rows, move_rows, tiles
 from .tiles import LOG2E
 
@@ -38,9 +39,11 @@ def _write_products(
     f_j = tl.load(f + problem * columns.size + j, mask=j < columns.size, other=-float("inf"))
     z = pairs(rows, columns, problem, i, j, held, KIND, D, CHUNK, PRECISION)
     z = z * slope(rows, columns, problem, c, KIND) + f_j[None, :] * LOG2E
+    here = problem * rows.size + i
+    g_i = tl.load(g + here, mask=i < rows.size, other=0.0) * LOG2E if SOFT else 0.0
     put_tile(
-        z, i, j, rows.size, columns.size, problem, column, column_blocks, g, keep, codes, peaks,
-        places, MASKED, SOFT, HARD,
+        z, g_i, tl.full(i.shape, 1.0, tl.float32), i, j, rows.size, columns.size, problem, column,
+        column_blocks, keep, codes, peaks, places, MASKED, SOFT, HARD,
     )  # fmt: skip
 
 
@@ -118,7 +121,8 @@ def write(
     places = torch.empty(B, rows, grid[1], device=f.device, dtype=torch.int64)
     # a pointer that a constant switch leaves unread still has to be one
     unread = inv_eps
-    _write_products[(B * grid[0] * grid[1],)](
+    launch(
+        _write_products, B * grid[0] * grid[1],
         clouds.rows, clouds.columns, f.contiguous(), g, inv_eps,
         unread if keep is None else keep.contiguous(), unread if codes is None else codes,
         peaks, places, *grid, MASKED=keep is not None, SOFT=soft is not None, HARD=hard,

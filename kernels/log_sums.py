@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .configs import OPTIONS, all_registers, layout, log_sum_tile, multiprocessors
+from .launch import launch
 from .tiles import LN2, LOG2E, exp2, fold, merge, offsets
 
 
@@ -159,7 +160,8 @@ def peaks_and_totals(
     splits = triton.cdiv(tiles, span)
     peaks, totals = (torch.empty(B, splits, n, device=C.device, dtype=w.dtype) for _ in "pt")
     registers = all_registers(C.device, tile.num_warps) if w.itemsize == 8 else {}
-    _log_sum[(B * splits * blocks,)](
+    launch(
+        _log_sum, B * splits * blocks,
         C, w.contiguous(), inv_reg,
         inv_reg if only is None else only, inv_reg if done is None else done,
         peaks, totals, *sizes,
@@ -182,11 +184,12 @@ def _reduce(
     unread = inv_reg
     b, new_v = move or (unread, unread)
     blocks = triton.cdiv(n, 128)
-    _merge[(B * blocks,)](
+    launch(
+        _merge, B * blocks,
         peaks, totals, unread if weight is None else weight.contiguous(),
         unread if kappa is None else kappa, b.contiguous(), new_v,
         unread if only is None else only, unread if done is None else done, out, n, blocks, splits,
-        MAKE=make, RELAXED=kappa is not None, MOVE=move is not None, ONLY=only is not None,
+        MAKE=make.value, RELAXED=kappa is not None, MOVE=move is not None, ONLY=only is not None,
         DONE=done is not None, BS=8, BN=128, num_warps=4, **OPTIONS,
     )  # fmt: skip
     return out

@@ -48,8 +48,12 @@ BOUNDS = {
         "_solve_small 1x128x128 w8": Bound(_SMALL, instructions=36, mufu=2.4),
     },
     "codes": {
-        "_write_rows": Bound(_ROWS, instructions=21, mufu=1.1),
-        "_write_tiles": Bound(_BLOCK, instructions=21, mufu=1.1),
+        # any of its loops, of which the prototypes' first sums take two exponentials
+        "_codes": Bound(_ROWS, instructions=21, mufu=2.2),
+        "_scale_prototypes": Bound(_ROWS, instructions=21, mufu=1.3),
+        "_scale_samples": Bound(("BP", "BN"), instructions=21, mufu=1.3),
+        "_scale_rows": Bound(_BLOCK, instructions=21, mufu=1.3),
+        "_write_tiles": Bound(_BLOCK, instructions=24, mufu=1.1),
     },
     "dense_sweep": {
         "_sweep_rows": Bound(_ROWS, instructions=15, mufu=1.3),

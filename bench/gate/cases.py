@@ -113,9 +113,10 @@ def _codes(
 ) -> Launch:
     def launch(new: New) -> None:
         S, r, one = new(1, n, K, dtype=dtype), new(1, K), new(1)
-        codes.solve(S, r, one, keep=new(1, n, dtype=torch.bool) if masked else None)
-        codes.write(S[:, -kept:], r, one, soft=dtype, hard=True)
-        codes.write(S[:, -kept:], r, one, keep=new(1, kept, dtype=torch.bool) if masked else None)
+        codes.codes(S, None, 20.0, 3, kept, soft=dtype)
+        keep = new(1, n, dtype=torch.bool) if masked else None
+        codes.codes(S, r, one, 3, kept, soft=dtype, hard=True, keep=keep)
+        codes.write(S[:, -kept:], codes.solve(S, r, one), one)
 
     return launch
 

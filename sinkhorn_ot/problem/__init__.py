@@ -7,7 +7,7 @@ from .making import make, make_share
 from .metrics import METRICS
 from .points import PointCloud
 from .problem import Problem
-from .rows import Block, Index, Rows, as_rows, number
+from .rows import Block, Index, Rows, as_rows, number, together
 from .show import in_short, shown
 from .streamed import Facts, Streamed, filled, survey
 
@@ -37,5 +37,6 @@ __all__ = [
     "number",
     "shown",
     "survey",
+    "together",
     "within",
 ]

@@ -20,6 +20,13 @@ Block = tuple[Index, Tensor]
 
 # numbers in one block of an array: a read worth its call, and little memory
 _BLOCK = 1 << 19
+# numbers handled together where no cache has to hold them: a launch is dear, and memory large
+_ELSEWHERE = 1 << 24
+
+
+def together(device: torch.device, cached: int) -> int:
+    """Return how many numbers to handle together: what a CPU's cache holds, elsewhere many."""
+    return cached if device.type == "cpu" else max(cached, _ELSEWHERE)
 
 
 @shown
@@ -31,18 +38,32 @@ class Rows:
         name: What messages call them.
         read: Starts a pass over all rows: blocks (..., rows, k), each with the numbers of its rows.
         stored: Whether they are in memory anyway.
+        held: Returns the tensor (..., n, k) of which they are the rows, if there is one.
     """
 
     name: str
     read: Callable[[], Iterator[Block]]
     stored: bool = False
+    held: Callable[[], Tensor] | None = None
 
     def __iter__(self) -> Iterator[Block]:
         return self.read()
 
     def map(self, change: Callable[[Tensor], Tensor], stored: bool = False) -> "Rows":
-        """Return the rows with every block changed when it is read."""
-        return Rows(self.name, lambda: ((index, change(block)) for index, block in self), stored)
+        """Return the rows with every block changed when it is read.
+
+        Args:
+            change: What to do with a block.
+            stored: Whether what comes of it is in memory still, as a view is.
+        """
+        whole = self.held
+        held = None if whole is None or not stored else lambda: change(whole())
+
+        def read() -> Iterator[Block]:
+            for index, block in self:
+                yield index, change(block)
+
+        return Rows(self.name, read, stored, held)
 
     def sound(self, forbids: bool = False) -> "Rows":
         """Return the rows, refused as they are read on a CPU where they are not finite.
@@ -59,7 +80,7 @@ class Rows:
                     self._look(index, block, forbids)
                 yield index, block
 
-        return Rows(self.name, read, self.stored)
+        return Rows(self.name, read, self.stored, self.held)
 
     def _look(self, index: Index, block: Tensor, forbids: bool) -> None:
         low, high = (float(t) for t in torch.aminmax(block))
@@ -160,7 +181,9 @@ def _of_array(name: str, source: Any, width: int) -> Rows:
     if len(shape) < 2:
         raise ValueError(f"{name} must have shape (..., n, k), got {shape}")
     *batch, n, k = shape
-    step = max(1, _BLOCK // max(1, width, k * int(np.prod(batch))))
+    whole = (lambda: source) if isinstance(source, Tensor) else None
+    block = _BLOCK if whole is None else together(source.device, _BLOCK)
+    step = max(1, block // max(1, width, k * int(np.prod(batch))))
 
     def read() -> Iterator[Block]:
         # one block even of no rows: it tells the width
@@ -169,7 +192,7 @@ def _of_array(name: str, source: Any, width: int) -> Rows:
             yield rows, checks.tensor(name, source[..., rows, :])
 
     # a memory map is an array too, and what it maps is not in memory
-    return Rows(name, read, stored=not isinstance(source, np.memmap))
+    return Rows(name, read, stored=not isinstance(source, np.memmap), held=whole)
 
 
 def _numbered(name: str, blocks: Iterable[Any]) -> Iterator[Block]:

@@ -67,6 +67,11 @@ class Streamed:
         return self._rows.stored
 
     @property
+    def held(self) -> tuple[Tensor, int] | None:
+        """The tensor of all rows and the sign that makes costs of it, if there is one tensor."""
+        return None if self._rows.held is None else (self._rows.held(), self._sign)
+
+    @property
     def memory(self) -> int:
         """Bytes of kernel that may be held: little, for the rows did not fit."""
         return MEMORY // 8

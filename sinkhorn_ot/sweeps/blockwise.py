@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Block, Problem
+from sinkhorn_ot.problem import Block, Problem, together
 
 from .cpu import exp_
 
@@ -40,6 +40,7 @@ class Blockwise:
 
     def _tiles(self, entries: int = TILE) -> Iterator[Block]:
         batch, _, m = self.problem.shape
+        entries = together(self.problem.a.device, entries)
         return self.problem.cost.tiles(max(1, entries // (m * batch)))
 
     def _exponent(self, C: Tensor, u: Tensor | None, v: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from sinkhorn_ot.kernels import apply as products
 from sinkhorn_ot.kernels import batched, dense_sweep, log_sums, point_cloud, whole
 from sinkhorn_ot.kernels.clouds import METRICS, Clouds, place
-from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem
+from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem, Streamed
 
 from .protocol import Rules, Sweep, elasticity
 
@@ -28,15 +28,22 @@ _CACHED = 1 << 24
 def serves(problem: Problem) -> bool:
     """Say whether the kernels take this problem."""
     cost = problem.cost
-    fits = isinstance(cost, Dense) or (isinstance(cost, PointCloud) and cost.metric in METRICS)
+    fits = _stored(cost) is not None or (isinstance(cost, PointCloud) and cost.metric in METRICS)
     return fits and problem.work == torch.float32
 
 
 def kernels(problem: Problem) -> Sweep:
     """Return the implementation for the problem's cost."""
-    if isinstance(problem.cost, Dense):
-        return DenseKernels(problem, problem.cost.C)
+    if (stored := _stored(problem.cost)) is not None:
+        return DenseKernels(problem, *stored)
     return CloudKernels(problem, _placed(problem.cost))
+
+
+def _stored(cost: Cost) -> tuple[Tensor, int] | None:
+    """Return the tensor that holds costs, or with a sign of -1 scores, as it is stored."""
+    if isinstance(cost, Dense):
+        return cost.C, 1
+    return cost.held if isinstance(cost, Streamed) else None
 
 
 def _placed(cost: Cost) -> Clouds:
@@ -73,9 +80,11 @@ class _Kernels:
 class DenseKernels(_Kernels):
     """A stored cost: one read and one exponential per entry and sweep."""
 
-    def __init__(self, problem: Problem, C: Tensor) -> None:
+    def __init__(self, problem: Problem, C: Tensor, sign: int = 1) -> None:
+        """Take what is stored: costs, or scores if the sign is -1."""
         super().__init__(problem)
-        self._C = C
+        self._C, self._sign = C, sign
+        self._inv_reg = sign * self._inv_reg
 
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move the rows, then sum the columns; those that underflow are summed again."""
@@ -143,7 +152,7 @@ class DenseKernels(_Kernels):
 
     def linear(self, u: Tensor, v: Tensor) -> Tensor:
         """Return <P, C>."""
-        return products.linear(self._C, u, v, self._inv_reg).sum(-1)
+        return self._sign * products.linear(self._C, u, v, self._inv_reg).sum(-1)
 
     def of(self, problem: Problem) -> Sweep:
         """Return the kernels of a problem with the same cost, or its transpose."""
@@ -151,13 +160,11 @@ class DenseKernels(_Kernels):
 
     def at(self, reg: Tensor) -> Sweep:
         """Return the same problems at another `reg`."""
-        return DenseKernels(self.problem.at(reg), self._C)
+        return DenseKernels(self.problem.at(reg), self._C, self._sign)
 
     def select(self, index: Tensor) -> Sweep:
         """Return the problems at `index`."""
-        problem = self.problem.select(index)
-        assert isinstance(problem.cost, Dense)
-        return DenseKernels(problem, problem.cost.C)
+        return kernels(self.problem.select(index))
 
 
 class CloudKernels(_Kernels):

@@ -187,3 +187,27 @@ def test_relaxed_masses_out_of_range_are_summed_again(
     got_u, got_s = gpu.kernels(single(p)).sweep(None, v.float())
     torch.testing.assert_close(got_u.double(), u, atol=1e-3, rtol=1e-5)
     torch.testing.assert_close(got_s.double(), log_s, atol=1e-3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_scores_in_one_tensor_are_swept_as_they_are_stored(dtype, monkeypatch):
+    """SeLa's log-probabilities: no copy in another dtype, and the labels of the portable code."""
+    from sinkhorn_ot.adapters.sela import labels
+
+    S = torch.log_softmax(2 * torch.randn(200, 9), -1).to(dtype)
+    want = so.sela_labels(S, tol=1e-5)
+    swept = []
+
+    def choose(p: Problem, tol: float) -> Sweep:
+        swept.append(gpu.kernels(single(p)))
+        return swept[-1]
+
+    monkeypatch.setattr(labels, "choose", choose)
+    found = so.sela_labels(S, tol=1e-5)
+    assert bool(found.converged)
+    assert (found.labels == want.labels).double().mean() > 0.99
+    assert isinstance(swept[-1], gpu.DenseKernels)
+    assert swept[-1]._C.data_ptr() == S.data_ptr()
+    u, v = torch.zeros(1, 200), torch.zeros(1, 9)
+    total = (S.double() * (25 * S.double()).exp()).sum()
+    torch.testing.assert_close(swept[-1].linear(u, v).double()[0], -total, rtol=1e-4, atol=0)

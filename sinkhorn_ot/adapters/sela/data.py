@@ -24,6 +24,7 @@ from sinkhorn_ot.problem import (
     number,
     shown,
     survey,
+    together,
 )
 from sinkhorn_ot.sweeps import Ranks, same
 
@@ -178,7 +179,8 @@ class Scores:
 
     @property
     def _per_tile(self) -> int:
-        return max(1, _TILE // (self.facts.batch_shape.numel() * self.K))
+        entries = together(self.facts.device, _TILE)
+        return max(1, entries // (self.facts.batch_shape.numel() * self.K))
 
     def labels(self, potentials: Tensor) -> Tensor:
         """Return argmax of log_probs + potentials for this rank's rows, (..., rows)."""

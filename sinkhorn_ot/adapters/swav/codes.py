@@ -108,15 +108,17 @@ def has_kernels(S: Tensor) -> bool:
 def _by_operator(p: Asked, n_iter: int) -> Tensor:
     """Return the codes, (..., N - start, K), as the operator of the kernels writes them."""
     # imported here: it registers operators, which only CUDA tensors need
-    from . import operators  # noqa: F401
+    from . import operators
 
     *batch, N, K = p.S.shape
     problems = p.S.reshape(-1, N, K)
     keep = None if p.mask is None else p.mask.reshape(-1, N)
-    inv_eps = torch.full((len(problems),), 1.0 / p.eps, device=p.S.device)
-    codes: Tensor = torch.ops.sinkhorn_ot.codes(
-        problems, keep, inv_eps, n_iter, N - p.start, p.hard, p.out_dtype
-    )
+    how = n_iter, N - p.start, p.hard, p.out_dtype
+    if operators.seen_through(problems, keep):
+        inv_eps = torch.full((len(problems),), 1.0 / p.eps, device=p.S.device)
+        codes: Tensor = torch.ops.sinkhorn_ot.codes(problems, keep, inv_eps, *how)
+    else:
+        codes = operators.codes_by_triton(problems, keep, 1.0 / p.eps, *how)
     return codes.reshape(*batch, N - p.start, K)
 
 

@@ -185,7 +185,7 @@ def _worth_it(z: Tensor, C: Tensor, queue: SwAVQueue | None, options: dict[str, 
 def _without_scores(z: Tensor, C: Tensor, queue: SwAVQueue | None, **options: Any) -> Tensor:
     """Return the codes asked for by the operator that stores no scores."""
     # imported here: it registers operators, which only CUDA tensors need
-    from . import operators  # noqa: F401
+    from . import operators
 
     checks.same_device("prototypes", C, z.device, "features")
     rows = z if queue is None else torch.cat([queue.features.to(z.dtype), z])
@@ -195,9 +195,10 @@ def _without_scores(z: Tensor, C: Tensor, queue: SwAVQueue | None, **options: An
         keep = None if p.mask is None else p.mask.reshape(units.shape[:2])
         inv_eps = torch.full((len(units),), 1.0 / p.eps, device=z.device)
         last = rows.shape[-2] - p.start
-        codes: Tensor = torch.ops.sinkhorn_ot.feature_codes(
-            units, _units(C.float())[None], keep, inv_eps, p.n_iter, last, p.hard, p.out_dtype
-        )
+        at = units, _units(C.float())[None], keep
+        launched = operators.feature_codes_by_triton
+        act = torch.ops.sinkhorn_ot.feature_codes if operators.seen_through(*at) else launched
+        codes: Tensor = act(*at, inv_eps, p.n_iter, last, p.hard, p.out_dtype)
     return codes.reshape(*z.shape[:-2], last, len(C))
 
 

@@ -19,20 +19,23 @@ class How(NamedTuple):
     """What both operators take beside what they read and the mask of it.
 
     Attributes:
-        inv_eps: 1 / eps of each problem, (B,).
+        inv_eps: 1 / eps of each problem, (B,); where kernels are called without an operator, one
+            number for all.
         n_iter: Iterations.
         last: How many codes are asked for.
         hard: Whether each is one at its largest entry.
         dtype: Dtype of the codes.
     """
 
-    inv_eps: Tensor
+    inv_eps: Tensor | float
     n_iter: int
     last: int
     hard: bool
     dtype: torch.dtype
 
 
+# what has no ways of its own
+_PLAIN = (Tensor, torch.nn.Parameter, type(None))
 # the same in the words of PyTorch, to whom an operator has one signature
 _HOW = "Tensor? keep, Tensor inv_eps, SymInt n_iter, SymInt last, bool hard, ScalarType dtype"
 
@@ -49,6 +52,7 @@ def codes(S: Tensor, keep: Tensor | None, *how: Any) -> Tensor:
         *how: The fields of `How`.
     """
     inv_eps, n_iter, last, hard, dtype = How(*how)
+    assert isinstance(inv_eps, Tensor)
     E = S.float() * inv_eps[:, None, None]
     out = torch.zeros_like(E[..., :1], dtype=torch.bool) if keep is None else ~keep[..., None]
     g = E.new_zeros(E.shape[:2])
@@ -79,11 +83,8 @@ def codes_by_triton(S: Tensor, keep: Tensor | None, *how: Any) -> Tensor:
     from sinkhorn_ot.kernels import codes as kernels
 
     inv_eps, n_iter, last, hard, dtype = How(*how)
-    r = torch.ones(len(S), S.shape[-1], device=S.device)
-    f = kernels.solve(S, r, inv_eps, n_iter, keep)
-    rows, kept = S[:, S.shape[1] - last :], None if keep is None else keep[:, S.shape[1] - last :]
-    soft, labels = kernels.write(
-        rows, f, inv_eps, soft=None if hard else dtype, hard=hard, keep=kept
+    soft, labels = kernels.codes(
+        S, None, inv_eps, n_iter, last, soft=None if hard else dtype, hard=hard, keep=keep
     )
     return _read(soft, labels, S.shape[-1], dtype)
 
@@ -93,6 +94,7 @@ def feature_codes_by_triton(z: Tensor, c: Tensor, keep: Tensor | None, *how: Any
     from sinkhorn_ot.kernels import features as kernels
 
     inv_eps, n_iter, last, hard, dtype = How(*how)
+    assert isinstance(inv_eps, Tensor)
     r = torch.ones(len(z), c.shape[1], device=z.device)
     clouds = kernels.place_features(z, c)
     f = kernels.solve(clouds, r, inv_eps, n_iter, keep)
@@ -108,6 +110,18 @@ def _read(soft: Tensor | None, labels: Tensor | None, K: int, dtype: torch.dtype
         return soft
     assert labels is not None
     return _one_hot(labels, K, dtype)
+
+
+def seen_through(*tensors: Tensor | None) -> bool:
+    """Say whether something other than a device is to see a call: a compiler, a transform, a mode.
+
+    Such has to be shown an operator, which costs the host more than the launches do.
+    """
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return True
+    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+        return True
+    return any(type(t) not in _PLAIN for t in tensors)
 
 
 def _batched(op: Callable[..., Any]) -> Callable[..., Any]:
