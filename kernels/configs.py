@@ -204,9 +204,7 @@ def whole_tile(n: int, m: int, dtype: torch.dtype, sms: int) -> WholeTile | None
         warps, prefetch, hold, stages = 8, False, False, 2
         if m * itemsize > 100 << 10:
             return None
-    BM = 1
-    while BM * 2 * W * CHUNKS <= held and BM < 64 and BM * 2 <= power_of_two(n, 1):
-        BM *= 2
+    BM = min(64, power_of_two(n, 1), 1 << max(0, (held // (W * CHUNKS)).bit_length() - 1))
     programs = max(1, min(sms, -(-n // BM))) if sms > 8 else 1
     # few slices, since every program adds up what all of them found
     COLS = power_of_two(-(-m // programs), 64)

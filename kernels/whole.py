@@ -18,6 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .configs import OPTIONS, layout, multiprocessors, whole_tile
+from .launch import launch
 from .tiles import LN2, LOG2E
 from .whole_steps import (
     BEST_PSI,
@@ -56,16 +57,18 @@ FARTHEST = tl.constexpr(1e6)
 
 @triton.jit(
     do_not_specialize=[
-        "n", "m", "stages", "factor", "first", "rough_tol", "rough_iter", "tol", "max_iter", "patience",
-        "memory", "growth", "wait", "begin", "ridge",
+        "n", "m", "stages", "factor", "first", "rough_tol", "rough_iter", "tol", "max_iter",
+        "patience", "memory", "growth", "wait", "begin", "ridge",
     ]
 )  # fmt: skip
 def _solve_whole(  # noqa: C901, PLR0912, PLR0915
     C, a, b, inv_reg, u, v, held, part, dots, counter, out, n, m,
-    stages, factor, first, rough_tol, rough_iter, tol, max_iter, patience, memory, growth, wait, begin, ridge, strides,
+    stages, factor, first, rough_tol, rough_iter, tol, max_iter, patience, memory, growth, wait,
+    begin, ridge, strides,
     FIXED: tl.constexpr, AXIS: tl.constexpr, DIV: tl.constexpr, ACC: tl.constexpr,
     BM: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr,
-    PREFETCH: tl.constexpr, HOLD: tl.constexpr, STAGES: tl.constexpr, COLS: tl.constexpr, RB: tl.constexpr, PB: tl.constexpr,
+    PREFETCH: tl.constexpr, HOLD: tl.constexpr, STAGES: tl.constexpr,
+    COLS: tl.constexpr, RB: tl.constexpr, PB: tl.constexpr,
 ):  # fmt: skip
     """Sweep, accelerate and anneal from the column potential `v` until the error is `tol`."""
     program = tl.program_id(0)
@@ -276,11 +279,12 @@ def _launch(
     u, v = torch.empty_like(a), b.log() if v is None else v.clone()
     held = torch.empty(HELD.value + tile.programs, m, device=C.device, dtype=a.dtype)
     dots = torch.empty(
-        3 + slices * KINDS.value * MEMORY.value, device=C.device, dtype=torch.float64
+        4 + slices * KINDS.value * MEMORY.value, device=C.device, dtype=torch.float64
     )
     counter = torch.zeros(1, device=C.device, dtype=torch.int32)
-    _solve_whole[(tile.programs,)](
-        C, a.contiguous(), b.contiguous(), inv_reg, u, v, held, held[HELD.value :], dots[3:],
+    launch(
+        _solve_whole, tile.programs,
+        C, a.contiguous(), b.contiguous(), inv_reg, u, v, held, held[HELD.value :], dots[4:],
         counter, dots, *sizes, *numbers, 1e-6 if single else 1e-10, strides,
         FIXED=fixed, AXIS=axis, DIV=div, ACC=tl.float32 if single else tl.float64,
         **tile.constants(), **OPTIONS, **_together(C.device),

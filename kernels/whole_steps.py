@@ -1,7 +1,8 @@
 """The steps of `whole`: a barrier, a program's rows, its columns, and what all agree on.
 
-What one program writes and another reads stands on the two sides of a barrier, so that it may be
-loaded like anything else.
+What one program writes and another reads stands on the two sides of a barrier, and is read from the
+cache that all share. What a program writes and reads itself may be held by several of its threads,
+so that all must have read before one writes anew.
 """
 
 import triton
@@ -11,6 +12,8 @@ from .dense_sweep import _exponentials, _load_rows, _peaks
 from .tiles import LN2, LOG2E, TINY, exp2, fold, offsets
 
 
+# how what another program wrote is loaded: not from the multiprocessor's own cache
+SHARED = tl.constexpr(".cg")
 # differences of past steps held, and the kinds of scalar products that programs exchange
 MEMORY, KINDS = tl.constexpr(16), tl.constexpr(4)
 ROW, RIGHT, SUMS, LARGEST = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
@@ -97,7 +100,7 @@ def _load_columns(v, m, W: tl.constexpr, CHUNKS: tl.constexpr):
     vs = ()
     for c in tl.static_range(CHUNKS):
         j = c * W + tl.arange(0, W)
-        v_j = tl.load(v + j, mask=j < m, other=-float("inf")) * LOG2E
+        v_j = tl.load(v + j, mask=j < m, other=-float("inf"), cache_modifier=SHARED) * LOG2E
         vs = vs + (v_j,)  # type: ignore[assignment]
     return vs
 
@@ -115,7 +118,7 @@ def sum_columns(
         q = q0 + tl.arange(0, RB)
         at = part + q.to(tl.int64)[:, None] * m + c[None, :]
         inside = (q < programs)[:, None] & (c < m)[None, :]
-        s += tl.sum(tl.load(at, mask=inside, other=0.0), 0)
+        s += tl.sum(tl.load(at, mask=inside, other=0.0, cache_modifier=SHARED), 0)
     log_s = tl.log2(s)
     lost = live & ~(s > TINY)
     if tl.max(lost.to(tl.int32), 0) > 0:
@@ -123,7 +126,7 @@ def sum_columns(
         total = tl.zeros([COLS], ACC)
         for i0 in range(0, n, RB):
             i = i0 + tl.arange(0, RB)
-            u_i = tl.load(u + i, mask=i < n, other=-float("inf")) * LOG2E
+            u_i = tl.load(u + i, mask=i < n, other=-float("inf"), cache_modifier=SHARED) * LOG2E
             inside = (i < n)[:, None] & (c < m)[None, :]
             x = tl.load(C + offsets(i, c, strides, AXIS, DIV), mask=inside, other=0.0).to(ACC)
             peak, total = fold(peak, total, x * slope + u_i[:, None], 0)
@@ -165,7 +168,7 @@ def add_up(dots, slices, PB: tl.constexpr):
     for q0 in range(0, slices, PB):
         q = q0 + tl.arange(0, PB)
         at = dots + (q * KINDS * MEMORY)[:, None] + k[None, :]
-        some = tl.load(at, mask=(q < slices)[:, None], other=0.0)
+        some = tl.load(at, mask=(q < slices)[:, None], other=0.0, cache_modifier=SHARED)
         total += tl.sum(some, 0)
         largest = tl.maximum(largest, tl.max(some, 0))
     return total, largest

@@ -29,7 +29,8 @@ def serves(problem: Problem) -> bool:
     """Say whether the kernels take this problem."""
     cost = problem.cost
     fits = _stored(cost) is not None or (isinstance(cost, PointCloud) and cost.metric in METRICS)
-    return fits and problem.work == torch.float32
+    stored = not isinstance(cost, PointCloud)
+    return fits and (problem.work == torch.float32 or (stored and problem.work == torch.float64))
 
 
 def kernels(problem: Problem) -> Sweep:
