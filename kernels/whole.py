@@ -21,29 +21,22 @@ from .configs import OPTIONS, layout, multiprocessors, whole_tile
 from .launch import launch
 from .tiles import LN2, LOG2E
 from .whole_steps import (
-    BEST_PSI,
-    BEST_R,
-    DR,
-    DX,
     HELD,
     KINDS,
-    LARGEST,
     LAST_PSI,
     LAST_R,
     MEMORY,
-    MOMENTUM,
-    RIGHT,
-    ROW,
     SUMS,
     add_up,
+    advance,
+    at_rest,
+    differences,
     kind,
-    least_squares,
     meet,
     number,
     only_if,
     sum_columns,
     sweep_rows,
-    taken_back,
     total_of,
     write_products,
 )
@@ -51,8 +44,6 @@ from .whole_steps import (
 
 # how a solve ended
 CONVERGED, LIMIT, STALLED, BROKEN = 0, 1, 2, 3
-# see `solvers.acceleration`
-FARTHEST = tl.constexpr(1e6)
 
 
 @triton.jit(
@@ -75,7 +66,7 @@ def _solve_whole(  # noqa: C901, PLR0912, PLR0915
     # the contiguous size comes divided, see configs.Layout
     n = n * DIV if AXIS == 0 else n
     m = m * DIV if AXIS == 1 else m
-    k, c = tl.arange(0, MEMORY), program * COLS + tl.arange(0, COLS)
+    c = program * COLS + tl.arange(0, COLS)
     inside = c < m
     b_c = tl.load(b + c, mask=inside, other=0.0)
     live = b_c > 0
@@ -87,20 +78,18 @@ def _solve_whole(  # noqa: C901, PLR0912, PLR0915
     means = tl.zeros([MEMORY], tl.float64)
     changes, moves = means, means
     zero = mass * 0
-    scale = tl.load(inv_reg).to(tl.float64) / first
-    inf = zero + float("inf")
-    best, best_mean, seen, error = inf, zero, inf, inf
-    waiting, penalty, t = zero, zero + wait, zero + 1
     none = zero.to(tl.int32)
+    inf, scale = zero + float("inf"), tl.load(inv_reg).to(tl.float64) / first
+    marks = at_rest(zero, none, wait)
+    seen, error = inf, inf
     sweeps, stage, begun, since, how, going, waits = none, none, none, none, none, none + 1, none
-    # differences held, whether there is a step before this one, and whether it gathers speed
-    count, valid, moving = none, none, none
     while going > 0:
         slope = (scale * -LOG2E).to(ACC)
         sweep_rows(
             C, u, v, a, slope, sweeps, part + program.to(tl.int64) * m, n, m, strides,
             AXIS, DIV, ACC, BM, W, CHUNKS, PREFETCH, HOLD, STAGES,
         )  # fmt: skip
+        count, valid, moving = marks[5], marks[6], marks[7]
         known = only_if(valid, live)
         last_psi = tl.load(held + LAST_PSI * m + c, mask=known, other=0.0)
         last_r = tl.load(held + LAST_R * m + c, mask=known, other=0.0)
@@ -121,17 +110,15 @@ def _solve_whole(  # noqa: C901, PLR0912, PLR0915
             meet(counter, waits)
         else:
             slot = count % memory
-            dx, dr = tl.where(known, psi - last_psi, 0.0), tl.where(known, r - last_r, 0.0)
-            tl.store(held + DX * m + slot.to(tl.int64) * m + c, dx, mask=known)
-            tl.store(held + DR * m + slot.to(tl.int64) * m + c, dr, mask=known)
+            dx, dr = differences(held, psi, r, last_psi, last_r, slot, valid, m, c, live)
             used = tl.minimum(count + valid, memory)
             off = tl.where(inside, tl.abs(s - b_c), 0.0)
             if program * COLS < m:
                 write_products(held, dots, psi, r, dx, dr, off, w, slot, used, moving, m, c, live)
             meet(counter, waits + 2)
             total, largest = add_up(dots, tl.cdiv(m, COLS), PB)
-            sums, largest = kind(total, SUMS), kind(largest, LARGEST)
-            error, mean, reach = number(sums, 0) / mass, number(sums, 1), number(largest, 0)
+            sums = kind(total, SUMS)
+            error, mean = number(sums, 0) / mass, number(sums, 1)
             sweeps += 1
             if error < 0.999 * seen:
                 seen, since = error, sweeps
@@ -150,65 +137,12 @@ def _solve_whole(  # noqa: C901, PLR0912, PLR0915
                     psi *= factor
                     scale *= factor
                     stage, begun, since = stage + 1, sweeps, sweeps
-                    count, valid, moving = none, none, none
-                    best, seen = inf, inf
-                    waiting, penalty, t = zero, zero + wait, zero + 1
+                    seen, marks = inf, at_rest(zero, none, wait)
             else:
-                if valid > 0:
-                    row, new = kind(total, ROW), k == slot
-                    gram = tl.where(new[:, None], row[None, :], gram)
-                    gram = tl.where(new[None, :], row[:, None], gram)
-                    means = tl.where(new, number(sums, 2), means)
-                    changes = tl.where(new, number(largest, 1), changes)
-                    moves = tl.where(new, number(largest, 2), moves)
-                    count += 1
-                failed = ((error <= growth * best) == 0) & (waiting <= 0)
-                waiting -= 1
-                if failed:
-                    # back to the best, with nothing learnt on the way
-                    psi = tl.load(held + BEST_PSI * m + c, mask=live, other=0.0)
-                    r = tl.load(held + BEST_R * m + c, mask=live, other=0.0)
-                    mean = best_mean
-                    waiting, penalty, t = penalty, 2 * penalty, zero + 1
-                    count, moving = none, none
-                if error < best:
-                    best, best_mean = error, mean
-                    tl.store(held + BEST_PSI * m + c, psi, mask=live)
-                    tl.store(held + BEST_R * m + c, r, mask=live)
-                tl.store(held + LAST_PSI * m + c, psi, mask=live)
-                tl.store(held + LAST_R * m + c, r, mask=live)
-                valid = none + 1
-                used = tl.minimum(count, memory)
-                plain = psi + (r - mean.to(ACC))
-                # residuals that do not change say where to go and not how far: gather speed there
-                changed = tl.max(tl.where(k < used, changes, 0.0), 0)
-                patient = (waiting > 0) | (error > begin) | (changed <= reach / FARTHEST)
-                mix = tl.zeros([MEMORY], tl.float64)
-                if patient == 0:
-                    centred = gram - means[:, None] * means[None, :]
-                    right = kind(total, RIGHT) - means * mean
-                    mix = least_squares(centred, right, used, ridge)
-                    # parts that no allowed pair joins have a constant each
-                    patient = tl.sum(tl.abs(mix) * moves, 0) > FARTHEST * reach
-                if patient:
-                    momentum = tl.load(
-                        held + MOMENTUM * m + c, mask=only_if(moving, live), other=0.0
-                    )
-                    # several threads hold a column: all must have read before one writes
-                    tl.debug_barrier()
-                    tl.store(held + MOMENTUM * m + c, plain, mask=live)
-                    psi = plain
-                    if moving > 0:
-                        against = number(sums, 3) - mean * number(sums, 4) < 0
-                        longer = (1 + tl.sqrt(1 + 4 * t * t)) / 2
-                        psi += tl.where(against, 0.0, (t - 1) / longer).to(ACC) * (plain - momentum)
-                        t = tl.where(against, zero + 1, longer)
-                    moving = none + 1
-                else:
-                    # its momentum would be stale when it is needed next
-                    psi = (plain.to(tl.float64) - taken_back(held, mix, used, m, c, live)).to(ACC)
-                    moving, t = none, zero + 1
-                psi = tl.where(live, psi, 0.0)
+                psi, marks, gram, means, changes, moves = advance(
+                    held, total, largest, psi, r, error, mean, marks, gram, means, changes, moves,
+                    m, c, live, memory, growth, wait, begin, ridge,
+                )  # fmt: skip
             if going > 0:
                 tl.store(v + c, tl.where(live, psi + log_b, -float("inf")), mask=inside)
                 meet(counter, waits + 3)

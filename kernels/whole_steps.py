@@ -21,6 +21,8 @@ ROW, RIGHT, SUMS, LARGEST = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), t
 LAST_PSI, LAST_R = tl.constexpr(0), tl.constexpr(1)
 BEST_PSI, BEST_R = tl.constexpr(2), tl.constexpr(3)
 MOMENTUM, DX, DR, HELD = tl.constexpr(4), tl.constexpr(5), tl.constexpr(21), tl.constexpr(37)
+# how many times the residual an extrapolation may go, see `solvers.acceleration`
+FARTHEST = tl.constexpr(1e6)
 # row sums outside this range are taken again: entries far below them would be lost
 LEAST, MOST = tl.constexpr(1e-12), tl.constexpr(1e12)
 
@@ -234,3 +236,92 @@ def total_of(b, m):
         j = j0 + tl.arange(0, 1024)
         lanes += tl.load(b + j, mask=j < m, other=0.0).to(tl.float64)
     return tl.sum(lanes, 0)
+
+
+@triton.jit
+def differences(held, psi, r, last_psi, last_r, slot, valid, m, c, live):
+    """Return what changed since the step before, kept in its slot; zeros if there is none."""
+    known = only_if(valid, live)
+    dx, dr = tl.where(known, psi - last_psi, 0.0), tl.where(known, r - last_r, 0.0)
+    tl.store(held + DX * m + slot.to(tl.int64) * m + c, dx, mask=known)
+    tl.store(held + DR * m + slot.to(tl.int64) * m + c, dr, mask=known)
+    return dx, dr
+
+
+@triton.jit
+def at_rest(zero, none, wait):
+    """Return the marks of a run that has not begun, given zeros of float64 and int32.
+
+    They are the least error and the mean residual there, for how long to wait and how long the next
+    time, Nesterov's t, how many differences are held, and whether there is a step before this one
+    and whether it gathers speed.
+    """
+    return zero + float("inf"), zero, zero, zero + wait, zero + 1, none, none, none
+
+
+@triton.jit
+def advance(  # noqa: PLR0915
+    held, total, largest, psi, r, error, mean, marks, gram, means, changes, moves, m, c, live,
+    memory, growth, wait, begin, ridge,
+):  # fmt: skip
+    """Return the next column potentials, and what is known after the step.
+
+    The rules are those of `solvers.acceleration.Anderson`.
+    """
+    best, best_mean, waiting, penalty, t, count, valid, moving = marks
+    k = tl.arange(0, MEMORY)
+    sums, largest = kind(total, SUMS), kind(largest, LARGEST)
+    reach = number(largest, 0)
+    if valid > 0:
+        row, new = kind(total, ROW), k == count % memory
+        gram = tl.where(new[:, None], row[None, :], gram)
+        gram = tl.where(new[None, :], row[:, None], gram)
+        means = tl.where(new, number(sums, 2), means)
+        changes = tl.where(new, number(largest, 1), changes)
+        moves = tl.where(new, number(largest, 2), moves)
+        count += 1
+    failed = ((error <= growth * best) == 0) & (waiting <= 0)
+    waiting -= 1
+    if failed:
+        # back to the best, with nothing learnt on the way
+        psi = tl.load(held + BEST_PSI * m + c, mask=live, other=0.0)
+        r = tl.load(held + BEST_R * m + c, mask=live, other=0.0)
+        mean = best_mean
+        waiting, penalty, t = penalty, 2 * penalty, t * 0 + 1
+        count, moving = count * 0, moving * 0
+    if error < best:
+        best, best_mean = error, mean
+        tl.store(held + BEST_PSI * m + c, psi, mask=live)
+        tl.store(held + BEST_R * m + c, r, mask=live)
+    tl.store(held + LAST_PSI * m + c, psi, mask=live)
+    tl.store(held + LAST_R * m + c, r, mask=live)
+    valid = valid * 0 + 1
+    used = tl.minimum(count, memory)
+    plain = psi + (r - mean.to(r.dtype))
+    # residuals that do not change say where to go and not how far: gather speed there
+    changed = tl.max(tl.where(k < used, changes, 0.0), 0)
+    patient = (waiting > 0) | (error > begin) | (changed <= reach / FARTHEST)
+    mix = tl.zeros([MEMORY], tl.float64)
+    if patient == 0:
+        centred = gram - means[:, None] * means[None, :]
+        mix = least_squares(centred, kind(total, RIGHT) - means * mean, used, ridge)
+        # parts that no allowed pair joins have a constant each
+        patient = tl.sum(tl.abs(mix) * moves, 0) > FARTHEST * reach
+    if patient:
+        momentum = tl.load(held + MOMENTUM * m + c, mask=only_if(moving, live), other=0.0)
+        # several threads hold a column: all must have read before one writes
+        tl.debug_barrier()
+        tl.store(held + MOMENTUM * m + c, plain, mask=live)
+        psi = plain
+        if moving > 0:
+            against = number(sums, 3) - mean * number(sums, 4) < 0
+            longer = (1 + tl.sqrt(1 + 4 * t * t)) / 2
+            psi += tl.where(against, 0.0, (t - 1) / longer).to(r.dtype) * (plain - momentum)
+            t = tl.where(against, t * 0 + 1, longer)
+        moving = moving * 0 + 1
+    else:
+        # its momentum would be stale when it is needed next
+        psi = (plain.to(tl.float64) - taken_back(held, mix, used, m, c, live)).to(r.dtype)
+        moving, t = moving * 0, t * 0 + 1
+    marks = best, best_mean, waiting, penalty, t, count, valid, moving
+    return tl.where(live, psi, 0.0), marks, gram, means, changes, moves
