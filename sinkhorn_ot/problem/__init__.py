@@ -1,7 +1,7 @@
 """What is asked: costs, weights and rules, checked once and frozen. It knows no solver."""
 
 from . import checks
-from .cost import Bounds, Cost, blocks, broadcast, flatten, within
+from .cost import Bounds, Cost, at_once, blocks, broadcast, flatten, within
 from .dense import Dense, as_cost
 from .making import make, make_share
 from .metrics import METRICS
@@ -26,6 +26,7 @@ __all__ = [
     "Streamed",
     "as_cost",
     "as_rows",
+    "at_once",
     "blocks",
     "broadcast",
     "checks",

@@ -13,6 +13,8 @@ from .show import shown
 
 # entries of one row block: small enough for cache, large enough to hide the call
 _BLOCK = 1 << 16
+# and of one on an accelerator, where launches cost more than memory: 1 GiB of float64
+_AT_ONCE = 1 << 27
 # bytes of kernel that are held where nobody says otherwise
 MEMORY = 1 << 30
 
@@ -129,8 +131,14 @@ def blocks(cost: Cost, batch: int, dtype: torch.dtype) -> Iterator[tuple[Index, 
         batch: Problems that the caller holds beside each block.
         dtype: Dtype of the blocks.
     """
-    for rows, C in cost.tiles(max(1, _BLOCK // (cost.shape[1] * batch))):
+    entries = at_once(cost.device, _BLOCK)
+    for rows, C in cost.tiles(max(1, entries // (cost.shape[1] * batch))):
         yield rows, C.to(dtype)
+
+
+def at_once(device: torch.device, entries: int) -> int:
+    """Return how many entries to work on at a time: those of a CPU's cache, or many more."""
+    return entries if device.type == "cpu" else max(entries, _AT_ONCE)
 
 
 def tiles(cost: Cost, size: int) -> Iterator[Block]:
