@@ -1,10 +1,13 @@
 """Two clouds of points as the kernels read them: placed near the origin, scaled, split into fp16.
 
 Every metric is one formula, `C_ij = norm_i + norm_j - <x_i, y_j>`, with the factor of the product
-folded into the scales, and a row of `METRICS`. Few coordinates may skip it: squared differences in
-fp32 keep the cost of close points exact to its last digits, for less than the exponential beside.
+folded into the scales, and a row of `METRICS`. Few coordinates may skip it: squared differences
+keep the cost of close points exact to its last digits, for less than the exponential beside.
+Distances always do: their root would double the digits that a product loses. In float64 nothing is
+split, and a product is one product.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -15,10 +18,12 @@ import triton.language as tl
 from torch import Tensor
 
 
-PRECISIONS = ("fp16x3", "tf32")
+PRECISIONS = ("fp16x3", "tf32", "float64")
 
 # up to here plain multiply-adds hide behind the exponential; beyond it tensor cores win
 MAX_DIRECT = 8
+# and up to here a loop over coordinates is unrolled
+UNROLLED = tl.constexpr(8)
 # the longest rows of points that stay on chip while columns stream past
 MAX_RESIDENT = 128
 # fp16 ends at 65504: the largest coordinate lands on 2^12, and what hi leaves to lo stays normal
@@ -29,8 +34,8 @@ class Side(NamedTuple):
     """One cloud, in the order a kernel reads it.
 
     Attributes:
-        points: Scaled coordinates (1 or B, n, D) in fp16 or fp32, padded with zeros to D; for
-            direct kinds (1 or B, d, n padded to 16) in fp32.
+        points: Scaled coordinates (1 or B, n, D) in fp16, fp32 or fp64, padded with zeros to D; for
+            direct kinds (1 or B, d, n padded to 16) in fp32 or fp64.
         rest: What fp16 rounding took from `points`, same shape, or None where it took nothing.
         norm: The part of the cost that is this point's own, (1 or B, n), or None for nothing.
         scale: What a coordinate must be multiplied with, (1 or B,), or None for one.
@@ -57,7 +62,7 @@ class Clouds:
     Attributes:
         rows: The resident side, one result per point.
         columns: The side that streams past.
-        kind: "difference" or "product" in fp32, or "matrix" on tensor cores.
+        kind: "difference", "distance" or "product" by coordinates, or "matrix" on tensor cores.
         precision: How a product of fp32 numbers rounds, "ieee" or "tf32".
         width: Coordinates per stored point.
         batch: Number of clouds, 1 if all problems share them.
@@ -70,6 +75,11 @@ class Clouds:
     width: int
     batch: int
 
+    @property
+    def double(self) -> bool:
+        """Whether everything is computed in float64."""
+        return self.rows.points.dtype == torch.float64
+
     def swapped(self) -> "Clouds":
         """Return the transposed problem."""
         return replace(self, rows=self.columns, columns=self.rows)
@@ -81,10 +91,12 @@ class Metric:
 
     Attributes:
         place: Moves both clouds, given their dtype before it was widened; None leaves them.
-        few: How clouds of few coordinates are met: their "difference", squared, or their "product".
+        few: How clouds of few coordinates are met: by their "difference", squared, by "distance",
+            which is its root, or by their "product".
         factor: What the product of two points is multiplied with.
         constant: The part of every cost that is a point's own, or None for nothing.
-        norm: What is a point's own beyond few coordinates, (B, n) in fp32, if not that constant.
+        norm: What is a point's own beyond few coordinates, (B, n) in fp64, if not that constant.
+        most: How many coordinates are few.
     """
 
     place: Callable[[Tensor, Tensor, torch.dtype], tuple[Tensor, Tensor]] | None
@@ -92,6 +104,7 @@ class Metric:
     factor: float = 1.0
     constant: float | None = None
     norm: Callable[[Tensor], Tensor] | None = None
+    most: float = MAX_DIRECT
 
 
 def _normalised(x: Tensor, y: Tensor, given: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -107,11 +120,12 @@ def _centred(x: Tensor, y: Tensor, given: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 def _square(x: Tensor) -> Tensor:
-    return x.square().sum(-1, dtype=torch.float64).float()
+    return x.square().sum(-1, dtype=torch.float64)
 
 
 METRICS = {
     "sqeuclidean": Metric(_centred, "difference", factor=2.0, norm=_square),
+    "euclidean": Metric(_centred, "distance", most=math.inf),
     "dot": Metric(None, "product"),
     "cosine": Metric(_normalised, "product", constant=0.5),
 }
@@ -129,8 +143,9 @@ def place(x: Tensor, y: Tensor, *, metric: str, precision: str = "fp16x3") -> Cl
         metric: A name in `METRICS`.
         precision: "fp16x3" splits a coordinate into two fp16 numbers and takes three products,
             22 bits in all; "tf32" takes one product of 11 bits. Up to 8 coordinates are computed
-            in fp32 whatever is asked, and fp16 or bf16 points under "dot" by one product that
-            rounds nothing but its sum.
+            in fp32 whatever is asked of these, as distances are, and fp16 or bf16 points under
+            "dot" by one product that rounds nothing but its sum. "float64" is for potentials in
+            float64, and computes everything in it.
 
     Raises:
         ValueError: If the metric or the precision is unknown.
@@ -140,13 +155,18 @@ def place(x: Tensor, y: Tensor, *, metric: str, precision: str = "fp16x3") -> Cl
             raise ValueError(f"{name} must be one of {', '.join(valid)}, got {value!r}")
     served, d = METRICS[metric], x.shape[-1]
     exact = served.place is None and x.dtype in (torch.float16, torch.bfloat16)
-    x, y = _placed(x, y, served)
+    double = precision == "float64"
+    x, y = _placed(x, y, served, double)
     batch = max(x.shape[0], y.shape[0])
-    if d <= MAX_DIRECT:
-        rows, columns = _direct(x, served.constant), _direct(y, served.constant)
+    if d <= served.most:
+        work = torch.float64 if double else torch.float32
+        rows, columns = (_direct(t.to(work), served.constant) for t in (x, y))
         return Clouds(rows, columns, served.few, "ieee", d, batch)
     width = max(16, triton.next_power_of_2(d)) if d <= MAX_RESIDENT else -(-d // 64) * 64
     sides = ((x, served.factor), (y, 1.0))
+    if double:
+        rows, columns = (_double(t, served, width, factor) for t, factor in sides)
+        return Clouds(rows, columns, "matrix", "ieee", width, batch)
     if precision == "tf32" and not exact:
         rows, columns = (_whole(t, served, width, factor) for t, factor in sides)
         return Clouds(rows, columns, "matrix", "tf32", width, batch)
@@ -164,9 +184,10 @@ def last(clouds: Clouds, rows: int) -> Clouds:
     return replace(clouds, rows=kept)
 
 
-def _placed(x: Tensor, y: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
+def _placed(x: Tensor, y: Tensor, metric: Metric, double: bool) -> tuple[Tensor, Tensor]:
     """Return the clouds in fp32 or fp64, where the metric has them."""
-    given, work = x.dtype, torch.float64 if x.dtype == torch.float64 else torch.float32
+    given, double = x.dtype, double or x.dtype == torch.float64
+    work = torch.float64 if double else torch.float32
     x, y = x.to(work), y.to(work)
     return (x, y) if metric.place is None else metric.place(x, y, given)
 
@@ -174,25 +195,33 @@ def _placed(x: Tensor, y: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
 def _direct(x: Tensor, norm: float | None) -> Side:
     """Return a cloud of few coordinates, one contiguous line per coordinate."""
     batch, n, d = x.shape
-    points = x.new_zeros((batch, d, -(-n // 16) * 16), dtype=torch.float32)
+    points = x.new_zeros((batch, d, -(-n // 16) * 16))
     points[..., :n] = x.mT
-    own = None if norm is None else x.new_full((1, n), norm, dtype=torch.float32)
+    own = None if norm is None else x.new_full((1, n), norm)
     return Side(points, None, own, None, n, points.stride(0) * (batch > 1), 0, 0)
 
 
-def _norm(x: Tensor, metric: Metric) -> Tensor | None:
+def _norm(x: Tensor, metric: Metric, dtype: torch.dtype = torch.float32) -> Tensor | None:
     """Return the part of the cost that belongs to one point alone."""
     if metric.norm is not None:
-        return metric.norm(x)
+        return metric.norm(x).to(dtype)
     same = metric.constant
-    return None if same is None else x.new_full(x.shape[:2], same, dtype=torch.float32)
+    return None if same is None else x.new_full(x.shape[:2], same, dtype=dtype)
 
 
-def _side(coordinates: tuple[Tensor, Tensor | None], norm: Tensor | None, scale: Tensor) -> Side:
+def _side(
+    coordinates: tuple[Tensor, Tensor | None], norm: Tensor | None, scale: Tensor | None
+) -> Side:
     points, rest = coordinates
     batch, n, _ = points.shape
     many = int(batch > 1)
     return Side(points, rest, norm, scale, n, points.stride(0) * many, n * many, many)
+
+
+def _double(x: Tensor, metric: Metric, width: int, factor: float) -> Side:
+    """Return a cloud of fp64 coordinates."""
+    points = torch.nn.functional.pad(x * factor, (0, width - x.shape[-1]))
+    return _side((points.contiguous(), None), _norm(x, metric, torch.float64), None)
 
 
 def _whole(x: Tensor, metric: Metric, width: int, factor: float) -> Side:
@@ -229,7 +258,7 @@ def split(
 @triton.jit
 def slope(rows, columns, batch, c, KIND: tl.constexpr):
     """Return the factor of a stored pair in the exponent, c = log2(e) / reg."""
-    factor = -c if KIND == "difference" or KIND == "dense" else c
+    factor = c if KIND == "product" or KIND == "matrix" else -c
     if rows.scale is not None:
         factor *= tl.load(rows.scale + batch * rows.alone)
         factor *= tl.load(columns.scale + batch * columns.alone)
@@ -278,7 +307,7 @@ def multiply(x, x_rest, y, y_rest, total, SPLIT: tl.constexpr, PRECISION: tl.con
         total = tl.dot(x, y_rest, total)
         total = tl.dot(x, y, total)
     else:
-        total = tl.dot(x, y, total, input_precision=PRECISION)
+        total = tl.dot(x, y, total, input_precision=PRECISION, out_dtype=total.dtype)
     return total
 
 
@@ -292,17 +321,27 @@ def hold(rows, batch, i, KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexp
 
 
 @triton.jit
+def _coordinate(rows, columns, batch, i, j, k, KIND: tl.constexpr):
+    """Return what coordinate k adds to a pair, (J, I)."""
+    x = line(rows, batch, i, k)[None, :]
+    y = line(columns, batch, j, k)[:, None]
+    return x * y if KIND == "product" else (x - y) * (x - y)
+
+
+@triton.jit
 def pairs(
     rows, columns, batch, i, j, held,
     KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Return <x_i, y_j>, or |x_i - y_j|^2 of the kind "difference", before scales.
+    """Return <x_i, y_j>, or |x_i - y_j|, squared but for the kind "distance", before scales.
 
     The tile is (I, J) from tensor cores. Direct kinds make it (J, I): lanes lie along its last
     axis, so a thread owns whole rows and sums them without asking its neighbours.
     """
+    WIDE: tl.constexpr = rows.points.dtype.element_ty == tl.float64
+    ACC: tl.constexpr = tl.float64 if WIDE else tl.float32
     if KIND == "matrix":
-        total = tl.zeros([i.shape[0], j.shape[0]], tl.float32)
+        total = tl.zeros([i.shape[0], j.shape[0]], ACC)
         SPLIT: tl.constexpr = rows.rest is not None
         if D == CHUNK:
             y, y_rest = parts(columns, batch, j, tl.arange(0, D), D)
@@ -314,12 +353,13 @@ def pairs(
                 y, y_rest = parts(columns, batch, j, k, D)
                 total = multiply(x, x_rest, y.T, y_rest.T, total, SPLIT, PRECISION)
     else:
-        total = tl.zeros([j.shape[0], i.shape[0]], tl.float32)
-        for k in tl.static_range(D):
-            x = line(rows, batch, i, k)[None, :]
-            y = line(columns, batch, j, k)[:, None]
-            if KIND == "difference":
-                total += (x - y) * (x - y)
-            else:
-                total += x * y
+        total = tl.zeros([j.shape[0], i.shape[0]], ACC)
+        if D <= UNROLLED:
+            for k in tl.static_range(D):
+                total += _coordinate(rows, columns, batch, i, j, k, KIND)
+        else:
+            for k in range(D):
+                total += _coordinate(rows, columns, batch, i, j, k, KIND)
+        if KIND == "distance":
+            total = tl.sqrt(total)
     return total

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .clouds import Clouds, hold, own_cost, pairs, slope
 from .configs import OPTIONS, capability, is_amd, multiprocessors, power_of_two
-from .tiles import HUGE, LN2, LOG2E, TINY, finite, fold, merge
+from .tiles import LN2, LOG2E, exp2, finite, fold, in_range, merge
 
 
 @triton.jit
@@ -36,9 +36,9 @@ def _stream(
     AXIS: tl.constexpr = 1 if KIND == "matrix" else 0
     held = hold(rows, batch, i, KIND, D, CHUNK)
     factor = slope(rows, columns, batch, c, KIND)
-    total = tl.zeros([BM], tl.float32)
+    total = tl.zeros([BM], v.dtype.element_ty)
     if ONLINE:
-        lift = tl.full([BM], -float("inf"), tl.float32)
+        lift = tl.full([BM], -float("inf"), v.dtype.element_ty)
     for j0 in tl.range(start, stop, BN, num_stages=2):
         j = j0 + tl.arange(0, BN)
         w = tl.load(v + batch * columns.size + j, mask=j < stop, other=-float("inf")) * LOG2E
@@ -47,9 +47,9 @@ def _stream(
         if ONLINE:
             lift, total = fold(lift, total, z + w, AXIS)
         elif KIND == "matrix":
-            total += tl.sum(tl.exp2(z + (w - lift[:, None])), 1)
+            total += tl.sum(exp2(z + (w - lift[:, None])), 1)
         else:
-            total += tl.sum(tl.exp2(z + (w - lift[None, :])), 0)
+            total += tl.sum(exp2(z + (w - lift[None, :])), 0)
     return lift, total
 
 
@@ -86,7 +86,7 @@ def _answer(own, weight, kappa, batch, at, inside, log_sum, MODE: tl.constexpr):
     if MODE == "mass" or MODE == "log mass":
         v = tl.load(own + at, mask=inside, other=-float("inf"))
         log_sum = tl.where(v > -float("inf"), v * LOG2E + log_sum, -float("inf"))
-    return tl.exp2(log_sum) if MODE == "mass" else log_sum * LN2
+    return exp2(log_sum) if MODE == "mass" else log_sum * LN2
 
 
 @triton.jit
@@ -135,7 +135,7 @@ def _log_sums(
             tl.store(lifts + part + tl.arange(0, BM), lift)
     else:
         if not ONLINE:
-            lost = wanted & ~((total > TINY) & (total < HUGE))
+            lost = wanted & ~in_range(total)
             if tl.max(lost.to(tl.int32), 0) > 0:
                 peak, again = _stream(
                     rows, columns, v, batch, i, 0, columns.size, c, lift,
@@ -175,6 +175,9 @@ _TILES = {
 
 def tiles(clouds: Clouds, device: torch.device) -> Tiles:
     """Return block sizes that fit on chip without spills."""
+    if clouds.double:
+        few = clouds.kind != "matrix"
+        return Tiles(128, 16, clouds.width, 4, 4) if few else Tiles(32, 32, min(clouds.width, 32), 4, 4)
     if clouds.kind != "matrix":
         return Tiles(256, 16, clouds.width, 4, 4)
     table = _TILES.get(capability(device), _TILES[0])
@@ -229,7 +232,7 @@ def _launch(
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
-    return torch.empty(shape, device=like.device, dtype=torch.float32)
+    return torch.empty(shape, device=like.device, dtype=like.dtype)
 
 
 def log_sum_rows(
@@ -239,8 +242,9 @@ def log_sum_rows(
 
     Args:
         clouds: What `place` returned; `clouds.swapped()` sums over rows instead.
-        v: Column potential (B, m), float32; -inf where the weight is zero.
-        inv_reg: 1 / reg of each problem (B,), float32.
+        v: Column potential (B, m), -inf where the weight is zero; in float64 if the clouds are, else
+            float32.
+        inv_reg: 1 / reg of each problem (B,).
         guess: Roughly the result (B, n), such as that of the last iteration. It saves the running
             maximum; rows that it would take out of range are summed again with one.
     """
@@ -264,10 +268,11 @@ def sweep(
 
     Args:
         clouds: What `place` returned.
-        u: Row potential (B, n), float32, that keeps the exponentials in range; None with `first`.
-        v: Column potential (B, m), float32; -inf where the weight is zero.
-        a: Row weights (B, n), float32.
-        inv_reg: 1 / reg of each problem (B,), float32.
+        u: Row potential (B, n) that keeps the exponentials in range; None with `first`.
+        v: Column potential (B, m), -inf where the weight is zero; in float64 if the clouds are, else
+            float32.
+        a: Row weights (B, n).
+        inv_reg: 1 / reg of each problem (B,).
         kappa: Elasticity of relaxed rows (B,); None for exact marginals, 0 for a free one.
         first: Take the maximum of every sum; for a first sweep, or after a change of reg.
         done: Problems to be left out (B,), int32; `out` keeps what it holds for them.

@@ -31,7 +31,10 @@ def _apply(
 
     def launch(new: New) -> object:
         new = functools.partial(new, dtype=dtype)
-        cost = place(new(1, n, d), new(1, m, d), metric="sqeuclidean") if d else new(1, n, m)
+        precision = "float64" if dtype == torch.float64 else "fp16x3"
+        cost = new(1, n, m)
+        if d:
+            cost = place(new(1, n, d), new(1, m, d), metric="sqeuclidean", precision=precision)
         if transpose:
             cost = new(1, m, n).mT
         if k == 0:
@@ -58,6 +61,10 @@ _APPLY = {
     "4096x3000 k=64 fp64": _apply(4096, 3000, 64, dtype=torch.float64),
     "3000x4096 k=16 fp64 transposed": _apply(3000, 4096, 16, transpose=True, dtype=torch.float64),
     "10000x10000 <P, C> fp64": _apply(10000, 10000, 0, dtype=torch.float64),
+    "10000x10000 d=2 k=2 fp64": _apply(10000, 10000, 2, 2, dtype=torch.float64),
+    "10000x10000 d=3 k=10 fp64": _apply(10000, 10000, 10, 3, dtype=torch.float64),
+    "10000x10000 d=64 k=64 fp64": _apply(10000, 10000, 64, 64, dtype=torch.float64),
+    "10000x10000 d=784 k=1 fp64": _apply(10000, 10000, 1, 784, dtype=torch.float64),
 }
 
 
@@ -220,7 +227,9 @@ def _point_cloud(
 ) -> Launch:  # fmt: skip
     def launch(new: New) -> object:
         clouds = place(new(B, n, d), new(B, m, d), metric=metric, precision=precision)
-        return point_cloud.sweep(clouds, new(B, n), new(B, m), new(B, n), new(B), first=first)
+        work = torch.float64 if clouds.double else torch.float32
+        u, v, one = (new(B, *shape, dtype=work) for shape in ((n,), (m,), ()))
+        return point_cloud.sweep(clouds, u, v, u, one, first=first)
 
     return launch
 
@@ -236,6 +245,23 @@ _POINT_CLOUD = {
     "50000x50000 d=784": _point_cloud(50000, 50000, 784),
     "50000x50000 d=2048": _point_cloud(50000, 50000, 2048),
     "128x30000x30000 d=3": _point_cloud(30000, 30000, 3, B=128),
+    "10000x10000 d=3 fp32 euclidean": _point_cloud(10000, 10000, 3, metric="euclidean"),
+    "10000x10000 d=64 fp32 euclidean": _point_cloud(10000, 10000, 64, metric="euclidean"),
+    **{
+        f"10000x10000 d={d} fp64 {metric}{' first' if first else ''}": _point_cloud(
+            10000, 10000, d, metric=metric, precision="float64", first=first
+        )
+        for d, metric, first in (
+            (2, "sqeuclidean", False),
+            (8, "sqeuclidean", True),
+            (3, "euclidean", False),
+            (64, "euclidean", False),
+            (64, "sqeuclidean", False),
+            (64, "sqeuclidean", True),
+            (128, "cosine", False),
+            (784, "dot", False),
+        )
+    },
 }
 
 

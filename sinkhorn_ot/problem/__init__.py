@@ -7,7 +7,7 @@ from .making import make, make_share
 from .metrics import METRICS
 from .points import PointCloud
 from .problem import Problem
-from .rows import Block, Index, Rows, as_rows, number, together
+from .rows import Block, Index, Rows, as_rows, at_once, number
 from .show import in_short, shown
 from .streamed import Facts, Streamed, filled, survey
 
@@ -26,6 +26,7 @@ __all__ = [
     "Streamed",
     "as_cost",
     "as_rows",
+    "at_once",
     "blocks",
     "broadcast",
     "checks",
@@ -37,6 +38,5 @@ __all__ = [
     "number",
     "shown",
     "survey",
-    "together",
     "within",
 ]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .rows import Block, Index, together
+from .rows import Block, Index, at_once
 from .show import shown
 
 
@@ -129,7 +129,7 @@ def blocks(cost: Cost, batch: int, dtype: torch.dtype) -> Iterator[tuple[Index, 
         batch: Problems that the caller holds beside each block.
         dtype: Dtype of the blocks.
     """
-    entries = together(cost.device, _BLOCK)
+    entries = at_once(cost.device, _BLOCK)
     for rows, C in cost.tiles(max(1, entries // (cost.shape[1] * batch))):
         yield rows, C.to(dtype)
 

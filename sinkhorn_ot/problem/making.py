@@ -13,6 +13,7 @@ from .dense import as_cost
 from .marginals import equal_mass, held, mass_rtol, relaxation, weights
 from .problem import EXACT, Problem
 from .regularisation import UNRESOLVED, least_cost, regularisation, resolved, without_far
+from .rows import at_once
 
 
 def make(
@@ -99,7 +100,7 @@ def _dtypes(cost: Cost) -> tuple[torch.dtype, torch.dtype]:
 def _parted(p: Problem) -> Problem:
     """Return the problem without what has only forbidden partners; raise where that must move."""
     rows, columns = (torch.zeros_like(w, dtype=torch.bool) for w in (p.a, p.b))
-    for index, C in p.cost.tiles(max(1, (1 << 20) // p.shape[2])):
+    for index, C in p.cost.tiles(max(1, at_once(p.a.device, 1 << 20) // p.shape[2])):
         allowed, weighs = math.inf > C, p.a[:, index] > 0
         rows[:, index] = (allowed & (p.b > 0)[:, None, :]).any(-1)
         columns |= (allowed & weighs[:, :, None]).any(-2)

@@ -20,12 +20,12 @@ Block = tuple[Index, Tensor]
 
 # numbers in one block of an array: a read worth its call, and little memory
 _BLOCK = 1 << 19
-# numbers handled together where no cache has to hold them: a launch is dear, and memory large
-_ELSEWHERE = 1 << 24
+# numbers handled at once where no cache has to hold them: a launch is dear, and memory large
+_ELSEWHERE = 1 << 27
 
 
-def together(device: torch.device, cached: int) -> int:
-    """Return how many numbers to handle together: what a CPU's cache holds, elsewhere many."""
+def at_once(device: torch.device, cached: int) -> int:
+    """Return how many numbers to handle at once: what a CPU's cache holds, elsewhere many."""
     return cached if device.type == "cpu" else max(cached, _ELSEWHERE)
 
 
@@ -182,7 +182,7 @@ def _of_array(name: str, source: Any, width: int) -> Rows:
         raise ValueError(f"{name} must have shape (..., n, k), got {shape}")
     *batch, n, k = shape
     whole = (lambda: source) if isinstance(source, Tensor) else None
-    block = _BLOCK if whole is None else together(source.device, _BLOCK)
+    block = _BLOCK if whole is None else at_once(source.device, _BLOCK)
     step = max(1, block // max(1, width, k * int(np.prod(batch))))
 
     def read() -> Iterator[Block]:

@@ -10,12 +10,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Block, Problem, together
+from sinkhorn_ot.problem import Block, Problem, at_once
 
 from .cpu import exp_
 
 
-# entries of one block: small enough for cache, large enough to hide the call
+# entries of one block on a CPU: small enough for cache, large enough to hide the call
 TILE = 1 << 16
 # sums below this have lost digits to underflow and are taken again from their maximum
 TINY = 1e-30
@@ -40,7 +40,7 @@ class Blockwise:
 
     def _tiles(self, entries: int = TILE) -> Iterator[Block]:
         batch, _, m = self.problem.shape
-        entries = together(self.problem.a.device, entries)
+        entries = at_once(self.problem.a.device, entries)
         return self.problem.cost.tiles(max(1, entries // (m * batch)))
 
     def _exponent(self, C: Tensor, u: Tensor | None, v: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from .stored import StoredKernel
 def choose(problem: Problem, tol: float) -> Sweep:
     """Return the implementation for `problem`, whose kernel is good to `tol`.
 
-    On a GPU the Triton kernels serve float32 and half precision; float64, Euclidean clouds and
-    machines without triton are served by the portable code, as everything on a CPU is.
+    On a GPU the Triton kernels serve stored costs and clouds; costs that are streamed and machines
+    without triton are served by the portable code, as everything on a CPU is.
     """
     if (kernels := _kernels(problem)) is not None:
         return kernels

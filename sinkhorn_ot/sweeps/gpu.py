@@ -1,8 +1,8 @@
 """The sweep on a GPU: checks, allocates and launches the kernels. Imports triton: import it late.
 
-Serves float32 problems (half precision in storage) on any strides. Exponents and potentials are
-float32 here. Nothing waits for the device: what may underflow is summed again by kernels that
-return at once where there is nothing to mend.
+Serves stored costs of any strides and clouds of every metric, in float64 and float32 (half
+precision in storage): exponents are formed in the potentials' dtype. Nothing waits for the device:
+what may underflow is summed again by kernels that return at once where there is nothing to mend.
 """
 
 import math
@@ -28,16 +28,14 @@ _CACHED = 1 << 24
 def serves(problem: Problem) -> bool:
     """Say whether the kernels take this problem."""
     cost = problem.cost
-    fits = _stored(cost) is not None or (isinstance(cost, PointCloud) and cost.metric in METRICS)
-    stored = not isinstance(cost, PointCloud)
-    return fits and (problem.work == torch.float32 or (stored and problem.work == torch.float64))
+    return _stored(cost) is not None or (isinstance(cost, PointCloud) and cost.metric in METRICS)
 
 
 def kernels(problem: Problem) -> Sweep:
     """Return the implementation for the problem's cost."""
     if (stored := _stored(problem.cost)) is not None:
         return DenseKernels(problem, *stored)
-    return CloudKernels(problem, _placed(problem.cost))
+    return CloudKernels(problem, _placed(problem.cost, problem.work))
 
 
 def _stored(cost: Cost) -> tuple[Tensor, int] | None:
@@ -47,9 +45,10 @@ def _stored(cost: Cost) -> tuple[Tensor, int] | None:
     return cost.held if isinstance(cost, Streamed) else None
 
 
-def _placed(cost: Cost) -> Clouds:
+def _placed(cost: Cost, work: torch.dtype) -> Clouds:
     assert isinstance(cost, PointCloud)
-    return place(cost.x, cost.y, metric=cost.metric)
+    precision = "float64" if work == torch.float64 else "fp16x3"
+    return place(cost.x, cost.y, metric=cost.metric, precision=precision)
 
 
 class _Kernels:
@@ -64,7 +63,7 @@ class _Kernels:
     def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
         """Return P^T diag(1 / P 1) P, or its product with x."""
         if x is None:
-            x = torch.eye(v.shape[1], device=v.device).expand(len(v), -1, -1)
+            x = torch.eye(v.shape[1], device=v.device, dtype=v.dtype).expand(len(v), -1, -1)
         mass = self.apply(u, v, torch.ones_like(v)[:, :, None])
         y = torch.where(mass > 0, self.apply(u, v, x) / mass, 0.0)
         return self.apply(u, v, y, transpose=True)
@@ -124,7 +123,8 @@ class DenseKernels(_Kernels):
         return u, v, error, made, end
 
     def _small(self) -> bool:
-        return max(self.problem.shape[1:]) <= 128 and self.problem.exact
+        p = self.problem
+        return p.exact and batched.fits(*p.shape[1:], p.work)
 
     def _fits(self) -> bool:
         p = self.problem
@@ -215,7 +215,7 @@ class CloudKernels(_Kernels):
     def select(self, index: Tensor) -> Sweep:
         """Return the problems at `index`."""
         problem = self.problem.select(index)
-        clouds = self._clouds if self.problem.shared else _placed(problem.cost)
+        clouds = self._clouds if self.problem.shared else _placed(problem.cost, problem.work)
         return CloudKernels(problem, clouds)
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Problem
+from sinkhorn_ot.problem import Problem, at_once
 
 from .blockwise import TILE, TINY, Blockwise
 from .cpu import empty
@@ -24,7 +24,8 @@ class SharedKernel(Blockwise):
         if kernel is None:
             n = problem.shape[1]
             kernel = empty(problem.cost.shape, store, problem.a.device)
-            for start in range(0, n, step := max(1, TILE // kernel.shape[1])):
+            entries = at_once(kernel.device, TILE)
+            for start in range(0, n, step := max(1, entries // kernel.shape[1])):
                 C = problem.cost.rows(start, start + step)[0].to(problem.work) - problem.shift
                 kernel[start : start + step] = (self._low - C / problem.reg[0]).exp_()
         self._kernel, self._store = kernel, store

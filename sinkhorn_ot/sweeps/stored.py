@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Block, Dense, Problem
+from sinkhorn_ot.problem import Block, Dense, Problem, at_once
 
 from .blockwise import TILE, TINY, Blockwise, square
 from .cpu import batch_column_sums, batch_row_sums, column_sums, empty, exp_, row_sums
@@ -130,7 +130,7 @@ class StoredKernel(Blockwise):
         kernel, x = self._kernel, beta.to(self._store)
         assert kernel is not None
         if self._fused and blocks is None:
-            step = max(1, (1 << 20) // (kernel.shape[2] * kernel.element_size()))
+            step = max(1, _cached(kernel) // kernel.shape[2])
             parts = zip(torch.split(kernel[0], step), torch.split(self._share, step), strict=True)
             return self._product_fused(x[0], parts)
         # rows of other costs may come in any order
@@ -187,7 +187,7 @@ class StoredKernel(Blockwise):
     def _cached_parts(kernel: Tensor) -> Iterator[tuple[slice, slice]]:
         """Yield problems and rows whose kernel fits in cache: rows of one, or whole problems."""
         batch, n, m = kernel.shape
-        fit = max(1, (1 << 20) // (m * kernel.element_size()))
+        fit = max(1, _cached(kernel) // m)
         many, height = max(1, fit // max(1, n)), max(1, min(n, fit))
         for first in range(0, batch, many):
             for start in range(0, n, height):
@@ -309,3 +309,8 @@ class StoredKernel(Blockwise):
             kept._u0, kept._v0 = self._u0[index], self._v0[index]
             kept._live, kept._all_weigh = self._live[index], self._all_weigh
         return kept
+
+
+def _cached(kernel: Tensor) -> int:
+    """Return how many entries of a kernel to read at a time, so that a CPU finds them in cache."""
+    return at_once(kernel.device, (1 << 20) // kernel.element_size())

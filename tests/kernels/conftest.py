@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
+from longer import Long, log_sum, long
 from torch import Tensor
 
 
@@ -27,14 +27,6 @@ def _infinities_are_meant():
     """Let the interpreter take log2(0) and 0 / 0 as a GPU does, without a warning from NumPy."""
     with np.errstate(all="ignore"):
         yield
-
-
-Exact = npt.NDArray[np.longdouble]
-
-
-def exactly(t: Tensor | Exact) -> Exact:
-    """Return numbers in the widest format there is."""
-    return t.double().numpy().astype(np.longdouble) if isinstance(t, Tensor) else t
 
 
 @dataclass
@@ -64,23 +56,20 @@ class Dense:
         plan = (self.exponent() + u[:, :, None] + self.v[:, None, :]).exp()
         return u, torch.where(live[:, :, None], plan, 0.0).sum(-2)
 
-    def exact_log_sum(self, w: Tensor, axis: int) -> Exact:
+    def exact_log_sum(self, w: Tensor, axis: int) -> Long:
         """Log-sums with potentials `w` along an axis, with more digits than float64 has."""
-        C, w, inv_reg = exactly(self.C), exactly(w), exactly(self.inv_reg)
-        z = np.expand_dims(w, -3 - axis) - C * inv_reg[:, None, None]
-        peak = z.max(axis, keepdims=True)
-        peak[peak == -np.inf] = 0
-        return np.log(np.exp(z - peak).sum(axis)) + peak.squeeze(axis)
+        C, w, inv_reg = long(self.C), long(w), long(self.inv_reg)
+        return log_sum(np.expand_dims(w, -3 - axis) - C * inv_reg[:, None, None], axis)
 
-    def exact_sweep(self, kappa: Tensor | None = None) -> tuple[Exact, Exact]:
+    def exact_sweep(self, kappa: Tensor | None = None) -> tuple[Long, Long]:
         """What `sweep` returns, with more digits than float64 has."""
-        log_sum, a = self.exact_log_sum(self.v, -1), exactly(self.a)
+        sums, a = self.exact_log_sum(self.v, -1), long(self.a)
         if kappa is not None:
-            elastic = exactly(kappa)[:, None]
-            log_sum = np.where(elastic > 0, elastic * log_sum, 0)
-        u = np.where((a > 0) & (log_sum > -np.inf), np.log(a) - log_sum, -np.inf)
-        z = u[:, :, None] + exactly(self.v)[:, None, :]
-        plan = np.exp(z - exactly(self.C) * exactly(self.inv_reg)[:, None, None])
+            elastic = long(kappa)[:, None]
+            sums = np.where(elastic > 0, elastic * sums, 0)
+        u = np.where((a > 0) & (sums > -np.inf), np.log(a) - sums, -np.inf)
+        z = u[:, :, None] + long(self.v)[:, None, :]
+        plan = np.exp(z - long(self.C) * long(self.inv_reg)[:, None, None])
         return u, np.where(u[:, :, None] > -np.inf, plan, 0).sum(-2)
 
 
@@ -117,12 +106,12 @@ def within_budget() -> Callable[..., None]:
     """Return a check: at most twice the error of eager code in that dtype, and a few ulps."""
 
     def check(
-        got: Tensor, eager: Tensor, truth: Tensor | Exact, what: str = "", ulps: float = 4,
+        got: Tensor, eager: Tensor, truth: Tensor | Long, what: str = "", ulps: float = 4,
         scale: float = 0,
     ) -> None:  # fmt: skip
         assert got.shape == truth.shape, (what, got.shape, truth.shape)
         rounding = torch.finfo(got.dtype).eps / 2
-        got, eager, truth = exactly(got), exactly(eager), exactly(truth)
+        got, eager, truth = long(got), long(eager), long(truth)
         finite = np.isfinite(truth)
         # infinities and signs of them must agree to the letter
         assert np.array_equal(got[~finite], truth[~finite]), f"{what}: another infinity"

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from longer import Long, costs, long
 from torch import Tensor
 
 from sinkhorn_ot.kernels.apply import apply, linear
@@ -11,32 +12,23 @@ from sinkhorn_ot.kernels.clouds import place
 pytestmark = pytest.mark.slow(1)
 
 
-METRICS = ("sqeuclidean", "dot", "cosine")
+METRICS = ("sqeuclidean", "euclidean", "dot", "cosine")
 
 
-def clouds(n, m, d, B=1, dtype=torch.float32) -> tuple[Tensor, Tensor]:
-    g = torch.Generator().manual_seed(0)
-    x, y = torch.randn(B, n, d, generator=g), torch.randn(B, m, d, generator=g)
-    return ((2 * d) ** -0.5 * x).to(dtype), ((2 * d) ** -0.5 * y).to(dtype)
+def clouds(n, m, d, B=1, work=torch.float32) -> tuple[Tensor, Tensor]:
+    new = {"generator": torch.Generator().manual_seed(0), "dtype": work}
+    x, y = torch.randn(B, n, d, **new), torch.randn(B, m, d, **new)
+    return (2 * d) ** -0.5 * x, (2 * d) ** -0.5 * y
 
 
 def ground(x, y, metric) -> Tensor:
     if metric == "sqeuclidean":
         return (x[:, :, None] - y[:, None]).square().sum(-1)
+    if metric == "euclidean":
+        return torch.linalg.vector_norm(x[:, :, None] - y[:, None], dim=-1)
     if metric == "dot":
         return -x @ y.mT
     return 1 - torch.nn.functional.cosine_similarity(x[:, :, None], y[:, None], dim=-1)
-
-
-def exact_ground(x, y, metric) -> np.ndarray:
-    x, y = wide(x)[:, :, None], wide(y)[:, None]
-    if metric == "sqeuclidean":
-        return ((x - y) ** 2).sum(-1)
-    if metric == "euclidean":
-        return ((x - y) ** 2).sum(-1) ** 0.5
-    if metric == "dot":
-        return -(x * y).sum(-1)
-    return 1 - (x * y).sum(-1) / ((x * x).sum(-1) * (y * y).sum(-1)) ** 0.5
 
 
 def potentials(n, m, B=1, low=-3.0, work=torch.float32) -> tuple[Tensor, Tensor]:
@@ -48,25 +40,20 @@ def plan(C, u, v, inv_reg) -> Tensor:
     return (u[:, :, None] + v[:, None] - C * inv_reg[:, None, None]).exp()
 
 
-def wide(t: Tensor) -> np.ndarray:
-    """Numbers in the widest format there is."""
-    return t.double().numpy().astype(np.longdouble)
-
-
-def exact_plan(C, u, v, inv_reg) -> np.ndarray:
-    u, v, inv_reg = wide(u), wide(v), wide(inv_reg)
+def exact_plan(C, u, v, inv_reg) -> Long:
+    u, v, inv_reg = long(u), long(v), long(inv_reg)
     return np.exp(u[:, :, None] + v[:, None] - C * inv_reg[:, None, None])
 
 
-def verify(got: Tensor, eager: Tensor, P: np.ndarray, x: Tensor, reach: float) -> None:
+def verify(got: Tensor, eager: Tensor, P: Long, x: Tensor, reach: float) -> None:
     """Compare with what eager code in the same dtype makes of P @ x, relative to |P| @ |x|.
 
     Twice its error, a rounding of the largest exponent and four of the sum.
     """
-    truth, size = P @ wide(x), np.maximum(P @ abs(wide(x)), 1e-300)
+    truth, size = P @ long(x), np.maximum(P @ abs(long(x)), 1e-300)
     assert got.dtype == eager.dtype
     assert got.shape == truth.shape
-    allowed, spent = (np.max(abs(wide(t) - truth) / size) for t in (eager, got))
+    allowed, spent = (np.max(abs(long(t) - truth) / size) for t in (eager, got))
     budget = 2 * allowed + (4 + reach) * torch.finfo(got.dtype).eps / 2
     # nan is not within
     assert spent <= budget, f"error {spent:.3g} over a budget of {budget:.3g}"
@@ -75,14 +62,15 @@ def verify(got: Tensor, eager: Tensor, P: np.ndarray, x: Tensor, reach: float) -
 def verify_dense(C, u, v, x, inv_reg):
     eager = plan(C.to(u.dtype), u, v, inv_reg) @ x.to(u.dtype)
     reach = (C[C.isfinite()].abs().max() * inv_reg.max()).item()
-    P = exact_plan(wide(C), u, v, inv_reg)
+    P = exact_plan(long(C), u, v, inv_reg)
     verify(apply(C, u, v, x, inv_reg), eager, P, x, reach)
 
 
 def verify_clouds(x, y, metric, u, v, z, inv_reg, transpose=False):
     C = ground(x.to(u.dtype), y.to(u.dtype), metric)
-    eager, P = plan(C, u, v, inv_reg), exact_plan(exact_ground(x, y, metric), u, v, inv_reg)
-    c = place(x, y, metric=metric)
+    eager, P = plan(C, u, v, inv_reg), exact_plan(costs(x, y, metric), u, v, inv_reg)
+    precision = "float64" if u.dtype == torch.float64 else "fp16x3"
+    c = place(x, y, metric=metric, precision=precision)
     got = apply(c.swapped(), v, u, z, inv_reg) if transpose else apply(c, u, v, z, inv_reg)
     if transpose:
         eager, P = eager.mT, P.swapaxes(1, 2)
@@ -265,3 +253,15 @@ def test_what_the_plan_pays_in_float64():
     P = plan(C, u, v, inv_reg)
     want = torch.where(P > 0, P * C, 0.0).sum(-1)
     torch.testing.assert_close(linear(C, u, v, inv_reg), want, rtol=2e-14, atol=0)
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize(("d", "k"), [(3, 2), (3, 20), (20, 1), (20, 5), (150, 5)])
+@pytest.mark.parametrize("metric", METRICS)
+def test_clouds_in_float64(metric, d, k, transpose):
+    x, y = clouds(37, 50, d, work=torch.float64)
+    z = torch.randn(1, 37 if transpose else 50, k, dtype=torch.float64)
+    u, v = potentials(37, 50, work=torch.float64)
+    v[0, 3] = -torch.inf
+    inv_reg = torch.tensor([10.0], dtype=torch.float64)
+    verify_clouds(x, y, metric, u, v, z, inv_reg, transpose)

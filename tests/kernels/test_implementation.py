@@ -1,6 +1,7 @@
 """The kernels behind the primitive's protocol, in the interpreter where there is no GPU."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,11 +20,12 @@ from sinkhorn_ot.sweeps.reference import Reference
 gpu = pytest.importorskip("sinkhorn_ot.sweeps.gpu", reason="triton is not installed")
 
 
-def single(p: Problem) -> Problem:
-    """The problem as a GPU would see it: float32 weights and potentials."""
-    from dataclasses import replace
+BOTH = pytest.mark.parametrize("work", [torch.float32, torch.float64])
 
-    return replace(p, a=p.a.float(), b=p.b.float(), reg=p.reg.float())
+
+def single(p: Problem, work: torch.dtype = torch.float32) -> Problem:
+    """The problem as a GPU would see it: weights and potentials in the dtype of the work."""
+    return replace(p, a=p.a.to(work), b=p.b.to(work), reg=p.reg.to(work))
 
 
 def problems(unbalanced: object = None) -> dict[str, Problem]:
@@ -33,27 +35,35 @@ def problems(unbalanced: object = None) -> dict[str, Problem]:
     a, b = a / a.sum(-1, keepdim=True), b / b.sum(-1, keepdim=True)
     x, y = torch.randn(2, 17, 3), torch.randn(2, 33, 3)
     costs = {"own": torch.rand(2, 17, 33), "shared": torch.rand(17, 33), "cloud": PointCloud(x, y)}
+    costs["distances"] = PointCloud(x, y, "euclidean")
     return {k: make(c, a, b, 0.3, unbalanced) for k, c in costs.items()}
 
 
 @pytest.mark.parametrize("unbalanced", [None, (0.5, 0.7), (None, 0)])
-@pytest.mark.parametrize("name", ["own", "shared", "cloud"])
-def test_sweep_means_what_the_reference_means(name: str, unbalanced: object) -> None:
+@pytest.mark.parametrize("name", ["own", "shared", "cloud", "distances"])
+@BOTH
+def test_sweep_means_what_the_reference_means(
+    name: str, unbalanced: object, work: torch.dtype
+) -> None:
     p = problems(unbalanced)[name]
-    truth, ours = Reference(p), gpu.kernels(single(p))
+    assert gpu.serves(single(p, work))
+    truth, ours = Reference(p), gpu.kernels(single(p, work))
     v = p.b.log() + 0.1 * torch.randn(p.b.shape, dtype=torch.float64)
     u, log_s = truth.sweep(None, v)
-    got_u, got_s = ours.sweep(None, v.float())
-    again_u, again_s = ours.sweep(got_u, v.float())
+    got_u, got_s = ours.sweep(None, v.to(work))
+    again_u, again_s = ours.sweep(got_u, v.to(work))
+    digits = 2e-5 if work == torch.float32 else 2e-13
     for got, want in ((got_u, u), (got_s, log_s), (again_u, u), (again_s, log_s)):
+        assert got.dtype == work
         assert torch.equal(got.isinf(), want.isinf())
-        torch.testing.assert_close(got.double(), want, atol=2e-5, rtol=1e-5)
+        torch.testing.assert_close(got.double(), want, atol=digits, rtol=digits)
 
 
 @pytest.mark.parametrize("name", ["own", "shared", "cloud"])
-def test_passes_mean_what_the_reference_means(name: str) -> None:
+@BOTH
+def test_passes_mean_what_the_reference_means(name: str, work: torch.dtype) -> None:
     p = problems()[name]
-    truth, ours = Reference(p), gpu.kernels(single(p))
+    truth, ours = Reference(p), gpu.kernels(single(p, work))
     v = p.b.log()
     u, _ = truth.sweep(None, v)
     x, y = torch.randn(2, 33, 4).double(), torch.randn(2, 17, 1).double()
@@ -67,20 +77,23 @@ def test_passes_mean_what_the_reference_means(name: str) -> None:
         (lambda s, c: s.curve(c(u), c(v), c(x)), 1e-4),
     ]
     for act, atol in pairs:
-        got = act(ours, lambda t: t.float())
-        torch.testing.assert_close(got.double(), act(truth, lambda t: t), atol=atol, rtol=1e-4)
+        got = act(ours, lambda t: t.to(work))
+        assert got.dtype == work
+        atol, rtol = (atol, 1e-4) if work == torch.float32 else (1e-13, 1e-12)
+        torch.testing.assert_close(got.double(), act(truth, lambda t: t), atol=atol, rtol=rtol)
 
 
 @pytest.mark.parametrize(
     "name", ["own", "shared", pytest.param("cloud", marks=pytest.mark.slow(2))]
 )
-def test_the_loop_solves_on_kernels(name: str) -> None:
+@pytest.mark.parametrize(("work", "tol"), [(torch.float32, 1e-5), (torch.float64, 1e-11)])
+def test_the_loop_solves_on_kernels(name: str, work: torch.dtype, tol: float) -> None:
     p = problems()[name]
-    sweep: Sweep = gpu.kernels(single(p))
-    found = Sinkhorn(check_every=3)(sweep, tol=1e-5, max_iter=200)
+    sweep: Sweep = gpu.kernels(single(p, work))
+    found = Sinkhorn(check_every=3)(sweep, tol=tol, max_iter=200)
     mass = Reference(p).apply(found.u.double(), found.v.double(), torch.ones_like(p.b)[..., None])
     assert all(s.name == "CONVERGED" for s in found.status)
-    assert ((mass[..., 0] - p.a).abs().sum(-1) < 1e-5).all()
+    assert ((mass[..., 0] - p.a).abs().sum(-1) < tol).all()
 
 
 def test_underflowed_columns_are_summed_again() -> None:
@@ -92,10 +105,11 @@ def test_underflowed_columns_are_summed_again() -> None:
     torch.testing.assert_close(log_s.double(), truth, atol=1e-4, rtol=1e-6)
 
 
-def test_small_problems_are_swept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+@BOTH
+def test_small_problems_are_swept_whole(monkeypatch: pytest.MonkeyPatch, work: torch.dtype) -> None:
     p = problems()["own"]
     truth = fixed(Reference(p), 5)
-    sweep = gpu.kernels(single(p))
+    sweep = gpu.kernels(single(p, work))
     # one launch and no other
     monkeypatch.setattr(sweep, "sweep", None)
     found = fixed(sweep, 5)

@@ -1,7 +1,10 @@
 import dataclasses
+import math
 
+import numpy as np
 import pytest
 import torch
+from longer import Long, costs, log_sum, long
 from torch import Tensor
 
 from sinkhorn_ot.kernels.clouds import place
@@ -32,6 +35,8 @@ class Points:
         if self.metric == "sqeuclidean":
             return (self.x[:, :, None] - self.y[:, None]).square().sum(-1)
         x, y = self.x, self.y
+        if self.metric == "euclidean":
+            return torch.linalg.vector_norm(x[:, :, None] - y[:, None], dim=-1)
         if self.metric == "dot":
             return -x @ y.mT
         return 1 - torch.nn.functional.cosine_similarity(x[:, :, None], y[:, None], dim=-1)
@@ -50,53 +55,67 @@ class Points:
         log_s = torch.logsumexp(self.exponent() + u[:, :, None], -2) + self.v
         return u, log_s if log else log_s.exp()
 
-    def place(self, **options):
-        return place(self.x, self.y, metric=self.metric, **options)
+    def exact_sweep(self, kappa: Tensor | None = None) -> tuple[Long, Long]:
+        """What `sweep` returns, column sums by their logarithm, with more digits than float64."""
+        z = -costs(self.x, self.y, self.metric) * long(self.inv_reg)[:, None, None]
+        a, v = long(self.a), long(self.v)
+        sums = log_sum(z + v[:, None], -1)
+        if kappa is not None:
+            sums = np.where(long(kappa)[:, None] > 0, long(kappa)[:, None] * sums, 0)
+        u = np.where(a > 0, np.log(a) - sums, -np.inf)
+        return u, log_sum(z + u[:, :, None], -2) + v
+
+    def place(self):
+        precision = "float64" if self.v.dtype == torch.float64 else "fp16x3"
+        return place(self.x, self.y, metric=self.metric, precision=precision)
 
     def run(self, **options) -> tuple[Tensor, Tensor]:
         u = None if options.get("first") else self.u
         return sweep(self.place(), u, self.v, self.a, self.inv_reg, **options)
 
 
-def points(
-    n, m, d, *, B=1, shared=(False, False), metric="sqeuclidean", reg=0.1, off=0.0
+def points(  # noqa: PLR0913
+    n, m, d, *, B=1, shared=(False, False), metric="sqeuclidean", reg=0.1, off=0.0,
+    work=torch.float32,
 ) -> Points:  # fmt: skip
     """Return clouds whose costs are about one, with a u that an earlier sweep might have left."""
-    g = torch.Generator().manual_seed(0)
+    new = {"generator": torch.Generator().manual_seed(0), "dtype": work}
     scale = 1.0 if metric == "cosine" else (2 * d) ** -0.5
-    x = scale * (torch.randn(1 if shared[0] else B, n, d, generator=g) + off)
-    y = scale * (torch.randn(1 if shared[1] else B, m, d, generator=g) + off)
-    a = torch.rand(B, n, generator=g) + 0.1
-    v = torch.randn(B, m, generator=g) - torch.tensor(float(m)).log()
+    x = scale * (torch.randn(1 if shared[0] else B, n, d, **new) + off)
+    y = scale * (torch.randn(1 if shared[1] else B, m, d, **new) + off)
+    a = torch.rand(B, n, **new) + 0.1
+    v = torch.randn(B, m, **new) - math.log(m)
     a = a / a.sum(-1, keepdim=True)
-    p = Points(x, y, a, v, a, torch.full((B,), 1 / reg), metric)
-    p.u = p.to(torch.float32).sweep()[0] + 0.3 * torch.randn(B, n, generator=g)
+    p = Points(x, y, a, v, a, torch.full((B,), 1 / reg, dtype=work), metric)
+    p.u = p.to(work).sweep()[0] + 0.3 * torch.randn(B, n, **new)
     return p
 
 
 def verify(p, got, kappa=None, log=False):
     """Compare a sweep with the reference; column sums by their logarithm."""
-    truth = p.to(torch.float64).sweep(None if kappa is None else kappa.double(), log=True)
-    eager = p.to(torch.float32).sweep(kappa, log=True)
+    truth, eager = p.exact_sweep(kappa), p.to(p.v.dtype).sweep(kappa, log=True)
+    assert got[0].dtype == got[1].dtype == p.v.dtype
     got = got if log else (got[0], got[1].log())
     for name, g, e, t in zip(("u", "log s"), got, eager, truth, strict=True):
         within_budget(p, g, e, t, name)
 
 
 def within_budget(p, got, eager, truth, what=""):
-    """Allow twice the error of eager float32 code, and 4 roundings of the largest exponent."""
-    finite = truth.isfinite()
-    assert torch.equal(got[~finite].double(), truth[~finite]), f"{what}: another infinity"
-    assert got[finite].isfinite().all(), f"{what}: not finite"
-    spent = (got.double() - truth)[finite].abs().max().item()
-    allowed = (eager.double() - truth)[finite].abs().max().item()
-    reach = max(p.to(torch.float64).exponent().abs().max().item(), truth[finite].abs().max().item())
-    budget = 2 * allowed + 4 * 2**-24 * reach
+    """Allow twice the error of eager code, and 4 roundings of the largest exponent."""
+    rounding = torch.finfo(got.dtype).eps / 2
+    got, eager, truth = long(got), long(eager), long(truth)
+    finite = np.isfinite(truth)
+    assert np.array_equal(got[~finite], truth[~finite]), f"{what}: another infinity"
+    assert np.isfinite(got[finite]).all(), f"{what}: not finite"
+    spent = abs(got - truth)[finite].max()
+    allowed = abs(eager - truth)[finite].max()
+    reach = max(p.to(torch.float64).exponent().abs().max().item(), abs(truth[finite]).max())
+    budget = 2 * allowed + 4 * rounding * reach
     assert spent <= budget, f"{what}: error {spent:.3g} over a budget of {budget:.3g}"
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 17, 64, 100])
-@pytest.mark.parametrize("metric", ["sqeuclidean", "dot", "cosine"])
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean", "dot", "cosine"])
 def test_sweep_is_the_reference(metric, d):
     p = points(37, 90, d, metric=metric)
     verify(p, p.run())
@@ -296,3 +315,52 @@ def test_unknown_names_are_refused(name, value):
     options = {"metric": "dot", "precision": "fp16x3"} | {name: value}
     with pytest.raises(ValueError, match=f"{name} must be one of .*, got '{value}'"):
         place(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), **options)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize(
+    ("metric", "d"),
+    [
+        *((metric, d) for metric in ("sqeuclidean", "dot", "cosine") for d in (1, 3, 8, 64, 200)),
+        ("euclidean", 3),
+        ("euclidean", 20),
+    ],
+)
+def test_float64_is_the_reference(metric, d, first):
+    p = points(17, 70, d, metric=metric, work=torch.float64, B=2)
+    p.a[0, 3], p.v[1, 5] = 0, -torch.inf
+    verify(p, p.run(first=first))
+
+
+@pytest.mark.parametrize("d", [3, 20])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 70), (70, 1), (5, 400)], ids=str)
+def test_float64_on_awkward_shapes(shape, d):
+    p = points(*shape, d, work=torch.float64)
+    # rescued
+    p.u[0, 0] += 400
+    verify(p, p.run())
+    x, y = p.x, p.y
+    p.x, p.y = (torch.stack([t, t], -1)[..., 0] for t in (x, y))
+    verify(p, p.run())
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.3])
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean"])
+def test_relaxed_rows_in_float64(metric, kappa):
+    p, kappa = points(40, 50, 3, metric=metric, work=torch.float64), torch.tensor([kappa]).double()
+    verify(p, p.run(kappa=kappa), kappa)
+
+
+def test_points_in_float32_under_potentials_in_float64():
+    p = points(20, 30, 3, work=torch.float64)
+    p.x, p.y = p.x.float(), p.y.float()
+    verify(p, p.run())
+
+
+@pytest.mark.parametrize("work", [torch.float32, torch.float64])
+def test_equal_points_are_at_no_distance(work):
+    p = points(20, 30, 20, reg=1e-5, off=100.0, metric="euclidean", work=work)
+    p.y[:, :20] = p.x
+    p.v[0, 20:] = -torch.inf
+    got = log_sum_rows(p.place(), p.v, p.inv_reg)
+    torch.testing.assert_close(got, p.v[:, :20], rtol=1e-6, atol=0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sinkhorn_ot import testing
-from sinkhorn_ot.problem import make
+from sinkhorn_ot.problem import at_once, make
 from sinkhorn_ot.sweeps import choose
 from sinkhorn_ot.sweeps.reference import Reference
 
@@ -22,3 +22,8 @@ def test_a_kernel_of_single_precision_is_good_to_tol(batch, tol):
     want = Reference(p).sweep(None, v)
     off = (log_s.exp() - want[1].exp()).abs().sum(-1) + (u.exp() - want[0].exp()).abs().sum(-1)
     assert float(off.max()) < tol
+
+
+def test_an_accelerator_reads_few_large_blocks():
+    assert at_once(torch.device("cpu"), 1 << 16) == 1 << 16
+    assert at_once(torch.device("cuda"), 1 << 16) >= 10_000**2
