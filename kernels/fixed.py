@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .configs import OPTIONS, layout, multiprocessors, row_programs, row_tile
+from .configs import OPTIONS, all_registers, layout, multiprocessors, row_programs, row_tile
 from .dense_sweep import _sweep_rows
 from .launch import launch
 from .tiles import LN2, LOG2E, fold, in_range, offsets
@@ -111,7 +111,7 @@ def sweeps(
     v = b.log() if v is None else v.clone(memory_format=torch.contiguous_format)
     u, bases, moves = (torch.empty(B, n, device=C.device, dtype=b.dtype) for _ in range(3))
     part = torch.empty(B, P, m, device=C.device, dtype=b.dtype)
-    blocks = triton.cdiv(m, 64) + triton.cdiv(n, 512)
+    blocks, registers = triton.cdiv(m, 64) + triton.cdiv(n, 512), all_registers(C.device, 4)
     for k in range(n_iter):
         # a pointer that a constant switch leaves unread still has to be one
         launch(
@@ -121,6 +121,7 @@ def sweeps(
         )  # fmt: skip
         launch(
             _answer, B * blocks, C, u, bases, moves, part, v, b, inv_reg, *sizes, P, blocks,
-            strides, AXIS=axis, DIV=div, BP=32, BN=64, ROWS=512, num_warps=4, **OPTIONS,
+            strides, AXIS=axis, DIV=div, BP=32, BN=64, ROWS=512, num_warps=4, **registers,
+            **OPTIONS,
         )  # fmt: skip
     return u, v

@@ -73,6 +73,11 @@ BOUNDS = {
     "features": {
         "_write_products": Bound(_BLOCK, instructions=50, mufu=1.3),
     },
+    "fixed": {
+        # the loop of a lost column, which most have not
+        "_answer": Bound(("BP", "BN"), instructions=30, mufu=1.3, wide=False),
+        "_answer f64": Bound(("BP", "BN"), instructions=75, mufu=0.3, wide=False),
+    },
     "log_sums": {
         "_log_sum": Bound(_BLOCK, instructions=11.5, mufu=1.3),
         "_merge": Bound(("BS", "BN"), instructions=27, mufu=1.5, wide=False),

@@ -12,6 +12,7 @@ from sinkhorn_ot.kernels import (
     codes,
     dense_sweep,
     features,
+    fixed,
     log_sums,
     point_cloud,
 )
@@ -197,6 +198,20 @@ _FEATURES = {
 }
 
 
+def _fixed(n: int, m: int, dtype: torch.dtype = torch.float32) -> Launch:
+    def launch(new: New) -> object:
+        one = functools.partial(new, dtype=dtype)
+        return fixed.sweeps(one(1, n, m), one(1, n), one(1, m), one(1), 2)
+
+    return launch
+
+
+_FIXED = {
+    "4096x3000 fp32": _fixed(4096, 3000),
+    "4096x3000 fp64": _fixed(4096, 3000, torch.float64),
+}
+
+
 def _log_sums(
     n: int, m: int, dtype: torch.dtype = torch.float32, work: torch.dtype = torch.float32
 ) -> Launch:
@@ -272,6 +287,7 @@ CASES: dict[str, dict[str, Launch]] = {
     "codes": _CODES,
     "dense_sweep": _DENSE_SWEEP,
     "features": _FEATURES,
+    "fixed": _FIXED,
     "log_sums": _LOG_SUMS,
     "point_cloud": _POINT_CLOUD,
 }

@@ -26,11 +26,11 @@ def fixed(sweep: Sweep, n_iter: int, u: Tensor | None = None, v: Tensor | None =
     or else from what answers u.
     """
     p, fresh = sweep.problem, u is None and v is None
-    log_b = p.b.log()
     n = torch.full_like(p.reg, n_iter, dtype=torch.int64)
     status = [Status.FIXED] * p.shape[0]
     if fresh and isinstance(sweep, Whole) and (found := sweep.fixed(n_iter)) is not None:
         return Solution(*found, None, n, status)
+    log_b = p.b.log()
     psi = torch.zeros_like(p.b) if v is None else weightless(v, log_b)
     if v is None and u is not None:
         psi = move_columns(p, psi, sweep.log_sum_columns(u) + log_b, log_b)

@@ -8,12 +8,14 @@ what may underflow is summed again by kernels that return at once where there is
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.kernels import apply as products
 from sinkhorn_ot.kernels import batched, dense_sweep, log_sums, point_cloud, whole
+from sinkhorn_ot.kernels import fixed as plain
 from sinkhorn_ot.kernels.clouds import METRICS, Clouds, place
 from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem, Streamed
 
@@ -56,9 +58,13 @@ class _Kernels:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self._inv_reg = 1.0 / problem.reg
         exact = math.isinf(problem.relax[0])
         self._kappa = None if exact else elasticity(problem)[0].contiguous()
+
+    @cached_property
+    def _inv_reg(self) -> Tensor:
+        """Return 1 / reg of each problem, (B,), as kernels take it; most results need none."""
+        return 1.0 / self.problem.reg
 
     def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
         """Return P^T diag(1 / P 1) P, or its product with x."""
@@ -84,21 +90,28 @@ class DenseKernels(_Kernels):
         """Take what is stored: costs, or scores if the sign is -1."""
         super().__init__(problem)
         self._C, self._sign = C, sign
-        self._inv_reg = sign * self._inv_reg
+
+    @cached_property
+    def _inv_reg(self) -> Tensor:
+        """Return 1 / reg of each problem, (B,); minus that where scores are stored."""
+        inv_reg = self.problem.reg.reciprocal()
+        return inv_reg if self._sign > 0 else -inv_reg
 
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move the rows, then sum the columns; those that underflow are summed again."""
         return swept(self._C, u, v, self.problem.a, self._inv_reg, self._kappa)
 
     def fixed(self, n_iter: int) -> tuple[Tensor, Tensor] | None:
-        """Make plain sweeps in one launch; None where sweeps of their own read faster."""
+        """Make plain sweeps in one launch, or in two each; None where rows do not fit on chip."""
         p = self.problem
         if self._small():
             return batched.solve(self._C, p.a, p.b, self._inv_reg, n_iter)[:2]
-        if p.shape[1] * p.shape[2] > _CACHED or not self._fits():
-            return None
-        u, v = zip(*(whole.fixed(*args, n_iter) for args in self._each()), strict=True)
-        return _together(u), _together(v)
+        if p.shape[0] == 1 and p.shape[1] * p.shape[2] <= _CACHED and self._fits():
+            u, v = whole.fixed(*next(self._each()), n_iter)
+            return u[None], v[None]
+        if p.exact and plain.serves(self._C, p.b.dtype):
+            return plain.sweeps(self._C, p.a, p.b, self._inv_reg, n_iter)
+        return None
 
     def whole(self, n_iter: int, tol: float) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         """Make plain sweeps of small problems in one launch; None where one is not small."""

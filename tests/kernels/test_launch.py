@@ -71,7 +71,9 @@ from counting import Operators
 from no_device import no_device
 from sinkhorn_ot.adapters.swav import codes as adapter
 from sinkhorn_ot.adapters.swav import operators
-from sinkhorn_ot.kernels import codes_rows, configs
+from sinkhorn_ot.kernels import codes_rows, whole
+from sinkhorn_ot.problem import making
+from sinkhorn_ot.sweeps import choice, gpu
 
 # as a GPU: tensors of the host, addresses that nobody reads
 adapter.has_kernels = lambda S: True
@@ -86,6 +88,15 @@ calls = {
     "64x131072": lambda: so.swav_codes(torch.empty(64, 131072)),
     "2500x17000": lambda: so.swav_codes(torch.empty(2500, 17000)),
 }
+if not MEETS:
+    # ten sweeps of a cost that no cache holds; weights as a GPU has them, and no look at numbers
+    gpu._CACHED = 0
+choice._kernels = gpu.kernels
+making._dtypes = lambda cost: (torch.float32, torch.float32)
+sys.modules["sinkhorn_ot.solve"]._on_cpu = lambda cost: False
+whole.serves = lambda *_: True
+whole.multiprocessors = lambda device: 132
+calls["solve"] = lambda: so.solve(torch.empty(400, 300), None, None, 0.1, n_iter=10)
 with no_device() as launches:
     for name, call in calls.items():
         del launches[:]
@@ -106,6 +117,7 @@ def test_codes_take_few_launches(meets, tmp_path):
     # where programs meet: the kernel, and the zero from which they count
     on_chip = 2 if meets else 7
     assert counts.pop("patches") == 1
+    assert counts.pop("solve") <= (25 if meets else 40), done.stdout
     assert counts.pop("masked") == counts.pop("4096x3000") == counts.pop("heads") == on_chip, (
         done.stdout
     )

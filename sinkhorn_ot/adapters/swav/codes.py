@@ -90,11 +90,12 @@ def codes_of(p: Asked) -> Tensor:
 
 
 def _solved(p: Asked) -> Tensor:
+    if p.n_iter is not None and p.ranks.alone and has_kernels(p.S):
+        # autocast has no say in what kernels compute
+        return _by_operator(p, p.n_iter)
     with torch.autocast(p.S.device.type, enabled=False):
         if p.n_iter is None:
             return read_out(codes_at(p, converged(p)), p)
-        if p.ranks.alone and has_kernels(p.S):
-            return _by_operator(p, p.n_iter)
         if p.S.device.type == "cpu" and not torch.compiler.is_compiling():
             return read_out(by_products(p, p.n_iter), p)
         return read_out(by_logs(p, p.n_iter), p)
