@@ -21,9 +21,13 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_map_only
 
 
-CARD = torch.device("cuda", 0)
 CPU = torch.device("cpu")
-_SHAPED_LIKE_HOPPER = SimpleNamespace(multi_processor_count=132, major=9, minor=0)
+# a Hopper, for launches that do nothing; and one that runs a program at a time, as the interpreter
+# does, in which programs that wait for each other would wait for ever
+WIDE, NARROW = torch.device("cuda", 0), torch.device("cuda", 1)
+_MULTIPROCESSORS = {WIDE: 132, NARROW: 1}
+# the one that tensors are on
+_card = WIDE
 # operators that make no kernel: they look at memory, or only get it
 _FREE = (
     "empty", "view", "reshape", "expand", "slice", "select", "t", "transpose", "permute", "squeeze",
@@ -77,7 +81,7 @@ class OnCard(Tensor):
     ) -> Any:
         """Answer what only a card's tensor is asked, and leave the rest to the tensor."""
         if func == _getter("device"):
-            return CARD
+            return _card
         if func == _getter("is_cuda"):
             return True
         return super().__torch_function__(func, types, args, kwargs or {})
@@ -190,6 +194,8 @@ def watched(run: bool = True) -> Iterator[Seen]:
     import torch._dynamo
     from triton.runtime.interpreter import InterpretedFunction
 
+    global _card
+    before, _card = _card, NARROW if run else WIDE
     seen = Seen()
     launch = InterpretedFunction.run
 
@@ -202,7 +208,7 @@ def watched(run: bool = True) -> Iterator[Seen]:
         seen.inside += time.perf_counter() - start
 
     stubs = {
-        "torch.cuda.get_device_properties": lambda *_: _SHAPED_LIKE_HOPPER,
+        "torch.cuda.get_device_properties": _properties,
         "torch.Event": _event(seen),
         "triton.runtime.driver": _Driver(),
     }
@@ -212,7 +218,18 @@ def watched(run: bool = True) -> Iterator[Seen]:
             stack.enter_context(mock.patch(name, stub))
         stack.enter_context(_Operators(seen))
         stack.enter_context(_Api(seen))
+        stack.callback(_put_back, before)
         yield seen
+
+
+def _put_back(card: torch.device) -> None:
+    global _card
+    _card = card
+
+
+def _properties(device: torch.device) -> Any:
+    count = _MULTIPROCESSORS[device]
+    return SimpleNamespace(multi_processor_count=count, major=9, minor=0)
 
 
 def _event(seen: Seen) -> Callable[..., Any]:

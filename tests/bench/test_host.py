@@ -19,9 +19,10 @@ from bench.host.run import counted, watch  # noqa: E402
 COUNTED = {call.name: call for call in calls.CALLS}
 # launches at most: kernels and operators that launch something
 MOST = {
-    "swav_codes": 15,
-    "dino_codes": 16,
-    "solve, 10 sweeps": 221,
+    "swav_codes": 4,
+    "swav_codes, rows too long for the chip": 8,
+    "dino_codes": 4,
+    "solve, 10 sweeps": 25,
     "solve clouds, 5 sweeps": 86,
 }
 
@@ -61,7 +62,7 @@ def test_what_poses_as_a_cards_is_right():
     with np.errstate(all="ignore"), watched() as seen:
         codes = so.swav_codes(on_card(S))
     assert codes.device.type == "cuda"
-    assert seen.kernels["_sweep_rows"] == 2
+    assert seen.kernels.total() == 1
     torch.testing.assert_close(plain(codes), so.swav_codes(S))
 
 
