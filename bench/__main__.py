@@ -34,6 +34,7 @@ TABLE = {
     "vs_simplex": Entry("cpu.vs.simplex", "a minute"),
     "vs_emd": Entry("cpu.vs.emd", "half a minute"),
     "gpu": Entry("gpu.run", "5 minutes of a card"),
+    "host": Entry("host.run", "a minute"),
     "gate": Entry("gate.compile", "9 minutes"),
 }
 

@@ -1,0 +1,94 @@
+"""What calls launch on a GPU, counted without one: the same every time, at any size, and few."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+import sinkhorn_ot as so
+
+
+pytest.importorskip("triton", reason="triton is not installed, so there are no kernels")
+
+from bench.host import calls  # noqa: E402
+from bench.host.pretend import on_card, plain, watched  # noqa: E402
+from bench.host.run import counted, watch  # noqa: E402
+
+
+COUNTED = {call.name: call for call in calls.CALLS}
+# launches at most: kernels and operators that launch something
+MOST = {
+    "swav_codes": 4,
+    "swav_codes, rows too long for the chip": 8,
+    "dino_codes": 4,
+    "solve, 10 sweeps": 25,
+    "solve clouds, 5 sweeps": 86,
+}
+
+
+@pytest.fixture(autouse=True)
+def _poison_empty():
+    """Leave memory as it comes: to fill it would be counted."""
+
+
+@pytest.mark.slow(4)
+@pytest.mark.parametrize("name", MOST)
+def test_calls_launch_little_and_never_wait(name):
+    first, again = counted(COUNTED[name]), counted(COUNTED[name])
+    assert first["kernels"] + first["operators"] <= MOST[name]
+    assert first["kernels"] > 0, "it reached no kernel"
+    assert first["waits"] == 0
+    assert again["by_kernel"] == first["by_kernel"]
+    assert again["by_operator"] == first["by_operator"]
+
+
+def launches(call):
+    seen = watch(call.make, False)[1]
+    return seen.kernels, seen.operators
+
+
+def test_launches_do_not_depend_on_the_size():
+    sizes = [calls._codes("", n, K, so.swav_codes) for n, K in ((40, 70), (300, 900))]
+    assert launches(sizes[0]) == launches(sizes[1])
+    solves = [
+        calls._solves("", calls.TEN, shape, decides=False) for shape in ((140, 300), (50, 900))
+    ]
+    assert launches(solves[0]) == launches(solves[1])
+
+
+def test_what_poses_as_a_cards_is_right():
+    S = torch.rand(17, 65)
+    with np.errstate(all="ignore"), watched() as seen:
+        codes = so.swav_codes(on_card(S))
+    assert codes.device.type == "cuda"
+    assert seen.kernels.total() == 1
+    torch.testing.assert_close(plain(codes), so.swav_codes(S))
+
+
+@pytest.mark.parametrize(
+    ("act", "waits", "operators"),
+    [
+        (lambda x: float(x.sum()), 1, 1),
+        (lambda x: bool((x > 2).any()), 1, 2),
+        (lambda x: (x + torch.zeros(3, device=x.device)).t(), 0, 2),
+        (lambda x: x.to("cpu"), 1, None),
+        (lambda x: (x.sum() * 2).tolist(), 1, 2),
+    ],
+)
+def test_waits_and_operators_are_counted(act, waits, operators):
+    x = on_card(torch.ones(3))
+    with watched() as seen:
+        act(x)
+    assert seen.waits == waits
+    assert operators is None or seen.operators.total() == operators
+
+
+def test_the_choice_is_a_cards():
+    x = on_card(torch.ones(3))
+    with watched():
+        assert x.device.type == "cuda"
+        assert torch.zeros(2, device=x.device).is_cuda
+        assert (x + 1).device.type == "cuda"
+        assert x.cpu().device.type == "cpu"
+    assert partial(calls._on_cost, shape=(2, 3), act=lambda C: C)(on_card)().shape == (2, 3)
