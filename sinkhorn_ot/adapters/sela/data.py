@@ -19,12 +19,12 @@ from sinkhorn_ot.problem import (
     Rows,
     Streamed,
     as_rows,
+    at_once,
     checks,
     filled,
     number,
     shown,
     survey,
-    together,
 )
 from sinkhorn_ot.sweeps import Ranks, same
 
@@ -179,7 +179,7 @@ class Scores:
 
     @property
     def _per_tile(self) -> int:
-        entries = together(self.facts.device, _TILE)
+        entries = at_once(self.facts.device, _TILE)
         return max(1, entries // (self.facts.batch_shape.numel() * self.K))
 
     def labels(self, potentials: Tensor) -> Tensor:
