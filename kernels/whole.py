@@ -140,7 +140,8 @@ def _solve_whole(  # noqa: C901, PLR0912, PLR0915
                     seen, marks = inf, at_rest(zero, none, wait)
             else:
                 psi, marks, gram, means, changes, moves = advance(
-                    held, total, largest, psi, r, error, mean, marks, gram, means, changes, moves,
+                    held, dots + (tl.cdiv(m, COLS) * KINDS + program * (MEMORY + 1)) * MEMORY,
+                    total, largest, psi, r, error, mean, marks, gram, means, changes, moves,
                     m, c, live, memory, growth, wait, begin, ridge,
                 )  # fmt: skip
             if going > 0:
@@ -179,7 +180,7 @@ def solve(
         factor: What reg is divided by between stages.
         rough_tol: Error at which a stage before the last one ends.
         rough_iter: Sweeps at which a stage before the last one ends.
-        memory: Differences of past steps kept, at most `MEMORY`.
+        memory: Differences of past steps kept, at most `HELD_STEPS`.
         growth: An error this many times the best so far is a failure.
         wait: Steps of the fallback after the first failure.
         begin: Error below which extrapolation begins.
@@ -213,7 +214,9 @@ def _launch(
     u, v = torch.empty_like(a), b.log() if v is None else v.clone()
     held = torch.empty(HELD.value + tile.programs, m, device=C.device, dtype=a.dtype)
     dots = torch.empty(
-        4 + slices * KINDS.value * MEMORY.value, device=C.device, dtype=torch.float64
+        4 + (slices * KINDS.value + tile.programs * (MEMORY.value + 1)) * MEMORY.value,
+        device=C.device,
+        dtype=torch.float64,
     )
     counter = torch.zeros(1, device=C.device, dtype=torch.int32)
     launch(

@@ -14,8 +14,9 @@ from .tiles import LN2, LOG2E, TINY, exp2, fold, offsets
 
 # how what another program wrote is loaded: not from the multiprocessor's own cache
 SHARED = tl.constexpr(".cg")
-# differences of past steps held, and the kinds of scalar products that programs exchange
-MEMORY, KINDS = tl.constexpr(16), tl.constexpr(4)
+# differences of past steps held, in vectors of a power of two, and the kinds of scalar products
+# that programs exchange
+HELD_STEPS, MEMORY, KINDS = tl.constexpr(15), tl.constexpr(16), tl.constexpr(4)
 ROW, RIGHT, SUMS, LARGEST = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), tl.constexpr(3)
 # what is held of every column: vectors, and from DX and DR on as many as MEMORY
 LAST_PSI, LAST_R = tl.constexpr(0), tl.constexpr(1)
@@ -139,27 +140,66 @@ def sum_columns(
 
 
 @triton.jit
-def least_squares(gram, right, used, ridge):
+def least_squares(mine, gram, right, used, ridge):
     """Return the weights, [MEMORY], that make gram @ weights = right; zeros if it cannot.
 
-    Inverted in place by Gauss and Jordan: symmetric throughout, and a Gram matrix with a unit
-    diagonal needs no pivots.
+    `mine` is memory of this program, [MEMORY + 1, MEMORY].
     """
     k = tl.arange(0, MEMORY)
     eye = k[:, None] == k[None, :]
     size = tl.sum(tl.where(eye, gram, 0.0), 1)
     scale = tl.where((k < used) & (size > 0), 1.0 / tl.sqrt(size), 0.0)
     A = tl.where(eye, 1.0 + ridge, gram * scale[:, None] * scale[None, :])
-    for p in range(used):
-        column = tl.sum(tl.where((k == p)[None, :], A, 0.0), 1)
-        pivot = tl.sum(tl.where(k == p, column, 0.0), 0)
-        share = tl.where(k == p, -1.0, column) / pivot
-        A -= column[:, None] * column[None, :] / pivot
-        A = tl.where((k == p)[:, None], share[None, :], A)
-        A = tl.where((k == p)[None, :], share[:, None], A)
-    mix = -tl.sum(A * (right * scale)[None, :], 1) * scale
+    tl.store(mine + k[:, None] * MEMORY + k[None, :], A)
+    tl.store(mine + MEMORY * MEMORY + k, right * scale)
+    tl.debug_barrier()
+    eliminate(mine)
+    tl.debug_barrier()
+    mix = tl.load(mine + MEMORY * MEMORY + k, mask=k < HELD_STEPS, other=0.0) * scale
     good = tl.max((tl.abs(mix) < float("inf")).to(tl.int32) ^ 1, 0) == 0
     return tl.where(good & (k < used), mix, 0.0)
+
+
+@triton.jit(noinline=True)
+def eliminate(mine):  # noqa: C901
+    """Solve the system of HELD_STEPS equations that `mine` holds, its right side as a last row.
+
+    Every thread eliminates by itself, in numbers of its own: together each pivot would cost several
+    exchanges between threads. A Gram matrix with a unit diagonal needs no pivots.
+    """
+    # the lower triangle row by row, then the right side as one more row
+    rows = ()
+    for i in tl.static_range(HELD_STEPS + 1):
+        for j in tl.static_range(HELD_STEPS):
+            if j <= i:
+                at = MEMORY * MEMORY if i == HELD_STEPS else i * MEMORY
+                rows = rows + (tl.load(mine + at + j),)  # type: ignore[assignment]
+    inverse = ()
+    for p in tl.static_range(HELD_STEPS):
+        one = 1.0 / rows[p * (p + 1) // 2 + p]
+        inverse = inverse + (one,)  # type: ignore[assignment]
+        left = ()
+        for i in tl.static_range(HELD_STEPS + 1):
+            share = rows[i * (i + 1) // 2 + p] * one if i > p else one
+            for j in tl.static_range(HELD_STEPS):
+                if j <= i:
+                    x = rows[i * (i + 1) // 2 + j]
+                    # then i is too
+                    if j > p:
+                        x -= share * rows[j * (j + 1) // 2 + p]
+                    left = left + (x,)  # type: ignore[assignment]
+        rows = left
+    # the last weight first
+    found = ()
+    for p in tl.static_range(HELD_STEPS - 1, -1, -1):
+        x = rows[HELD_STEPS * (HELD_STEPS + 1) // 2 + p]
+        for i in tl.static_range(p + 1, HELD_STEPS):
+            x -= rows[i * (i + 1) // 2 + p] * found[HELD_STEPS - 1 - i]
+        x *= inverse[p]
+        found = found + (x,)  # type: ignore[assignment]
+    tl.debug_barrier()
+    for p in tl.static_range(HELD_STEPS):
+        tl.store(mine + MEMORY * MEMORY + p, found[HELD_STEPS - 1 - p])
 
 
 @triton.jit
@@ -261,7 +301,7 @@ def at_rest(zero, none, wait):
 
 @triton.jit
 def advance(  # noqa: PLR0915
-    held, total, largest, psi, r, error, mean, marks, gram, means, changes, moves, m, c, live,
+    held, mine, total, largest, psi, r, error, mean, marks, gram, means, changes, moves, m, c, live,
     memory, growth, wait, begin, ridge,
 ):  # fmt: skip
     """Return the next column potentials, and what is known after the step.
@@ -304,7 +344,7 @@ def advance(  # noqa: PLR0915
     mix = tl.zeros([MEMORY], tl.float64)
     if patient == 0:
         centred = gram - means[:, None] * means[None, :]
-        mix = least_squares(centred, kind(total, RIGHT) - means * mean, used, ridge)
+        mix = least_squares(mine, centred, kind(total, RIGHT) - means * mean, used, ridge)
         # parts that no allowed pair joins have a constant each
         patient = tl.sum(tl.abs(mix) * moves, 0) > FARTHEST * reach
     if patient:

@@ -18,7 +18,7 @@ from .stage import ErrorReader, Stage
 
 
 # differences that fit in a solve of one launch, and how one ends
-_MEMORY = 16
+_MEMORY = 15
 _ENDS = (Status.CONVERGED, Status.MAX_ITER, Status.STALLED)
 
 
