@@ -44,19 +44,25 @@ from .whole_steps import (
 
 # how a solve ended
 CONVERGED, LIMIT, STALLED, BROKEN = 0, 1, 2, 3
+# pairs from which on the exponentials of a float64 sweep take longer than all else
+LARGE = 1 << 22
+# a solve then takes them in float32, until its error is that small or has not fallen for so many
+# sweeps
+CLOSE, IDLE = tl.constexpr(3e-5), tl.constexpr(10)
 
 
 @triton.jit(
     do_not_specialize=[
         "n", "m", "stages", "factor", "first", "rough_tol", "rough_iter", "tol", "max_iter",
-        "patience", "memory", "growth", "wait", "begin", "ridge",
+        "patience", "memory", "growth", "wait", "begin", "ridge", "coarse",
     ]
 )  # fmt: skip
 def _solve_whole(  # noqa: C901, PLR0912, PLR0915
     C, a, b, inv_reg, u, v, held, part, dots, counter, out, n, m,
     stages, factor, first, rough_tol, rough_iter, tol, max_iter, patience, memory, growth, wait,
-    begin, ridge, strides,
-    FIXED: tl.constexpr, AXIS: tl.constexpr, DIV: tl.constexpr, ACC: tl.constexpr,
+    begin, ridge, coarse, strides,
+    FIXED: tl.constexpr, COARSE: tl.constexpr,
+    AXIS: tl.constexpr, DIV: tl.constexpr, ACC: tl.constexpr,
     BM: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr,
     PREFETCH: tl.constexpr, HOLD: tl.constexpr, STAGES: tl.constexpr,
     COLS: tl.constexpr, RB: tl.constexpr, PB: tl.constexpr,
@@ -82,13 +88,27 @@ def _solve_whole(  # noqa: C901, PLR0912, PLR0915
     inf, scale = zero + float("inf"), tl.load(inv_reg).to(tl.float64) / first
     marks = at_rest(zero, none, wait)
     seen, error = inf, inf
+    coarse = none + coarse
     sweeps, stage, begun, since, how, going, waits = none, none, none, none, none, none + 1, none
     while going > 0:
         slope = (scale * -LOG2E).to(ACC)
-        sweep_rows(
-            C, u, v, a, slope, sweeps, part + program.to(tl.int64) * m, n, m, strides,
-            AXIS, DIV, ACC, BM, W, CHUNKS, PREFETCH, HOLD, STAGES,
-        )  # fmt: skip
+        mine = part + program.to(tl.int64) * m
+        if COARSE:
+            if coarse > 0:
+                sweep_rows(
+                    C, u, v, a, slope, sweeps, mine, n, m, strides,
+                    AXIS, DIV, tl.float32, BM, W, CHUNKS, PREFETCH, HOLD, STAGES,
+                )  # fmt: skip
+            else:
+                sweep_rows(
+                    C, u, v, a, slope, sweeps, mine, n, m, strides,
+                    AXIS, DIV, ACC, BM, W, CHUNKS, PREFETCH, HOLD, STAGES,
+                )  # fmt: skip
+        else:
+            sweep_rows(
+                C, u, v, a, slope, sweeps, mine, n, m, strides,
+                AXIS, DIV, ACC, BM, W, CHUNKS, PREFETCH, HOLD, STAGES,
+            )  # fmt: skip
         count, valid, moving = marks[5], marks[6], marks[7]
         known = only_if(valid, live)
         last_psi = tl.load(held + LAST_PSI * m + c, mask=known, other=0.0)
@@ -125,6 +145,15 @@ def _solve_whole(  # noqa: C901, PLR0912, PLR0915
             last = stage == stages - 1
             broken = (error < float("inf")) == 0
             near = error <= tl.where(last, tol, rough_tol)
+            switched = near & (near == 0)
+            if COARSE:
+                # what single precision says is believed before the last stage only
+                fine = (coarse == 0) | (last == 0)
+                near = near & fine
+                stale = last & ((error <= tl.maximum(tol, CLOSE)) | (sweeps - since >= IDLE))
+                switched = (coarse > 0) & stale
+                if switched:
+                    coarse = none
             full = sweeps >= max_iter - (stages - 1 - stage)
             stuck = sweeps - tl.where(last, since, begun) >= tl.where(last, patience, rough_iter)
             if near | full | stuck | broken:
@@ -138,7 +167,7 @@ def _solve_whole(  # noqa: C901, PLR0912, PLR0915
                     scale *= factor
                     stage, begun, since = stage + 1, sweeps, sweeps
                     seen, marks = inf, at_rest(zero, none, wait)
-            else:
+            elif switched == 0:
                 psi, marks, gram, means, changes, moves = advance(
                     held, dots + (tl.cdiv(m, COLS) * KINDS + program * (MEMORY + 1)) * MEMORY,
                     total, largest, psi, r, error, mean, marks, gram, means, changes, moves,
@@ -211,6 +240,8 @@ def _launch(
     tile = whole_tile(n, m, a.dtype, multiprocessors(C.device))
     assert tile is not None, "rows must fit on chip, see configs.whole_tile"
     slices, single = triton.cdiv(m, tile.COLS), a.dtype == torch.float32
+    # a start is taken for a good one
+    coarse = int(v is None)
     u, v = torch.empty_like(a), b.log() if v is None else v.clone()
     held = torch.empty(HELD.value + tile.programs, m, device=C.device, dtype=a.dtype)
     dots = torch.empty(
@@ -222,8 +253,9 @@ def _launch(
     launch(
         _solve_whole, tile.programs,
         C, a.contiguous(), b.contiguous(), inv_reg, u, v, held, held[HELD.value :], dots[4:],
-        counter, dots, *sizes, *numbers, 1e-6 if single else 1e-10, strides,
-        FIXED=fixed, AXIS=axis, DIV=div, ACC=tl.float32 if single else tl.float64,
+        counter, dots, *sizes, *numbers, 1e-6 if single else 1e-10, coarse, strides,
+        FIXED=fixed, COARSE=not (fixed or single) and n * m >= LARGE,
+        AXIS=axis, DIV=div, ACC=tl.float32 if single else tl.float64,
         **tile.constants(), **OPTIONS, **_together(C.device),
     )  # fmt: skip
     return u, v, dots[:3]

@@ -8,7 +8,7 @@ so that all must have read before one writes anew.
 import triton
 import triton.language as tl
 
-from .dense_sweep import _exponentials, _load_rows, _peaks
+from .dense_sweep import _load_rows, _peaks
 from .tiles import LN2, LOG2E, TINY, exp2, fold, offsets
 
 
@@ -46,7 +46,10 @@ def sweep_rows(
     BM: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr, PREFETCH: tl.constexpr,
     HOLD: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Move the rows of this program's blocks, and write the sums of their columns to `mine`."""
+    """Move the rows of this program's blocks, and write the sums of their columns to `mine`.
+
+    Exponents and potentials are of the dtype of `v`, exponentials and their sums of ACC.
+    """
     program, programs = tl.program_id(0), tl.num_programs(0)
     sums = ()
     vs = _load_columns(v, m, W, CHUNKS)
@@ -71,24 +74,37 @@ def sweep_rows(
         weight_ahead, base_ahead = _load_side(a, u, (block + programs) * BM + rows, n)
         # whatever keeps the sum in range will do; a row without weight has no exponentials
         base = tl.where(weight > 0, tl.where(sweeps > 0, base, float("nan")), -float("inf"))
-        es, total = _exponentials(xs, vs, slope, base, CHUNKS)
+        es, total = _exponentials(xs, vs, slope, base, ACC, CHUNKS)
         # nan is lost too
         lost = (weight > 0) & ~((total > LEAST) & (total < MOST))
         if tl.max(lost.to(tl.int32), 0) > 0:
             # read again rather than kept: the entries' registers hold the exponentials now
             again = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
             base = tl.where(weight > 0, -_peaks(again, vs, slope, CHUNKS), -float("inf"))
-            es, total = _exponentials(again, vs, slope, base, CHUNKS)
+            es, total = _exponentials(again, vs, slope, base, ACC, CHUNKS)
         # a row whose every pair is forbidden is as one without weight
         move = tl.where((weight > 0) & (total > 0), weight / total, 0.0)
         tl.store(u + i, (base + tl.log2(move)) * LN2, mask=i < n)
         more = ()
         for c in tl.static_range(CHUNKS):
-            more = more + (sums[c] + es[c] * move[:, None],)  # type: ignore[assignment]
+            more = more + (sums[c] + es[c] * move.to(ACC)[:, None],)  # type: ignore[assignment]
         sums = more
     for c in tl.static_range(CHUNKS):
         j = c * W + tl.arange(0, W)
         tl.store(mine + j, tl.sum(sums[c], 0), mask=j < m)
+
+
+@triton.jit
+def _exponentials(xs, vs, slope, shift, ACC: tl.constexpr, CHUNKS: tl.constexpr):
+    """Return 2^(v - C / reg + shift) in ACC, and its row sums in the dtype of v."""
+    es = ()
+    lanes = tl.zeros(xs[0].shape, ACC)
+    for c in tl.static_range(CHUNKS):
+        z = xs[c].to(vs[c].dtype) * slope + (vs[c][None, :] + shift[:, None])
+        e = exp2(z.to(ACC))
+        lanes += e
+        es = es + (e,)  # type: ignore[assignment]
+    return es, tl.sum(lanes, 1).to(vs[0].dtype)
 
 
 @triton.jit
