@@ -195,7 +195,8 @@ def _blocks(cost: Tensor | Clouds, use: str, device: torch.device, itemsize: int
     if isinstance(cost, Tensor):
         if use == "matrix":
             return Tiles(64, BN, 1, 4, 2)
-        BM, width, warps = log_sum_tile(layout(cost).axis, *cost.shape[1:], itemsize=itemsize)
+        n, m = cost.shape[1:]
+        BM, width, warps = log_sum_tile(layout(cost).axis, n, m, itemsize)
         return Tiles(BM, width, 1, warps, 16)
     if use != "matrix":
         return tiles(cost, device)

@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .clouds import Clouds, hold, own_cost, pairs, slope
-from .configs import OPTIONS, capability, is_amd, multiprocessors, power_of_two
+from .configs import OPTIONS, all_registers, capability, is_amd, multiprocessors, power_of_two
 from .tiles import LN2, LOG2E, exp2, finite, fold, in_range, merge
 
 
@@ -176,8 +176,9 @@ _TILES = {
 def tiles(clouds: Clouds, device: torch.device) -> Tiles:
     """Return block sizes that fit on chip without spills."""
     if clouds.double:
-        few = clouds.kind != "matrix"
-        return Tiles(128, 16, clouds.width, 4, 4) if few else Tiles(32, 32, min(clouds.width, 32), 4, 4)
+        if clouds.kind != "matrix":
+            return Tiles(128, 16, clouds.width, 4, 4)
+        return Tiles(32, 32, min(clouds.width, 64) if clouds.width <= 128 else 16, 4, 4)
     if clouds.kind != "matrix":
         return Tiles(256, 16, clouds.width, 4, 4)
     table = _TILES.get(capability(device), _TILES[0])
@@ -219,6 +220,7 @@ def _launch(
     out = _empty(v, batch, n) if out is None else out
     totals = None if spans == 1 else _empty(v, spans, programs, BM)
     lifts = None if totals is None or not online else torch.empty_like(totals)
+    registers = all_registers(v.device, warps) if clouds.double else {}
     for step, parts in (("whole", 1),) if spans == 1 else (("span", spans), ("join", 1)):
         _log_sums[programs, parts](
             clouds.rows, clouds.columns, v.contiguous(), own if own is None else own.contiguous(),
@@ -226,7 +228,7 @@ def _launch(
             totals, blocks, spans, span,
             MODE=mode, ONLINE=online, STEP=step, SPANS=power_of_two(spans, 1),
             KIND=clouds.kind, D=clouds.width, CHUNK=CHUNK, PRECISION=clouds.precision,
-            BM=BM, BN=BN, num_warps=warps, **OPTIONS,
+            BM=BM, BN=BN, num_warps=warps, **registers, **OPTIONS,
         )  # fmt: skip
     return out
 
