@@ -199,10 +199,10 @@ def eliminate(mine):  # noqa: C901
             share = rows[i * (i + 1) // 2 + p] * one if i > p else one
             for j in tl.static_range(HELD_STEPS):
                 if j <= i:
-                    x = rows[i * (i + 1) // 2 + j]
+                    x = rows[i * (i + 1) // 2 + j]  # type: ignore[var-annotated]
                     # then i is too
                     if j > p:
-                        x -= share * rows[j * (j + 1) // 2 + p]
+                        x -= share * rows[j * (j + 1) // 2 + p]  # type: ignore[assignment]
                     left = left + (x,)  # type: ignore[assignment]
         rows = left
     # the last weight first

@@ -260,3 +260,22 @@ def test_nobody_with_a_partner_stays_where_he_is():
     r = so.solve(torch.tensor([[1.0, math.inf]]), None, [0.0, 1.0], reg=0.1, unbalanced=1.0)
     assert r.converged
     assert float(r.plan.sum()) == 0
+
+
+@pytest.mark.parametrize("method", ["auto", "sinkhorn"])
+@pytest.mark.parametrize("rho", [0.1, (1.0, None), (0, 1.0)], ids=str)
+@pytest.mark.parametrize("scale", [1e4, 1e300])
+def test_a_start_from_which_nothing_leads_on_is_left(method, rho, scale):
+    """Potentials far out of range end in no number; no start converges."""
+    p = testing.random(30, 31, 0.1)
+    far = scale * torch.randn(30, dtype=torch.float64), scale * torch.randn(31, dtype=torch.float64)
+    want = so.solve(p.cost, p.a, p.b, 0.1, unbalanced=rho)
+    for init in (far, (far[0], None), (None, far[1])):
+        r = so.solve(p.cost, p.a, p.b, 0.1, unbalanced=rho, init=init, method=method)
+        assert r.converged
+        torch.testing.assert_close(r.plan, want.plan, atol=1e-8, rtol=0)
+    # a batch, of which one problem starts well
+    g = torch.stack([far[1], want.g])
+    C = torch.stack([p.cost, p.cost])
+    r = so.solve(C, p.a, p.b, 0.1, unbalanced=rho, init=(None, g), method=method)
+    assert bool(r.converged.all())

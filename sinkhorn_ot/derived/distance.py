@@ -1,6 +1,5 @@
 """sinkhorn_distance(): the least cost of a plan that is not too far from independence."""
 
-import math
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -9,21 +8,13 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, broadcast, checks, make
-from sinkhorn_ot.results import ConvergenceWarning, Status
+from sinkhorn_ot.results import ConvergenceWarning
 
-from .exactly import exactly
-from .moments import Moments, at, independent, measure, settled, unit
-from .result import Found, SinkhornDistance
-from .walk import Goal, Walker, solved, walk
+from .apart import found
+from .result import SinkhornDistance
+from .walk import Goal
 
 
-_EPS = torch.finfo(torch.float64).eps
-# theta at which a plan is one of least divergence to all digits
-_NEAR = 1e-9
-# deviation of a cost from x (+) y, relative to its largest entry, that is rounding
-_SAME = 16 * _EPS
-# rise of the divergence by which the cost falls less than rounding: it falls as the root
-_NOTHING = _EPS**2 / 2
 ON_FAIL = ("warn", "raise", "ignore")
 
 
@@ -70,9 +61,9 @@ def sinkhorn_distance(
     given, alphas = _posed(cost, a, b, alpha)
     p = _normalised(given)
     with torch.autocast(p.a.device.type, enabled=False):
-        found = _found(p, alphas.tolist(), goal)
-    theta = p.reg.new_tensor([x.theta for x in found])
-    answer = SinkhornDistance(_weighted(at(p, theta), given), alphas, found, unit(p))
+        ends = found(p, alphas.tolist(), goal)
+    unit, theta = p.reg.new_tensor([(x.unit, x.theta) for x in ends]).T
+    answer = SinkhornDistance(_weighted(p.at(unit / theta), given), alphas, ends)
     if on_fail == "raise":
         return answer.check()
     if on_fail == "warn" and not bool(answer.converged.all()):
@@ -117,74 +108,3 @@ def _weighted(p: Problem, given: Problem) -> Problem:
     """Return the problem with the caller's masses and dtype."""
     mass = given.a.double().sum(-1, keepdim=True)
     return replace(p, a=p.a * mass, b=p.b * mass, dtype=given.dtype)
-
-
-def _found(p: Problem, alphas: list[float], goal: Goal) -> list[Found]:
-    """Return where each problem ends: independent, exact, or on the path between the two."""
-    base, trusted = _nearest(p, goal)
-    least_entropy = torch.minimum(_entropy(p.a), _entropy(p.b)).tolist()
-    answers: dict[int, Found] = {}
-    walkers: dict[int, Walker] = {}
-    for k, alpha in enumerate(alphas):
-        if not trusted[k]:
-            # says so where no plan exists
-            exactly(p, k)
-        _feasible(alpha, float(base.kl[k]), f" in problem {k}" if len(alphas) > 1 else "")
-        flat = float(base.variance[k]) <= _SAME**2
-        if flat or alpha - float(base.kl[k]) <= _NOTHING:
-            answers[k] = _independent(base, k, alpha, flat)
-        elif alpha >= least_entropy[k]:
-            answers[k] = exactly(p, k)
-        else:
-            walkers[k] = Walker(p, k, alpha, base, goal)
-    walk(p, walkers, base)
-    for k, walker in walkers.items():
-        assert walker.found is not None
-        answers[k] = walker.found
-    return [answers[k] for k in range(len(alphas))]
-
-
-def _nearest(p: Problem, goal: Goal) -> tuple[Moments, list[bool]]:
-    """Return what is known of the plans of least divergence, and whether each was found."""
-    if not p.bounds.forbids:
-        return independent(p), [True] * p.shape[0]
-    # at a reg far above the cost allowed pairs are alike
-    theta = torch.full_like(p.reg, _NEAR)
-    s = solved(p, theta, None, min(goal.tol, 1e-9), goal.max_iter)
-    nearest = settled(p, measure(p, theta, s.u, s.v))
-    return nearest, [x is Status.CONVERGED for x in s.status]
-
-
-def _feasible(alpha: float, least: float, where: str) -> None:
-    # of independence itself rounding may leave more than nothing
-    if alpha < least * (1 - 1e-12) - _EPS:
-        why = "" if alpha else ": a b^T itself uses forbidden pairs, and costs inf"
-        raise ValueError(
-            f"alpha must be at least {least:.9g}, the divergence of the nearest plan on allowed "
-            f"pairs, got {alpha:.9g}{where}{why}"
-        )
-
-
-def _independent(base: Moments, k: int, alpha: float, flat: bool) -> Found:
-    """Return the plan of least divergence; where all plans cost the same, it will do."""
-    cost, rise = float(base.cost[k]), alpha - float(base.kl[k])
-    reg = math.sqrt(float(base.variance[k]) / (2 * rise)) if rise > 0 else math.inf
-    return Found(
-        theta=float(base.theta[k]),
-        reg=0.0 if flat else reg,
-        u=base.u[k],
-        v=base.v[k],
-        cost=cost,
-        kl=float(base.kl[k]),
-        lower=cost,
-        upper=cost,
-        error=float(base.error[k]),
-        n_iter=base.work,
-        status=Status.CONVERGED,
-        active=not flat,
-    )
-
-
-def _entropy(w: Tensor) -> Tensor:
-    """Return -sum w log w, (B,)."""
-    return -torch.xlogy(w, w).sum(-1)

@@ -30,6 +30,7 @@ def exactly(p: Problem, k: int) -> Found:
     kl = torch.where(P > 0, P * torch.where(P > 0, ratio, 1.0).log(), 0.0).sum()
     lower, upper = ((float(x) - p.shift) / unit(p) for x in (r.dual_value, r.value_linear))
     return Found(
+        unit=unit(p),
         theta=0.0,
         reg=0.0,
         u=one.a[0].log(),

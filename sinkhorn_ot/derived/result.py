@@ -18,7 +18,8 @@ class Found:
     """Where one problem ended; masses are one, costs count from a shift and in a unit.
 
     Attributes:
-        theta: 1 / reg of the plan; 0 is independence.
+        unit: In what costs count.
+        theta: unit / reg of the plan; 0 is independence.
         reg: What cost falls by for a unit of alpha: the constraint's multiplier.
         u: Scaled row potentials, (n,).
         v: Scaled column potentials, (m,).
@@ -33,6 +34,7 @@ class Found:
         active: Whether more divergence would make it cheaper.
     """
 
+    unit: float
     theta: float
     reg: float
     u: Tensor
@@ -60,13 +62,11 @@ class SinkhornDistance:
         problem: The validated problem, at the reg of each plan.
         alpha: The largest divergence allowed, of the flat batch, (B,).
         found: Where each problem of the flat batch ended.
-        unit: In what its costs count.
     """
 
     problem: Problem
     alpha: Tensor
     found: list[Found]
-    unit: float
 
     @cached_property
     def value(self) -> Tensor:
@@ -156,7 +156,7 @@ class SinkhornDistance:
     def message(self) -> str:
         """One sentence on how it ended, with the gap it reached."""
         bad = [x for x in self.found if x.status is self.status]
-        worst = max(bad, key=lambda x: x.upper - x.lower)
+        worst = max(bad, key=lambda x: x.unit * (x.upper - x.lower))
         gap = float(self.gap.reshape(-1)[self.found.index(worst)])
         text = (
             f"{self.status.value} Reached a gap of {gap:.3g} and a "
@@ -172,7 +172,11 @@ class SinkhornDistance:
 
     @property
     def _regs(self) -> Tensor:
-        return self.unit * self._flat([x.reg for x in self.found])
+        return self._units * self._flat([x.reg for x in self.found])
+
+    @property
+    def _units(self) -> Tensor:
+        return self._flat([x.unit for x in self.found])
 
     @property
     def _counts(self) -> Tensor:
@@ -180,7 +184,7 @@ class SinkhornDistance:
 
     def _costs(self, numbers: list[float], shifted: bool = True) -> Tensor:
         shift = self.problem.shift if shifted else 0.0
-        return self._out((self.unit * self._flat(numbers) + shift) * self.problem.a.sum(-1))
+        return self._out((self._units * self._flat(numbers) + shift) * self.problem.a.sum(-1))
 
     def _numbers(self, numbers: list[float]) -> Tensor:
         return self._out(self._flat(numbers))

@@ -15,7 +15,7 @@ from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.solvers import Limits, pose, run
 
 from .exactly import exactly
-from .moments import Moments, at, measure
+from .moments import Moments, at, measure, unit
 from .result import Found
 from .search import Point, Search
 
@@ -154,6 +154,7 @@ class Walker:
         if self._linear is not None:
             lower = max(lower, self._linear.lower)
         return Found(
+            unit=unit(self._p),
             theta=theta,
             reg=1 / theta,
             u=m.u[i],

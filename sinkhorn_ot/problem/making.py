@@ -9,8 +9,8 @@ from torch import Tensor
 
 from . import checks
 from .cost import Bounds, Cost, broadcast
-from .dense import as_cost
-from .marginals import equal_mass, held, mass_rtol, relaxation, weights
+from .dense import Dense, as_cost
+from .marginals import equal_mass, even, held, mass_rtol, relaxation, weights
 from .problem import EXACT, Problem
 from .regularisation import UNRESOLVED, least_cost, regularisation, resolved, without_far
 from .rows import at_once
@@ -67,7 +67,7 @@ def make(
     p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtype, bounds, rounded=rounded)
     p = resolved(without_far(p), unresolved) if values else p
     p = replace(p, shift=least_cost(p))
-    return _parted(p) if p.bounds.forbids else p
+    return _evened(_parted(p)) if p.bounds.forbids else p
 
 
 def make_share(cost: Cost, a: Tensor, b: Tensor, reg: float, unresolved: str) -> Problem:
@@ -95,6 +95,15 @@ def _dtypes(cost: Cost) -> tuple[torch.dtype, torch.dtype]:
     """Return the dtype of what the caller is given back, and of weights and potentials inside."""
     dtype = torch.float64 if cost.dtype == torch.float64 else torch.float32
     return dtype, torch.float64 if cost.device.type == "cpu" else dtype
+
+
+def _evened(p: Problem) -> Problem:
+    """Return the problem with masses that agree wherever points only serve each other."""
+    if not (p.rounded and p.exact and isinstance(p.cost, Dense) and p.a.device.type == "cpu"):
+        return p
+    C = p.cost.C.expand(p.shape)
+    parts = [even(*one, p.rounded) for one in zip(p.a, p.b, math.inf > C, strict=True)]
+    return replace(p, b=torch.stack(parts))
 
 
 def _parted(p: Problem) -> Problem:

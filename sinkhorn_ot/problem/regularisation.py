@@ -20,6 +20,8 @@ _FAR = 10.0
 _RESOLUTION = 0.01
 # how many times reg a pair must cost more than it could save to carry nothing in any format
 _NOTHING = 1000.0
+# shares of the largest cost from which one is as dear, and below which one is nothing beside it
+_DEAR, _NEAR = 1e-3, 1e-9
 # what the caller is told; who calls reg by another name tells it otherwise
 UNRESOLVED = (
     "reg must be at least {least:.3g} for {dtype} to resolve cost / reg, got {reg:.3g}: "
@@ -65,6 +67,7 @@ def resolved(p: Problem, otherwise: str = UNRESOLVED) -> Problem:
     if reg < least:
         raise ValueError(
             otherwise.format(least=least, reg=reg, most=1 / least, inverse=1 / reg, dtype=p.work)
+            + _dear_alone(p)
         )
     return p
 
@@ -99,6 +102,22 @@ def without_far(p: Problem) -> Problem:
             nearer = replace(nearer, cost=Dense(C.masked_fill(far < C, math.inf)))
             return nearer if _all_have_partners(nearer) else p
     return p
+
+
+def _dear_alone(p: Problem) -> str:
+    """Return which row or column has costs that are far from the others', in words, if one has."""
+    if not isinstance(p.cost, Dense):
+        return ""
+    C = p.cost.C.double()
+    finite = math.inf > C
+    size = max(abs(p.bounds.low), abs(p.bounds.high))
+    for kind, axis in (("row", -1), ("column", -2)):
+        least = C.masked_fill(~finite, math.inf).abs().amin(axis)
+        dear, near = (least > size * _DEAR) & (least < math.inf), least < size * _NEAR
+        if bool(dear.any() & near.any() & (dear | near | (least == math.inf)).all()):
+            *_, i = checks.first_index(dear)
+            return f"; {kind} {i} has none but such costs: subtract a constant from them"
+    return ""
 
 
 def _all_have_partners(p: Problem) -> bool:

@@ -21,8 +21,9 @@ class Status(enum.Enum):
     STOPPED = "The callback stopped the solve before tol was reached."
     MAX_ITER = "Ran out of iterations: raise max_iter, or reg if there is one, or accept the error."
     STALLED = (
-        "The error stopped falling above tol. float64, a larger reg or another method may bring it "
-        "lower; if both marginals are exact and pairs are forbidden, check that a plan exists."
+        "The error stopped falling above tol. float64, another method or engine, or a larger reg "
+        "if there is one, may bring it lower; if both marginals are exact and pairs are forbidden, "
+        "check that a plan exists."
     )
     INFEASIBLE = "No plan exists: forbidden pairs leave some points with weight too few partners."
     NOT_FINITE = (

@@ -135,10 +135,25 @@ class Transport:
             worst = max(bad, key=lambda k: float(self.measured[k]))  # type: ignore[index]
             text += f" Reached marginal_error {float(self.measured[worst]):.3g}"
             text += f" after {sweeps} iterations." if (sweeps := int(self.sweeps[worst])) else "."
+        if self._rounded_apart(bad):
+            text += (
+                " So much may be the rounding of weights that were given in less than float64: "
+                "give them in float64, or a tol above it."
+            )
         if self.problem.far < math.inf:
             text += f" Pairs that cost more than {self.problem.far:.3g} counted as forbidden."
         many = len(self.statuses)
         return text if many == 1 else f"{len(bad)} of {many} problems: {text}"
+
+    def _rounded_apart(self, bad: list[int]) -> bool:
+        """Say whether what problems miss may be what their weights were rounded by."""
+        p = self.problem
+        if not (p.exact and p.bounds.forbids) or self.measured is None:
+            return False
+        if self.status is Status.INFEASIBLE:
+            return all(why.held - why.taken <= p.rounded * why.held for why in self.notes.values())
+        stalled = self.status is Status.STALLED
+        return stalled and max(float(self.measured[k]) for k in bad) <= 2 * p.rounded
 
     def check(self) -> "Transport":
         """Return self, or raise `ConvergenceError` if some problem was not solved to tolerance."""

@@ -73,6 +73,22 @@ def run(
     Returns:
         The solution, the sweep that led to it, if one was needed, and the name of the method.
     """
+    found, sweep, name = _run(posed, solver, limits, alone)
+    lost = [k for k, status in enumerate(found.status) if status is Status.NOT_FINITE]
+    if posed.v is None or not lost:
+        return found, sweep, name
+    # a start may be worse than none
+    at = torch.tensor(lost, device=posed.v.device)
+    left = replace(limits, max_iter=max(1, limits.max_iter - int(found.n_iter[at].max())))
+    some = _part(posed.problem, at)
+    cold, _, name = _run(replace(posed, problem=some, v=None), solver, left, alone)
+    cold = replace(cold, n_iter=cold.n_iter + found.n_iter[at])
+    return found.put(at, cold), sweep, name
+
+
+def _run(
+    posed: Posed, solver: Sinkhorn | None, limits: Limits, alone: bool
+) -> tuple[Solution, Sweep | None, str]:
     p, free = posed.problem, solver is None and alone
     if solver is None and not _whole(p):
         return _batch(posed, limits)

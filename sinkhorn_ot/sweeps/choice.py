@@ -12,6 +12,10 @@ from .shared_cost import SharedKernel
 from .stored import StoredKernel
 
 
+# share of the mass from which a pair's rounding in single precision shows in marginals
+_ALONE = 1 / 16
+
+
 def choose(problem: Problem, tol: float) -> Sweep:
     """Return the implementation for `problem`, whose kernel is good to `tol`.
 
@@ -20,7 +24,7 @@ def choose(problem: Problem, tol: float) -> Sweep:
     """
     if (kernels := _kernels(problem)) is not None:
         return kernels
-    single = problem.dtype == torch.float32 and tol >= 1e-7
+    single = problem.dtype == torch.float32 and tol >= 1e-7 and _spread(problem)
     store = torch.float32 if single else torch.float64
     batch, n, m = problem.shape
     for dtype in (store, torch.float64):
@@ -52,6 +56,12 @@ def _kernels(problem: Problem) -> Sweep | None:
     from . import gpu
 
     return gpu.kernels(problem) if gpu.serves(problem) else None
+
+
+def _spread(problem: Problem) -> bool:
+    """Say whether no pair can carry so much that the rounding of its kernel alone would show."""
+    most = torch.minimum(problem.a.amax(-1), problem.b.amax(-1)) / problem.a.sum(-1)
+    return bool((most < _ALONE).all())
 
 
 def one_kernel(problem: Problem, dtype: torch.dtype = torch.float64) -> bool:

@@ -32,7 +32,7 @@ class StoredKernel(Blockwise):
 
     # per storage: exponents below `cut` of their row's maximum are zero, and potentials may move by
     # `drift` before the kernel is built again; no product of the two leaves the format's range
-    _LIMITS = {torch.float64: (-650.0, 250.0), torch.float32: (-60.0, 20.0)}
+    _LIMITS = {torch.float64: (-650.0, 250.0), torch.float32: (-60.0, 6.0)}
     # exponents that a kernel may span if it is to be scaled without looking
     _SPAN = {torch.float64: 100.0, torch.float32: 30.0}
 

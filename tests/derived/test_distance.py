@@ -578,13 +578,38 @@ def test_it_stays_on_the_device():
 
 
 @pytest.mark.parametrize("alpha", [0.3, 0.5, 1.0])
-@pytest.mark.parametrize("far", [1e3, 1e9, 1e12, 1e16, 1e20])
-def test_a_dear_pair_that_no_plan_uses_is_no_measure(alpha, far):
-    """What is called converged is the distance with inf; where digits do not reach, it is told."""
+@pytest.mark.parametrize(
+    "far", [1e3, 1e6, 1e9, 1e12, 1e13, 1e14, 1e16, 1e20, 1e25, 1e40, 1e60, 1e100, 1e200, 1e308]
+)
+def test_a_dear_pair_that_no_plan_uses_is_as_good_as_forbidden(alpha: float, far: float):
     C = torch.tensor([[0.0, 1.0, far], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]], dtype=torch.float64)
-    want = so.sinkhorn_distance(C.masked_fill(far == C, math.inf), alpha=alpha)
-    found = so.sinkhorn_distance(C, alpha=alpha, on_fail="ignore")
-    assert bool(found.converged) or far > 1e12
-    assert float(found.value) <= float(want.value) * (1 + 1e-9)
-    if found.converged:
+    for cost in (C, C.clamp(min=0.1), C - 1.0):
+        want = distance(cost.masked_fill(cost > 2.0, INF), alpha=alpha, on_fail="raise")
+        found = distance(cost, alpha=alpha, on_fail="raise")
         assert float(found.value) == pytest.approx(float(want.value), rel=1e-8)
+        assert float(found.gap) <= 1e-8 * abs(float(want.value))
+        assert float(found.reg) == pytest.approx(float(want.reg), rel=1e-5)
+        torch.testing.assert_close(found.plan, want.plan, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("far", [1e10, 1e14, 1e40, 1e300])
+def test_a_dear_pair_that_every_plan_uses_is_what_counts(far: float):
+    """With less divergence than nearer pairs need, the dear one carries some."""
+    C = torch.tensor([[0.0, 1.0, far], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]], dtype=torch.float64)
+    only = torch.zeros_like(C)
+    only[0, 2] = 1.0
+    found, want = (distance(cost, alpha=0.05, on_fail="raise").value for cost in (C, only))
+    assert float(found) / far == pytest.approx(float(want), rel=1e-7)
+
+
+@pytest.mark.parametrize("unit", [1e6, 1e16, 1e40, -1e16, 1e250])
+def test_problems_of_a_batch_keep_their_units(unit: float):
+    C = torch.rand(3, 4, 5, dtype=torch.float64)
+    C[1] *= unit
+    found = distance(C, alpha=[0.2, 0.3, 100.0], on_fail="raise")
+    for k, alpha in enumerate((0.2, 0.3, 100.0)):
+        one = distance(C[k], alpha=alpha)
+        assert float(found.value[k]) == pytest.approx(float(one.value), rel=1e-9)
+        torch.testing.assert_close(found.plan[k], one.plan, rtol=0, atol=1e-7)
+    with pytest.raises(ValueError, match=r"alpha must be at least .* in problem 1"):
+        distance(C.masked_fill(C[1].amin() == C, INF), alpha=[1.0, 1e-9, 1.0])

@@ -103,3 +103,16 @@ def test_the_callers_cost_stays():
     before = C.clone()
     so.solve(C, reg=0.1).value  # noqa: B018
     assert torch.equal(C, before)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_point_that_has_none_but_far_pairs_is_named(turned):
+    C = torch.tensor([[0.0, 1.0, 2.0], [1e20, 1e20, 1e20], [1.0, 0.0, 1.0]], dtype=torch.float64)
+    kind = "column" if turned else "row"
+    said = f"reg must be at least .*; {kind} 1 has none but such costs: subtract a constant"
+    with pytest.raises(ValueError, match=said):
+        so.solve(C.mT if turned else C, reg=0.1)
+    C[1] -= 1e20
+    assert so.solve(C.mT if turned else C, reg=0.1).converged
+    with pytest.raises(ValueError, match="by inf$"):
+        so.solve(torch.rand(300, 300), reg=1e-17)

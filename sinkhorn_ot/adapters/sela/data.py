@@ -37,13 +37,17 @@ _ROUNDED = 1e-2
 _TILE = 1 << 16
 
 
-def linear_heads(features: Any, weight: Tensor, bias: Tensor | None = None) -> Rows:
+def linear_heads(
+    features: Any, weight: Tensor, bias: Tensor | None = None, *, mask: Any = None
+) -> Rows:
     """Return the logits of linear heads, (N, K) or (heads, N, K), made when they are read.
 
     Args:
         features: Features of each sample, (N, D), in any form that `sela_labels` takes.
         weight: Weights of a head, (K, D), or of several, (heads, K, D).
         bias: Their biases, (K,) or (heads, K).
+        mask: Samples that count, in some head at least, (N,) or (heads, N), bool; None for all. The
+            others may hold anything.
     """
     # parameters: what is made of them is a constant
     with torch.no_grad():
@@ -70,6 +74,9 @@ def linear_heads(features: Any, weight: Tensor, bias: Tensor | None = None) -> R
             return y.add_(shift.to(work)[..., None, :])
 
     rows = as_rows("features", features, width=W[..., 0].numel())
+    if mask is not None:
+        keep = truths(mask)
+        rows = counting(rows, keep.reshape(-1, keep.shape[-1]).any(0) if keep.ndim > 1 else keep)
     return rows.sound().map(logits)
 
 

@@ -206,7 +206,8 @@ def sela_labels_from_features(
     Raises:
         ValueError: As `sela_labels` does.
     """
-    return sela_labels(linear_heads(features, weight, bias), **options)
+    logits = linear_heads(features, weight, bias, mask=options.get("mask"))
+    return sela_labels(logits, **options)
 
 
 def _doubt_blocks(log_probs: Any) -> None:

@@ -144,6 +144,8 @@ class SwAVLoss(nn.Module):
                 "features must come with prototypes, and one for each crop of scores, "
                 f"got {len(features)} for {views}"
             )
+        if features is not None and held:
+            _score_as(weights, heads)
 
         def look() -> None:
             for at, head in enumerate(heads):
@@ -203,6 +205,15 @@ def _heads(
     if len(given) != len(heads):
         raise ValueError(f"prototypes must be one per head, {len(heads)}, got {len(given)}")
     return heads, given
+
+
+def _score_as(weights: list[Tensor | None], heads: list[Scores]) -> None:
+    """Require prototypes of as many labels as the scores that a queue's shall stand beside."""
+    for at, (W, head) in enumerate(zip(weights, heads, strict=True)):
+        shape, K = None if W is None else tuple(W.shape), head[0].shape[-1]
+        if shape is None or len(shape) != 2 or shape[0] != K:
+            name = "prototypes" if len(heads) == 1 else f"prototypes[{at}]"
+            raise ValueError(f"{name} must be ({K}, D), a row for each score, got {shape}")
 
 
 def _listed(name: str, x: Any) -> None:

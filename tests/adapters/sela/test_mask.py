@@ -204,3 +204,18 @@ def test_soft_labels_in_any_form():
     assert bool((closed.soft[..., 1] == 0).all())
     with pytest.raises(ValueError, match="soft must be True or False, got 1"):
         so.sela_labels(S, soft=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("heads", [(), (2,)], ids=str)
+def test_features_left_out_may_hold_anything(heads: tuple[int, ...]):
+    x, W = torch.randn(60, 6), torch.randn(*heads, 5, 6)
+    keep = some(60)
+    mask = keep.expand(*heads, 60)
+    junk = x.masked_fill(~keep[:, None], math.nan)
+    found = so.sela_labels_from_features(junk, W, mask=mask)
+    want = so.sela_labels_from_features(x[keep], W)
+    assert torch.equal(found.labels[..., keep], want.labels)
+    assert bool((found.labels[..., ~keep] == -1).all())
+    # who counts in one head counts
+    with pytest.raises(ValueError, match="features must be finite, got nan"):
+        so.sela_labels_from_features(junk, W, mask=torch.ones(*heads, 60, dtype=torch.bool))

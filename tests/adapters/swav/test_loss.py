@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 
 import pytest
 import torch
@@ -262,6 +263,18 @@ def test_heads_of_prototypes_are_averaged():
     stacked = [torch.stack(head) for head in S]
     torch.testing.assert_close(so.SwAVLoss()(stacked), loss)
     torch.testing.assert_close(so.SwAVLoss()([S[0]]), each[0])
+
+
+@pytest.mark.parametrize("shape", [(6, 16), (7,), (1, 7, 16)], ids=str)
+def test_prototypes_of_another_number_than_scores_are_named(shape):
+    z = torch.stack([normalize(randn(24, 16, seed=v), dim=-1) for v in range(2)])
+    S = [x @ randn(7, 16).mT for x in z]
+    loss, other = so.SwAVLoss(queues=[full_queue(30), full_queue(30)]), torch.ones(shape)
+    said = rf"must be \(7, D\), a row for each score, got {re.escape(str(shape))}"
+    with pytest.raises(ValueError, match=f"prototypes {said}"):
+        loss(S, z, other)
+    with pytest.raises(ValueError, match=rf"prototypes\[1\] {said}"):
+        loss([S, S], z, [torch.ones(7, 16), other])
 
 
 def test_heads_share_the_queues():
