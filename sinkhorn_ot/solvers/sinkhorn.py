@@ -9,15 +9,15 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.results import Solution, Status
-from sinkhorn_ot.sweeps import Rules, Sweep, Whole, weightless
+from sinkhorn_ot.sweeps import Accelerates, Moves, Rules, Sweep, Whole, weightless
 
-from .acceleration import Acceleration, Anderson, needs_exact
+from .acceleration import Acceleration, Anderson, Steps, needs_exact
 from .price import Price
 from .progress import Callback
 from .stage import ErrorReader, Stage
 
 
-# differences that fit in a solve of one launch, and how one ends
+# differences that steps made by a GPU remember, and how a solve in one launch ends
 _MEMORY = 15
 _ENDS = (Status.CONVERGED, Status.MAX_ITER, Status.STALLED)
 
@@ -190,6 +190,10 @@ class Sinkhorn:
         callback: Callback | None,
         factor: float = 1.0,
     ) -> Stage:
-        steps = self.acceleration.start(sweep.problem.b)
+        how = self.acceleration
+        steps: Steps | Moves = how.start(sweep.problem.b)
+        if isinstance(how, Anderson) and how.memory <= _MEMORY and sweep.problem.exact:  # noqa: SIM102
+            if isinstance(sweep, Accelerates):
+                steps = sweep.moves(**asdict(how))
         look = ErrorReader(self.check_every, psi.device)
         return Stage(sweep, psi, steps, look, self.patience, callback, n_iter, factor)

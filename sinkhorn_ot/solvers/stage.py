@@ -1,13 +1,14 @@
 """One stage of a solve, at one reg: sweep, step, look, until every problem is within tol."""
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem
 from sinkhorn_ot.results import Solution, Status
-from sinkhorn_ot.sweeps import Sweep
+from sinkhorn_ot.sweeps import Moves, Sweep
 
 from .acceleration import Iterate, Steps
 from .price import Price
@@ -57,7 +58,7 @@ class Stage:
         self,
         sweep: Sweep,
         psi: Tensor,
-        steps: Steps,
+        steps: Steps | Moves,
         look: ErrorReader,
         patience: int,
         callback: Callback | None = None,
@@ -80,7 +81,9 @@ class Stage:
         self.n_iter, self.stopped = n_iter, False
         # when problems are left to others; None keeps them all
         self.price: Price | None = None
-        self._sweep, self._steps, self._look = sweep, steps, look
+        self._sweep, self._look = sweep, look
+        # what takes a sweep's sums makes its own error, and a step before anybody looks
+        self._steps, self._fused = steps, isinstance(steps, Moves)
         self._patience, self._callback, self._factor = patience, callback, factor
         self._at, self._log_b = torch.arange(p.shape[0], device=psi.device), p.b.log()
         self._psi = psi
@@ -103,15 +106,21 @@ class Stage:
             p = self._sweep.problem
             self._u, log_s = self._sweep.sweep(self._u, self._psi + self._log_b)
             self.n_iter += 1
-            error = column_error(p, self._psi, log_s)
+            psi, moved = self._psi, None
+            if self._fused:
+                moved, error = cast(Moves, self._steps).step(psi, log_s)
+            else:
+                error = column_error(p, psi, log_s)
             worst = self._look(error, now=self.n_iter >= max_iter)
             ended = None if worst is None else self._ended(worst, error, tol, max_iter)
             if ended is not None and bool(ended.all()):
                 self._record(slice(None), self._psi, error, tol)
                 break
-            psi = self._psi
-            residual = answer(self._sweep, self._u, psi, log_s, self._log_b) - psi
-            self._psi = self._steps(Iterate(psi, residual, error, self._u, self._sweep))
+            if moved is None:
+                residual = answer(self._sweep, self._u, psi, log_s, self._log_b) - psi
+                steps = cast(Steps, self._steps)
+                moved = steps(Iterate(psi, residual, error, self._u, self._sweep))
+            self._psi = moved
             if ended is not None:
                 self._retire(ended, psi, error, tol)
         return self

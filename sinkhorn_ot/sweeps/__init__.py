@@ -3,12 +3,14 @@
 from .choice import choose, one_kernel, passes
 from .cpu import column_sums, empty, exp_
 from .over_ranks import OverRanks
-from .protocol import Repeats, Rules, Sweep, Whole, elasticity, weightless
+from .protocol import Accelerates, Moves, Repeats, Rules, Sweep, Whole, elasticity, weightless
 from .ranks import ALONE, Ranks, same
 
 
 __all__ = [
     "ALONE",
+    "Accelerates",
+    "Moves",
     "OverRanks",
     "Ranks",
     "Repeats",

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.kernels import apply as products
-from sinkhorn_ot.kernels import batched, dense_sweep, log_sums, point_cloud, whole
+from sinkhorn_ot.kernels import batched, dense_sweep, log_sums, point_cloud, steps, whole
 from sinkhorn_ot.kernels import fixed as plain
 from sinkhorn_ot.kernels.clouds import METRICS, Clouds, place
 from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem, Streamed
 
-from .protocol import Rules, Sweep, elasticity
+from .protocol import Moves, Rules, Sweep, elasticity
 
 
 _TINY = 1e-30
@@ -73,6 +73,10 @@ class _Kernels:
         mass = self.apply(u, v, torch.ones_like(v)[:, :, None])
         y = torch.where(mass > 0, self.apply(u, v, x) / mass, 0.0)
         return self.apply(u, v, y, transpose=True)
+
+    def moves(self, *, memory: int, growth: float, wait: int, begin: float) -> Moves:
+        """Return a run of Anderson's steps, two launches each."""
+        return steps.Run(self.problem.b, memory=memory, growth=growth, wait=wait, begin=begin)
 
     def total(self, x: Tensor) -> Tensor:
         """Return the sum of x (B, n) over the rows, (B,)."""

@@ -157,6 +157,28 @@ class Whole(Protocol):
         ...
 
 
+@runtime_checkable
+class Moves(Protocol):
+    """An accelerated run over a batch, which takes a sweep's sums and returns the next step."""
+
+    def step(self, psi: Tensor, log_s: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the next column potentials (B, m), and the marginal error at those given (B,)."""
+        ...
+
+    def select(self, index: Tensor) -> "Moves":
+        """Keep the problems at `index`."""
+        ...
+
+
+@runtime_checkable
+class Accelerates(Protocol):
+    """A sweep whose device takes Anderson's steps in few launches; exact marginals only."""
+
+    def moves(self, *, memory: int, growth: float, wait: int, begin: float) -> Moves:
+        """Return a run that has not begun; see `Rules` for the arguments."""
+        ...
+
+
 def weightless(scaled: Tensor, log_weight: Tensor) -> Tensor:
     """Return potentials in units of reg, f / reg or g / reg: zero where there is no weight."""
     return torch.where(log_weight > -math.inf, scaled - log_weight, 0.0)
