@@ -68,10 +68,10 @@ def _learn(psi, log_s, b, mass, held, known, dots, m, slices, memory, COLS: tl.c
     write_products(held, dots, psi_c, r, dx, dr, off, w, slot, used, moving, m, c, live)
 
 
-@triton.jit(do_not_specialize=["m", "slices", "memory", "growth", "wait", "begin", "ridge"])
+@triton.jit(do_not_specialize=["m", "slices", "memory", "growth", "wait", "begin"])
 def _move(
     psi, log_s, b, mass, held, known, dots, scratch, new_psi, new_known, error,
-    m, slices, memory, growth, wait, begin, ridge, COLS: tl.constexpr, PB: tl.constexpr,
+    m, slices, memory, growth, wait, begin, COLS: tl.constexpr, PB: tl.constexpr,
 ):  # fmt: skip
     """Move a slice of the columns; the first slice of a problem writes what is known after it."""
     problem = (tl.program_id(0) // slices).to(tl.int64)
@@ -84,7 +84,10 @@ def _move(
     at = known + problem * (MEMORY + 4) * MEMORY
     gram = tl.load(at + k[:, None] * MEMORY + k[None, :])
     means, marks = tl.load(at + MEMORY * MEMORY + k), at + (MEMORY + 3) * MEMORY
-    changes, moves = tl.load(at + (MEMORY + 1) * MEMORY + k), tl.load(at + (MEMORY + 2) * MEMORY + k)
+    changes, moves = (
+        tl.load(at + (MEMORY + 1) * MEMORY + k),
+        tl.load(at + (MEMORY + 2) * MEMORY + k),
+    )
     best, best_mean, waiting = tl.load(marks), tl.load(marks + 1), tl.load(marks + 2)
     penalty, t, count = tl.load(marks + 3), tl.load(marks + 4), tl.load(marks + 5).to(tl.int32)
     valid, moving = tl.load(marks + 6).to(tl.int32), tl.load(marks + 7).to(tl.int32)
@@ -92,7 +95,7 @@ def _move(
     moved, state, gram, means, changes, moves = advance(
         held + problem * HELD * m, scratch + tl.program_id(0) * (MEMORY + 1) * MEMORY,
         total, largest, psi_c, r, off_all, mean, state, gram, means, changes, moves,
-        m, c, live, memory, growth, wait, begin, ridge,
+        m, c, live, memory, growth, wait, begin,
     )  # fmt: skip
     tl.store(new_psi + problem * m + c, moved, mask=c < m)
     if part == 0:
@@ -149,7 +152,7 @@ class Run:
         )
         launch(
             _move, B * slices, *given, dots, scratch, new, known, error, m, slices,
-            memory, growth, wait, begin, 1e-6 if psi.dtype == torch.float32 else 1e-10,
+            memory, growth, wait, begin,
             COLS=COLS, PB=min(64, power_of_two(slices, 1)), num_warps=4, **OPTIONS,
         )  # fmt: skip
         self._known = known

@@ -54,13 +54,13 @@ CLOSE, IDLE = tl.constexpr(3e-5), tl.constexpr(10)
 @triton.jit(
     do_not_specialize=[
         "n", "m", "stages", "factor", "first", "rough_tol", "rough_iter", "tol", "max_iter",
-        "patience", "memory", "growth", "wait", "begin", "ridge", "coarse",
+        "patience", "memory", "growth", "wait", "begin", "coarse",
     ]
 )  # fmt: skip
 def _solve_whole(  # noqa: C901, PLR0912, PLR0915
     C, a, b, inv_reg, u, v, held, part, dots, counter, out, n, m,
     stages, factor, first, rough_tol, rough_iter, tol, max_iter, patience, memory, growth, wait,
-    begin, ridge, coarse, strides,
+    begin, coarse, strides,
     FIXED: tl.constexpr, COARSE: tl.constexpr,
     AXIS: tl.constexpr, DIV: tl.constexpr, ACC: tl.constexpr,
     BM: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr,
@@ -171,7 +171,7 @@ def _solve_whole(  # noqa: C901, PLR0912, PLR0915
                 psi, marks, gram, means, changes, moves = advance(
                     held, dots + (tl.cdiv(m, COLS) * KINDS + program * (MEMORY + 1)) * MEMORY,
                     total, largest, psi, r, error, mean, marks, gram, means, changes, moves,
-                    m, c, live, memory, growth, wait, begin, ridge,
+                    m, c, live, memory, growth, wait, begin,
                 )  # fmt: skip
             if going > 0:
                 tl.store(v + c, tl.where(live, psi + log_b, -float("inf")), mask=inside)
@@ -253,7 +253,7 @@ def _launch(
     launch(
         _solve_whole, tile.programs,
         C, a.contiguous(), b.contiguous(), inv_reg, u, v, held, held[HELD.value :], dots[4:],
-        counter, dots, *sizes, *numbers, 1e-6 if single else 1e-10, coarse, strides,
+        counter, dots, *sizes, *numbers, coarse, strides,
         FIXED=fixed, COARSE=not (fixed or single) and n * m >= LARGE,
         AXIS=axis, DIV=div, ACC=tl.float32 if single else tl.float64,
         **tile.constants(), **OPTIONS, **_together(C.device),

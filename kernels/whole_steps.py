@@ -22,6 +22,8 @@ ROW, RIGHT, SUMS, LARGEST = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2), t
 LAST_PSI, LAST_R = tl.constexpr(0), tl.constexpr(1)
 BEST_PSI, BEST_R = tl.constexpr(2), tl.constexpr(3)
 MOMENTUM, DX, DR, HELD = tl.constexpr(4), tl.constexpr(5), tl.constexpr(21), tl.constexpr(37)
+# what is added to the unit diagonal of a Gram matrix
+RIDGE = tl.constexpr(1e-6)
 # how many times the residual an extrapolation may go, see `solvers.acceleration`
 FARTHEST = tl.constexpr(1e6)
 # row sums outside this range are taken again: entries far below them would be lost
@@ -156,7 +158,7 @@ def sum_columns(
 
 
 @triton.jit
-def least_squares(mine, gram, right, used, ridge):
+def least_squares(mine, gram, right, used):
     """Return the weights, [MEMORY], that make gram @ weights = right; zeros if it cannot.
 
     `mine` is memory of this program, [MEMORY + 1, MEMORY].
@@ -165,7 +167,7 @@ def least_squares(mine, gram, right, used, ridge):
     eye = k[:, None] == k[None, :]
     size = tl.sum(tl.where(eye, gram, 0.0), 1)
     scale = tl.where((k < used) & (size > 0), 1.0 / tl.sqrt(size), 0.0)
-    A = tl.where(eye, 1.0 + ridge, gram * scale[:, None] * scale[None, :])
+    A = tl.where(eye, 1.0 + RIDGE, gram * scale[:, None] * scale[None, :])
     tl.store(mine + k[:, None] * MEMORY + k[None, :], A)
     tl.store(mine + MEMORY * MEMORY + k, right * scale)
     tl.debug_barrier()
@@ -181,7 +183,8 @@ def eliminate(mine):  # noqa: C901
     """Solve the system of HELD_STEPS equations that `mine` holds, its right side as a last row.
 
     Every thread eliminates by itself, in numbers of its own: together each pivot would cost several
-    exchanges between threads. A Gram matrix with a unit diagonal needs no pivots.
+    exchanges between threads. In float32, where all fit in its registers; what is added to the
+    diagonal is above its rounding. A Gram matrix with a unit diagonal needs no pivots.
     """
     # the lower triangle row by row, then the right side as one more row
     rows = ()
@@ -189,7 +192,8 @@ def eliminate(mine):  # noqa: C901
         for j in tl.static_range(HELD_STEPS):
             if j <= i:
                 at = MEMORY * MEMORY if i == HELD_STEPS else i * MEMORY
-                rows = rows + (tl.load(mine + at + j),)  # type: ignore[assignment]
+                x = tl.load(mine + at + j).to(tl.float32)
+                rows = rows + (x,)  # type: ignore[assignment]
     inverse = ()
     for p in tl.static_range(HELD_STEPS):
         one = 1.0 / rows[p * (p + 1) // 2 + p]
@@ -199,10 +203,10 @@ def eliminate(mine):  # noqa: C901
             share = rows[i * (i + 1) // 2 + p] * one if i > p else one
             for j in tl.static_range(HELD_STEPS):
                 if j <= i:
-                    x = rows[i * (i + 1) // 2 + j]  # type: ignore[var-annotated]
+                    x = rows[i * (i + 1) // 2 + j]
                     # then i is too
                     if j > p:
-                        x -= share * rows[j * (j + 1) // 2 + p]  # type: ignore[assignment]
+                        x -= share * rows[j * (j + 1) // 2 + p]
                     left = left + (x,)  # type: ignore[assignment]
         rows = left
     # the last weight first
@@ -215,7 +219,7 @@ def eliminate(mine):  # noqa: C901
         found = found + (x,)  # type: ignore[assignment]
     tl.debug_barrier()
     for p in tl.static_range(HELD_STEPS):
-        tl.store(mine + MEMORY * MEMORY + p, found[HELD_STEPS - 1 - p])
+        tl.store(mine + MEMORY * MEMORY + p, found[HELD_STEPS - 1 - p].to(tl.float64))
 
 
 @triton.jit
@@ -318,7 +322,7 @@ def at_rest(zero, none, wait):
 @triton.jit
 def advance(  # noqa: PLR0915
     held, mine, total, largest, psi, r, error, mean, marks, gram, means, changes, moves, m, c, live,
-    memory, growth, wait, begin, ridge,
+    memory, growth, wait, begin,
 ):  # fmt: skip
     """Return the next column potentials, and what is known after the step.
 
@@ -360,7 +364,7 @@ def advance(  # noqa: PLR0915
     mix = tl.zeros([MEMORY], tl.float64)
     if patient == 0:
         centred = gram - means[:, None] * means[None, :]
-        mix = least_squares(mine, centred, kind(total, RIGHT) - means * mean, used, ridge)
+        mix = least_squares(mine, centred, kind(total, RIGHT) - means * mean, used)
         # parts that no allowed pair joins have a constant each
         patient = tl.sum(tl.abs(mix) * moves, 0) > FARTHEST * reach
     if patient:
