@@ -134,7 +134,9 @@ def _solve_whole(  # noqa: C901, PLR0912, PLR0915
             used = tl.minimum(count + valid, memory)
             off = tl.where(inside, tl.abs(s - b_c), 0.0)
             if program * COLS < m:
-                write_products(held, dots, psi, r, dx, dr, off, w, slot, used, moving, m, c, live)
+                write_products(
+                    held, dots, psi, r, dx, dr, off, w, slot, used, moving, m, c, live, True
+                )
             meet(counter, waits + 2)
             total, largest = add_up(dots, tl.cdiv(m, COLS), PB)
             sums = kind(total, SUMS)

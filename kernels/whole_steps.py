@@ -250,8 +250,13 @@ def number(numbers, at: tl.constexpr):
 
 
 @triton.jit
-def write_products(held, dots, psi, r, dx, dr, off, w, slot, used, moving, m, c, live):
-    """Write this program's part of all scalar products, weighted by `w`, and of the maxima."""
+def write_products(
+    held, dots, psi, r, dx, dr, off, w, slot, used, moving, m, c, live, CENTRED: tl.constexpr
+):  # fmt: skip
+    """Write this program's part of all scalar products, weighted by `w`, and of the maxima.
+
+    `CENTRED` takes the means of residuals off, where a constant changes nothing.
+    """
     k = tl.arange(0, MEMORY)
     at = held + DR * m + k.to(tl.int64)[:, None] * m + c[None, :]
     known = ((k < used) & (k != slot))[:, None] & live[None, :]
@@ -263,6 +268,8 @@ def write_products(held, dots, psi, r, dx, dr, off, w, slot, used, moving, m, c,
     r, dr, past = w * r, w * dr, past.to(tl.float64)
     sums = tl.where(k == 0, tl.sum(off.to(tl.float64), 0), tl.sum(r, 0))
     sums = tl.where(k == 2, tl.sum(dr, 0), sums)
+    if not CENTRED:
+        sums = tl.where(k == 0, sums, 0.0)
     sums = tl.where(k == 3, tl.sum(r * step, 0), tl.where(k == 4, tl.sum(w * step, 0), sums))
     mine = dots + tl.program_id(0) * KINDS * MEMORY + k
     tl.store(mine + ROW * MEMORY, tl.sum(past * dr[None, :], 1))

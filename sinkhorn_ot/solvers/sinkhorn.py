@@ -192,7 +192,8 @@ class Sinkhorn:
     ) -> Stage:
         how = self.acceleration
         steps: Steps | Moves = how.start(sweep.problem.b)
-        if isinstance(how, Anderson) and how.memory <= _MEMORY and sweep.problem.exact:  # noqa: SIM102
+        free = 0 in sweep.problem.relax
+        if isinstance(how, Anderson) and how.memory <= _MEMORY and not free:  # noqa: SIM102
             if isinstance(sweep, Accelerates):
                 steps = sweep.moves(**asdict(how))
         look = ErrorReader(self.check_every, psi.device)

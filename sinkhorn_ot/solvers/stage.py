@@ -108,7 +108,7 @@ class Stage:
             self.n_iter += 1
             psi, moved = self._psi, None
             if self._fused:
-                moved, error = cast(Moves, self._steps).step(psi, log_s)
+                moved, error = cast(Moves, self._steps).step(self._u, psi, log_s)
             else:
                 error = column_error(p, psi, log_s)
             worst = self._look(error, now=self.n_iter >= max_iter)

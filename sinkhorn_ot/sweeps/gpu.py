@@ -75,8 +75,10 @@ class _Kernels:
         return self.apply(u, v, y, transpose=True)
 
     def moves(self, *, memory: int, growth: float, wait: int, begin: float) -> Moves:
-        """Return a run of Anderson's steps, two launches each."""
-        return steps.Run(self.problem.b, memory=memory, growth=growth, wait=wait, begin=begin)
+        """Return a run of Anderson's steps, two launches each, or three for relaxed marginals."""
+        p = self.problem
+        relaxed = None if p.exact else steps.Relaxed(p.a, p.reg, p.relax, p.dtype)
+        return steps.Run(p.b, relaxed, memory=memory, growth=growth, wait=wait, begin=begin)
 
     def total(self, x: Tensor) -> Tensor:
         """Return the sum of x (B, n) over the rows, (B,)."""

@@ -161,7 +161,7 @@ class Whole(Protocol):
 class Moves(Protocol):
     """An accelerated run over a batch, which takes a sweep's sums and returns the next step."""
 
-    def step(self, psi: Tensor, log_s: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, u: Tensor, psi: Tensor, log_s: Tensor) -> tuple[Tensor, Tensor]:
         """Return the next column potentials (B, m), and the marginal error at those given (B,)."""
         ...
 
@@ -172,7 +172,7 @@ class Moves(Protocol):
 
 @runtime_checkable
 class Accelerates(Protocol):
-    """A sweep whose device takes Anderson's steps in few launches; exact marginals only."""
+    """A sweep whose device takes Anderson's steps in few launches; none beside a free marginal."""
 
     def moves(self, *, memory: int, growth: float, wait: int, begin: float) -> Moves:
         """Return a run that has not begun; see `Rules` for the arguments."""

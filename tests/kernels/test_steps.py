@@ -1,7 +1,7 @@
 """Anderson's steps in two launches: those of the portable loop, sweep after sweep."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_they_are_the_loop_s_own(B: int, n: int, m: int, dtype: torch.dtype) -> 
             error = column_error(p, psi, log_s)
         residual = answer(sweep, u, psi, log_s, p.b.log()) - psi
         moved = steps(Iterate(psi, residual, error, u, sweep))
-        got, off = run.step(psi.to(DEVICE, dtype), log_s.to(DEVICE, dtype))
+        got, off = run.step(u.to(DEVICE, dtype), psi.to(DEVICE, dtype), log_s.to(DEVICE, dtype))
         eps = torch.finfo(dtype).eps
         torch.testing.assert_close(off.cpu().double(), error, rtol=50 * eps, atol=50 * eps)
         if dtype == torch.float64 and k < 8:
@@ -55,6 +55,37 @@ def test_they_are_the_loop_s_own(B: int, n: int, m: int, dtype: torch.dtype) -> 
         psi = moved
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("relax", [(0.5, 0.7), (None, 0.3), (2.0, None), (1e3, 50.0)])
+def test_relaxed_columns_answer_as_the_loop_s_do(relax: object, dtype: torch.dtype) -> None:
+    p = make(torch.rand(2, 9, 13, dtype=dtype), None, None, 0.2, relax)
+    a, b = 1.5 * p.a, p.b.clone()
+    b[0, 3] = a[1, 4] = 0
+    p = replace(p, a=a, b=b)
+    sweep, psi, log_b = Reference(p), 0.3 * torch.randn_like(b), b.log()
+    psi[0, 3] = 0
+    u, log_s = sweep.sweep(None, psi + log_b)
+    log_s[1, 2] = -math.inf
+    want = answer(sweep, u, psi, log_s, log_b) - psi
+    error = column_error(p, psi, log_s)
+    there = [t.to(DEVICE, dtype) for t in (psi, u, log_s, a, b, p.reg)]
+    got, off = gpu.steps.answer(*there, p.relax, p.dtype)
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(off.cpu().double(), error, rtol=20 * eps, atol=20 * eps)
+    torch.testing.assert_close(got.cpu().double(), want, rtol=20 * eps, atol=20 * eps)
+
+
+@pytest.mark.slow(4)
+@pytest.mark.parametrize("relax", [(0.5, 0.7), (2.0, None)])
+def test_a_relaxed_problem_arrives_in_as_many_sweeps(relax: object) -> None:
+    p = make(torch.rand(2, 14, 11, dtype=torch.float64), None, None, 0.05, relax)
+    want = Sinkhorn()(Reference(p), tol=1e-8, max_iter=200)
+    found = Sinkhorn(check_every=1)(gpu.kernels(p), tol=1e-8, max_iter=200)
+    assert found.status == want.status == [Status.CONVERGED] * 2
+    assert (found.n_iter - want.n_iter).abs().max() <= 3
+    torch.testing.assert_close(found.u, want.u, atol=1e-6, rtol=0)
+
+
 @pytest.mark.slow(4)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_a_cloud_arrives_in_as_many_sweeps(dtype: torch.dtype) -> None:
@@ -63,8 +94,6 @@ def test_a_cloud_arrives_in_as_many_sweeps(dtype: torch.dtype) -> None:
     tol = 1e-8 if dtype == torch.float64 else 1e-5
     want = Sinkhorn()(Reference(p), tol=tol, max_iter=200)
     single = make(PointCloud(x.to(DEVICE), y.to(DEVICE)), reg=0.02)
-    from dataclasses import replace
-
     single = replace(single, a=single.a.to(dtype), b=single.b.to(dtype), reg=single.reg.to(dtype))
     found = Sinkhorn(check_every=1)(gpu.kernels(single), tol=tol, max_iter=200)
     assert found.status == [Status.CONVERGED] * 2
@@ -78,5 +107,5 @@ def test_a_cloud_arrives_in_as_many_sweeps(dtype: torch.dtype) -> None:
 def test_one_that_is_no_number_says_so() -> None:
     b = torch.full((1, 4), 0.25, device=DEVICE)
     run = gpu.steps.Run(b, **asdict(Anderson()))
-    _, error = run.step(torch.zeros_like(b), torch.full_like(b, math.nan))
+    _, error = run.step(b, torch.zeros_like(b), torch.full_like(b, math.nan))
     assert bool(error.isnan().all())
