@@ -13,12 +13,14 @@ class Bound:
         instructions: Instructions per entry of the hot loop, on NVIDIA.
         mufu: Special-function instructions (exp2, reciprocal, log2) per entry, on NVIDIA.
         wide: Whether global memory must be read by 128-bit loads.
+        spills: Registers put aside, which only what is done once a sweep may need.
     """
 
     tile: tuple[str, ...]
     instructions: float
     mufu: float
     wide: bool = True
+    spills: int = 0
 
 
 _BLOCK = ("BM", "BN")
@@ -93,5 +95,18 @@ BOUNDS = {
         # joined spans read vectors only, whatever the width of the loads; tf32 takes the rescue
         # with it
         "_log_sums 128x32 w8": Bound(_BLOCK, instructions=19.5, mufu=1.3, wide=False),
+    },
+    # what is done once a sweep, beside the sweep itself
+    "steps": {
+        "_answer": Bound(("W",), instructions=1e9, mufu=1e9, wide=False),
+        "_learn": Bound(("COLS",), instructions=1e9, mufu=1e9, wide=False),
+        "_move": Bound(("COLS",), instructions=1e9, mufu=1e9, wide=False),
+        "_answer f64": Bound(("W",), instructions=1e9, mufu=1e9, wide=False),
+        "_learn f64": Bound(("COLS",), instructions=1e9, mufu=1e9, wide=False),
+        "_move f64": Bound(("COLS",), instructions=1e9, mufu=1e9, wide=False),
+    },
+    "whole": {
+        "_solve_whole": Bound(_ROWS, instructions=1e9, mufu=1e9, spills=9999),
+        "_solve_whole f64": Bound(_ROWS, instructions=1e9, mufu=1e9, spills=9999),
     },
 }

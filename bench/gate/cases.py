@@ -15,6 +15,8 @@ from sinkhorn_ot.kernels import (
     fixed,
     log_sums,
     point_cloud,
+    steps,
+    whole,
 )
 from sinkhorn_ot.kernels.clouds import place
 
@@ -281,6 +283,50 @@ _POINT_CLOUD = {
 
 
 # by file of kernels/ and label
+def _whole(
+    n: int, m: int, dtype: torch.dtype = torch.float32, work: torch.dtype = torch.float32,
+    fixed: bool = False,
+) -> Launch:  # fmt: skip
+    def launch(new: New) -> object:
+        C, a, b, inv = new(n, m, dtype=dtype), new(n, dtype=work), new(m, dtype=work), new(1)
+        if fixed:
+            return whole.fixed(C, a, b, inv, 10)
+        return whole.solve(C, a, b, inv, new(m, dtype=work), tol=1e-6, max_iter=9, patience=9)
+
+    return launch
+
+
+_WHOLE = {
+    "100x100 fp32": _whole(100, 100),
+    "1000x1000 fp32": _whole(1000, 1000),
+    "4000x4000 fp32": _whole(4000, 4000),
+    "10000x10000 fp32": _whole(10000, 10000),
+    "4096x3000 fp16": _whole(4096, 3000, torch.float16),
+    "4096x3000 fp32, fixed": _whole(4096, 3000, fixed=True),
+    "1000x1000 fp64": _whole(1000, 1000, torch.float64, torch.float64),
+    "4000x4000 fp64": _whole(4000, 4000, torch.float64, torch.float64),
+    "10000x10000 fp64": _whole(10000, 10000, torch.float64, torch.float64),
+}
+
+
+def _steps(m: int, dtype: torch.dtype, relaxed: bool) -> Launch:
+    def launch(new: New) -> object:
+        n, make = 4096, functools.partial(new, dtype=dtype)
+        side = steps.Relaxed(make(2, n), make(2), (0.5, 0.7), dtype) if relaxed else None
+        run = steps.Run(make(2, m), side, memory=15, growth=2.0, wait=4, begin=0.1)
+        return run.step(make(2, n), make(2, m), make(2, m))
+
+    return launch
+
+
+_STEPS = {
+    f"{m} columns fp{size}{', relaxed' if relaxed else ''}": _steps(m, dtype, relaxed)
+    for size, dtype in ((32, torch.float32), (64, torch.float64))
+    for m in (1000, 100_000)
+    for relaxed in (False, True)
+}
+
+
 CASES: dict[str, dict[str, Launch]] = {
     "apply": _APPLY,
     "batched": _BATCHED,
@@ -290,4 +336,6 @@ CASES: dict[str, dict[str, Launch]] = {
     "fixed": _FIXED,
     "log_sums": _LOG_SUMS,
     "point_cloud": _POINT_CLOUD,
+    "steps": _STEPS,
+    "whole": _WHOLE,
 }
