@@ -76,6 +76,20 @@ def is_amd(device: torch.device) -> bool:
     return on_chip and triton.runtime.driver.active.get_current_target().backend == "hip"
 
 
+def meets(device: torch.device) -> bool:
+    """Return whether programs run side by side there, in a grid that is promised to be resident."""
+    return device.type != "cpu" and not is_amd(device)
+
+
+def shared_memory(device: torch.device) -> int:
+    """Return the bytes of shared memory that one program may have."""
+    if device.type == "cuda":
+        found = torch.cuda.get_device_properties(device)
+        return int(getattr(found, "shared_memory_per_block_optin", 0) or 99 << 10)
+    # the interpreter has no limit; compile-only runs pose as what they compile for
+    return {0: 1 << 30, 8: 163 << 10}.get(capability(device), 227 << 10)
+
+
 def all_registers(device: torch.device, warps: int) -> dict[str, int]:
     """Return the launch option that gives a thread as many registers as there are.
 
@@ -189,28 +203,35 @@ class WholeTile(NamedTuple):
         return {k: x for k, x in self._asdict().items() if k != "programs"}
 
 
-def whole_tile(n: int, m: int, dtype: torch.dtype, sms: int) -> WholeTile | None:
-    """Return how one problem is solved whole, None if its rows are too long to stay on chip.
+# longest rows that one program holds beside their column sums, by the bytes of a potential
+_WHOLE_ROWS = {4: 16384, 8: 12288}
 
-    One fat program for each multiprocessor: barriers cost least where few meet.
+
+def whole_tile(C: Tensor, itemsize: int) -> WholeTile | None:
+    """Return how one problem of a cost (n, m) is solved whole, None if its rows do not stay on chip.
+
+    `itemsize` is that of the potentials. One fat program for each multiprocessor: barriers cost
+    least where few meet. Without a cooperative grid there is one program, which meets nobody.
     """
-    warps, itemsize = 8, dtype.itemsize
-    held = 32 * warps * _AHEAD[itemsize]
+    n, m = C.shape
+    sms = multiprocessors(C.device) if meets(C.device) else 1
+    warps, held = 8, 256 * _AHEAD[itemsize]
     W = power_of_two(-(-m // 6)) if m > 96 else power_of_two(m)
     CHUNKS = -(-m // W)
-    prefetch, hold, stages = True, True, 1
-    if m > held:
-        # rows come by shared memory, which holds the next one too; potentials come from the cache
-        warps, prefetch, hold, stages = 8, False, False, 2
-        if m * itemsize > 100 << 10:
-            return None
+    ahead = m <= held
+    # longer rows come by shared memory, with the next one; potentials come from the cache
+    staged = 2 * W * CHUNKS * C.itemsize
+    if not ahead and (m > _WHOLE_ROWS[itemsize] or staged > shared_memory(C.device)):
+        return None
     BM = min(64, power_of_two(n, 1), 1 << max(0, (held // (W * CHUNKS)).bit_length() - 1))
-    programs = max(1, min(sms, -(-n // BM))) if sms > 8 else 1
+    programs = min(sms, -(-n // BM))
     # few slices, since every program adds up what all of them found
     COLS = power_of_two(-(-m // programs), 64)
-    slices = -(-m // COLS)
-    PB = min(64, power_of_two(slices, 1))
-    return WholeTile(BM, W, CHUNKS, prefetch, hold, stages, COLS, 8192 // COLS, PB, warps, programs)
+    PB = min(64, power_of_two(-(-m // COLS), 1))
+    stages = 1 if ahead else 2
+    return WholeTile(
+        BM, W, CHUNKS, ahead, ahead, stages, COLS, max(1, 8192 // COLS), PB, warps, programs
+    )
 
 
 class SmallTile(NamedTuple):

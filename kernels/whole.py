@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .configs import OPTIONS, layout, multiprocessors, whole_tile
+from .configs import OPTIONS, layout, meets, whole_tile
 from .launch import launch
 from .tiles import LN2, LOG2E
 from .whole_steps import (
@@ -185,9 +185,11 @@ def _solve_whole(  # noqa: C901, PLR0912, PLR0915
         tl.store(out + 2, how)
 
 
-def serves(n: int, m: int, dtype: torch.dtype, device: torch.device) -> bool:
-    """Say whether rows of m entries stay on chip, in potentials of a dtype."""
-    return whole_tile(n, m, dtype, multiprocessors(device)) is not None
+def serves(C: Tensor, potentials: torch.dtype) -> bool:
+    """Say whether rows of a cost (n, m) stay on chip, where programs can meet."""
+    # the interpreter has one program, which meets nobody
+    somewhere = C.device.type == "cpu" or meets(C.device)
+    return somewhere and whole_tile(C, potentials.itemsize) is not None
 
 
 def solve(
@@ -237,9 +239,12 @@ def _launch(
     C: Tensor, a: Tensor, b: Tensor, inv_reg: Tensor, v: Tensor | None,
     numbers: tuple[float, ...], *, fixed: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    if layout(C[None]).axis != 1:
+        # a row at a time of what lies in columns would be read many times over
+        C = C.contiguous()
     n, m = C.shape
     axis, div, strides, sizes = layout(C[None])
-    tile = whole_tile(n, m, a.dtype, multiprocessors(C.device))
+    tile = whole_tile(C, a.itemsize)
     assert tile is not None, "rows must fit on chip, see configs.whole_tile"
     slices, single = triton.cdiv(m, tile.COLS), a.dtype == torch.float32
     # a start is taken for a good one
@@ -251,6 +256,7 @@ def _launch(
         device=C.device,
         dtype=torch.float64,
     )
+    together = {"launch_cooperative_grid": True} if meets(C.device) else {}
     counter = torch.zeros(1, device=C.device, dtype=torch.int32)
     launch(
         _solve_whole, tile.programs,
@@ -258,11 +264,6 @@ def _launch(
         counter, dots, *sizes, *numbers, coarse, strides,
         FIXED=fixed, COARSE=not (fixed or single) and n * m >= LARGE,
         AXIS=axis, DIV=div, ACC=tl.float32 if single else tl.float64,
-        **tile.constants(), **OPTIONS, **_together(C.device),
+        **tile.constants(), **OPTIONS, **together,
     )  # fmt: skip
     return u, v, dots[:3]
-
-
-def _together(device: torch.device) -> dict[str, bool]:
-    """Return the launch option that has all programs run at once; the interpreter has one."""
-    return {} if device.type == "cpu" else {"launch_cooperative_grid": True}

@@ -96,17 +96,18 @@ BOUNDS = {
         # with it
         "_log_sums 128x32 w8": Bound(_BLOCK, instructions=19.5, mufu=1.3, wide=False),
     },
-    # what is done once a sweep, beside the sweep itself
+    # what is done once a sweep, beside the sweep itself: of a slice's columns, all instructions
     "steps": {
-        "_answer": Bound(("W",), instructions=1e9, mufu=1e9, wide=False),
-        "_learn": Bound(("COLS",), instructions=1e9, mufu=1e9, wide=False),
-        "_move": Bound(("COLS",), instructions=1e9, mufu=1e9, wide=False),
-        "_answer f64": Bound(("W",), instructions=1e9, mufu=1e9, wide=False),
-        "_learn f64": Bound(("COLS",), instructions=1e9, mufu=1e9, wide=False),
-        "_move f64": Bound(("COLS",), instructions=1e9, mufu=1e9, wide=False),
+        "_answer": Bound(("W",), instructions=580, mufu=18, wide=False),
+        "_answer f64": Bound(("W",), instructions=580, mufu=18, wide=False),
+        "_learn f64": Bound(("COLS",), instructions=2600, mufu=10, wide=False),
+        "_move f64": Bound(("COLS",), instructions=400, mufu=1, wide=False, spills=300),
     },
+    # of its rows; what a program decides once a sweep does not all fit in registers beside it
     "whole": {
-        "_solve_whole": Bound(_ROWS, instructions=1e9, mufu=1e9, spills=9999),
-        "_solve_whole f64": Bound(_ROWS, instructions=1e9, mufu=1e9, spills=9999),
+        "_solve_whole f64": Bound(_ROWS, instructions=13, mufu=1.2, spills=800),
+        "_solve_whole f64 4x256x4 w8": Bound(_ROWS, instructions=52, mufu=0.3, spills=600),
+        "_solve_whole f64 1x1024x4 w8": Bound(_ROWS, instructions=20, mufu=1.2, spills=600),
+        "_solve_whole f64 1x2048x5 w8": Bound(_ROWS, instructions=24, mufu=1.2, spills=1900),
     },
 }

@@ -67,7 +67,8 @@ class Sinkhorn:
         anneal: Schedule of larger `reg` to pass through, or None for none.
         patience: Sweeps without progress after which a problem counts as stalled.
         check_every: Sweeps between two looks at the error; None means every sweep on a CPU and
-            every tenth on an accelerator, where the host reads each look one look late.
+            every fifth on an accelerator, where the host reads each look one look late. Nobody
+            looks where a GPU solves in one launch.
     """
 
     acceleration: Acceleration = field(default_factory=Anderson)

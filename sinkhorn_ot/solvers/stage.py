@@ -28,7 +28,7 @@ class ErrorReader:
 
     def __init__(self, every: int | None, device: torch.device) -> None:
         self._late = device.type != "cpu"
-        self._every = every or (10 if self._late else 1)
+        self._every = every or (5 if self._late else 1)
         self._sweeps = 0
         self._copied: tuple[Tensor, torch.Event] | None = None
 

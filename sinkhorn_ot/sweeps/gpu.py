@@ -147,7 +147,7 @@ class DenseKernels(_Kernels):
 
     def _fits(self) -> bool:
         p = self.problem
-        return p.exact and whole.serves(*p.shape[1:], p.work, p.a.device)
+        return p.exact and whole.serves(self._C[0], p.work)
 
     def _each(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Yield cost, weights and 1 / reg of one problem after another."""

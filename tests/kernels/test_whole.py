@@ -156,6 +156,14 @@ def test_what_is_no_number_is_left_to_the_loop() -> None:
     assert found.status == [Status.NOT_FINITE]
 
 
+def test_costs_that_lie_in_columns_are_solved_too() -> None:
+    p = make(cloud(12, 9, torch.float64).mT.contiguous().mT, reg=0.1)
+    assert not p.cost.C.is_contiguous()
+    found = Sinkhorn()(placed(p, torch.float64), tol=1e-8, max_iter=100)
+    assert found.status == [Status.CONVERGED]
+    assert float(off(p, found)) <= 2e-8
+
+
 def test_rows_too_long_are_left_to_sweeps() -> None:
     p = make(torch.rand(2, 40_000), reg=0.3)
     assert placed(p, torch.float32).annealed(None, None) is None
