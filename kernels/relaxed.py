@@ -69,7 +69,7 @@ def _change(w, potential, mean, rate):
 
 
 @triton.jit(do_not_specialize=["n", "m", "rho_a", "rho_b", "most", "heaviest", "cap"])
-def _answer(  # noqa: PLR0915
+def _answer_relaxed(  # noqa: PLR0915
     psi, u, log_s, a, b, reg, residual, error, n, m, rho_a, rho_b, most, heaviest, cap,
     COLUMNS: tl.constexpr, ROWS: tl.constexpr, W: tl.constexpr,
 ):  # fmt: skip
@@ -163,7 +163,7 @@ def answer(
     heaviest = 0.9 * math.log(torch.finfo(dtype).max)
     rows, columns = (math.isfinite(rho) for rho in relax)
     launch(
-        _answer, B, psi.contiguous(), u.contiguous(), log_s.contiguous(), a.contiguous(),
+        _answer_relaxed, B, psi.contiguous(), u.contiguous(), log_s.contiguous(), a.contiguous(),
         b.contiguous(), reg, residual, error, n, m, float(relax[0]), float(relax[1]), most,
         heaviest, torch.finfo(psi.dtype).max, COLUMNS=columns, ROWS=rows, W=1024, num_warps=8, **OPTIONS,
     )  # fmt: skip

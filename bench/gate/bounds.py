@@ -98,8 +98,8 @@ BOUNDS = {
     },
     # what is done once a sweep, beside the sweep itself: of a slice's columns, all instructions
     "steps": {
-        "_answer": Bound(("W",), instructions=580, mufu=18, wide=False),
-        "_answer f64": Bound(("W",), instructions=580, mufu=18, wide=False),
+        "_answer_relaxed": Bound(("W",), instructions=580, mufu=18, wide=False),
+        "_answer_relaxed f64": Bound(("W",), instructions=580, mufu=18, wide=False),
         "_learn f64": Bound(("COLS",), instructions=2600, mufu=10, wide=False),
         "_move f64": Bound(("COLS",), instructions=400, mufu=1, wide=False, spills=300),
     },
