@@ -122,8 +122,8 @@ class Walker:
     def _doubted(self, doubt: float, status: Status) -> bool:
         """Say whether corrections leave the divergence unknown, and a closer look may tell it."""
         assert self.found is not None
-        most = _DOUBT * max(self._alpha, self.found.kl)
-        return doubt > most and status is Status.CONVERGED and self.found.error > _FINEST
+        # what is found may itself be such a correction
+        return doubt > _DOUBT * self._alpha and status is Status.CONVERGED and self.found.error > _FINEST
 
     def _move(self, here: Point) -> None:
         """Choose where to look next; where the path seems to end before alpha, see if it does."""
