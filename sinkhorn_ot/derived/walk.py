@@ -121,9 +121,10 @@ class Walker:
 
     def _doubted(self, doubt: float, status: Status) -> bool:
         """Say whether corrections leave the divergence unknown, and a closer look may tell it."""
-        assert self.found is not None
-        # what is found may itself be such a correction
-        return doubt > _DOUBT * self._alpha and status is Status.CONVERGED and self.found.error > _FINEST
+        here = self.found
+        assert here is not None
+        unknown = max(doubt, here.kl - self._alpha) > _DOUBT * self._alpha
+        return unknown and status is Status.CONVERGED and here.error > _FINEST
 
     def _move(self, here: Point) -> None:
         """Choose where to look next; where the path seems to end before alpha, see if it does."""
