@@ -274,6 +274,12 @@ def test_a_start_from_which_nothing_leads_on_is_left(method, rho, scale):
         r = so.solve(p.cost, p.a, p.b, 0.1, unbalanced=rho, init=init, method=method)
         assert r.converged
         torch.testing.assert_close(r.plan, want.plan, atol=1e-8, rtol=0)
+    assert (
+        int(
+            so.solve(p.cost, reg=0.1, unbalanced=rho, init=far, max_iter=1, on_fail="ignore").n_iter
+        )
+        == 1
+    )
     # a batch, of which one problem starts well
     g = torch.stack([far[1], want.g])
     C = torch.stack([p.cost, p.cost])

@@ -23,6 +23,8 @@ from .search import Point, Search
 _EPS = torch.finfo(torch.float64).eps
 # looks at most, and the marginal error that is good enough for one from afar
 _LOOKS, _LOOSE = 60, 1e-2
+# marginal error below which a look sees no more
+_FINEST = 1e-13
 # share of what the divergence is off by that a look may be in doubt of
 _DOUBT = 0.1
 # theta up to which independence is a start for the first look
@@ -97,6 +99,9 @@ class Walker:
         closed = here.upper - here.lower <= allowed + rounding
         if not all(map(math.isfinite, (here.kl, here.lower, here.upper))):
             self._end(Status.NOT_FINITE)
+        elif closed and here.error <= self._goal.tol and self._doubted(float(m.doubt[i]), status):
+            # weights below tol may be missed as a whole, and what they do to the divergence with
+            self.tol = 0.1 * here.error
         elif closed and here.error <= self._goal.tol:
             linear = self._linear
             binds = linear is None or here.lower > linear.upper + allowed
@@ -113,6 +118,13 @@ class Walker:
             self.give_up(status if status is Status.MAX_ITER else Status.STALLED)
         else:
             self._move(Point(here.theta, here.kl - self._least, here.theta * float(m.variance[i])))
+
+    def _doubted(self, doubt: float, status: Status) -> bool:
+        """Say whether corrections leave the divergence unknown, and a closer look may tell it."""
+        here = self.found
+        assert here is not None
+        unknown = max(doubt, here.kl - self._alpha) > _DOUBT * self._alpha
+        return unknown and status is Status.CONVERGED and here.error > _FINEST
 
     def _move(self, here: Point) -> None:
         """Choose where to look next; where the path seems to end before alpha, see if it does."""

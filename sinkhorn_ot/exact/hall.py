@@ -47,7 +47,8 @@ def stranded(allowed: Mask, a: Array, b: Array) -> Stranded | None:
     residual.eliminate_zeros()
     reached = breadth_first_order(residual, source, return_predecessors=False)
     rows = np.sort(reached[reached < n])
-    columns = np.sort(reached[(reached >= n) & (reached < n + m)]) - n
+    # those of less than one in whole numbers are not reached, and take next to nothing
+    columns = np.flatnonzero((allowed[rows] & (b > 0)).any(0))
     return Stranded(rows, columns, float(a[rows].sum()), float(b[columns].sum()))
 
 

@@ -75,11 +75,12 @@ def run(
     """
     found, sweep, name = _run(posed, solver, limits, alone)
     lost = [k for k, status in enumerate(found.status) if status is Status.NOT_FINITE]
-    if posed.v is None or not lost:
+    made = max((int(found.n_iter[k]) for k in lost), default=0)
+    if posed.v is None or not lost or made >= limits.max_iter:
         return found, sweep, name
     # a start may be worse than none
     at = torch.tensor(lost, device=posed.v.device)
-    left = replace(limits, max_iter=max(1, limits.max_iter - int(found.n_iter[at].max())))
+    left = replace(limits, max_iter=limits.max_iter - made)
     some = _part(posed.problem, at)
     cold, _, name = _run(replace(posed, problem=some, v=None), solver, left, alone)
     cold = replace(cold, n_iter=cold.n_iter + found.n_iter[at])

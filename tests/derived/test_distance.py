@@ -247,6 +247,20 @@ def test_no_divergence_is_below_zero_beside_weights_below_tol():
         assert 0 <= float(r.kl) <= 2e-7
 
 
+@pytest.mark.parametrize("alpha", [2e-9, 5e-9, 1.2e-8])
+@pytest.mark.parametrize("weight", [3e-10, 5.5e-10])
+def test_a_row_below_tol_is_not_missed_as_a_whole(weight: float, alpha: float):
+    """Nothing of it would be within tol, and leave the divergence unknown."""
+    costs = [0.901, 0.433, 0.201, 0.538, 0.982, 0.659, 1.14, 0.228, 0.231, 0.197]
+    others = [1.72, 1.25, 1.02, 1.36, 1.80, 1.48, 1.96, 1.05, 1.05, INF]
+    a, b = np.array([1 - weight, weight]), np.full(10, 0.1)
+    r = distance(np.array([costs, others]), a, b, alpha=alpha, on_fail="raise")
+    P = r.plan.numpy()
+    np.testing.assert_allclose(P.sum(1), a, rtol=0.1)
+    assert float(r.kl) == pytest.approx(information(P, a, b), rel=0.1)
+    assert float(r.kl) <= alpha * (1 + 1e-6)
+
+
 def test_where_rounding_ends_the_path_exact_transport_is_asked():
     x, y = torch.rand(2, 4, dtype=torch.float64)
     # all plans cost the same, but for what a large constant leaves of it

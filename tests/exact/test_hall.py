@@ -110,3 +110,14 @@ def test_without_a_plan_what_comes_nearest_is_handed_back():
     found = so.solve(F, reg=0.05, on_fail="ignore")
     assert found.status is so.Status.INFEASIBLE
     assert float(found.marginal_error) < 0.1
+
+
+def test_columns_of_next_to_no_weight_are_named_too():
+    allowed = np.array([[1, 0, 1], [1, 0, 1], [0, 1, 0]], dtype=bool)
+    a, b = np.array([0.5, 0.5 - 3e-8, 3e-8]), np.array([1 - 7e-10, 7e-10, 0.0])
+    why = stranded(allowed, a, b)
+    assert why is not None
+    assert why.rows.tolist() == [2]
+    assert why.columns.tolist() == [1]
+    assert why.held == 3e-8
+    assert why.taken == 7e-10

@@ -138,6 +138,11 @@ def handed(rng: Random, x: Array, dtype: torch.dtype) -> Any:
     return t
 
 
+def single(x: Any) -> bool:
+    """Say whether numbers were rounded to less than float64."""
+    return torch.as_tensor(x).dtype != torch.float64
+
+
 def truth(x: Any) -> Array:
     """Return what is handed over in float64."""
     return (x if isinstance(x, Tensor) else torch.as_tensor(x)).to(torch.float64).numpy().copy()
