@@ -8,7 +8,7 @@ a rank. Every solver is written on this page's protocol and on nothing else.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -117,8 +117,8 @@ class Rules:
     patience: int
     stages: int
     factor: float
-    rough_tol: float
-    rough_iter: int
+    rough_tol: float = field(repr=False)
+    rough_iter: int = field(repr=False)
     memory: int
     growth: float
     wait: int
