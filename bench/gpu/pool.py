@@ -14,6 +14,8 @@ from bench.gpu.items import Item, Record
 from bench.gpu.runner import Runner, failed
 
 
+# how the word of an item that was given up begins
+UNANSWERED = "no answer in"
 # seconds that a child may take to start
 _START = 60.0
 
@@ -49,7 +51,7 @@ class Worker:
             if pipe.poll(timeout):
                 record, healthy = pipe.recv()
             else:
-                record, healthy = _lost(f"no answer in {timeout:.0f} s"), False
+                record, healthy = _lost(f"{UNANSWERED} {timeout:.0f} s"), False
         except (EOFError, OSError):
             record, healthy = _lost("the process died"), False
         if not healthy:

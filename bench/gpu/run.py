@@ -18,7 +18,7 @@ import torch
 
 from bench import RESULTS
 from bench.gpu.items import PARTS, Item, Record, beside, called, chosen, label, limit, timed
-from bench.gpu.pool import Settings, Worker, WorkerPool
+from bench.gpu.pool import UNANSWERED, Settings, Worker, WorkerPool
 from bench.gpu.report import Report
 
 
@@ -27,7 +27,7 @@ _SECONDS, _ON_CPU = 290.0, 3600.0
 # the share of the time that may go to what is not timed
 _CHECKS = 0.32
 # children that check beside each other
-_WORKERS = max(1, min(8, (os.cpu_count() or 1) // 2))
+_WORKERS = max(1, min(12, 3 * (os.cpu_count() or 1) // 4))
 # less time than this is not worth a start
 _LEAST = 3.0
 
@@ -109,7 +109,11 @@ class Run:
         left = share * self._seconds - self._now()
         if left < _LEAST:
             return label(item) | {"status": "skipped", "why": "no time left"}
-        return label(item) | worker.run(item, min(left, limit(item)))
+        record = label(item) | worker.run(item, min(left, limit(item)))
+        if left < limit(item) and record.get("why", "").startswith(UNANSWERED):
+            # it was cut short, and may be sound
+            record |= {"status": "skipped", "why": f"cut off: {record['why']}, all that was left"}
+        return record
 
     def _keep(self, item: Item, record: Record) -> None:
         self._report.add(item.kind, record)

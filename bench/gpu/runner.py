@@ -32,7 +32,7 @@ class Runner:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._rates: dict[str, float] = {}
-        self._clock = Clock(device.torch_device, patience=0.25)
+        self._clock = Clock(device.torch_device, patience=0.2)
         # whether a capture failed half-way, after which the process is better left
         self.spoilt = False
         self._loaded: Problem | None = None

@@ -19,10 +19,14 @@ METRICS = ("sqeuclidean", "dot", "cosine", "euclidean")
 
 
 def cards() -> dict[str, Record]:
-    """Return what was found on each card, by its name, in alphabetical order."""
+    """Return each run by the name of its card, a card's first run before its newest."""
     files = sorted(RESULTS.glob("gpu-nvidia-*.json"))
-    found = [json.loads(path.read_text()) for path in files]
-    return {run["card"]["card"].removeprefix("NVIDIA "): run for run in found}
+    found = [(path, json.loads(path.read_text())) for path in files]
+    return {
+        run["card"]["card"].removeprefix("NVIDIA ")
+        + (", first run" if path.stem.endswith("-first") else ""): run
+        for path, run in found
+    }
 
 
 def tables() -> None:
@@ -206,7 +210,11 @@ def _panel(theme: Theme, at: Axes, found: dict[tuple[str, str], Record], dtype: 
 
 
 def _ms(r: Record) -> str:
-    return _number(r["ms"]) if "ms" in r else str(r.get("why", ""))
+    if "ms" not in r:
+        return str(r.get("why", ""))
+    # the only call timed was the first, which compiled
+    compiled = r.get("runs") == 1 and abs(r["ms"] - 1e3 * r.get("first_s", 0)) < 0.1
+    return "not measured" if compiled else _number(r["ms"])
 
 
 def _number(value: float | None) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from . import checks
 from .cost import Bounds, Cost, broadcast
 from .dense import Dense, as_cost
-from .marginals import equal_mass, even, held, mass_rtol, relaxation, weights
+from .marginals import equal_mass, even, held, mass_rtol, relaxation, total, uniform, weights
 from .problem import EXACT, Problem
 from .regularisation import UNRESOLVED, least_cost, regularisation, resolved, without_far
 from .rows import at_once
@@ -45,29 +45,43 @@ def make(
         raise ValueError("cost must hold numbers, got a tensor on the meta device")
     n, m = cost.shape
     relax = relaxation(unbalanced)
-    uniform = a is None and b is None
+    a, b, batch, rounded = _weights(a, b, cost, relax == EXACT, values)
+    bounds = cost.validate() if values else Bounds(-math.inf, math.inf)
+    reg, one_reg = regularisation(reg, batch, values, like=a)
+    known: dict[str, Any] = {"rounded": rounded, "one_reg": one_reg}
+    p = Problem(cost.flat(batch), a, b, reg, relax, batch, _dtypes(cost)[0], bounds, **known)
+    p = resolved(without_far(p), unresolved) if values else p
+    shift = least_cost(p)
+    p = replace(p, shift=shift) if shift else p
+    return _evened(_parted(p)) if p.bounds.forbids else p
+
+
+def _weights(
+    a: Any, b: Any, cost: Cost, exact: bool, values: bool
+) -> tuple[Tensor, Tensor, torch.Size, float]:
+    """Return flat weights of their own, the batch, and how far their sums may be off."""
+    (n, m), (dtype, work) = cost.shape, _dtypes(cost)
+    if a is None and b is None:
+        # nothing has to be compared of weights that are uniform on both sides
+        batch = cost.batch_shape
+        size = batch.numel()
+        return uniform((size, n), work, cost), uniform((size, m), work, cost), batch, 0.0
     a, b = weights("a", a, n, cost, values), weights("b", b, m, cost, values)
     batch = broadcast("cost", cost.batch_shape, "a", a.shape[:-1])
     batch = broadcast("cost and a", batch, "b", b.shape[:-1])
-    dtype, work = _dtypes(cost)
-    # nothing has to be compared of weights that are uniform on both sides
-    rtol = mass_rtol(a, b) if values and not uniform else math.inf
+    rtol = mass_rtol(a, b) if values else math.inf
     # float64 has digits to spare
     rounded = rtol if rtol < math.inf and {a.dtype, b.dtype} != {torch.float64} else 0.0
     # copies: who changes weights in place later must not change a result
     a = a.to(work, copy=True).expand(*batch, n).reshape(-1, n)
-    b = b.to(work, copy=True).expand(*batch, m).reshape(-1, m)
-    if dtype == torch.float32 and values:
-        held("a", a)
-        held("b", b)
-    if relax == EXACT:
-        b = equal_mass(a, b, rtol)
-    bounds = cost.validate() if values else Bounds(-math.inf, math.inf)
-    reg = regularisation(reg, batch, cost.device, values).reshape(-1).to(work)
-    p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtype, bounds, rounded=rounded)
-    p = resolved(without_far(p), unresolved) if values else p
-    p = replace(p, shift=least_cost(p))
-    return _evened(_parted(p)) if p.bounds.forbids else p
+    b = b.to(work, copy=not exact).expand(*batch, m).reshape(-1, m)
+    single = dtype == torch.float32 and values
+    if single or exact:
+        masses = total(a, b)
+        if single:
+            held(masses)
+        b = equal_mass(masses, b, rtol) if exact else b
+    return a, b, batch, rounded
 
 
 def make_share(cost: Cost, a: Tensor, b: Tensor, reg: float, unresolved: str) -> Problem:

@@ -47,7 +47,7 @@ def weights(name: str, w: Any, size: int, cost: Cost, values: bool) -> Tensor:
     """Return the weights of one side, checked; uniform ones if none are given."""
     if w is None or _nothing(w):
         # an empty list is POT's word for uniform
-        return torch.full((size,), 1.0 / size, dtype=torch.float64, device=cost.device)
+        return uniform((size,), torch.float64, cost)
     t = checks.at_least_dims(name, checks.tensor(name, w, whole=True), 1, f"(..., {size})")
     checks.same_device(name, t, cost.device, "cost")
     if t.shape[-1] != size:
@@ -58,19 +58,40 @@ def weights(name: str, w: Any, size: int, cost: Cost, values: bool) -> Tensor:
     return checks.weights(name, t) if values else t
 
 
+def uniform(shape: tuple[int, ...], dtype: torch.dtype, cost: Cost) -> Tensor:
+    """Return weights of mass one that are all the same."""
+    return torch.full(shape, 1.0 / shape[-1], dtype=dtype, device=cost.device)
+
+
 def _nothing(w: Any) -> bool:
     return w.shape == (0,) if isinstance(w, np.ndarray) else isinstance(w, (list, tuple)) and not w
 
 
-def held(name: str, w: Tensor) -> None:
+def total(a: Tensor, b: Tensor) -> Tensor:
+    """Return the masses of weights (B, n) and (B, m), (2, B)."""
+    # a sum of many float32 numbers may itself be further off than they are
+    if a.device.type == "cpu":
+        return torch.stack([w.sum(-1, dtype=torch.float64) for w in (a, b)])
+    # where launches count, without one to put both together
+    masses = torch.empty((2, len(a)), dtype=torch.float64, device=a.device)
+    for w, mass in zip((a, b), masses, strict=True):
+        torch.sum(w, -1, dtype=torch.float64, out=mass)
+    return masses
+
+
+def held(masses: Tensor) -> None:
     """Require masses whose squares, of which values are made, are float32 numbers."""
-    low, high = (float(x) for x in torch.aminmax(w.sum(-1)))
-    if not (_HELD[0] <= low and high <= _HELD[1]):
-        mass = low if low < _HELD[0] else high
-        raise ValueError(
-            f"{name} must have a total weight from {_HELD[0]:g} to {_HELD[1]:g} for an answer in "
-            f"float32, got {mass:.3g}: normalise it, or give the cost in float64"
-        )
+    # one problem's are the extremes themselves
+    one = masses.shape[1] == 1
+    ends = masses.tolist() if one else torch.stack(torch.aminmax(masses, dim=1), 1).tolist()
+    for name, side in zip("ab", ends, strict=True):
+        low, high = min(side), max(side)
+        if not (_HELD[0] <= low and high <= _HELD[1]):
+            mass = low if low < _HELD[0] else high
+            raise ValueError(
+                f"{name} must have a total weight from {_HELD[0]:g} to {_HELD[1]:g} for an answer "
+                f"in float32, got {mass:.3g}: normalise it, or give the cost in float64"
+            )
 
 
 def mass_rtol(a: Tensor, b: Tensor) -> float:
@@ -81,19 +102,27 @@ def mass_rtol(a: Tensor, b: Tensor) -> float:
     return max(_MASS_RTOL[a.dtype], _MASS_RTOL[b.dtype], summed)
 
 
-def equal_mass(a: Tensor, b: Tensor, rtol: float) -> Tensor:
-    """Require one total mass; return `b` scaled to match to the last digit."""
-    # a sum of many float32 numbers may itself be further off than they are
-    mass_a, mass_b = (w.sum(-1, dtype=torch.float64) for w in (a, b))
-    ratio = mass_a / mass_b
-    if rtol < math.inf and max(abs(float(r) - 1) for r in torch.aminmax(ratio)) > rtol:
-        k = checks.first_index((ratio - 1).abs() > rtol)
-        where = f" in problem {k[0]}" if a.shape[0] > 1 else ""
+def equal_mass(masses: Tensor, b: Tensor, rtol: float) -> Tensor:
+    """Require one mass on both sides, (2, B); return `b` scaled to match to the last digit."""
+    ratio = masses[0] / masses[1]
+    if rtol < math.inf and _apart(masses, ratio) > rtol:
+        k = checks.first_index((ratio - 1).abs() > rtol)[0]
+        where = f" in problem {k}" if len(ratio) > 1 else ""
         raise ValueError(
-            f"a and b must have the same total mass, got {float(mass_a[k]):.9g} and "
-            f"{float(mass_b[k]):.9g}{where}: normalise them, or relax a marginal (unbalanced=)"
+            f"a and b must have the same total mass, got {float(masses[0, k]):.9g} and "
+            f"{float(masses[1, k]):.9g}{where}: normalise them, or relax a marginal (unbalanced=)"
         )
-    return (b * ratio[:, None]).to(b.dtype)
+    # the product has the digits of the ratio before it has those of the weights
+    return torch.mul(b, ratio[:, None], out=torch.empty_like(b))
+
+
+def _apart(masses: Tensor, ratio: Tensor) -> float:
+    """Return by how much, relatively, the masses of a problem differ at most."""
+    if len(ratio) == 1:
+        # the division is left to the host, which would have to wait for the other one
+        a, b = masses[:, 0].tolist()
+        return float(abs(a / b - 1))
+    return max(abs(end - 1) for end in checks.extremes(ratio))
 
 
 def even(a: Tensor, b: Tensor, allowed: Tensor, rtol: float) -> Tensor:

@@ -40,6 +40,8 @@ class Problem:
         rounded: How far sums of the weights may be off, relative to their mass, because they were
             given in less than float64.
         far: Pairs that cost more are forbidden, because no plan could use them at this reg.
+        one_reg: The regularisation of all problems, if one number was given: to know it takes no
+            wait for the device.
     """
 
     cost: Cost
@@ -54,6 +56,7 @@ class Problem:
     aside: tuple[Tensor, Tensor] | None = None
     rounded: float = 0.0
     far: float = math.inf
+    one_reg: float | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -89,6 +92,11 @@ class Problem:
         return (self.shift, 0.0) if math.isinf(self.relax[0]) else (0.0, self.shift)
 
     @cached_property
+    def least_reg(self) -> float:
+        """The smallest regularisation of a problem."""
+        return float(self.reg.min()) if self.one_reg is None else self.one_reg
+
+    @cached_property
     def resolution(self) -> float:
         """Relative error of the plan that rounding cost / reg makes."""
         return self.rounding(self.shift)
@@ -96,7 +104,7 @@ class Problem:
     def rounding(self, shift: float = 0.0) -> float:
         """Return the relative error of rounding cost / reg, once `shift` is off every cost."""
         largest = max(abs(bound - shift) for bound in (self.bounds.low, self.bounds.high))
-        return torch.finfo(self.work).eps * largest / float(self.reg.min())
+        return torch.finfo(self.work).eps * largest / self.least_reg
 
     def select(self, index: Tensor) -> "Problem":
         """Return the problems at `index` of the flat batch."""
@@ -116,7 +124,7 @@ class Problem:
 
     def at(self, reg: Tensor) -> "Problem":
         """Return the same problem at another regularisation."""
-        return replace(self, reg=reg)
+        return replace(self, reg=reg, one_reg=None)
 
     def without(self, rows: Tensor, columns: Tensor) -> "Problem":
         """Return the problem with the weights of some rows (B, n) and columns (B, m) set aside."""

@@ -29,20 +29,27 @@ UNRESOLVED = (
 )
 
 
-def regularisation(reg: Any, batch: torch.Size, device: torch.device, values: bool) -> Tensor:
-    """Return one regularisation per problem, float64; zero if there is none."""
+def regularisation(reg: Any, batch: torch.Size, values: bool, like: Tensor) -> tuple[Tensor, Any]:
+    """Return one regularisation per problem, (B,), and the number that was given, if it was one.
+
+    Args:
+        reg: What was given; None is a regularisation of zero.
+        batch: Leading dimensions of the problems.
+        values: Whether to look at the numbers.
+        like: A tensor of the device and dtype to return.
+    """
     if reg is None:
-        return torch.zeros(batch, dtype=torch.float64, device=device)
+        return like.new_zeros(batch.numel()), 0.0
     if isinstance(reg, Tensor):
         reg = checks.present("reg", checks.constant("reg", checks.plain("reg", reg)))
     if not isinstance(reg, (Tensor, np.ndarray, list, tuple)) or getattr(reg, "ndim", 1) == 0:
         reg = checks.positive("reg", reg)
-        return torch.full(batch, reg, dtype=torch.float64, device=device)
-    t = checks.tensor("reg", reg, whole=True).to(device, torch.float64)
+        return like.new_full((batch.numel(),), reg), reg
+    t = checks.tensor("reg", reg, whole=True).to(like.device, torch.float64)
     if values and not bool(((t > 0) & (t < math.inf)).all()):
         checks.refuse("reg", "be finite and above zero", t, ~((t > 0) & (t < math.inf)))
     try:
-        return t.expand(batch)
+        return t.expand(batch).reshape(-1).to(like.dtype), None
     except RuntimeError:
         raise ValueError(
             f"reg must be one number or one per problem, shape {tuple(batch)}, got {tuple(t.shape)}"
@@ -63,7 +70,7 @@ def least_cost(p: Problem) -> float:
 
 def resolved(p: Problem, otherwise: str = UNRESOLVED) -> Problem:
     """Return the problem; raise if reg is so small that rounding the exponents would decide it."""
-    reg, least = float(p.reg.min()), _least_reg(p)
+    reg, least = p.least_reg, _least_reg(p)
     if reg < least:
         raise ValueError(
             otherwise.format(least=least, reg=reg, most=1 / least, inverse=1 / reg, dtype=p.work)
@@ -74,7 +81,7 @@ def resolved(p: Problem, otherwise: str = UNRESOLVED) -> Problem:
 
 def _least_reg(p: Problem) -> float:
     """Return the least reg at which exponents have enough digits; exact transport has none."""
-    reg = float(p.reg.min())
+    reg = p.least_reg
     # what is taken off has been rounded with the rest
     return max(torch.finfo(p.work).tiny, p.rounding() / _RESOLUTION * reg) if reg else 0.0
 
@@ -86,7 +93,7 @@ def without_far(p: Problem) -> Problem:
     and some hundred reg a step, and paths have no more steps than there are points: what costs more
     than that carries nothing, but where the nearer pairs leave no plan.
     """
-    reg = float(p.reg.min())
+    reg = p.least_reg
     if reg >= _least_reg(p) or not isinstance(p.cost, Dense):
         return p
     costs = p.cost.C.double().flatten()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Problem
+from sinkhorn_ot.problem import Problem, checks
 from sinkhorn_ot.sweeps import Sweep, passes
 
 from .coupling import Entropic, marginal_error, masses
@@ -27,7 +27,7 @@ def judged(problem: Problem, sweep: Sweep | None, found: Solution, tol: float) -
     if problem.work != torch.float64 or not set(found.status) & set(_OPEN):
         return found
     # both potentials of a pair are rounded, and a row has many pairs
-    drifted = 10 * torch.finfo(problem.work).eps * max(_largest(found.u), _largest(found.v))
+    drifted = 10 * torch.finfo(problem.work).eps * _largest(found.u, found.v)
     fine = max(problem.resolution, drifted) <= tol
     if fine and all(status is Status.CONVERGED for status in found.status):
         return found
@@ -47,9 +47,9 @@ def _status(was: Status, off: float, tol: float) -> Status:
     return Status.STALLED if was is Status.CONVERGED else was
 
 
-def _largest(t: Tensor) -> float:
+def _largest(*potentials: Tensor) -> float:
     """Return the largest size of a potential; points without weight have none."""
-    low, high = (float(x) for x in torch.aminmax(t))
-    if low == -math.inf:
-        low = float(t.masked_fill(t == -math.inf, 0.0).amin())
-    return max(-low, high)
+    ends = checks.extremes(*potentials)
+    if -math.inf in ends[::2]:
+        ends = checks.extremes(*(t.masked_fill(t == -math.inf, 0.0) for t in potentials))
+    return max(map(abs, ends))

@@ -266,7 +266,7 @@ def suitable(problem: Problem) -> Sinkhorn:
     a few of them: sharp plans of small problems. Elsewhere sweeps are accelerated until they crawl.
     """
     batch, n, m = problem.shape
-    sharp = (problem.bounds.high - problem.bounds.low) / float(problem.reg.min())
+    sharp = (problem.bounds.high - problem.bounds.low) / problem.least_reg
     if not problem.exact or problem.a.device.type != "cpu":
         return SWEEPS
     if m <= _DIRECT.direct and n * m * m <= _HESSIAN and sharp > _sharp_enough(problem):

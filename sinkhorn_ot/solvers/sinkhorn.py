@@ -134,13 +134,13 @@ class Sinkhorn:
         spread = p.bounds.high - p.bounds.low
         # beside a free marginal the first sweep is the answer
         if self.anneal and v is None and math.isfinite(spread) and 0 not in p.relax:
-            factors = self.anneal.stages(spread, float(p.reg.min()))
-        psi = torch.zeros_like(p.b) if v is None else weightless(v, p.b.log())
-        used, stopped = 0, False
+            factors = self.anneal.stages(spread, p.least_reg)
         # every stage takes a sweep, and the last one must have its own
         factors = factors[-max_iter:]
         if callback is None and (found := self._unwatched(sweep, tol, max_iter, v, len(factors))):
             return found
+        psi = torch.zeros_like(p.b) if v is None else weightless(v, p.b.log())
+        used, stopped = 0, False
         for stage, (factor, after) in enumerate(itertools.pairwise(factors), 1):
             assert self.anneal is not None
             left = max_iter - (len(factors) - stage)

@@ -65,11 +65,13 @@ def solve_small(
         The solution and the name of the steps that led to it; None if it did not arrive.
     """
     batch, n, m = p.shape
-    sharp = (p.bounds.high - p.bounds.low) / float(p.reg[0])
+    if batch > 1 or p.a.device.type != "cpu":
+        return None
+    sharp = (p.bounds.high - p.bounds.low) / p.least_reg
     few = n * m <= (PAIRS if _EASY < sharp < _SHARP else 2 * PAIRS) * (1 if p.exact else 4)
     soft = max((rho for rho in p.relax if rho < math.inf), default=0.0)
-    stiff = 0 in p.relax or soft > _STIFF * float(p.reg[0])
-    if batch > 1 or not few or stiff or p.a.device.type != "cpu":
+    stiff = 0 in p.relax or soft > _STIFF * p.least_reg
+    if stiff or not few:
         return None
     with np.errstate(all="ignore"):
         found = _annealed(p, v, tol, max_iter)
@@ -92,7 +94,7 @@ class _Answer(NamedTuple):
 
 def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answer | None:
     # exact plans are found for a mass of one; beside penalties another mass is another plan
-    mass, reg = float(p.a.sum()) if p.exact else 1.0, float(p.reg[0])
+    mass, reg = float(p.a.sum()) if p.exact else 1.0, p.least_reg
     a, b = p.a[0].numpy() / mass, p.b[0].numpy() / mass
     affordable = len(b) ** 2 * len(a) <= HESSIAN
     factors = [1.0]

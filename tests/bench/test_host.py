@@ -43,6 +43,24 @@ def test_calls_launch_little_and_never_wait(name):
     assert again["by_operator"] == first["by_operator"]
 
 
+# operators and waits at most of a solve to a tolerance, beside its one kernel: weights uniform
+TO_TOL = {(torch.float32, False): (9, 2), (torch.float32, True): (14, 6),
+          (torch.float64, False): (10, 3), (torch.float64, True): (15, 6)}  # fmt: skip
+
+
+@pytest.mark.slow(4)
+@pytest.mark.parametrize(("dtype", "given"), TO_TOL)
+def test_solves_ask_little_and_seldom_wait(dtype, given):
+    C = on_card(torch.rand(40, 150, dtype=dtype))
+    a, b = (on_card(torch.full((k,), 1 / k, dtype=dtype)) if given else None for k in C.shape)
+    with np.errstate(all="ignore"), watched() as seen:
+        r = so.solve(C, a, b, reg=0.1, tol=1e-5)
+    assert seen.kernels == {"_solve_whole": 1}
+    assert (seen.operators.total(), seen.waits) <= TO_TOL[dtype, given]
+    assert seen.waits <= TO_TOL[dtype, given][1]
+    assert all(status is so.Status.CONVERGED for status in r.statuses)
+
+
 def launches(call):
     seen = watch(call.make, False)[1]
     return seen.kernels, seen.operators

@@ -188,7 +188,7 @@ def test_what_is_read_off_a_line():
     # what does not fit is left out where it is deepest
     lazy = results()[3]
     assert repr(lazy.problem).startswith("Problem(cost=PointCloud(...), a=float64 (1, 1000) all")
-    assert repr(lazy.problem).endswith(", aside=None, rounded=0, far=inf)")
+    assert repr(lazy.problem).endswith(", aside=None, rounded=0, far=inf, one_reg=1)")
     x = torch.rand(1_000_000, 3)
     assert repr(PointCloud(x, x[:5], "dot")) == (
         "PointCloud(x=float32 (1000000, 3), y=float32 (5, 3) "

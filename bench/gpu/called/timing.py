@@ -16,8 +16,9 @@ from bench.gpu.device import Device
 Record = dict[str, Any]
 # seconds to spend on one figure, and runs after which it is good enough
 _PATIENCE, _MOST = 0.5, 100
-# a first call that takes longer is not made again, and none of this length is profiled
-_LONG, _PROFILED = 5.0, 1.5
+# a call compiles when it is made first, and what is made at least so often is its time; a peer's
+# call that takes so long is not made more often, and none of the last length is profiled
+_LEAST, _SLOW, _PROFILED = 2, 0.25, 1.5
 
 
 def run(kind: str, device: Device, call: Call) -> Record:
@@ -26,32 +27,32 @@ def run(kind: str, device: Device, call: Call) -> Record:
         return {"status": "skipped", "why": f"{call.needs} is not installed"}
     try:
         made = call.make(device)
-        host, whole, answer = _once(device, made.act)
+        _, whole, answer = _once(device, made.act)
         if kind == "ahead":
             return {"status": "measured", "compiled_s": round(whole, 3)}
         if kind == "profile":
-            return _profile(device, made.act, whole)
+            return _profile(device, made.act)
         record: Record = {"status": "measured", "first_s": round(whole, 4)}
         record |= judged(made.judge(answer))
         del answer
-        return record | _timed(device, made.act, host, whole)
+        return record | _timed(device, made.act, call.peer)
     finally:
         gc.collect()
         if device.is_gpu:
             torch.cuda.empty_cache()
 
 
-def _timed(device: Device, act: Act, host: float, whole: float) -> Record:
-    """Return the milliseconds of later calls, or of the first where that was long."""
-    hosts, wholes = [host], [whole]
-    if whole < _LONG:
-        hosts, wholes, spent = [], [], 0.0
-        patience = 0.0 if device.toy else _PATIENCE
-        while not wholes or (spent < patience and len(wholes) < _MOST):
-            host, whole, _ = _once(device, act)
-            hosts.append(host)
-            wholes.append(whole)
-            spent += whole
+def _timed(device: Device, act: Act, peer: bool) -> Record:
+    """Return the milliseconds of calls after the first, which compiled."""
+    hosts: list[float] = []
+    wholes: list[float] = []
+    patience = 0.0 if device.toy else _PATIENCE
+    while len(wholes) < _LEAST or (sum(wholes) < patience and len(wholes) < _MOST):
+        host, whole, _ = _once(device, act)
+        hosts.append(host)
+        wholes.append(whole)
+        if peer and whole > _SLOW:
+            break
     found = summary(wholes)
     return {
         "ms": 1e3 * found.median, "p20": 1e3 * found.p20, "p80": 1e3 * found.p80,
@@ -69,8 +70,8 @@ def _once(device: Device, act: Act) -> tuple[float, float, Any]:
     return returned - start, time.perf_counter() - start, answer
 
 
-def _profile(device: Device, act: Act, first: float) -> Record:
-    whole = _once(device, act)[1] if first < _LONG else first
+def _profile(device: Device, act: Act) -> Record:
+    whole = _once(device, act)[1]
     if whole > _PROFILED:
         return {"status": "skipped", "why": f"a call takes {whole:.1f} s"}
     return {"status": "measured", "profile": profiled(act)}
