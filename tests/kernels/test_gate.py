@@ -1,20 +1,5 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-
-
-def child(*args: str) -> subprocess.CompletedProcess[str]:
-    """Run Python where kernels are compiled: the interpreter, once chosen, cannot be left."""
-    environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "ignore", *args]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+from compiling import child
 
 
 @pytest.mark.slow(50)

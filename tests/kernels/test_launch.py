@@ -1,7 +1,7 @@
 """Launches without triton's own way reach the same compiled kernels with the same arguments."""
 
 import pytest
-import test_gate
+from compiling import child
 
 
 SAME = """
@@ -51,11 +51,11 @@ print(len(sets), len(seen), len(module._KEPT))
 """
 
 
-@pytest.mark.slow(12)
+@pytest.mark.slow(4)
 def test_the_kernels_are_those_that_triton_chooses(tmp_path):
     script = tmp_path / "same.py"
     script.write_text(SAME)
-    done = test_gate.child(str(script))
+    done = child(str(script))
     assert done.returncode == 0, done.stderr[-3000:]
     sets, kernels, kept = map(int, done.stdout.split())
     # and not one for each
@@ -106,12 +106,12 @@ with no_device() as launches:
 """
 
 
-@pytest.mark.slow(25)
+@pytest.mark.slow(6)
 @pytest.mark.parametrize("meets", [True, False])
 def test_codes_take_few_launches(meets, tmp_path):
     script = tmp_path / "counts.py"
     script.write_text(COUNTS.replace("MEETS", str(meets)))
-    done = test_gate.child(str(script))
+    done = child(str(script))
     assert done.returncode == 0, done.stderr[-3000:]
     counts = {line.split()[0]: int(line.split()[1]) for line in done.stdout.splitlines()}
     # where programs meet: the kernel, and the zero from which they count
