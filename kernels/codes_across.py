@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .codes_rows import counted, rate
+from .codes_steps import counted, rate
 from .codes_tiles import Potentials
 from .configs import OPTIONS, layout, multiprocessors, power_of_two, row_programs, row_tile
 from .dense_sweep import _exponentials, _load_rows, _peaks

@@ -13,7 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .codes_rows import counted, outputs, rate
+from .codes_rows import outputs
+from .codes_steps import counted, rate
 from .configs import OPTIONS, LogSumTile, layout, log_sum_tile, multiprocessors
 from .launch import launch
 from .tiles import finite, offsets

@@ -234,6 +234,9 @@ def solved(scores: Scores, asked: Asked, callback: Callback | None = None) -> So
         stopped = stopped or bool(callback and callback(progress))
         return stopped
 
+    # a solve that nobody watches may be one launch
+    watcher = told if callback else None
+
     sweep = _posed(scores, asked)
     b = sweep.problem.b
     v = None
@@ -242,12 +245,12 @@ def solved(scores: Scores, asked: Asked, callback: Callback | None = None) -> So
     elif _worth_a_sample(scores, asked.lamb):
         few = _posed(scores.sample(_sample_size(scores)), asked)
         solver = suitable(few.problem)
-        v = solver(few, tol=1e-2, max_iter=200, callback=told).v
+        v = solver(few, tol=1e-2, max_iter=200, callback=watcher).v
     if v is not None:
         # a label without share had no potential, or has none now
         v = torch.where(torch.isfinite(v), v, b.log())
     solver = _solver(scores, sweep.problem)
-    return solver(sweep, tol=asked.tol, max_iter=asked.max_iter, v=v, callback=told)
+    return solver(sweep, tol=asked.tol, max_iter=asked.max_iter, v=v, callback=watcher)
 
 
 def _solver(scores: Scores, p: Problem) -> Sinkhorn:
