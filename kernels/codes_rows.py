@@ -21,8 +21,8 @@ from .configs import (
     RowTile,
     all_registers,
     capability,
-    is_amd,
     layout_of,
+    meets,
     multiprocessors,
     power_of_two,
     row_tile,
@@ -105,25 +105,22 @@ def _plan(
     B, n, m = shape
     axis, div, strides, sizes = layout_of(shape, stride)
     tile = row_tile(m, axis)
-    if tile is None:
+    old = 0 < capability(device) < 9
+    if tile is None or (old and not tile.PREFETCH):
+        # where the longest rows spill
         return None
     share = max(1, multiprocessors(device) // B)
     if tile.PREFETCH:
         # one fat program for each multiprocessor: barriers cost least where few meet
         wide = tile.BM * 8 // tile.num_warps
-        # where more is spilled
-        wide = wide if capability(device) >= 9 or is_amd(device) else max(1, wide // 2)
+        # where more is spilled, and in the interpreter
+        wide = max(1, wide // 2) if old or device.type == "cpu" else wide
         few = power_of_two(-(-n // share), 1 if axis == 1 else 8)
         tile = tile._replace(BM=min(wide, few), num_warps=8)
     programs = max(1, min(share, -(-n // tile.BM)))
     # the only program of a problem waits for nobody
     resident = programs == 1 or meets(device)
     return Plan(axis, div, strides, sizes, tile, programs, resident)
-
-
-def meets(device: torch.device) -> bool:
-    """Say whether programs run side by side there, in a grid that is promised to be resident."""
-    return device.type != "cpu" and not is_amd(device)
 
 
 def iterate(

@@ -54,8 +54,9 @@ BOUNDS = {
     "codes": {
         # any of its loops, of which the prototypes' first sums take two exponentials
         "_codes": Bound(_ROWS, instructions=21, mufu=2.2),
-        "_scale_prototypes": Bound(_ROWS, instructions=21, mufu=1.3),
-        "_scale_samples": Bound(("BP", "BN"), instructions=21, mufu=1.3),
+        "_scale_prototypes": Bound(_ROWS, instructions=24, mufu=1.3),
+        # a few on sm_80
+        "_scale_samples": Bound(("BP", "BN"), instructions=21, mufu=1.3, spills=12),
         "_scale_rows": Bound(_BLOCK, instructions=21, mufu=1.3),
         "_write_tiles": Bound(_BLOCK, instructions=24, mufu=1.1),
     },
