@@ -111,7 +111,7 @@ def _add_vectors(sums, e, x, j, m, K: tl.constexpr, ALONG: tl.constexpr):
 
 
 @triton.jit
-def _apply(
+def _apply(  # noqa: PLR0915
     rows, columns, strides, u, v, x, x_rest, x_scale, inv_reg, out, k, many, blocks, span,
     USE: tl.constexpr, KIND: tl.constexpr, AXIS: tl.constexpr, DIV: tl.constexpr,
     D: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
@@ -120,7 +120,8 @@ def _apply(
     """Use a block of plan rows over one span of columns.
 
     `USE` is "matrix" for P @ x with x (m, K) as fp16 pairs, "product" with x in float64, "vectors"
-    with few columns x (K, m), or "cost" for the row sums of P * C. `KIND` is "dense" or one of `Clouds`, whose direct tiles are transposed.
+    with few columns x (K, m), or "cost" for the row sums of P * C. `KIND` is "dense" or one of
+    `Clouds`, whose direct tiles are transposed.
     """
     batch = (tl.program_id(0) // blocks).to(tl.int64)
     i = tl.program_id(0) % blocks * BM + tl.arange(0, BM)

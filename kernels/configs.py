@@ -208,7 +208,7 @@ _WHOLE_ROWS = {4: 16384, 8: 12288}
 
 
 def whole_tile(C: Tensor, itemsize: int) -> WholeTile | None:
-    """Return how one problem of a cost (n, m) is solved whole, None if its rows do not stay on chip.
+    """Return how one problem of a cost (n, m) is solved whole, None if its rows are too long.
 
     `itemsize` is that of the potentials. One fat program for each multiprocessor: barriers cost
     least where few meet. Without a cooperative grid there is one program, which meets nobody.
@@ -251,9 +251,9 @@ class SmallTile(NamedTuple):
 def small_tile(n: int, m: int, itemsize: int = 4) -> SmallTile | None:
     """Return how small problems are held on chip, or None if they do not fit.
 
-    `itemsize` is that of the weights. A thread holds 32 entries of 4 bytes where it can. Narrow problems have almost as many potentials as
-    entries, so it holds half; then it has all of a 4 x 4 problem, and asks no neighbour. The
-    largest fill it, which leaves no room to scale.
+    `itemsize` is that of the weights. A thread holds 32 entries of 4 bytes where it can. Narrow
+    problems have almost as many potentials as entries, so it holds half; then it has all of a 4 x 4
+    problem, and asks no neighbour. The largest fill it, which leaves no room to scale.
     """
     BM, BN = power_of_two(n, 4), power_of_two(m, 4)
     share, area, side = itemsize // 4, BM * BN, min(BM, BN)

@@ -244,8 +244,8 @@ def log_sum_rows(
 
     Args:
         clouds: What `place` returned; `clouds.swapped()` sums over rows instead.
-        v: Column potential (B, m), -inf where the weight is zero; in float64 if the clouds are, else
-            float32.
+        v: Column potential (B, m), -inf where the weight is zero; in float64 if the clouds are,
+            else float32.
         inv_reg: 1 / reg of each problem (B,).
         guess: Roughly the result (B, n), such as that of the last iteration. It saves the running
             maximum; rows that it would take out of range are summed again with one.
@@ -271,8 +271,8 @@ def sweep(
     Args:
         clouds: What `place` returned.
         u: Row potential (B, n) that keeps the exponentials in range; None with `first`.
-        v: Column potential (B, m), -inf where the weight is zero; in float64 if the clouds are, else
-            float32.
+        v: Column potential (B, m), -inf where the weight is zero; in float64 if the clouds are,
+            else float32.
         a: Row weights (B, n).
         inv_reg: 1 / reg of each problem (B,).
         kappa: Elasticity of relaxed rows (B,); None for exact marginals, 0 for a free one.

@@ -165,6 +165,7 @@ def answer(
     launch(
         _answer_relaxed, B, psi.contiguous(), u.contiguous(), log_s.contiguous(), a.contiguous(),
         b.contiguous(), reg, residual, error, n, m, float(relax[0]), float(relax[1]), most,
-        heaviest, torch.finfo(psi.dtype).max, COLUMNS=columns, ROWS=rows, W=1024, num_warps=8, **OPTIONS,
+        heaviest, torch.finfo(psi.dtype).max, COLUMNS=columns, ROWS=rows, W=1024, num_warps=8,
+        **OPTIONS,
     )  # fmt: skip
     return residual, error

@@ -95,7 +95,8 @@ def _learn(
 @triton.jit(do_not_specialize=["m", "slices", "memory", "growth", "wait", "begin"])
 def _move(
     psi, log_s, b, mass, held, known, dots, scratch, new_psi, new_known, error,
-    m, slices, memory, growth, wait, begin, COLS: tl.constexpr, PB: tl.constexpr, RELAXED: tl.constexpr,
+    m, slices, memory, growth, wait, begin,
+    COLS: tl.constexpr, PB: tl.constexpr, RELAXED: tl.constexpr,
 ):  # fmt: skip
     """Move a slice of the columns; the first slice of a problem writes what is known after it."""
     problem = (tl.program_id(0) // slices).to(tl.int64)
