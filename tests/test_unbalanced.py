@@ -285,3 +285,19 @@ def test_a_start_from_which_nothing_leads_on_is_left(method, rho, scale):
     C = torch.stack([p.cost, p.cost])
     r = so.solve(C, p.a, p.b, 0.1, unbalanced=rho, init=(None, g), method=method)
     assert bool(r.converged.all())
+
+
+@pytest.mark.parametrize("method", ["auto", "sinkhorn"])
+@pytest.mark.parametrize("n", [1, 3])
+def test_masses_below_all_numbers_are_not_equal_for_that(method: str, n: int):
+    """Plan and targets underflow alike beside tiny penalties; after few sweeps neither is right."""
+    C = torch.rand(25, 20, dtype=torch.float64) + 0.01
+    f, g = 0.02 * torch.randn(25, dtype=torch.float64), 0.02 * torch.randn(20, dtype=torch.float64)
+    options = {"reg": 4e-6, "unbalanced": (1e-6, 2e-7), "init": (f, g), "method": method}
+    few = so.solve(C, max_iter=n, on_fail="ignore", **options)
+    many = so.solve(C, on_fail="ignore", **options)
+    assert many.converged
+    far = float(torch.cat([few.f - many.f, few.g - many.g]).abs().max())
+    assert far > 1e-6
+    assert not few.converged
+    assert float(few.marginal_error) > 1e-3

@@ -28,11 +28,16 @@ def judged(problem: Problem, sweep: Sweep | None, found: Solution, tol: float) -
         return found
     # both potentials of a pair are rounded, and a row has many pairs
     drifted = 10 * torch.finfo(problem.work).eps * _largest(found.u, found.v)
-    fine = max(problem.resolution, drifted) <= tol
-    if fine and all(status is Status.CONVERGED for status in found.status):
+    rounding = max(problem.resolution, drifted)
+    if rounding <= tol and all(status is Status.CONVERGED for status in found.status):
         return found
     coupling = Entropic(passes(problem, sweep), found.u, found.v)
-    error = marginal_error(coupling, masses(coupling))
+    marginals = masses(coupling)
+    error = marginal_error(coupling, marginals)
+    if found.error is not None and not problem.exact:
+        # of masses below all numbers only the logarithms, which sweeps see, tell how far they are
+        unseen = (error == 0) & (marginals[0].sum(-1) == 0) & (found.error > rounding)
+        error = torch.where(unseen, found.error, error)
     status = [_status(was, off, tol) for was, off in zip(found.status, error.tolist(), strict=True)]
     return replace(found, error=error, status=status)
 
