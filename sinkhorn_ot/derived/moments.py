@@ -42,7 +42,7 @@ class Moments:
         variance: sum P (C - x (+) y)^2, (B,).
         drift: y, how g / reg moves with theta, (B, m).
         mend: What Newton's method adds to v for the columns, (B, m).
-        error: L1 error of the columns, (B,).
+        error: L1 error of the columns, and of rows that underflow, (B,).
         doubt: Size of what the corrections leave, of kl and of theta times cost, (B,).
         work: Sweeps' worth of work.
     """
@@ -97,7 +97,9 @@ def _measured(p: Problem, theta: Tensor, u: Tensor, v: Tensor) -> Moments:
     else:
         y, mend, products = _by_products(at(p, theta), u, v, s.columns, s.right)
     y, mend = (torch.where(torch.isfinite(t), t, 0.0) for t in (y, mend))
-    error, furthest = miss.abs().sum(-1), mend.abs().amax(-1)
+    # a row whose sum underflows stays empty
+    lacking = (p.a.sum(-1) - s.columns.sum(-1)).abs()
+    error, furthest = miss.abs().sum(-1) + lacking, mend.abs().amax(-1)
     return Moments(
         theta=theta,
         u=u,

@@ -123,7 +123,8 @@ class Walker:
         """Say whether corrections leave the divergence unknown, and a closer look may tell it."""
         here = self.found
         assert here is not None
-        unknown = max(doubt, here.kl - self._alpha) > _DOUBT * self._alpha
+        outside = max(here.kl - self._alpha, self._least - here.kl)
+        unknown = max(doubt, outside) > _DOUBT * self._alpha
         return unknown and status is Status.CONVERGED and here.error > _FINEST
 
     def _move(self, here: Point) -> None:

@@ -261,6 +261,19 @@ def test_a_row_below_tol_is_not_missed_as_a_whole(weight: float, alpha: float):
     assert float(r.kl) <= alpha * (1 + 1e-6)
 
 
+def test_a_row_that_underflows_is_an_error():
+    x = np.array([-1.0, 0.9, -0.8])
+    y = np.linspace(1.0, 1.05, 38)
+    a = np.array([1 - 2.98606e-10 - 8.70095e-10, 2.98606e-10, 8.70095e-10])
+    for alpha in (2e-9, 2.12e-8, 1e-7):
+        r = distance(1600 * np.outer(x, y), a, None, alpha=alpha, on_fail="ignore")
+        P = r.plan.numpy()
+        off = np.abs(P.sum(1) - a).sum() + np.abs(P.sum(0) - 1 / 38).sum()
+        assert off <= float(r.marginal_error) + 1e-10
+        assert bool(r.converged) == (off <= 1.01e-9)
+        assert float(r.kl) == pytest.approx(information(P, a, np.full(38, 1 / 38)), abs=1e-9)
+
+
 def test_where_rounding_ends_the_path_exact_transport_is_asked():
     x, y = torch.rand(2, 4, dtype=torch.float64)
     # all plans cost the same, but for what a large constant leaves of it

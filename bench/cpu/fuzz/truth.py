@@ -56,8 +56,10 @@ def gibbs(p: Posed, f: Array, g: Array) -> Array:
 def digits(p: Posed, f: Array, g: Array, eps: float) -> Array:
     """Return the relative error of each entry of a plan whose exponents are rounded, (n, m)."""
     C = np.where(p.open, p.C, 0.0)
+    logs = [np.abs(np.log(np.where(w > 0, w, 1.0))) for w in (p.a, p.b)]
     with np.errstate(over="ignore"):
-        return eps * (1 + (np.abs(f)[:, None] + np.abs(g) + np.abs(C)) / p.reg) + p.blur / p.reg
+        size = (np.abs(f)[:, None] + np.abs(g) + np.abs(C)) / p.reg + logs[0][:, None] + logs[1]
+        return eps * (1 + size) + p.blur / p.reg
 
 
 def off(p: Posed, P: Array, f: Array, g: Array) -> float:
