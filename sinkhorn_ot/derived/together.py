@@ -17,6 +17,8 @@ from .walk import Goal, Walker, solved, walk
 _EPS = torch.finfo(torch.float64).eps
 # theta at which a plan is one of least divergence to all digits
 _NEAR = 1e-9
+# marginal error of such plans, and the least that is asked for where alpha is as close as that
+_FINE, _FINEST, _CLOSE = 1e-9, 1e-14, 1e-3
 # deviation of a cost from x (+) y, relative to its largest entry, that is rounding
 _SAME = 16 * _EPS
 # rise of the divergence by which the cost falls less than rounding: it falls as the root
@@ -29,7 +31,11 @@ def together(p: Problem, alphas: list[float], goal: Goal, names: list[str]) -> l
     Raises:
         ValueError: If there is no plan of allowed pairs, or none within alpha.
     """
-    base, trusted = _nearest(p, goal)
+    base, trusted = _nearest(p, goal.max_iter, min(goal.tol, _FINE))
+    if any(abs(alpha - x) < _CLOSE * x for alpha, x in zip(alphas, base.kl.tolist(), strict=True)):
+        # whether it is enough is decided by digits that were not asked for
+        finer, _ = _nearest(p, goal.max_iter, _FINEST)
+        base = finer if bool((finer.error <= base.error).all()) else base
     least_entropy = torch.minimum(_entropy(p.a), _entropy(p.b)).tolist()
     answers: dict[int, Found] = {}
     walkers: dict[int, Walker] = {}
@@ -52,13 +58,13 @@ def together(p: Problem, alphas: list[float], goal: Goal, names: list[str]) -> l
     return [answers[k] for k in range(len(alphas))]
 
 
-def _nearest(p: Problem, goal: Goal) -> tuple[Moments, list[bool]]:
+def _nearest(p: Problem, max_iter: int, tol: float) -> tuple[Moments, list[bool]]:
     """Return what is known of the plans of least divergence, and whether each was found."""
     if not p.bounds.forbids:
         return independent(p), [True] * p.shape[0]
     # at a reg far above the cost allowed pairs are alike
     theta = torch.full_like(p.reg, _NEAR)
-    s = solved(p, theta, None, min(goal.tol, 1e-9), goal.max_iter)
+    s = solved(p, theta, None, tol, max_iter)
     nearest = settled(p, measure(p, theta, s.u, s.v))
     return nearest, [x is Status.CONVERGED for x in s.status]
 

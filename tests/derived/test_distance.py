@@ -274,6 +274,24 @@ def test_a_row_that_underflows_is_an_error():
         assert float(r.kl) == pytest.approx(information(P, a, np.full(38, 1 / 38)), abs=1e-9)
 
 
+@pytest.mark.parametrize("off", [-5e-4, -8e-5, -1e-5, 1e-5])
+def test_the_least_divergence_has_all_digits_where_alpha_is_close(off: float):
+    """Column 2 is for row 0 only, which it fills: there is one plan, whose divergence is known."""
+    C = np.array([[0.47, 0.47, 0.93, 0.15], [1.0, 1.0, INF, 0.34]])
+    light = 2.00661708e-7
+    a, b = np.array([light, 1 - light]), np.array([7.889e-6, 1e-7, light, 0.0])
+    b[3] = 1 - b.sum()
+    least = -light * math.log(light) - (1 - light) * math.log1p(-light)
+    if off < 0:
+        with pytest.raises(ValueError, match="alpha must be at least") as raised:
+            distance(C, a, b, alpha=least * (1 + off))
+        told = re.search(r"at least ([^,]*),", str(raised.value))
+        assert told is not None
+        assert float(told[1]) == pytest.approx(least, rel=1e-8)
+    else:
+        assert distance(C, a, b, alpha=least * (1 + off)).kl <= least * (1 + 2e-5)
+
+
 def test_where_rounding_ends_the_path_exact_transport_is_asked():
     x, y = torch.rand(2, 4, dtype=torch.float64)
     # all plans cost the same, but for what a large constant leaves of it

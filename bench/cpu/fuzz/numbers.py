@@ -112,7 +112,7 @@ def _valued(  # noqa: PLR0913
     if not math.isfinite(allowed):
         return
     value, dual = float(truth.value(p, P)), float(truth.dual(p, f, g))
-    largest = np.finfo(np.float64 if eps < 1e-10 else np.float32).max
+    largest = float(np.finfo(np.float64 if eps < 1e-10 else np.float32).max)
     if not max(abs(value), abs(dual)) < largest:
         # after few sweeps beside a small penalty the answer's dtype may not hold them
         return
