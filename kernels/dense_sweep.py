@@ -145,6 +145,17 @@ def _sweep_rows(  # noqa: C901, PLR0915
         tl.store(mine + j, tl.sum(sums[c], 0), mask=j < m)
 
 
+@triton.jit
+def sum_of_parts(part, problem, programs, j, m, BP: tl.constexpr, BN: tl.constexpr):
+    """Return the columns' sums over the vectors of a problem's programs, in a fixed order."""
+    lanes = tl.zeros([BP, BN], part.dtype.element_ty)
+    for p0 in range(0, programs, BP):
+        p = p0 + tl.arange(0, BP)
+        at = part + (problem * programs + p)[:, None] * m + j[None, :]
+        lanes += tl.load(at, mask=(p < programs)[:, None] & (j < m)[None, :], other=0.0)
+    return tl.sum(lanes, 0)
+
+
 @triton.jit(do_not_specialize=["n", "m", "programs", "blocks"])
 def _finish(
     u, s, bases, moves, part, v, b, new_v, done, n, m, programs, blocks,
@@ -161,12 +172,7 @@ def _finish(
     column_blocks = tl.cdiv(m, BN)
     if block < column_blocks:
         j = block * BN + tl.arange(0, BN)
-        lanes = tl.zeros([BP, BN], part.dtype.element_ty)
-        for p0 in range(0, programs, BP):
-            p = p0 + tl.arange(0, BP)
-            at = part + (problem * programs + p)[:, None] * m + j[None, :]
-            lanes += tl.load(at, mask=(p < programs)[:, None] & (j < m)[None, :], other=0.0)
-        total = tl.sum(lanes, 0)
+        total = sum_of_parts(part, problem, programs, j, m, BP, BN)
         tl.store(s + problem * m + j, total, mask=j < m)
         if MOVE:
             weight = tl.load(b + problem * m + j, mask=j < m, other=0.0)

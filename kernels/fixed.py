@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .configs import OPTIONS, all_registers, layout, multiprocessors, row_programs, row_tile
-from .dense_sweep import _sweep_rows
+from .dense_sweep import _sweep_rows, sum_of_parts
 from .launch import launch
 from .tiles import LN2, LOG2E, fold, in_range, offsets
 
@@ -55,12 +55,7 @@ def _answer(
     column_blocks = tl.cdiv(m, BN)
     if block < column_blocks:
         j = block * BN + tl.arange(0, BN)
-        lanes = tl.zeros([BP, BN], part.dtype.element_ty)
-        for p0 in range(0, programs, BP):
-            p = p0 + tl.arange(0, BP)
-            at = part + (problem * programs + p)[:, None] * m + j[None, :]
-            lanes += tl.load(at, mask=(p < programs)[:, None] & (j < m)[None, :], other=0.0)
-        total = tl.sum(lanes, 0)
+        total = sum_of_parts(part, problem, programs, j, m, BP, BN)
         weight = tl.load(b + problem * m + j, mask=j < m, other=0.0)
         old = tl.load(v + problem * m + j, mask=j < m, other=-float("inf"))
         moved = old + tl.log2(weight / total) * LN2

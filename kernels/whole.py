@@ -4,12 +4,13 @@ A cooperative grid, no larger than the device can hold at once, keeps going unti
 columns is small enough: nobody on the host is asked. A sweep has three parts, with a barrier across
 the grid after each: rows are moved and columns summed, each program over blocks of rows of its own;
 each program sums its own slice of the columns and takes the scalar products that the acceleration
-needs; every program adds those up, decides alike and moves its slice. Annealing is a list of regs.
+needs; every program adds those up, decides alike and moves its slice. Annealing divides reg by a
+factor, stage after stage.
 
 The acceleration is Anderson's, with Nesterov's momentum where it may not be trusted: the rules are
-those of `solvers.acceleration`. Its products and its small system are float64 in every format.
+those of `solvers.acceleration`. Its scalar products are float64 in every format.
 
-Per sweep: one read of C and one exponential an entry, three barriers of a few microseconds.
+Per sweep: one read of C and one exponential an entry, three barriers.
 """
 
 import torch
@@ -42,8 +43,9 @@ from .whole_steps import (
 )
 
 
-# how a solve ended
-CONVERGED, LIMIT, STALLED, BROKEN = 0, 1, 2, 3
+# how a solve ended: within tol, at its last sweep, without progress, with what is no number
+CONVERGED, LIMIT = tl.constexpr(0), tl.constexpr(1)
+STALLED, BROKEN = tl.constexpr(2), tl.constexpr(3)
 # pairs from which on the exponentials of a float64 sweep take longer than all else
 LARGE = 1 << 22
 # a solve then takes them in float32, until its error is that small or has not fallen for so many
@@ -147,7 +149,7 @@ def _solve_whole(  # noqa: C901, PLR0912, PLR0915
             last = stage == stages - 1
             broken = (error < float("inf")) == 0
             near = error <= tl.where(last, tol, rough_tol)
-            switched = near & (near == 0)
+            switched = going == 0
             if COARSE:
                 # what single precision says is believed before the last stage only
                 fine = (coarse == 0) | (last == 0)
@@ -160,8 +162,9 @@ def _solve_whole(  # noqa: C901, PLR0912, PLR0915
             stuck = sweeps - tl.where(last, since, begun) >= tl.where(last, patience, rough_iter)
             if near | full | stuck | broken:
                 if last | broken:
-                    how = tl.where(near, none, tl.where(full, none + 1, none + 2))
-                    how = tl.where(broken, none + 3, how)
+                    how = tl.where(full, none + LIMIT, none + STALLED)
+                    how = tl.where(near, none + CONVERGED, how)
+                    how = tl.where(broken, none + BROKEN, how)
                     going = none
                 else:
                     # potentials keep their units while reg shrinks
@@ -194,9 +197,8 @@ def serves(C: Tensor, potentials: torch.dtype) -> bool:
 
 def solve(
     C: Tensor, a: Tensor, b: Tensor, inv_reg: Tensor, v: Tensor | None = None, *,
-    tol: float, max_iter: int, patience: int, stages: int = 1, factor: float = 1.0,
-    rough_tol: float = 0.1, rough_iter: int = 40, memory: int = 15, growth: float = 2.0,
-    wait: int = 4, begin: float = 0.1,
+    tol: float, max_iter: int, patience: int, stages: int, factor: float, rough_tol: float,
+    rough_iter: int, memory: int, growth: float, wait: int, begin: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Solve one problem from its column potential, annealed and accelerated.
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from sinkhorn_ot.kernels import (
     whole,
 )
 from sinkhorn_ot.kernels.clouds import place
+from sinkhorn_ot.sweeps import Rules
 
 
 # makes a tensor of a shape, without memory
@@ -291,7 +293,8 @@ def _whole(
         C, a, b, inv = new(n, m, dtype=dtype), new(n, dtype=work), new(m, dtype=work), new(1)
         if fixed:
             return whole.fixed(C, a, b, inv, 10)
-        return whole.solve(C, a, b, inv, new(m, dtype=work), tol=1e-6, max_iter=9, patience=9)
+        rules = Rules(1e-6, 9, 9, 2, 4.0, 0.1, 40, 15, 2.0, 4, 0.1)
+        return whole.solve(C, a, b, inv, new(m, dtype=work), **asdict(rules))
 
     return launch
 

@@ -17,8 +17,7 @@ from .progress import Callback
 from .stage import ErrorReader, Stage
 
 
-# differences that steps made by a GPU remember, and how a solve in one launch ends
-_MEMORY = 15
+# how a solve in one launch ends, by its number
 _ENDS = (Status.CONVERGED, Status.MAX_ITER, Status.STALLED)
 
 
@@ -161,7 +160,7 @@ class Sinkhorn:
     ) -> Solution | None:
         """Solve in one launch if the sweep can, with one wait at its end; None if it cannot."""
         how, anneal = self.acceleration, self.anneal or Anneal()
-        if not isinstance(how, Anderson) or how.memory > _MEMORY or not isinstance(sweep, Whole):
+        if not isinstance(how, Anderson) or not isinstance(sweep, Whole):
             return None
         rules = Rules(
             tol=tol,
@@ -194,8 +193,7 @@ class Sinkhorn:
         how = self.acceleration
         steps: Steps | Moves = how.start(sweep.problem.b)
         free = 0 in sweep.problem.relax
-        if isinstance(how, Anderson) and how.memory <= _MEMORY and not free:  # noqa: SIM102
-            if isinstance(sweep, Accelerates):
-                steps = sweep.moves(**asdict(how))
+        if isinstance(how, Anderson) and not free and isinstance(sweep, Accelerates):
+            steps = sweep.moves(**asdict(how)) or steps
         look = ErrorReader(self.check_every, psi.device)
         return Stage(sweep, psi, steps, look, self.patience, callback, n_iter, factor)

@@ -17,14 +17,17 @@ from sinkhorn_ot.kernels import apply as products
 from sinkhorn_ot.kernels import batched, dense_sweep, log_sums, point_cloud, steps, whole
 from sinkhorn_ot.kernels import fixed as plain
 from sinkhorn_ot.kernels.clouds import METRICS, Clouds, place
+from sinkhorn_ot.kernels.tiles import TINY
+from sinkhorn_ot.kernels.whole_steps import HELD_STEPS
 from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem, Streamed
 
 from .protocol import Moves, Rules, Sweep, elasticity
 
 
-_TINY = 1e-30
 # pairs whose cost stays in a GPU's cache from sweep to sweep
 _CACHED = 1 << 24
+# problems that are sooner solved one by one than together, where none fills the device (predicted)
+_ALONE = 16
 
 
 def serves(problem: Problem) -> bool:
@@ -74,8 +77,10 @@ class _Kernels:
         y = torch.where(mass > 0, self.apply(u, v, x) / mass, 0.0)
         return self.apply(u, v, y, transpose=True)
 
-    def moves(self, *, memory: int, growth: float, wait: int, begin: float) -> Moves:
+    def moves(self, *, memory: int, growth: float, wait: int, begin: float) -> Moves | None:
         """Return a run of Anderson's steps, two launches each, or three for relaxed marginals."""
+        if memory > HELD_STEPS.value:
+            return None
         p = self.problem
         relaxed = None if p.exact else steps.Relaxed(p.a, p.reg, p.relax, p.dtype)
         return steps.Run(p.b, relaxed, memory=memory, growth=growth, wait=wait, begin=begin)
@@ -129,8 +134,14 @@ class DenseKernels(_Kernels):
     def annealed(
         self, rules: Rules, v: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor] | None:
-        """Solve one problem after another, each in one launch; None where rows are too long."""
-        if not self._fits():
+        """Solve one problem after another, each in one launch.
+
+        None where rows are too long, for more memory than there is, and for many small problems,
+        which are swept together.
+        """
+        batch, n, m = self.problem.shape
+        many = batch > _ALONE and n * m <= _CACHED
+        if many or rules.memory > HELD_STEPS.value or not self._fits():
             return None
         starts = [None] * self.problem.shape[0] if v is None else list(v)
         found = [
@@ -244,7 +255,7 @@ def swept(
     """Return the moved row potential (B, n) and the log column sums (B, m) of a stored cost."""
     u, s = dense_sweep.sweep(C, u, v, a, inv_reg, kappa=kappa, first=u is None)
     # relaxed rows may carry more than can be held
-    lost = ~((s >= _TINY) & (s < math.inf)) & (v > -math.inf)
+    lost = ~((s >= TINY.value) & (s < math.inf)) & (v > -math.inf)
     again = log_sums.log_sum_columns(C, u, inv_reg, only=lost)
     return u, torch.where(lost, again + v, s.log())
 

@@ -174,8 +174,11 @@ class Moves(Protocol):
 class Accelerates(Protocol):
     """A sweep whose device takes Anderson's steps in few launches; none beside a free marginal."""
 
-    def moves(self, *, memory: int, growth: float, wait: int, begin: float) -> Moves:
-        """Return a run that has not begun; see `Rules` for the arguments."""
+    def moves(self, *, memory: int, growth: float, wait: int, begin: float) -> Moves | None:
+        """Return a run that has not begun, None where it is to remember more than it can.
+
+        See `Rules` for the arguments.
+        """
         ...
 
 

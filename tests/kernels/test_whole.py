@@ -14,11 +14,13 @@ from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.solvers import Anneal, Sinkhorn
 from sinkhorn_ot.solvers.acceleration import Anderson
 from sinkhorn_ot.solvers.steps import fixed
+from sinkhorn_ot.sweeps import Rules
 from sinkhorn_ot.sweeps.reference import Reference
 
 
 gpu = pytest.importorskip("sinkhorn_ot.sweeps.gpu", reason="triton is not installed")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+RULES = Rules(1e-6, 99, 9, 1, 4.0, 0.1, 40, 15, 2.0, 4, 0.1)
 FORMATS = {"float64": torch.float64, "float32": torch.float32}
 
 
@@ -166,4 +168,21 @@ def test_costs_that_lie_in_columns_are_solved_too() -> None:
 
 def test_rows_too_long_are_left_to_sweeps() -> None:
     p = make(torch.rand(2, 40_000), reg=0.3)
-    assert placed(p, torch.float32).annealed(None, None) is None
+    assert placed(p, torch.float32).annealed(RULES, None) is None
+
+
+def test_many_small_ones_are_swept_together() -> None:
+    p = make(torch.rand(17, 5, 4, dtype=torch.float64), reg=0.3)
+    assert placed(p, torch.float64).annealed(RULES, None) is None
+    found = Sinkhorn(check_every=1)(placed(p, torch.float64), tol=1e-8, max_iter=100)
+    assert found.status == [Status.CONVERGED] * 17
+    assert (off(p, found) <= 2e-8).all()
+
+
+def test_more_memory_than_a_launch_has_is_left_to_the_loop() -> None:
+    p = make(torch.rand(6, 5, dtype=torch.float64), reg=0.3)
+    sweep = placed(p, torch.float64)
+    assert sweep.annealed(replace(RULES, memory=16), None) is None
+    assert sweep.moves(memory=16, growth=2.0, wait=4, begin=0.1) is None
+    found = Sinkhorn(Anderson(memory=16), check_every=1)(sweep, tol=1e-8, max_iter=100)
+    assert found.status == [Status.CONVERGED]
