@@ -91,11 +91,14 @@ def test_annealed_it_takes_as_many_sweeps_as_the_loop() -> None:
     assert float(off(p, found)) <= 2e-6
 
 
+# a batch takes two launches a sweep, one problem a launch in all
+@pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("dtype", FORMATS.values(), ids=FORMATS)
-def test_fixed_sweeps_are_plain_ones(dtype: torch.dtype) -> None:
+def test_fixed_sweeps_are_plain_ones(dtype: torch.dtype, batch: int) -> None:
     C = torch.rand(30, 140, dtype=dtype)
     C[3, 4] = C[:, 7] = math.inf
-    a, b = torch.rand(2, 30, dtype=torch.float64), torch.rand(2, 140, dtype=torch.float64)
+    a = torch.rand(batch, 30, dtype=torch.float64)
+    b = torch.rand(batch, 140, dtype=torch.float64)
     a[:, 6] = b[:, 5] = 0
     p = make(C, a / a.sum(-1, keepdim=True), b / b.sum(-1, keepdim=True), 0.1, values=False)
     want, found = fixed(Reference(p), 4), fixed(placed(p, dtype), 4)
@@ -114,7 +117,9 @@ def test_columns_that_underflow_are_summed_again() -> None:
     assert float(off(p, found)) <= 2e-5
 
 
-def test_a_start_is_where_it_starts() -> None:
+@pytest.mark.parametrize("large", [1 << 22, 0])
+def test_a_start_is_where_it_starts(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu.whole, "LARGE", large)
     p = make(cloud(15, 12, torch.float64), reg=0.05)
     sweep = placed(p, torch.float64)
     first = Sinkhorn()(sweep, tol=1e-9, max_iter=100)
