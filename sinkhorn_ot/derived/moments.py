@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Index, Problem, blocks, shown
-from sinkhorn_ot.solvers import Newton, conjugate_gradients, solve_laplacian
+from sinkhorn_ot.solvers import (
+    JOINED,
+    Newton,
+    by_diagonal,
+    conjugate_gradients,
+    factorised,
+    solve_laplacian,
+)
 from sinkhorn_ot.sweeps import choose, weightless
 
 
@@ -92,7 +99,8 @@ def _measured(p: Problem, theta: Tensor, u: Tensor, v: Tensor) -> Moments:
     s = _summed(p, theta, weightless(u, p.a.log()), psi)
     miss, u = p.b - s.columns, s.phi + p.a.log()
     if s.W is not None:
-        y, mend = solve_laplacian(s.W, s.right, p.b), solve_laplacian(s.W, miss, p.b)
+        factor = factorised(s.W, JOINED * p.b)
+        y, mend = (solve_laplacian(factor, t, p.b) for t in (s.right, miss))
         products = 0
     else:
         y, mend, products = _by_products(at(p, theta), u, v, s.columns, s.right)
@@ -234,13 +242,16 @@ def _by_products(
     # builds the kernel, where one is kept
     sweep.sweep(u, v)
 
+    times = sweep.curve_product(u, v)
+
     def product(x: Tensor) -> Tensor:
         nonlocal count
         count += 1
-        return columns * x - sweep.curve(u, v, x[:, :, None])[:, :, 0]
+        return columns * x - times(x)
 
-    target = torch.full_like(p.reg, _TARGET)
+    target, most = (torch.full_like(p.reg, t) for t in (_TARGET, _PRODUCTS))
     y, mend = (
-        conjugate_gradients(product, columns, t, target, _PRODUCTS) for t in (right, p.b - columns)
+        conjugate_gradients(product, by_diagonal(columns), t, target, most)[0]
+        for t in (right, p.b - columns)
     )
     return y, mend, count

@@ -2,7 +2,15 @@
 
 from .acceleration import Acceleration, Anderson, Iterate, Nesterov, Plain, Steps
 from .automatic import METHODS, NEWTON, SWEEPS, SWITCH, Limits, run, suitable
-from .newton import Newton, Switch, conjugate_gradients, solve_laplacian
+from .newton import (
+    JOINED,
+    Newton,
+    Switch,
+    by_diagonal,
+    conjugate_gradients,
+    factorised,
+    solve_laplacian,
+)
 from .presolve import pose
 from .progress import Callback, Progress, watch
 from .sinkhorn import Anneal, Sinkhorn
@@ -15,6 +23,7 @@ __all__ = [
     "Anneal",
     "Callback",
     "Iterate",
+    "JOINED",
     "Limits",
     "METHODS",
     "NEWTON",
@@ -27,7 +36,9 @@ __all__ = [
     "Sinkhorn",
     "Steps",
     "Switch",
+    "by_diagonal",
     "conjugate_gradients",
+    "factorised",
     "fixed",
     "parted",
     "pose",

@@ -20,10 +20,9 @@ from .sinkhorn import Anneal, Sinkhorn
 from .small import solve_small
 
 
-# a Newton step is quick only from nearby: every stage ends close to its solution
-_DIRECT = Newton()
-NEWTON = Sinkhorn(_DIRECT, Anneal(start=0.05, tol=1e-2, max_iter=100))
-SWITCH = Sinkhorn(Switch(), Anneal(start=0.01, tol=1e-3, max_iter=100))
+# a Newton step is quick only from nearby: small stages, followed along a curve
+NEWTON = Sinkhorn(Newton(), Anneal(start=0.02, factor=2.0, tol=1e-2, max_iter=100, follow=2))
+SWITCH = Sinkhorn(Switch(), Anneal(start=0.01, factor=2.0, tol=1e-2, max_iter=100, follow=2))
 SWEEPS = Sinkhorn()
 # what comes nearest where there is no plan to arrive at
 _PLAINLY = Sinkhorn(Plain(), None)
@@ -41,7 +40,9 @@ _PLAIN = 512
 # pairs of problems that are so small that a batch of them makes Newton's steps together
 _TINY = 2000
 # multiply-adds of a Hessian up to which one costs no more than the sweeps it saves
-_HESSIAN = 3e7
+_HESSIAN = 1.1e9
+# and up to which that is so of costs that are hardly sharp
+_FEW = 4e6
 
 
 @dataclass(frozen=True)
@@ -269,7 +270,7 @@ def suitable(problem: Problem) -> Sinkhorn:
     sharp = (problem.bounds.high - problem.bounds.low) / problem.least_reg
     if not problem.exact or problem.a.device.type != "cpu":
         return SWEEPS
-    if m <= _DIRECT.direct and n * m * m <= _HESSIAN and sharp > _sharp_enough(problem):
+    if n * m * m <= _HESSIAN and sharp > _sharp_enough(problem):
         return NEWTON
     return SWITCH
 
@@ -279,4 +280,4 @@ def _sharp_enough(problem: Problem) -> float:
     batch, n, m = problem.shape
     if batch > 1 and problem.shared:
         return 300
-    return 50 if n * m * m <= _HESSIAN / 8 else 500
+    return 50 if n * m * m <= _FEW else 500

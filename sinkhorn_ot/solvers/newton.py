@@ -9,15 +9,17 @@ A Laplacian is used because its diagonal, sum_k W_jk over k != j, loses no digit
 diag(P^T 1) - W cancels as the plan nears a permutation.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.sweeps import Sweep
 
 from .acceleration import Acceleration, Anderson, Iterate, Steps, needs_exact
 from .state import State, pick
@@ -27,31 +29,51 @@ from .state import State, pick
 _HESSIANS = 1 << 26
 # what is added to the diagonal of a Hessian, relative to b
 JOINED = 1e-12
+# columns per product of conjugate gradients that a factorisation costs
+_FACTOR = 16
+# products that one costs together with a solve by a factor
+_SOLVE = 4
+# change of a scaled potential in one step, beyond which no kernel is of use
+_LONGEST = 40.0
+# residual that is small enough of a direction
+_TARGET = 0.1
+# share of the hoped-for fall below which a step is taken back; shares that change the damping
+_LEAST, _POOR, _GOOD = 1e-2, 0.25, 0.7
+# what damping is multiplied by after steps taken back, poor and good ones, and where it ends
+_BACK, _MORE, _LESS, _MOST = 8.0, 4.0, 0.2, 1e3
+# change of a scaled potential, and error, from which plain steps come first; how many in a row
+_FAR, _WRONG, _PLAIN = 1.0, 0.5, 3
 
 
 @dataclass(frozen=True)
 class Newton:
-    """Guarded Newton's method on the semi-dual. Needs exact marginals.
+    """Damped Newton's method on the semi-dual. Needs exact marginals.
+
+    What nearly falls into parts has a Hessian that is nearly singular, and a step that goes far too
+    far along what joins them. A multiple of the column sums on the diagonal holds it back: less
+    while steps lead where the quadratic model says, more where they do not. So conjugate gradients
+    need few products until the end, and what needs many is factorised.
 
     Source: the semi-dual as in M. Cuturi, G. Peyre, Semidual regularized optimal transport, SIAM
-    Review 2018; the truncated Newton method as in S. Nash, A survey of truncated-Newton methods,
-    2000.
+    Review 2018; the damping of K. Levenberg 1944 and D. Marquardt 1963, in the trust-region view of
+    J. J. More, The Levenberg-Marquardt algorithm, 1978; the truncated Newton method as in S. Nash,
+    A survey of truncated-Newton methods, 2000.
 
     Args:
-        direct: Most columns whose Hessian is factorised; above it, conjugate gradients.
-        cap: Largest change of a scaled potential in one step, doubled while such steps go well.
+        direct: Most columns whose Hessian is factorised without trying conjugate gradients.
+        damping: Share of the column sums added to the Hessian's diagonal in the first step.
         cg_iter: Products at most in one step's conjugate gradients.
     """
 
     needs_exact: ClassVar[bool] = True
 
     direct: int = 320
-    cap: float = 6.0
+    damping: float = 0.01
     cg_iter: int = 200
 
     def __post_init__(self) -> None:
         checks.count("direct", self.direct, at_least=0)
-        checks.positive("cap", self.cap)
+        checks.positive("damping", self.damping)
         checks.count("cg_iter", self.cg_iter)
 
     def start(self, weight: Tensor) -> Steps:
@@ -59,70 +81,128 @@ class Newton:
         return _NewtonSteps(self, weight)
 
 
+@shown
+class _Origin(NamedTuple):
+    """Where a Newton step starts from: what a plain step would do there, and the value."""
+
+    psi: Tensor
+    residual: Tensor
+    error: Tensor
+    u: Tensor
+    value: Tensor
+
+
 class _NewtonSteps(State):
-    """Newton steps, each judged at the next call: one that raised F is taken back and shortened."""
+    """Steps from the best point so far, each judged at the next call.
+
+    One that leads too far is tried again shortened, then with more damping.
+    """
 
     def __init__(self, options: Newton, b: Tensor) -> None:
         self._options, self._b = options, b
         one = b.new_zeros(b.shape[0])
-        # where the last Newton step began and what it was; none has been made
-        self._psi, self._residual, self._step = (torch.zeros_like(b) for _ in range(3))
-        self._length, self._value, self._slope, self._error = (one.clone() for _ in range(4))
-        self._cap = torch.full_like(one, options.cap)
-        self._stepped = one > 0
+        self._damping = torch.full_like(one, options.damping)
+        # the last step, its largest change, the fall hoped for, and plain steps in a row
+        self._step, self._longest = torch.zeros_like(b), one
+        self._hoped, self._plain = one, one
+        self._stepped = self._shortened = one > 0
+        self._origin: _Origin | None = None
+        # of the last Hessians that were factorised, and of whom they are
+        self._factor: Tensor | None = None
+        self._held = self._stepped
 
     def __call__(self, at: Iterate) -> Tensor:
-        value = semidual(at)
-        slack = 1e-4 * self._length * self._slope + 1e-13 * value.abs()
-        fine = (value <= self._value + slack) | (at.error <= 0.9 * self._error)
-        failed = self._stepped & ~fine
-        # a capped step that went well may be longer next time: prices far apart take many
-        grown = pick(self._length < 1, 2 * self._cap, self._cap)
-        shrunk = (0.3 * self._cap).clamp(min=self._options.cap)
-        self._cap = pick(failed, shrunk, pick(self._stepped, grown, self._cap))
-        self._length = pick(failed, 0.3 * self._length, self._length)
-        given_up = failed & (self._length * self._step.abs().amax(-1) < 1e-3)
-        # far from the solution a plain step follows every Newton step: it is the globaliser
-        plain = self._stepped & ~failed & (at.error > 0.1)
-        fresh = ~failed & ~plain
+        here = _Origin(at.psi, at.residual, at.error, at.u, semidual(at))
+        before = self._origin or here
+        back = self._judge(before, here)
+        origin = _Origin(*(pick(back, a, b) for a, b in zip(before, here, strict=True)))
+        self._origin = origin
+        # far from the solution plain steps come first: they are the globaliser
+        far = (origin.residual.abs().amax(-1) >= _FAR) | (origin.error >= _WRONG)
+        plain = ~back & far & (self._plain < _PLAIN)
+        self._plain = torch.where(plain, self._plain + 1, torch.where(back, self._plain, 0.0))
+        shorter = back & ~self._shortened & (self._longest > _FAR)
+        fresh = ~plain & ~shorter
         if bool(fresh.any()):
-            self._begin(at, value, fresh)
-        origin = pick(plain | fresh, at.psi, self._psi)
-        move = pick(plain, at.residual, self._length[:, None] * self._step)
-        move = pick(given_up, self._residual, move)
-        self._stepped = ~plain & ~given_up
-        return origin + move
+            step, hoped = self._newton(at.sweep, origin)
+            # rounding may leave no descent, and damping no step: a plain step always descends
+            lost = ~(hoped > 0) | ~torch.isfinite(step).all(-1) | (self._damping > _MOST)
+            lost &= fresh
+            self._damping = torch.where(lost, self._options.damping, self._damping)
+            plain |= lost
+            self._step = pick(fresh, step, self._step)
+            self._hoped = torch.where(fresh, hoped, self._hoped)
+        longest = self._step.abs().amax(-1)
+        # links that are too weak grow exponentially along a step
+        self._longest = torch.where(shorter, longest.log1p(), longest.clamp(max=_LONGEST))
+        share = torch.where(longest > self._longest, self._longest / longest, 1.0)
+        self._step, self._hoped = self._step * share[:, None], self._hoped * share * (2 - share)
+        self._stepped, self._shortened = ~plain, shorter
+        return origin.psi + pick(plain, origin.residual, self._step)
 
-    def _begin(self, at: Iterate, value: Tensor, fresh: Tensor) -> None:
-        """Take a new direction where `fresh`."""
+    def _judge(self, before: _Origin, here: _Origin) -> Tensor:
+        """Say which steps are taken back, (B,), and damp the next by what came of the last."""
+        fall, noise = before.value - here.value, 1e-13 * here.value.abs()
+        better, known = here.error <= 0.5 * before.error, self._hoped > 10 * noise
+        better &= fall >= -noise
+        good = better | (known & (fall >= _GOOD * self._hoped))
+        poor = known & ~better & (fall < _POOR * self._hoped)
+        # where the fall is rounding, only the error can tell
+        bad = torch.where(known, fall < _LEAST * self._hoped, here.error > 2 * before.error)
+        back = self._stepped & ~better & bad
+        change = torch.where(poor | self._shortened, _MORE, torch.where(good, _LESS, 1.0))
+        # who goes back is first tried shortened, if that is shorter
+        again = self._shortened | (self._longest <= _FAR)
+        change = torch.where(back, torch.where(again, _BACK, 1.0), change)
+        self._damping = self._damping * torch.where(self._stepped, change, 1.0)
+        return back
+
+    def _newton(self, sweep: Sweep, at: _Origin) -> tuple[Tensor, Tensor]:
+        """Return x with (Hessian + damping) x = -gradient, (B, m), and the hoped-for fall, (B,)."""
         gradient = self._b * torch.expm1(-at.residual)
-        step = self._direction(at, gradient)
-        slope = (gradient * step).sum(-1)
-        # rounding may leave no descent: a plain step always descends
-        descends = (slope < 0) & torch.isfinite(step).all(-1)
-        step = pick(descends, step, at.residual)
-        slope = pick(descends, slope, (gradient * step).sum(-1))
-        length = (self._cap / step.abs().amax(-1).clamp(min=1e-300)).clamp(max=1.0)
-        self._psi = pick(fresh, at.psi, self._psi)
-        self._residual = pick(fresh, at.residual, self._residual)
-        self._step, self._length = pick(fresh, step, self._step), pick(fresh, length, self._length)
-        self._value, self._slope = pick(fresh, value, self._value), pick(fresh, slope, self._slope)
-        self._error = pick(fresh, at.error, self._error)
+        mass, v = self._b + gradient, at.psi + self._b.log()
+        # a column that lacks nearly all of its mass would go far without it
+        damping = self._damping[:, None] * torch.maximum(mass, self._b)
+        step, arrived = torch.zeros_like(gradient), torch.zeros_like(self._stepped)
+        if not self._fits or self._b.shape[1] > self._options.direct:
+            times = sweep.curve_product(at.u, v)
+            step, arrived = conjugate_gradients(
+                lambda x: (mass + damping) * x - times(x),
+                self._inverse(mass + damping),
+                -gradient,
+                at.error.sqrt().clamp(max=_TARGET),
+                self._products,
+            )
+        if self._fits and not bool(arrived.all()):
+            factor = factorised(sweep.curve(at.u, v), JOINED * self._b + damping)
+            step = pick(arrived, step, solve_laplacian(factor, -gradient, self._b))
+            # what was not positive definite serves nobody
+            self._held = pick(arrived, self._held, torch.isfinite(factor[:, -1, -1]))
+            if self._factor is not None and bool(arrived.any()):
+                factor = torch.where(arrived[:, None, None], self._factor, factor)
+            self._factor = factor
+        hoped = 0.5 * ((damping * step.square()).sum(-1) - (gradient * step).sum(-1))
+        return step, hoped
 
-    def _direction(self, at: Iterate, gradient: Tensor) -> Tensor:
-        """Return the solution x of Hessian x = -gradient, (B, m)."""
-        v = at.psi + self._b.log()
+    def _inverse(self, diagonal: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return about the inverse of a Hessian: by the last factor, or by its diagonal."""
+        divide, factor, held = by_diagonal(diagonal), self._factor, self._held
+        if factor is None or not bool(held.any()):
+            return divide
+        return lambda x: pick(held, torch.cholesky_solve(x[:, :, None], factor)[:, :, 0], divide(x))
+
+    @property
+    def _fits(self) -> bool:
         batch, m = self._b.shape
-        if m <= self._options.direct and batch * m * m <= _HESSIANS:
-            W = at.sweep.curve(at.u, v)
-            return -solve_laplacian(W, gradient, self._b)
-        mass = self._b + gradient
+        return batch * m * m <= _HESSIANS
 
-        def product(x: Tensor) -> Tensor:
-            return mass * x - at.sweep.curve(at.u, v, x[:, :, None])[:, :, 0]
-
-        target = at.error.sqrt().clamp(max=0.3)
-        return -conjugate_gradients(product, mass, gradient, target, self._options.cg_iter)
+    @property
+    def _products(self) -> Tensor:
+        """Most products of one step, (B,): less than cost as much as to factorise, if one may."""
+        most, m = self._options.cg_iter, self._b.shape[1]
+        few = (1 + m // _FACTOR, 1 + m // (_FACTOR * _SOLVE)) if self._fits else (most, most)
+        alone, held = (torch.full_like(self._plain, min(most, k)) for k in few)
+        return torch.where(self._held, held, alone)
 
 
 def semidual(at: Iterate) -> Tensor:
@@ -132,43 +212,56 @@ def semidual(at: Iterate) -> Tensor:
     return at.sweep.total(rows) - (p.b * at.psi).sum(-1)
 
 
-def solve_laplacian(W: Tensor, right: Tensor, b: Tensor) -> Tensor:
-    """Return x with (diag(W 1) - W) x = right and <b, x> = 0, for right that sums to zero, (B, m).
+def factorised(W: Tensor, joined: Tensor) -> Tensor:
+    """Return the Cholesky factor of diag(W 1 + joined) - W, (B, m, m); NaN where there is none.
 
     The diagonal of W is not read. What joins the parts of a graph may be lost to rounding, and the
-    constant is without any: next to nothing of b, (B, m), gives each a direction.
+    constant is without any: next to nothing, (B, m), gives each a direction.
     """
     M = -W
     diagonal = M.diagonal(dim1=-2, dim2=-1)
     diagonal.zero_()
-    degree = JOINED * b - M.sum(-1)
+    degree = joined - M.sum(-1)
     # a point without links and weight gets zero
     diagonal.copy_(torch.where(degree > 0, degree, 1.0))
+    factor: Tensor
     factor, info = torch.linalg.cholesky_ex(M)
+    return factor.masked_fill_((info != 0)[:, None, None], math.nan)
+
+
+def solve_laplacian(factor: Tensor, right: Tensor, b: Tensor) -> Tensor:
+    """Return x with <b, x> = 0 from a factor, for a right side that sums to zero, (B, m)."""
     x = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
     # a constant means nothing, and rounding would decide it
-    x = x - (b * x).sum(-1, keepdim=True) / b.sum(-1, keepdim=True)
-    return x.masked_fill((info != 0)[:, None], math.nan)
+    return x - (b * x).sum(-1, keepdim=True) / b.sum(-1, keepdim=True)
+
+
+def by_diagonal(diagonal: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what divides by a diagonal; zero where that is none."""
+    inverse = torch.where(diagonal > 0, 1 / diagonal.clamp(min=1e-300), 0.0)
+    return lambda x: inverse * x
 
 
 def conjugate_gradients(
     product: Callable[[Tensor], Tensor],
-    diagonal: Tensor,
+    inverse: Callable[[Tensor], Tensor],
     right: Tensor,
     target: Tensor,
-    most: int,
-) -> Tensor:
-    """Return x with product(x) about right, by conjugate gradients preconditioned by a diagonal.
+    most: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Solve product(x) = right by conjugate gradients, preconditioned by about its inverse.
 
     Each problem of the batch stops by itself, once its preconditioned residual has fallen to
-    `target` of what it was.
+    `target` of what it was, or after `most` products, (B,).
+
+    Returns:
+        About the solution, (B, m), and which problems came as far, (B,).
     """
-    inverse = torch.where(diagonal > 0, 1 / diagonal.clamp(min=1e-300), 0.0)
     x, residual = torch.zeros_like(right), right
-    z = inverse * residual
+    z = inverse(residual)
     direction, rho = z, (residual * z).sum(-1)
     goal, running = target.square() * rho, rho > 0
-    for _ in range(most):
+    for made in itertools.count(1):
         if not bool(running.any()):
             break
         image = product(direction)
@@ -176,11 +269,12 @@ def conjugate_gradients(
         running = running & (curvature > 0)
         length = torch.where(running, rho / curvature, 0.0)[:, None]
         x, residual = x + length * direction, residual - length * image
-        z = inverse * residual
+        z = inverse(residual)
         after = (residual * z).sum(-1)
         direction = z + (after / rho.clamp(min=1e-300))[:, None] * direction
-        running, rho = running & (after > goal), after
-    return x
+        rho = torch.where(running, after, rho)
+        running = running & (rho > goal) & (made < most)
+    return x, rho <= goal
 
 
 @dataclass(frozen=True)
@@ -196,7 +290,7 @@ class Switch:
 
     first: Acceleration = Anderson()
     second: Acceleration = Newton()
-    window: int = 16
+    window: int = 8
     fall: float = 10.0
 
     def __post_init__(self) -> None:
@@ -219,6 +313,11 @@ class _SwitchSteps(State):
         self._steps = options.first.start(weight)
         self._count, self._switched = 0, False
         self._best = self._mark = weight.new_full(weight.shape[:1], math.inf)
+
+    @property
+    def heir(self) -> Acceleration:
+        """What a next stage had better begin with: what crawled at one reg crawls at a smaller."""
+        return self._options.second if self._switched else self._options
 
     def __call__(self, at: Iterate) -> Tensor:
         self._count += 1

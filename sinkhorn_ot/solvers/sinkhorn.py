@@ -30,17 +30,21 @@ class Anneal:
         factor: What `reg` is divided by between stages.
         tol: Marginal error at which a stage before the last one ends.
         max_iter: Sweeps at which a stage before the last one ends.
+        follow: Degree of the polynomial in `reg` along which potentials, in units of the cost, are
+            continued from stage to stage; 0 hands them on.
     """
 
     start: float = 0.005
     factor: float = 4.0
     tol: float = 0.1
     max_iter: int = 40
+    follow: int = 0
 
     def __post_init__(self) -> None:
         for name in ("start", "tol"):
             checks.positive(name, getattr(self, name))
         checks.count("max_iter", self.max_iter)
+        checks.count("follow", self.follow, at_least=0)
         if not checks.positive("factor", self.factor) > 1:
             raise ValueError(f"factor must be above 1, got {self.factor!r}")
 
@@ -140,18 +144,21 @@ class Sinkhorn:
             return found
         psi = torch.zeros_like(p.b) if v is None else weightless(v, p.b.log())
         used, stopped = 0, False
+        path: list[tuple[float, Tensor]] = []
+        how = self.acceleration
         for stage, (factor, after) in enumerate(itertools.pairwise(factors), 1):
             assert self.anneal is not None
             left = max_iter - (len(factors) - stage)
-            run = self._stage(sweep.at(p.reg * factor), psi, used, callback, factor)
+            run = self._stage(how, sweep.at(p.reg * factor), psi, used, callback, factor)
             run.until(self.anneal.tol, min(left, used + self.anneal.max_iter))
-            used = run.n_iter
+            used, how = run.n_iter, run.heir(how)
             # potentials keep their units while reg shrinks
-            psi = run.psi * (factor / after)
+            path = [*path, (factor, run.psi * factor)][-1 - self.anneal.follow :]
             if stopped := run.stopped:
-                psi = psi * after
+                psi = path[-1][1]
                 break
-        run = self._stage(sweep.at(p.reg) if used else sweep, psi, used, callback)
+            psi = _continued(path, after) / after
+        run = self._stage(how, sweep.at(p.reg) if used else sweep, psi, used, callback)
         run.stopped, run.price = stopped, price
         return run.until(tol, max_iter).solution(p)
 
@@ -182,18 +189,27 @@ class Sinkhorn:
         status = [_ENDS[int(end)] for end in ends]
         return Solution(u, v, told[0].to(u.dtype), told[1].to(torch.int64), status)
 
-    def _stage(
+    def _stage(  # noqa: PLR0913
         self,
+        how: Acceleration,
         sweep: Sweep,
         psi: Tensor,
         n_iter: int,
         callback: Callback | None,
         factor: float = 1.0,
     ) -> Stage:
-        how = self.acceleration
         steps: Steps | Moves = how.start(sweep.problem.b)
         free = 0 in sweep.problem.relax
         if isinstance(how, Anderson) and not free and isinstance(sweep, Accelerates):
             steps = sweep.moves(**asdict(how)) or steps
         look = ErrorReader(self.check_every, psi.device)
         return Stage(sweep, psi, steps, look, self.patience, callback, n_iter, factor)
+
+
+def _continued(path: list[tuple[float, Tensor]], to: float) -> Tensor:
+    """Return potentials at `to`, of the polynomial in reg through those of a path."""
+    out = torch.zeros_like(path[-1][1])
+    for k, (at, potential) in enumerate(path):
+        share = math.prod((to - r) / (at - r) for j, (r, _) in enumerate(path) if j != k)
+        out += share * potential
+    return out

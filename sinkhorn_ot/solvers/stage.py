@@ -10,7 +10,7 @@ from sinkhorn_ot.problem import Problem
 from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.sweeps import Moves, Sweep
 
-from .acceleration import Iterate, Steps
+from .acceleration import Acceleration, Iterate, Steps
 from .price import Price
 from .progress import Callback, Progress
 from .steps import answer, column_error
@@ -124,6 +124,10 @@ class Stage:
             if ended is not None:
                 self._retire(ended, psi, error, tol)
         return self
+
+    def heir(self, how: Acceleration) -> Acceleration:
+        """Return what the next stage had better begin with, where this one began with `how`."""
+        return getattr(self._steps, "heir", how)
 
     def _ended(self, worst: float, error: Tensor, tol: float, max_iter: int) -> Tensor | None:
         """Say which problems end here, (B,); None if none can have."""

@@ -30,7 +30,8 @@ def _selected(value: Any, index: Tensor) -> Any:
         return value[index]
     assert not isinstance(value, (list, dict, set)), "a state holds tensors, tuples and states"
     if isinstance(value, tuple):
-        return tuple(_selected(part, index) for part in value)
+        parts = (_selected(part, index) for part in value)
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     # the state of another acceleration; options have no problems to select
     return value.select(index) if hasattr(value, "select") else value
 

@@ -4,7 +4,7 @@ Exponents are formed in float64.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import torch
@@ -91,16 +91,29 @@ class Blockwise:
             out[:, rows] = exp_(self._exponent(C, u[:, rows], v)) @ x
         return out
 
-    def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
-        """Return P^T diag(1 / P 1) P, or its product with x."""
-        out = torch.zeros_like(x) if x is not None else square(v)
+    def curve(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return P^T diag(1 / P 1) P."""
+        out = square(v)
         # a square to sum asks for blocks as large
-        for rows, C in self._tiles(TILE if x is not None else max(TILE, v.shape[1] ** 2)):
+        for rows, C in self._tiles(max(TILE, v.shape[1] ** 2)):
             P = exp_(self._exponent(C, u[:, rows], v))
             mass = P.sum(-1, keepdim=True)
-            y = P if x is None else P @ x
-            out += P.mT @ torch.where(mass > 0, y / mass, 0.0)
+            out += P.mT @ torch.where(mass > 0, P / mass, 0.0)
         return out
+
+    def curve_product(self, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return what multiplies by P^T diag(1 / P 1) P."""
+
+        def product(x: Tensor) -> Tensor:
+            out = torch.zeros_like(x)
+            for rows, C in self._tiles():
+                P = exp_(self._exponent(C, u[:, rows], v))
+                mass = P.sum(-1)
+                y = (P @ x[:, :, None])[:, :, 0]
+                out += (P.mT @ torch.where(mass > 0, y / mass, 0.0)[:, :, None])[:, :, 0]
+            return out
+
+        return product
 
     def linear(self, u: Tensor, v: Tensor) -> Tensor:
         """Return <P, C>; a forbidden pair carries nothing."""

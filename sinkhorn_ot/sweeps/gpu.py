@@ -6,7 +6,7 @@ what may underflow is summed again by kernels that return at once where there is
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
 
@@ -69,11 +69,20 @@ class _Kernels:
         """Return 1 / reg of each problem, (B,), as kernels take it; most results need none."""
         return 1.0 / self.problem.reg
 
-    def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
-        """Return P^T diag(1 / P 1) P, or its product with x."""
-        if x is None:
-            x = torch.eye(v.shape[1], device=v.device, dtype=v.dtype).expand(len(v), -1, -1)
-        mass = self.apply(u, v, torch.ones_like(v)[:, :, None])
+    def curve(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return P^T diag(1 / P 1) P."""
+        one = torch.eye(v.shape[1], device=v.device, dtype=v.dtype).expand(len(v), -1, -1)
+        return self._curved(u, v, one, self._masses(u, v))
+
+    def curve_product(self, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return what multiplies by P^T diag(1 / P 1) P."""
+        mass = self._masses(u, v)
+        return lambda x: self._curved(u, v, x[:, :, None], mass)[:, :, 0]
+
+    def _masses(self, u: Tensor, v: Tensor) -> Tensor:
+        return self.apply(u, v, torch.ones_like(v)[:, :, None])
+
+    def _curved(self, u: Tensor, v: Tensor, x: Tensor, mass: Tensor) -> Tensor:
         y = torch.where(mass > 0, self.apply(u, v, x) / mass, 0.0)
         return self.apply(u, v, y, transpose=True)
 

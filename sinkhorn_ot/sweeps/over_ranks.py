@@ -5,6 +5,7 @@ the same on every rank, so that no rank goes another way.
 """
 
 import math
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -45,9 +46,14 @@ class OverRanks:
         y = self._local.apply(u, v, x, transpose)
         return self._ranks.sum(y) if transpose else y
 
-    def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
-        """Return P^T diag(1 / P 1) P over all rows, or its product with x."""
-        return self._ranks.sum(self._local.curve(u, v, x))
+    def curve(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return P^T diag(1 / P 1) P over all rows."""
+        return self._ranks.sum(self._local.curve(u, v))
+
+    def curve_product(self, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return what multiplies by that, over all rows."""
+        product = self._local.curve_product(u, v)
+        return lambda x: self._ranks.sum(product(x))
 
     def linear(self, u: Tensor, v: Tensor) -> Tensor:
         """Return <P, C> over all rows."""

@@ -8,6 +8,7 @@ a rank. Every solver is written on this page's protocol and on nothing else.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -48,11 +49,15 @@ class Sweep(Protocol):
         """Return P @ x for x (B, m, k), or P^T @ x for x (B, n, k), without the plan."""
         ...
 
-    def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
-        """Return P^T diag(1 / P 1) P, (B, m, m), or its product with x (B, m, k).
+    def curve(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return P^T diag(1 / P 1) P, (B, m, m).
 
         With exact rows the Hessian of the semi-dual is diag(P^T 1) minus this.
         """
+        ...
+
+    def curve_product(self, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return what multiplies x (B, m) by that matrix, until the next sweep."""
         ...
 
     def linear(self, u: Tensor, v: Tensor) -> Tensor:

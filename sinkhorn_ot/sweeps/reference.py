@@ -4,6 +4,7 @@ Every other implementation is tested against this one, so it is written to be re
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -46,12 +47,16 @@ class Reference:
         P = self._exponent(u, v).exp()
         return (P.mT if transpose else P) @ x
 
-    def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
-        """Return P^T diag(1 / P 1) P, or its product with x."""
+    def curve(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return P^T diag(1 / P 1) P."""
         P = self._exponent(u, v).exp()
         mass = P.sum(-1, keepdim=True)
-        W = P.mT @ torch.where(mass > 0, P / mass, 0.0)
-        return W if x is None else W @ x
+        return P.mT @ torch.where(mass > 0, P / mass, 0.0)
+
+    def curve_product(self, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return what multiplies by P^T diag(1 / P 1) P."""
+        W = self.curve(u, v)
+        return lambda x: (W @ x[:, :, None])[:, :, 0]
 
     def linear(self, u: Tensor, v: Tensor) -> Tensor:
         """Return <P, C>; a forbidden pair carries nothing."""

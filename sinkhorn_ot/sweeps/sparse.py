@@ -8,7 +8,7 @@ one, or where a column lives on what was dropped, the caller is told.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -117,20 +117,31 @@ class SparseKernel:
             return None
         return u, s.log_()
 
-    def curve(self, u: Tensor, v: Tensor, x: Tensor | None) -> Tensor:
-        """Return P^T diag(1 / P 1) P, or its product with x."""
+    def curve(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return P^T diag(1 / P 1) P."""
+        from scipy.sparse import diags_array
+
+        factor, beta = self._scaled(u, v)
+        half = diags_array(np.sqrt(factor)) @ self._kernel @ diags_array(beta)
+        return torch.from_numpy((half.T @ half).toarray())[None]
+
+    def curve_product(self, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return what multiplies by that."""
+        kernel, (factor, beta) = self._kernel, self._scaled(u, v)
+
+        def product(x: Tensor) -> Tensor:
+            inner = factor * (kernel @ (beta * x[0].numpy()))
+            return torch.from_numpy(beta * (kernel.T @ inner))[None]
+
+        return product
+
+    def _scaled(self, u: Tensor, v: Tensor) -> tuple[Array, Array]:
+        """Return what the kernel's rows and columns are multiplied by in between and outside."""
         beta = torch.where(v > -math.inf, v - self._v0, v).exp_()[0].numpy()
         weight = (u - self._u0).exp_()[0].numpy()
         mass = self._kernel @ beta
         # P / (P 1) has no row factor, P has exp(u - u0)
-        factor = np.divide(weight, mass, out=np.zeros_like(mass), where=mass > 0)
-        if x is None:
-            from scipy.sparse import diags_array
-
-            half = diags_array(np.sqrt(factor)) @ self._kernel @ diags_array(beta)
-            return torch.from_numpy((half.T @ half).toarray())[None]
-        inner = factor * (self._kernel @ (beta * x[0, :, 0].numpy()))
-        return torch.from_numpy(beta * (self._kernel.T @ inner))[None, :, None]
+        return np.divide(weight, mass, out=np.zeros_like(mass), where=mass > 0), beta
 
     @staticmethod
     def _times(kernel: Any, x: Tensor) -> Tensor:

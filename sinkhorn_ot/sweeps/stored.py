@@ -8,7 +8,7 @@ Exponents are formed in float64; only the stored kernel may be float32.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -157,31 +157,47 @@ class StoredKernel(Blockwise):
         r = torch.cat(sums).to(a.dtype)
         return r[None], self._u0 + (a / r).log_(), s[None] * self._mass
 
-    def curve(self, u: Tensor, v: Tensor, x: Tensor | None = None) -> Tensor:
-        """Return P^T diag(1 / P 1) P, or its product with x, by products with the kernel."""
+    def curve(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return P^T diag(1 / P 1) P, by products with the kernel."""
         if self._sparse is not None:
-            return self._sparse.curve(u, v, x)
-        kernel = self._kernel
-        if kernel is None:
-            return super().curve(u, v, x)
-        beta = torch.where(v > -math.inf, (v - self._v0).exp_(), 0.0)[:, :, None]
-        weight = (u - self._u0).exp_()[:, :, None].to(self._store)
-        single = beta.to(self._store)
-        scaled = None if x is None else (beta * x).to(self._store)
-        out = torch.zeros_like(x) if x is not None else square(v)
-        for some, rows in self._cached_parts(kernel):
-            block = kernel[some, rows]
-            mass = torch.matmul(block, single[some])
-            # P / (P 1) has no row factor, P has exp(u - u0)
-            factor = torch.where(mass > 0, weight[some, rows] / mass, 0.0)
-            if scaled is None:
-                root = (block * single[some].mT).mul_(factor.sqrt_())
-                # products of small entries would be subnormal, which is slow, and count for nothing
-                torch.threshold_(root, _NEGLIGIBLE[self._store], 0.0)
-                out[some] += torch.matmul(root.mT, root)
-            else:
-                out[some] += torch.matmul(block.mT, torch.matmul(block, scaled[some]) * factor)
-        return out if x is None else out.mul_(beta)
+            return self._sparse.curve(u, v)
+        if self._kernel is None:
+            return super().curve(u, v)
+        out, (factor, beta) = square(v), self._scaled(u, v)
+        root_of = factor.to(self._store).sqrt_()[:, :, None]
+        single = beta.to(self._store)[:, None, :]
+        for some, rows in self._cached_parts(self._kernel):
+            root = (self._kernel[some, rows] * single[some]).mul_(root_of[some, rows])
+            # products of small entries would be subnormal, which is slow, and count for nothing
+            torch.threshold_(root, _NEGLIGIBLE[self._store], 0.0)
+            out[some] += torch.matmul(root.mT, root)
+        return out
+
+    def curve_product(self, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return what multiplies by that."""
+        if self._sparse is not None:
+            return self._sparse.curve_product(u, v)
+        if self._kernel is None:
+            return super().curve_product(u, v)
+        kernel, (factor, beta) = self._kernel, self._scaled(u, v)
+
+        def product(x: Tensor) -> Tensor:
+            out, scaled = torch.zeros_like(x), (beta * x).to(self._store)
+            for some, rows in self._cached_parts(kernel):
+                block = kernel[some, rows]
+                y = batch_row_sums(block, scaled[some]) * factor[some, rows]
+                out[some] += batch_column_sums(block, y.to(self._store))
+            return out.mul_(beta)
+
+        return product
+
+    def _scaled(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the kernel's rows and columns are multiplied by in between and outside."""
+        assert self._kernel is not None
+        beta = torch.where(v > -math.inf, (v - self._v0).exp_(), 0.0)
+        mass = batch_row_sums(self._kernel, beta.to(self._store))
+        # P / (P 1) has no row factor, P has exp(u - u0)
+        return torch.where(mass > 0, (u - self._u0).exp_() / mass, 0.0), beta
 
     @staticmethod
     def _cached_parts(kernel: Tensor) -> Iterator[tuple[slice, slice]]:

@@ -18,7 +18,7 @@ STEPS = [
     so.Anderson(memory=40, growth=1.1, wait=1, begin=10.0),
     so.Newton(),
     so.Newton(direct=0),
-    so.Newton(cap=0.5),
+    so.Newton(damping=1.0),
 ]
 
 

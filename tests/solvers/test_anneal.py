@@ -41,10 +41,29 @@ def test_a_stage_begins_where_the_one_before_ended():
         torch.testing.assert_close(after[0][1], before[-1][2], rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("follow", [1, 2])
+def test_a_stage_begins_where_the_path_of_those_before_leads(follow):
+    """A polynomial in reg through the last potentials, in units of the cost."""
+    p, watched = testing.random(20, 15, 0.01), Watched()
+    sweep = Reference(make(p.cost, p.a, p.b, p.reg))
+    method = so.Sinkhorn(watched, so.Anneal(start=1.0, factor=3.0, tol=1e-3, follow=follow))
+    method(sweep, tol=1e-6, max_iter=1000)
+    reached = [(stage[-1][0], stage[-1][2]) for stage in watched.stages]
+    for k in range(1, 5):
+        (reg, begun, _), before = watched.stages[k][0], reached[:k][-1 - follow :]
+        degree = len(before) - 1
+        powers = torch.tensor([[float(r) ** d for d in range(degree + 1)] for r, _ in before])
+        ends = torch.cat([g for _, g in before])
+        through = torch.linalg.solve(powers.double(), ends)
+        there = torch.tensor([float(reg) ** d for d in range(degree + 1)]).double()
+        torch.testing.assert_close(begun[0], there @ through, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("follow", [0, 2])
 @pytest.mark.parametrize("stop", [2, 4])
-def test_stopped_in_a_stage_the_potentials_are_that_stages(stop):
+def test_stopped_in_a_stage_the_potentials_are_that_stages(stop, follow):
     p = testing.random(20, 15, 0.01)
-    method = so.Sinkhorn(so.Plain(), so.Anneal(start=0.1, factor=3.0, tol=1e-9))
+    method = so.Sinkhorn(so.Plain(), so.Anneal(start=0.1, factor=3.0, tol=1e-9, follow=follow))
     sweep, factor = Reference(make(p.cost, p.a, p.b, p.reg)), 9.0
     told = []
 

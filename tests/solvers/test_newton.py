@@ -1,12 +1,13 @@
-"""The linear algebra of Newton's steps, beside dense solutions, and when they begin."""
+"""The linear algebra of Newton's steps, beside dense solutions; how they go on; when they begin."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import pytest
 import torch
 
 import sinkhorn_ot as so
 from sinkhorn_ot.problem import make
-from sinkhorn_ot.solvers import Iterate, conjugate_gradients
+from sinkhorn_ot.solvers import NEWTON, Iterate, by_diagonal, conjugate_gradients
 from sinkhorn_ot.sweeps.reference import Reference
 
 
@@ -18,11 +19,59 @@ def test_conjugate_gradients_of_a_batch_stop_each_by_itself():
     right = torch.randn(3, 8, dtype=torch.float64)
     right[0] = 0
     target = torch.full((3,), 1e-12, dtype=torch.float64)
-    x = conjugate_gradients(
-        lambda y: (M @ y[:, :, None])[:, :, 0], M.diagonal(dim1=1, dim2=2), right, target, 60
+    most = torch.tensor([60, 60, 60])
+    divide = by_diagonal(M.diagonal(dim1=1, dim2=2))
+    x, arrived = conjugate_gradients(
+        lambda y: (M @ y[:, :, None])[:, :, 0], divide, right, target, most
     )
+    assert arrived.all()
     assert (x[0] == 0).all()
     torch.testing.assert_close(x, torch.linalg.solve(M, right), rtol=1e-9, atol=1e-10)
+
+
+def city_block(side, reg):
+    """Return a problem whose plan nearly falls into parts: distances tie on a grid of pixels."""
+    at = torch.cartesian_prod(*[torch.arange(float(side), dtype=torch.float64)] * 2)
+    C = torch.cdist(at, at, p=1)
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.rand(2, side * side, generator=g, dtype=torch.float64) + 1e-2
+    return make(C / C.max(), a / a.sum(), b / b.sum(), reg)
+
+
+@pytest.mark.parametrize("direct", [0, 1000], ids=["products", "factors"])
+@pytest.mark.parametrize("reg", [1e-3, 1e-4])
+def test_costs_that_tie_are_solved_in_few_steps(reg, direct):
+    """Undamped directions go far along what joins the parts, and most of them are taken back."""
+    p = city_block(12, reg)
+    method = replace(NEWTON, acceleration=so.Newton(direct=direct))
+    found = method(Reference(p), tol=1e-9, max_iter=1000)
+    assert found.status == [so.Status.CONVERGED]
+    stages = len(NEWTON.anneal.stages(float(p.bounds.high - p.bounds.low), reg))
+    assert int(found.n_iter) <= 12 + 5 * stages
+
+
+def test_a_factor_serves_later_steps():
+    """What conjugate gradients do not solve is factorised once, and few products follow."""
+    p = city_block(12, 1e-4)
+    made = {"curve": 0, "curve_product": 0}
+
+    class Counted(Reference):
+        def curve(self, u, v):
+            made["curve"] += 1
+            return super().curve(u, v)
+
+        def curve_product(self, u, v):
+            made["curve_product"] += 1
+            W = super().curve(u, v)
+            return lambda x: (W @ x[:, :, None])[:, :, 0]
+
+        def at(self, reg):
+            return Counted(self.problem.at(reg))
+
+    method = replace(NEWTON, acceleration=so.Newton(direct=0))
+    found = method(Counted(p), tol=1e-9, max_iter=1000)
+    assert found.status == [so.Status.CONVERGED]
+    assert 0 < made["curve"] <= made["curve_product"] / 3
 
 
 @dataclass
@@ -65,3 +114,13 @@ def test_steps_change_where_the_least_error_falls_too_little_over_a_window():
     assert switched_at([[0.5**k] if k < 7 else [0.5**7] for k in range(20)], window=4) == 12
     # one problem that crawls is enough
     assert switched_at([[e, 0.5] for [e] in falling], window=4) == 8
+
+
+def test_what_crawls_at_one_reg_begins_the_next_by_the_second_kind():
+    weight = torch.ones(1, 3, dtype=torch.float64)
+    options = so.Switch(Named(1.0), Named(2.0), window=4)
+    steps, sweep = options.start(weight), Reference(make(torch.zeros(3, 3).double(), reg=1.0))
+    assert steps.heir == options
+    for _ in range(8):
+        steps(Iterate(weight, weight, torch.ones(1).double(), weight, sweep))
+    assert steps.heir == Named(2.0)

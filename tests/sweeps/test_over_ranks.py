@@ -34,7 +34,7 @@ for kind in (OnTheFly, lambda p: StoredKernel(p, torch.float64)):
         "rows": (u, all_u[:, own]),
         "columns": (s, all_s),
         "curve": (ours.curve(u, v), want.curve(all_u, v)),
-        "product": (ours.curve(u, v, x), want.curve(all_u, v, x)),
+        "product": (ours.curve_product(u, v)(x[:, :, 0]), want.curve_product(all_u, v)(x[:, :, 0])),
         "apply": (ours.apply(u, v, x), want.apply(all_u, v, x)[:, own]),
         "back": (
             ours.apply(u, v, y[:, own], transpose=True), want.apply(all_u, v, y, transpose=True)
