@@ -5,6 +5,7 @@ import ast
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 
@@ -28,6 +29,11 @@ TABLE = {
     "scale": Entry("cpu.scale", "2 minutes"),
     "grid": Entry("cpu.grid.run", "22 minutes a call"),
     "vs_batches": Entry("cpu.vs.batches", "an hour"),
+    "ratios": Entry("ratios.run", "at once; with --measure 45 minutes"),
+    "vs_small": Entry("cpu.vs.small", "3 minutes"),
+    "vs_relaxed": Entry("cpu.vs.relaxed", "5 minutes"),
+    "vs_clouds": Entry("cpu.vs.clouds", "4 minutes"),
+    "vs_l1": Entry("cpu.vs.l1", "8 minutes"),
     "vs_pot": Entry("cpu.vs.pot", "7 minutes"),
     "vs_published": Entry("cpu.vs.published", "a minute"),
     "vs_sela": Entry("cpu.vs.sela", "a minute"),
@@ -69,6 +75,11 @@ def about(entry: Entry) -> str:
 def run(name: str, arguments: list[str]) -> int:
     """Run one; return its exit status."""
     module = import_module(f"bench.{TABLE[name].module}")
+    return module.main(parsed(name, module, arguments)) or 0
+
+
+def parsed(name: str, module: ModuleType, arguments: list[str]) -> argparse.Namespace:
+    """Return what is asked of one."""
     parser = argparse.ArgumentParser(
         prog=f"python -m bench {name}",
         description=module.__doc__,
@@ -76,7 +87,7 @@ def run(name: str, arguments: list[str]) -> int:
     )
     if hasattr(module, "add_options"):
         module.add_options(parser)
-    return module.main(parser.parse_args(arguments)) or 0
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

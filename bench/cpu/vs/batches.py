@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import sinkhorn_ot as so
-from bench.cpu.cases import Case, dirichlet, grid_cost
+from bench.cpu.cases import Case, digits, dirichlet, grid_cost
 from bench.cpu.measure import clock, save
 from bench.peers import pot
 
@@ -34,20 +34,6 @@ REGS = (0.1, 0.01, 1e-3)
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 # seconds that a peer may take, and entries of plans that POT's batches may hold
 _PATIENCE, _ENTRIES = 4.0, 1 << 24
-
-
-def digits(count: int, side: int, seed: int, zeros: bool) -> Tensor:
-    """Return scikit-learn's digits scaled up to a side, as histograms (count, side^2)."""
-    from sklearn.datasets import load_digits
-
-    rng = torch.Generator().manual_seed(seed)
-    X = torch.from_numpy(load_digits(return_X_y=True)[0]).reshape(-1, 8, 8)
-    X = X[torch.randint(len(X), (count,), generator=rng)][:, None]
-    X = torch.nn.functional.interpolate(X, size=(side, side), mode="bilinear")
-    # the soft edge of what is scaled up is no ink
-    X = (X.reshape(count, -1) - 4).clamp(min=0)
-    X = X if zeros else X + 0.02 * X.mean()
-    return X / X.sum(1, keepdim=True)
 
 
 def points(count: int, n: int, seed: int, zeros: bool) -> Tensor:

@@ -1,0 +1,127 @@
+"""Rows beside a peer: how they are kept, chosen, measured again and told."""
+
+import math
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from bench import __main__ as bench
+from bench.cpu import measure
+from bench.cpu.vs import clouds, l1, relaxed, small
+from bench.ratios import family, race, row, run
+
+
+MODULES = (clouds, l1, relaxed, small)
+FAST = race.Entrant("sinkhorn_ot", lambda stop: lambda: sum(range(100)))
+SLOW = race.Entrant("slow", lambda stop: lambda: sum(range(100_000)))
+ABSENT = race.Entrant("absent", lambda stop: lambda: None, package="no_such_package")
+
+
+def a_row(case="a case", ratio=1.0, **more):
+    return row.Row("vs_l1", case, "peer", 2.0, 2.0 * ratio, **more)
+
+
+@pytest.fixture(autouse=True)
+def _few_turns(monkeypatch):
+    monkeypatch.setattr(race, "_SPENT", 0.02)
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    for module in (row, measure):
+        monkeypatch.setattr(module, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def test_rows_are_kept_as_they_are(kept):
+    rows = [a_row(others={"peer": 2.0}, error=1e-6), a_row("no peer", math.inf)]
+    assert row.load("vs_l1") == []
+    assert row.save("vs_l1", rows).parent == kept
+    assert row.load("vs_l1") == rows
+    assert "Infinity" not in (kept / "vs_l1.json").read_text()
+
+
+def test_the_table_begins_with_the_worst(kept, capsys):
+    rows = [a_row("fine", 1.3), a_row("slow", 0.7), a_row("slower", 0.5), a_row("even", 1.0)]
+    rows += [a_row("missed", 3.0, error=1e-6, our_error=1e-5), a_row("late", 1.1, over=True)]
+    row.save("vs_l1", rows)
+    assert bench.main(["ratios", "--families", "vs_l1", "vs_small"]) == 0
+    out = capsys.readouterr().out
+    told = [line for line in out.splitlines() if "ours" in line]
+    assert [line.split()[1] for line in told] == ["missed", "slower", "slow", "even"]
+    assert "4 of 6 below 1.2, 3 below 0.9" in out
+    assert "not measured: vs_small" in out
+    assert "python -m bench vs_l1 --only slower" in out
+    bench.main(["ratios", "--families", "vs_l1", "--below", "0.6"])
+    assert "2 of 6 below 0.6" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_measures_a_row_again_selects_it_alone(module):
+    cells = list(module.cells())
+    assert len({cell.case for cell in cells}) == len(cells)
+    for cell in cells:
+        words = shlex.split(row.Row(module.FAMILY, cell.case, "", 1.0, 1.0).again)
+        assert words[:3] == ["python", "-m", "bench"]
+        assert bench.import_module(f"bench.{bench.TABLE[words[3]].module}") is module
+        asked = bench.parsed(words[3], module, words[4:])
+        assert family.chosen(cells, asked.only, asked.full) == [cell]
+
+
+def test_only_selects_names_that_contain_it():
+    cells = [
+        family.Cell(name, lambda: None, full=name == "c 10") for name in ("a 1", "b 1", "c 10")
+    ]
+    assert [c.case for c in family.chosen(cells, None, False)] == ["a 1", "b 1"]
+    assert [c.case for c in family.chosen(cells, None, True)] == ["a 1", "b 1", "c 10"]
+    assert [c.case for c in family.chosen(cells, "1", False)] == ["a 1", "b 1"]
+    # a reproducer finds what is measured with --full alone
+    assert [c.case for c in family.chosen(cells, "c 10", False)] == ["c 10"]
+    assert bench.main(["vs_l1", "--only", "no such case"]) == 1
+
+
+def test_a_part_is_not_kept(kept, capsys):
+    assert bench.main(["vs_small", "--only", "points 64 uniform reg 1 tol 0.001"]) == 0
+    assert "POT" in capsys.readouterr().out
+    assert list(kept.iterdir()) == []
+
+
+def test_an_absent_peer_gives_no_row(capsys):
+    race._is_here.cache_clear()
+    assert race.race(("f", "c"), FAST, [ABSENT]) is None
+    assert "no_such_package is absent" in capsys.readouterr().out
+    assert race.race(("f", "c"), FAST, [ABSENT, SLOW]).peer == "slow"
+
+
+def test_the_best_peer_counts():
+    assert race.race(("f", "c"), FAST, [SLOW]).ratio > 10
+    quick = replace(FAST, name="quick")
+    found = race.race(("f", "c"), replace(SLOW, name="sinkhorn_ot"), [SLOW, quick])
+    assert found.peer == "quick"
+    assert found.ratio < 1
+
+
+def test_a_peer_gets_the_loosest_stop_that_arrives():
+    tried = []
+    peer = race.Entrant("peer", lambda s: lambda: tried.append(s) or s, float, (1.0, 0.1, 0.01))
+    found = race.arrive(peer, 0.2, 1.0)
+    assert found.error == 0.1
+    assert tried == [1.0, 0.1]
+    assert race.arrive(peer, 1e-3, 1.0) is None
+
+
+def test_who_raises_or_is_late_has_not_arrived(monkeypatch):
+    def forever():
+        while True:
+            pass
+
+    broken = race.Entrant("broken", lambda stop: lambda: 1 / 0)
+    late = race.Entrant("late", lambda stop: forever)
+    assert race.arrive(broken, 1.0, 1.0) is None
+    assert race.arrive(late, 1.0, 0.02).over
+    monkeypatch.setattr(race, "_LEAST", 0.02)
+    assert race.race(("f", "c"), SLOW, [broken]).ratio == math.inf
+    found = race.race(("f", "c"), SLOW, [late, broken])
+    assert found.over
+    assert run.below([found], math.inf) == []
