@@ -34,7 +34,7 @@ TABLE = {
     "vs_relaxed": Entry("cpu.vs.relaxed", "5 minutes"),
     "vs_clouds": Entry("cpu.vs.clouds", "4 minutes"),
     "vs_l1": Entry("cpu.vs.l1", "8 minutes"),
-    "vs_pot": Entry("cpu.vs.pot", "7 minutes"),
+    "vs_grid": Entry("cpu.vs.grid", "5 minutes"),
     "vs_published": Entry("cpu.vs.published", "a minute"),
     "vs_sela": Entry("cpu.vs.sela", "a minute"),
     "vs_simplex": Entry("cpu.vs.simplex", "a minute"),

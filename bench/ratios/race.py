@@ -50,12 +50,15 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Arrival:
-    """How an entrant came in: its run, the seconds of it, its error; or that it took too long."""
+    """How an entrant came in: its run, the seconds of it, and its error."""
 
     run: Run
     seconds: float
     error: float
-    over: bool = False
+
+
+# who was stopped
+LATE = Arrival(lambda: None, math.inf, math.inf)
 
 
 def solver(name: str, case: Case, reg: float, error: float, stops: Sequence[float] = ()) -> Entrant:
@@ -81,11 +84,11 @@ def race(
         return None
     with contextlib.redirect_stdout(io.StringIO()):
         mine = arrive(ours, error, _OURS)
-        if mine is None or mine.over:
+        if mine in (None, LATE):
             return Row(*names, "none", _OURS, math.inf, error=error, our_error=math.inf)
         given = max(_LEAST, _TIMES * mine.seconds)
         found = {peer.name: arrive(peer, error, given) for peer in here}
-        came = {name: at for name, at in found.items() if at is not None and not at.over}
+        came = {name: at for name, at in found.items() if at not in (None, LATE)}
         least = min((at.seconds for at in came.values()), default=0.0)
         near = {name: at for name, at in came.items() if at.seconds <= max(_NEAR * least, 0.05)}
         seconds = in_turn({ours.name: mine, **near})
@@ -94,7 +97,7 @@ def race(
         best = min(seconds, key=seconds.__getitem__)
         known = (best, took, seconds[best], False, error, mine.error, near[best].error)
         return Row(*names, *known, others=seconds)
-    late = any(at is not None and at.over for at in found.values())
+    late = LATE in found.values()
     known = ("all", took, given) if late else ("none", took, math.inf)
     return Row(*names, *known, late, error, mine.error, math.inf)
 
@@ -123,14 +126,13 @@ def arrive(entrant: Entrant, error: float, given: float) -> Arrival | None:
                 seconds = time.process_time() - start
         except TimeoutError:
             # who is stricter takes longer
-            return Arrival(run, given, math.inf, over=True)
+            return LATE
         # who raises gives no answer, whatever it raises
         except Exception:  # noqa: BLE001
             continue
         reached = entrant.error(answer)
         if reached <= error:
             return Arrival(run, seconds, reached)
-    # ours is told by how much it misses
     return None
 
 

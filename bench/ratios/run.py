@@ -13,7 +13,18 @@ from bench import ROOT
 from bench.ratios.row import Row, load
 
 
-FAMILIES = ("vs_small", "vs_relaxed", "vs_clouds", "vs_l1")
+FAMILIES = (
+    "vs_grid",
+    "vs_small",
+    "vs_relaxed",
+    "vs_batches",
+    "vs_clouds",
+    "vs_l1",
+    "vs_emd",
+    "vs_simplex",
+    "vs_published",
+    "vs_sela",
+)
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 

@@ -8,11 +8,11 @@ import pytest
 
 from bench import __main__ as bench
 from bench.cpu import measure
-from bench.cpu.vs import clouds, l1, relaxed, small
+from bench.cpu.vs import batches, clouds, emd, grid, l1, published, relaxed, sela, simplex, small
 from bench.ratios import family, race, row, run
 
 
-MODULES = (clouds, l1, relaxed, small)
+MODULES = (batches, clouds, emd, grid, l1, published, relaxed, sela, simplex, small)
 FAST = race.Entrant("sinkhorn_ot", lambda stop: lambda: sum(range(100)))
 SLOW = race.Entrant("slow", lambda stop: lambda: sum(range(100_000)))
 ABSENT = race.Entrant("absent", lambda stop: lambda: None, package="no_such_package")
@@ -119,7 +119,7 @@ def test_who_raises_or_is_late_has_not_arrived(monkeypatch):
     broken = race.Entrant("broken", lambda stop: lambda: 1 / 0)
     late = race.Entrant("late", lambda stop: forever)
     assert race.arrive(broken, 1.0, 1.0) is None
-    assert race.arrive(late, 1.0, 0.02).over
+    assert race.arrive(late, 1.0, 0.02) is race.LATE
     monkeypatch.setattr(race, "_LEAST", 0.02)
     assert race.race(("f", "c"), SLOW, [broken]).ratio == math.inf
     found = race.race(("f", "c"), SLOW, [late, broken])
