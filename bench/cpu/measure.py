@@ -13,6 +13,10 @@ import torch
 from bench import RESULTS
 
 
+# what libraries ask for their number of threads, once, when they are loaded
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
 def marginal_error(P: Any, a: Any, b: Any) -> float:
     """Return the L1 error of both marginals of a plan, in float64, worst of a batch."""
     P, a64, b64 = np.asarray(P, np.float64), np.asarray(a, np.float64), np.asarray(b, np.float64)

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from threadpoolctl import threadpool_limits
 
+from bench.cpu.measure import THREADS
 from bench.ratios.row import Row, save
 
 
@@ -63,8 +65,9 @@ def measure(family: str, cells: Iterable[Cell], options: argparse.Namespace) -> 
 
 @contextlib.contextmanager
 def on_one_core() -> Iterator[None]:
-    """Give everyone one thread, and silence."""
+    """Give everyone one thread, whoever is loaded later too, and silence."""
     threads = torch.get_num_threads()
+    os.environ.update(dict.fromkeys(THREADS, "1"))
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.set_num_threads(1)

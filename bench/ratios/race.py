@@ -156,7 +156,7 @@ def in_turn(runs: dict[str, Arrival]) -> dict[str, float]:
     """Return the median seconds of each, run in turn; of long ones the first run counts."""
     turn = sum(at.seconds for at in runs.values())
     turns = min(_MOST, int(_SPENT / turn)) if turn > 0 else _MOST
-    if turn > 3 * _SPENT:
+    if turn > 2 * _SPENT:
         return {name: at.seconds for name, at in runs.items()}
     found: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(max(3, turns)):

@@ -5,14 +5,42 @@ import shlex
 from dataclasses import replace
 
 import pytest
+import torch
 
 from bench import __main__ as bench
 from bench.cpu import measure
-from bench.cpu.vs import batches, clouds, emd, grid, l1, published, relaxed, sela, simplex, small
+from bench.cpu.cases import dense
+from bench.cpu.vs import (
+    batches,
+    clouds,
+    emd,
+    grid,
+    l1,
+    memory,
+    published,
+    relaxed,
+    sela,
+    simplex,
+    small,
+    threads,
+)
 from bench.ratios import family, race, row, run
 
 
-MODULES = (batches, clouds, emd, grid, l1, published, relaxed, sela, simplex, small)
+MODULES = (
+    batches,
+    clouds,
+    emd,
+    grid,
+    l1,
+    memory,
+    published,
+    relaxed,
+    sela,
+    simplex,
+    small,
+    threads,
+)
 FAST = race.Entrant("sinkhorn_ot", lambda stop: lambda: sum(range(100)))
 SLOW = race.Entrant("slow", lambda stop: lambda: sum(range(100_000)))
 ABSENT = race.Entrant("absent", lambda stop: lambda: None, package="no_such_package")
@@ -125,3 +153,36 @@ def test_who_raises_or_is_late_has_not_arrived(monkeypatch):
     found = race.race(("f", "c"), SLOW, [late, broken])
     assert found.over
     assert run.below([found], math.inf) == []
+
+
+def test_every_family_is_in_the_table():
+    assert {module.FAMILY for module in MODULES} == set(run.FAMILIES)
+
+
+def test_peaks_are_those_of_the_call_alone():
+    held = torch.zeros(1 << 20)
+    case = {"a": lambda small: {"ours": lambda: torch.zeros(1 if small else 1 << 23)}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "CASES", case)
+        assert memory.peak("a", "ours") == pytest.approx(32, abs=2)
+    del held
+
+
+def test_threads_are_not_measured_where_cores_are_busy(kept, monkeypatch, capsys):
+    monkeypatch.setattr(threads, "idle_cores", lambda: 1.2)
+    assert bench.main(["vs_threads"]) == 0
+    assert "two idle cores are needed, 1.2 are" in capsys.readouterr().out
+    assert list(kept.iterdir()) == []
+    monkeypatch.setattr(threads, "_SPENT", 0.01)
+    assert bench.main(["vs_threads", "--only", "swav_codes 4096x3000, a small one"]) == 0
+    assert "one thread" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("rhos", [(1.0, 1.0), (0.1, math.inf), (math.inf, 10.0)])
+def test_the_true_plan_of_relaxed_marginals_is_checked(rhos):
+    case = dense("points", 20)
+    P = relaxed.truth(case, 0.01, rhos)
+    given = [t.numpy() for t in (case.C, case.a, case.b)]
+    assert relaxed.violation(P, *given, 0.01, rhos) < 1e-9
+    assert relaxed.violation(P * (1 + 1e-4 * case.C.numpy()), *given, 0.01, rhos) > 1e-6
+    assert relaxed.violation(P, *given, 0.011, rhos) > 1e-3
