@@ -25,6 +25,8 @@ from bench.ratios.row import Row
 Run = Callable[[], Any]
 # seconds that ours may take, and the least and the multiple of ours that a peer may
 _OURS, _LEAST, _TIMES = 120.0, 0.5, 5.0
+# how many times looser than its error says a stop may be to be tried
+_FAR = 3.0
 # seconds of turns, their number, and how far behind the best a peer may be to take part
 _SPENT, _MOST, _NEAR = 1.0, 200, 2.0
 
@@ -116,8 +118,14 @@ def installed(peer: Entrant) -> bool:
 
 
 def arrive(entrant: Entrant, error: float, given: float) -> Arrival | None:
-    """Return the run of the loosest stop that arrives; None where none does."""
+    """Return the run of the loosest stop that arrives; None where none does.
+
+    An error is about proportional to its stop: stops that are far too loose by that are not tried.
+    """
+    most = math.inf
     for stop in entrant.stops:
+        if stop > most:
+            continue
         try:
             run = entrant.prepare(stop)
             with patience(given):
@@ -133,6 +141,8 @@ def arrive(entrant: Entrant, error: float, given: float) -> Arrival | None:
         reached = entrant.error(answer)
         if reached <= error:
             return Arrival(run, seconds, reached)
+        if math.isfinite(reached):
+            most = _FAR * stop * error / reached
     return None
 
 

@@ -78,7 +78,7 @@ def save(family: str, rows: list[Row]) -> Path:
 
 def _plain(row: Row) -> dict[str, Any]:
     """Return a row for JSON, which knows no infinity: None."""
-    found = asdict(row) | {"ratio": row.ratio}
+    found = asdict(row) | {"ratio": row.ratio, "again": row.again}
     return {name: _finite(value) for name, value in found.items()}
 
 
@@ -90,5 +90,4 @@ def _finite(value: Any) -> Any:
 
 def _row(found: dict[str, Any]) -> Row:
     known: dict[str, Any] = {k: math.inf if v is None else v for k, v in found.items()}
-    known.pop("ratio")
-    return Row(**known)
+    return Row(**{name: known[name] for name in Row.__dataclass_fields__})

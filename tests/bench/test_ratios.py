@@ -2,11 +2,14 @@
 
 import math
 import shlex
+import time
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
 
+from bench import ROOT
 from bench import __main__ as bench
 from bench.cpu import measure
 from bench.cpu.cases import dense
@@ -92,7 +95,7 @@ def test_what_measures_a_row_again_selects_it_alone(module):
     for cell in cells:
         words = shlex.split(row.Row(module.FAMILY, cell.case, "", 1.0, 1.0).again)
         assert words[:3] == ["python", "-m", "bench"]
-        assert bench.import_module(f"bench.{bench.TABLE[words[3]].module}") is module
+        assert import_module(f"bench.{bench.TABLE[words[3]].module}") is module
         asked = bench.parsed(words[3], module, words[4:])
         assert family.chosen(cells, asked.only, asked.full) == [cell]
 
@@ -137,6 +140,11 @@ def test_a_peer_gets_the_loosest_stop_that_arrives():
     assert found.error == 0.1
     assert tried == [1.0, 0.1]
     assert race.arrive(peer, 1e-3, 1.0) is None
+    tried.clear()
+    peer = replace(peer, stops=(1.0, 0.1, 0.01, 1e-3))
+    # 0.1 would be 25 times too loose
+    assert race.arrive(peer, 4e-3, 1.0).error == 1e-3
+    assert tried == [1.0, 0.01, 1e-3]
 
 
 def test_who_raises_or_is_late_has_not_arrived(monkeypatch):
@@ -147,7 +155,9 @@ def test_who_raises_or_is_late_has_not_arrived(monkeypatch):
     broken = race.Entrant("broken", lambda stop: lambda: 1 / 0)
     late = race.Entrant("late", lambda stop: forever)
     assert race.arrive(broken, 1.0, 1.0) is None
+    start = time.process_time()
     assert race.arrive(late, 1.0, 0.02) is race.LATE
+    assert time.process_time() - start < 1
     monkeypatch.setattr(race, "_LEAST", 0.02)
     assert race.race(("f", "c"), SLOW, [broken]).ratio == math.inf
     found = race.race(("f", "c"), SLOW, [late, broken])
@@ -186,3 +196,30 @@ def test_the_true_plan_of_relaxed_marginals_is_checked(rhos):
     assert relaxed.violation(P, *given, 0.01, rhos) < 1e-9
     assert relaxed.violation(P * (1 + 1e-4 * case.C.numpy()), *given, 0.01, rhos) > 1e-6
     assert relaxed.violation(P, *given, 0.011, rhos) > 1e-3
+
+
+def test_the_pages_tell_who_is_slower(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "plots"))
+    page, style = (import_module(name) for name in ("ratios", "style"))
+    monkeypatch.setattr(row, "RESULTS", tmp_path)
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    for module in (page, style):
+        monkeypatch.setattr(module, "TABLES", tmp_path)
+    monkeypatch.setattr(page, "RESULTS", tmp_path)
+    page.rows.cache_clear()
+    page.tables()
+    assert "python -m bench ratios --measure" in (tmp_path / "ratios.md").read_text()
+    kept = [
+        a_row("fine", 1.3),
+        a_row("slow", 0.95),
+        a_row("slower", 0.5),
+        a_row("nobody", math.inf),
+    ]
+    row.save("vs_l1", [*kept, a_row("late", 0.5, over=True)])
+    page.rows.cache_clear()
+    assert set(page.FAMILIES) == set(run.FAMILIES)
+    page.tables()
+    page.rows.cache_clear()
+    lines = (tmp_path / "ratios_slower.md").read_text().splitlines()[2:]
+    assert [line.split("`")[1].split()[-1] for line in lines] == ["slower", "slow"]
+    assert "| 4 | 0.72 | 0.50 | 2 | 1 |" in (tmp_path / "ratios.md").read_text()
