@@ -51,16 +51,22 @@ def measure(family: str, cells: Iterable[Cell], options: argparse.Namespace) -> 
     if not found:
         print(f"{family} has no case {options.only!r}")
         return 1
-    rows = []
+    rows, failed = [], 0
     with on_one_core():
         for cell in found:
-            row = cell.measure()
+            try:
+                row = cell.measure()
+            # one that fails does not cost the others, which may have taken long
+            except Exception as error:  # noqa: BLE001
+                print(f"{cell.case} failed: {error!r}", flush=True)
+                failed += 1
+                continue
             if row is not None:
                 print(row, flush=True)
                 rows.append(row)
     if options.only is None:
         print("written to", save(family, rows).name)
-    return 0
+    return int(failed > 0)
 
 
 @contextlib.contextmanager

@@ -87,7 +87,7 @@ def race(
     with contextlib.redirect_stdout(io.StringIO()):
         mine = arrive(ours, error, _OURS)
         if mine in (None, LATE):
-            return Row(*names, "none", _OURS, math.inf, error=error, our_error=math.inf)
+            return Row(*names, "none", math.inf, math.inf, error=error, our_error=math.inf)
         given = max(_LEAST, _TIMES * mine.seconds)
         found = {peer.name: arrive(peer, error, given) for peer in here}
         came = {name: at for name, at in found.items() if at not in (None, LATE)}
@@ -100,7 +100,7 @@ def race(
         known = (best, took, seconds[best], False, error, mine.error, near[best].error)
         return Row(*names, *known, others=seconds)
     late = LATE in found.values()
-    known = ("all", took, given) if late else ("none", took, math.inf)
+    known = ("each peer", took, given) if late else ("none", took, math.inf)
     return Row(*names, *known, late, error, mine.error, math.inf)
 
 

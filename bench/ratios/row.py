@@ -17,8 +17,8 @@ class Row:
     Attributes:
         family: What `python -m bench` calls the family.
         case: What the family calls the case, and `--only` selects it by.
-        peer: The best peer; "none" where none arrived.
-        ours: What we took: seconds, or megabytes.
+        peer: The best peer; "none" where none arrived, "each peer" where all were stopped.
+        ours: What we took: seconds, or megabytes; inf where we missed what was asked for.
         theirs: What the peer took, at no larger error than asked for; inf where none arrived.
         over: Whether no peer arrived in the time it was given, which `theirs` then is.
         error: What was asked for; inf where the family asks for none.

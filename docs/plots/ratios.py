@@ -72,8 +72,12 @@ def _summed(family: str) -> list[str]:
 
 
 def _told(row: dict[str, Any]) -> list[str]:
-    ours, theirs = (f"{row[who]:.2g} {row['unit']}" for who in ("ours", "theirs"))
+    ours, theirs = (_taken(row[who], row["unit"]) for who in ("ours", "theirs"))
     return [f"{row['ratio']:.2f}", ours, row["peer"], theirs, f"`{row['again']}`"]
+
+
+def _taken(number: float | None, unit: str) -> str:
+    return "–" if number is None else f"{number:.2g} {unit}"
 
 
 def draw(theme: Theme) -> Figure:

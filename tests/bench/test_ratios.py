@@ -1,5 +1,6 @@
 """Rows beside a peer: how they are kept, chosen, measured again and told."""
 
+import argparse
 import math
 import shlex
 import time
@@ -112,6 +113,14 @@ def test_only_selects_names_that_contain_it():
     assert bench.main(["vs_l1", "--only", "no such case"]) == 1
 
 
+def test_a_case_that_fails_does_not_cost_the_others(kept, capsys):
+    cells = [family.Cell("bad", lambda: 1 / 0), family.Cell("good", a_row)]
+    asked = argparse.Namespace(only=None, full=False)
+    assert family.measure("vs_l1", cells, asked) == 1
+    assert "bad failed: ZeroDivisionError" in capsys.readouterr().out
+    assert row.load("vs_l1") == [a_row()]
+
+
 def test_a_part_is_not_kept(kept, capsys):
     assert bench.main(["vs_small", "--only", "points 64 uniform reg 1 tol 0.001"]) == 0
     assert "POT" in capsys.readouterr().out
@@ -215,11 +224,13 @@ def test_the_pages_tell_who_is_slower(tmp_path, monkeypatch):
         a_row("slower", 0.5),
         a_row("nobody", math.inf),
     ]
+    missed = replace(SLOW, error=lambda _: 1.0)
+    kept.append(race.race(("vs_l1", "missed"), missed, [FAST], 0.1))
     row.save("vs_l1", [*kept, a_row("late", 0.5, over=True)])
     page.rows.cache_clear()
     assert set(page.FAMILIES) == set(run.FAMILIES)
     page.tables()
     page.rows.cache_clear()
     lines = (tmp_path / "ratios_slower.md").read_text().splitlines()[2:]
-    assert [line.split("`")[1].split()[-1] for line in lines] == ["slower", "slow"]
-    assert "| 4 | 0.72 | 0.50 | 2 | 1 |" in (tmp_path / "ratios.md").read_text()
+    assert [line.split("`")[1].split()[-1] for line in lines] == ["missed", "slower", "slow"]
+    assert "| 5 | 0.50 | 0.00 | 3 | 2 |" in (tmp_path / "ratios.md").read_text()
