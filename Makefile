@@ -29,10 +29,10 @@ bench: .venv/ready
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m bench crosscheck
 	$(BIN)/python -m bench stress
-	$(BIN)/python -m bench memory
+	$(BIN)/python -m bench ratios --measure
 	$(BIN)/python -m bench scale
 	$(BIN)/python -m bench grid
-	$(BIN)/python docs/plots/make.py measured grid profile
+	$(BIN)/python docs/plots/make.py measured grid profile ratios
 
 bench-gpu: .venv/ready
 	$(BIN)/python -m bench gpu $(ARGS)

@@ -5,6 +5,7 @@ import ast
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 
@@ -23,13 +24,19 @@ class Entry(NamedTuple):
 TABLE = {
     "crosscheck": Entry("cpu.crosscheck", "half a minute"),
     "stress": Entry("cpu.stress", "a minute"),
-    "fuzz": Entry("cpu.fuzz.run", "a minute; longer if asked"),
-    "memory": Entry("cpu.memory", "2 minutes"),
+    "fuzz": Entry("cpu.fuzz.run", "a minute or more"),
+    "memory": Entry("cpu.vs.memory", "3 minutes"),
     "scale": Entry("cpu.scale", "2 minutes"),
     "grid": Entry("cpu.grid.run", "22 minutes a call"),
-    "vs_batches": Entry("cpu.vs.batches", "an hour"),
-    "vs_pot": Entry("cpu.vs.pot", "7 minutes"),
-    "vs_published": Entry("cpu.vs.published", "a minute"),
+    "vs_batches": Entry("cpu.vs.batches", "10 minutes"),
+    "ratios": Entry("ratios.run", "45 min to measure"),
+    "vs_small": Entry("cpu.vs.small", "3 minutes"),
+    "vs_relaxed": Entry("cpu.vs.relaxed", "5 minutes"),
+    "vs_clouds": Entry("cpu.vs.clouds", "4 minutes"),
+    "vs_l1": Entry("cpu.vs.l1", "8 minutes"),
+    "vs_grid": Entry("cpu.vs.grid", "5 minutes"),
+    "vs_threads": Entry("cpu.vs.threads", "2 minutes"),
+    "vs_published": Entry("cpu.vs.published", "half a minute"),
     "vs_sela": Entry("cpu.vs.sela", "a minute"),
     "vs_simplex": Entry("cpu.vs.simplex", "a minute"),
     "vs_emd": Entry("cpu.vs.emd", "half a minute"),
@@ -69,6 +76,11 @@ def about(entry: Entry) -> str:
 def run(name: str, arguments: list[str]) -> int:
     """Run one; return its exit status."""
     module = import_module(f"bench.{TABLE[name].module}")
+    return module.main(parsed(name, module, arguments)) or 0
+
+
+def parsed(name: str, module: ModuleType, arguments: list[str]) -> argparse.Namespace:
+    """Return what is asked of one."""
     parser = argparse.ArgumentParser(
         prog=f"python -m bench {name}",
         description=module.__doc__,
@@ -76,7 +88,7 @@ def run(name: str, arguments: list[str]) -> int:
     )
     if hasattr(module, "add_options"):
         module.add_options(parser)
-    return module.main(parser.parse_args(arguments)) or 0
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,20 @@ def grid_cost(side: int) -> Tensor:
     return torch.cdist(at, at).square() / (2 * (side - 1) ** 2)
 
 
+def digits(count: int, side: int, seed: int, zeros: bool) -> Tensor:
+    """Return scikit-learn's digits scaled up to a side, as histograms (count, side^2)."""
+    from sklearn.datasets import load_digits
+
+    rng = torch.Generator().manual_seed(seed)
+    X = torch.from_numpy(load_digits(return_X_y=True)[0]).reshape(-1, 8, 8)
+    X = X[torch.randint(len(X), (count,), generator=rng)][:, None]
+    X = torch.nn.functional.interpolate(X, size=(side, side), mode="bilinear")
+    # the soft edge of what is scaled up is no ink
+    X = (X.reshape(count, -1) - 4).clamp(min=0)
+    X = X if zeros else X + 0.02 * X.mean()
+    return X / X.sum(1, keepdim=True)
+
+
 def digit_histograms(count: int) -> Case:
     """Pairs of scikit-learn's 8x8 digits as histograms on the pixel grid, zero pixels in place."""
     from sklearn.datasets import load_digits

@@ -1,12 +1,10 @@
-"""Timing beside a peer, and errors checked by code that shares nothing with the solver."""
+"""A clock, the machine, and errors checked by code that shares nothing with the solver."""
 
 import json
 import pathlib
 import platform
-import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,8 @@ import torch
 from bench import RESULTS
 
 
-# seconds spent on one pair, about
-PATIENCE = 30.0
+# what libraries ask for their number of threads, once, when they are loaded
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def marginal_error(P: Any, a: Any, b: Any) -> float:
@@ -26,29 +24,6 @@ def marginal_error(P: Any, a: Any, b: Any) -> float:
         return float("inf")
     rows, columns = np.abs(P.sum(-1) - a64).sum(-1), np.abs(P.sum(-2) - b64).sum(-1)
     return float(np.max(rows + columns))
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Seconds of two functions run in turn."""
-
-    ours: float
-    peer: float
-    ratio: float
-
-
-def in_turn(ours: Callable[[], Any], peer: Callable[[], Any], runs: int) -> Pair:
-    """Run both in turn, once to warm up; return medians and the median ratio peer / ours.
-
-    Where a turn is long there are fewer of them, and nothing to warm up.
-    """
-    seconds = [(clock(ours), clock(peer))]
-    turn = sum(seconds[0])
-    if turn < PATIENCE:
-        seconds = [(clock(ours), clock(peer)) for _ in range(min(runs, 1 + int(PATIENCE / turn)))]
-    mine, theirs = zip(*seconds, strict=True)
-    ratio = statistics.median(t / m for m, t in seconds)
-    return Pair(statistics.median(mine), statistics.median(theirs), ratio)
 
 
 def clock(act: Callable[[], Any]) -> float:

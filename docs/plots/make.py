@@ -31,6 +31,7 @@ FIGURES = (
     "precision",
     "grid",
     "profile",
+    "ratios",
     "gpu",
 )
 

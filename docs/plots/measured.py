@@ -25,13 +25,11 @@ def _read(name: str) -> dict[str, Any] | None:
 def _memory(found: dict[str, Any] | None) -> None:
     if found is None:
         return _nothing("memory")
-    dense, cloud = found["rows"]
-    extra, cost = dense["extra_mb"], dense["cost_mb"]
     rows = [
-        ["stored cost, n = m = 10,000, float32", f"{extra:.0f} MB beside a cost of {cost:.0f} MB"],
-        ["point clouds, n = m = 20,000, d = 16, float32", f"{cloud['total_mb']:.0f} MB in all"],
+        [r["case"], f"{r['ours']:.0f} MB", f"{r['theirs']:.0f} MB", r["peer"]]
+        for r in found["rows"]
     ]
-    return table("memory", ["solve", "peak memory"], rows)
+    return table("memory", ["call", "peak here", "peak of a peer", "which"], rows)
 
 
 def _stress(found: dict[str, Any] | None) -> None:

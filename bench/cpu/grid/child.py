@@ -10,13 +10,13 @@ from typing import Any
 
 from bench.cpu.cases import Problem
 from bench.cpu.grid.trial import Row, Started, trial
+from bench.cpu.measure import THREADS
 from bench.peers import ALL
 
 
 # seconds for what is outside the clock: making the case, compiling, judging
 _PATIENCE = 120.0
 _PACKAGES = ("torch", "ot", "ott.solvers.linear.sinkhorn", "geomloss.ot", "mdot_tnt", "regot")
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def fork_server(core: int | None) -> Any:
@@ -24,7 +24,7 @@ def fork_server(core: int | None) -> Any:
 
     Children are forked from a server that has imported everyone and run nothing.
     """
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    os.environ.update(dict.fromkeys(THREADS, "1"))
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     os.environ["JAX_PLATFORMS"] = "cpu"
     if hasattr(os, "sched_setaffinity"):

@@ -1,27 +1,31 @@
-"""Prints how a batch does beside its loop, sweeps alone and POT's batches, in turns on one core.
+"""Batches beside their loop, sweeps alone and POT's batches: one cost or their own, to each reg.
 
-A ratio is the time of the peer over ours: above one we are quicker. A loop that takes long is timed
-over its first problems, and other peers are left out where they would take long.
+Everyone is asked for the default tolerance of the dtype, and judged with what rounding adds to it.
 """
 
 import argparse
+import itertools
 import math
-import statistics
-import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import sinkhorn_ot as so
-from bench.cpu.cases import Case, dirichlet, grid_cost
-from bench.cpu.measure import clock, save
+from bench.cpu.cases import Case, digits, dirichlet, grid_cost
+from bench.cpu.measure import marginal_error
 from bench.peers import pot
+from bench.ratios.family import Cell, add_options, measure
+from bench.ratios.race import Entrant, Run, race
+from bench.ratios.row import Row
 
 
+__all__ = ["add_options", "main"]
+
+FAMILY = "vs_batches"
 # problems and points of each; the last is one histogram against many
 SIZES = {
     "8x784": (8, 784),
@@ -31,23 +35,12 @@ SIZES = {
     "1-256x256": (256, 256),
 }
 REGS = (0.1, 0.01, 1e-3)
-DTYPES = {"float64": torch.float64, "float32": torch.float32}
-# seconds that a peer may take, and entries of plans that POT's batches may hold
-_PATIENCE, _ENTRIES = 4.0, 1 << 24
-
-
-def digits(count: int, side: int, seed: int, zeros: bool) -> Tensor:
-    """Return scikit-learn's digits scaled up to a side, as histograms (count, side^2)."""
-    from sklearn.datasets import load_digits
-
-    rng = torch.Generator().manual_seed(seed)
-    X = torch.from_numpy(load_digits(return_X_y=True)[0]).reshape(-1, 8, 8)
-    X = X[torch.randint(len(X), (count,), generator=rng)][:, None]
-    X = torch.nn.functional.interpolate(X, size=(side, side), mode="bilinear")
-    # the soft edge of what is scaled up is no ink
-    X = (X.reshape(count, -1) - 4).clamp(min=0)
-    X = X if zeros else X + 0.02 * X.mean()
-    return X / X.sum(1, keepdim=True)
+# what is asked for, and what is judged: the exponents of a plan are rounded too
+TOLS = {"float64": (1e-9, 1e-8), "float32": (1e-6, 1e-4)}
+# what takes half of the time of all
+_LONG = "64x1000"
+# entries of plans that POT's batches may hold, and the least reg they are asked for
+_ENTRIES, _LEAST = 1 << 24, 0.03
 
 
 def points(count: int, n: int, seed: int, zeros: bool) -> Tensor:
@@ -78,104 +71,73 @@ def case(size: str, shared: bool, zeros: bool) -> Case:
     return Case(size, C[0] if shared else C, a, b)
 
 
-def loop(case: Case, reg: float, **options: Any) -> float:
-    """Return the seconds of one problem after the other, from as many as patience allows."""
+def entrant(name: str, case: Case, reg: float, tol: float, method: str = "auto") -> Entrant:
+    """Return the batch in one call."""
+
+    def prepare(stop: float) -> Run:
+        options: dict[str, Any] = {"method": method, "tol": stop, "on_fail": "ignore"}
+        return lambda: so.solve(case.C, case.a, case.b, reg, **options)
+
+    return Entrant(name, prepare, lambda r: marginal_error(r.plan, case.a, case.b), (tol,))
+
+
+def loop(case: Case, reg: float, tol: float) -> Entrant:
+    """Return one problem after the other."""
     costs = case.C.expand(*case.a.shape, case.b.shape[-1])
-    start = time.perf_counter()
-    done, taken = 0, 0.0
-    for args in zip(costs, case.a, case.b, strict=True):
-        so.solve(*args, reg, **options)
-        done += 1
-        taken = time.perf_counter() - start
-        if taken > _PATIENCE:
-            break
-    return taken / done * len(case.a)
+    problems = list(zip(costs, case.a, case.b, strict=True))
+
+    def prepare(stop: float) -> Run:
+        return lambda: [so.solve(*args, reg, tol=stop, on_fail="ignore") for args in problems]
+
+    def error(found: list[so.Transport]) -> float:
+        each = zip(found, problems, strict=True)
+        return max(marginal_error(r.plan, a, b) for r, (_, a, b) in each)
+
+    return Entrant("loop", prepare, error, (tol,))
 
 
-def sweeps(case: Case, reg: float, **options: Any) -> float:
-    """Return the seconds of sweeps alone; inf beyond patience, or where they do not arrive."""
-    start = time.perf_counter()
-    late: Callable[[Any], bool] = lambda _: time.perf_counter() - start > _PATIENCE  # noqa: E731
-    r = so.solve(case.C, case.a, case.b, reg, method="sinkhorn", callback=late, **options)
-    taken = time.perf_counter() - start
-    return taken if bool(r.converged.all()) else math.inf
+def pot_batch(case: Case, reg: float, tol: float) -> Entrant:
+    """Return POT's batches."""
+    stops = [tol * part for part in (1.0, 0.1, 0.01)]
+    error = lambda answer: marginal_error(answer.plan, case.a, case.b)  # noqa: E731
+    return Entrant("POT batch", pot.batch(case, reg), error, stops, "ot")
 
 
-def pot_batch(case: Case, reg: float, tol: float) -> float:
-    """Return the seconds of POT's batches; inf where they would take long, or gave no plan."""
-    entries = len(case.a) * case.C.shape[-1] * case.C.shape[-2]
-    if entries > _ENTRIES or reg < 0.03:
-        return math.inf
-    return clock(lambda: pot.batch(case, reg)(tol)())
+def cell(name: str, made: Case, reg: float, tols: tuple[float, float]) -> Row | None:
+    """Return one row."""
+    tol, judged = tols
+    peers = [loop(made, reg, tol), entrant("sweeps", made, reg, tol, "sinkhorn")]
+    if len(made.a) * made.C.shape[-1] * made.C.shape[-2] <= _ENTRIES and reg >= _LEAST:
+        peers.append(pot_batch(made, reg, tol))
+    return race((FAMILY, name), entrant("sinkhorn_ot", made, reg, tol), peers, judged)
 
 
-def row(name: str, case: Case, reg: float, turns: int, tol: float | None) -> dict[str, Any]:
-    """Return one row: seconds, and ratios to the least of each peer."""
-    options: dict[str, Any] = {"on_fail": "ignore"} | ({} if tol is None else {"tol": tol})
-    own = tol or (1e-9 if case.C.dtype == torch.float64 else 1e-6)
-    seconds: dict[str, list[float]] = {"ours": [], "loop": [], "sinkhorn": [], "POT": []}
-    run: dict[str, Callable[[], float]] = {
-        "ours": lambda: clock(lambda: so.solve(case.C, case.a, case.b, reg, **options)),
-        "loop": lambda: loop(case, reg, **options),
-        "sinkhorn": lambda: sweeps(case, reg, **options),
-        "POT": lambda: pot_batch(case, reg, own),
-    }
-    for turn in range(turns):
-        # what ran before leaves caches and memory behind: everyone is first once
-        first = turn % len(run)
-        for peer, act in [*run.items()][first:] + [*run.items()][:first]:
-            # who takes long is not asked again
-            if turn == 0 or (peer == "ours" or seconds[peer][0] < _PATIENCE):
-                seconds[peer].append(act())
-        if sum(min(s) for s in seconds.values() if min(s) < math.inf) > 2 * _PATIENCE:
-            break
-    least = {peer: min(s) for peer, s in seconds.items()}
-    ratios = {peer: least[peer] / least["ours"] for peer in least if peer != "ours"}
-    told = "  ".join(f"{p} {r:6.2f}" if r < math.inf else f"{p}      -" for p, r in ratios.items())
-    print(f"{name:38s} reg {reg:<6g} ours {least['ours']:8.3f} s  {told}", flush=True)
-    return {"case": name, "reg": reg, **least, "worst": min(ratios.values())}
+def of_size(name: str, size: str, shared: bool, zeros: bool, kind: str, reg: float) -> Row | None:
+    """Return the row of a size."""
+    return cell(name, case(size, shared, zeros).to(getattr(torch, kind)), reg, TOLS[kind])
 
 
-def table(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield the rows asked for."""
-    for size in SIZES:
-        if options.only and size not in options.only:
-            continue
-        for shared in (True, False):
-            for zeros in (False, True):
-                made = case(size, shared, zeros)
-                for kind, dtype in DTYPES.items():
-                    parts = (size, "shared" if shared else "own", "zeros" if zeros else "", kind)
-                    name = " ".join(part for part in parts if part)
-                    for reg in options.regs:
-                        yield row(name, made.to(dtype), reg, options.turns, options.tol)
+def one_against(name: str, count: int) -> Row | None:
+    """Return the row of one histogram against many, loosely, at a reg of the median cost."""
+    made = case("1-256x256", shared=True, zeros=True)
+    few = replace(made, a=made.a[:count], b=made.b[:count], C=made.C / made.C.median())
+    return cell(name, few, 1 / 50, (0.9e-2, 1e-2))
 
 
-def one_against_many(turns: int) -> Iterator[dict[str, Any]]:
-    """Yield one histogram against many, to a loose tolerance, at a reg of the median cost."""
+def cells() -> Iterator[Cell]:
+    """Yield every case."""
+    for size, shared, zeros, kind, reg in itertools.product(
+        SIZES, (True, False), (False, True), TOLS, REGS
+    ):
+        parts = (size, "shared" if shared else "own", "zeros" if zeros else "", kind)
+        name = " ".join(part for part in (*parts, f"reg {reg:g}") if part)
+        measured = partial(of_size, name, size, shared, zeros, kind, reg)
+        yield Cell(name, measured, full=size == _LONG and reg == min(REGS))
     for count in (16, 64, 128, 256):
-        made = case("1-256x256", shared=True, zeros=True)
-        few = replace(made, a=made.a[:count], b=made.b[:count])
-        few = replace(few, C=few.C / few.C.median())
-        yield row(f"1-{count}x256 tol 1e-2", few, 1 / 50, turns, 1e-2)
+        name = f"1-{count}x256 tol 0.01 reg 1/50 of the median"
+        yield Cell(name, partial(one_against, name, count))
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Say what may be asked for."""
-    parser.add_argument("--turns", type=int, default=3, help="timed turns of all, of which minima")
-    parser.add_argument("--only", nargs="+", choices=SIZES, help="sizes; nothing is written then")
-    parser.add_argument("--regs", nargs="+", type=float, default=REGS, help="relative to the cost")
-    parser.add_argument("--tol", type=float, help="marginal error; the default of each dtype")
-
-
-def main(options: argparse.Namespace) -> None:
+def main(options: argparse.Namespace) -> int:
     """Run the table."""
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    rows = [*table(options)]
-    if not options.only or "1-256x256" in options.only:
-        rows += one_against_many(options.turns)
-    worst = [r["worst"] for r in rows]
-    print(f"median of the worst ratio {statistics.median(worst):.2f}, least {min(worst):.2f}")
-    if not options.only:
-        print("written to", save("vs_batches", rows).name)
+    return measure(FAMILY, cells(), options)

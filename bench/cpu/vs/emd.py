@@ -1,66 +1,110 @@
-"""Prints how long proved exact plans take beside `ot.emd` and SciPy's matching, on one core.
+"""Proved exact plans beside `ot.emd` and SciPy's matching: single problems and batches.
 
-Single problems and batches, with weights and without; times are the least of several in turn.
+An error is that of the marginals, or of the value beside the simplex's where that is larger.
 """
 
 import argparse
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
-import ot
-import torch
 from scipy.optimize import linear_sum_assignment
 
 import sinkhorn_ot as so
-from bench.cpu.measure import clock, save
+from bench.cpu.measure import marginal_error
+from bench.ratios.family import Cell, add_options, measure
+from bench.ratios.race import Entrant, race
+from bench.ratios.row import Row
 
 
-# batch, sources, targets, dimension of the points (0: independent costs), whether weights are equal
-CASES = [
-    (1, 25, 25, 2, False),
-    (1, 400, 400, 2, False),
-    (1, 1000, 1000, 2, True),
-    (1, 1000, 1000, 0, True),
-    (1, 1000, 1000, 50, False),
-    (375, 25, 25, 2, False),
-    (375, 25, 25, 0, True),
-    (2000, 12, 15, 2, False),
-    (20, 300, 300, 2, False),
+__all__ = ["add_options", "main"]
+
+FAMILY = "vs_emd"
+_ERROR = 1e-9
+Array = np.ndarray[Any, Any]
+
+
+class Size(NamedTuple):
+    """A batch, its sources and targets; points of d dimensions, or for 0 independent costs."""
+
+    B: int
+    n: int
+    m: int
+    d: int
+    equal: bool
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        costs = f"d={self.d}" if self.d else "independent"
+        weights = "equal" if self.equal else "weighted"
+        return f"{self.B} of {self.n}x{self.m} {costs} {weights}"
+
+
+SIZES = [
+    Size(1, 25, 25, 2, False),
+    Size(1, 100, 100, 2, False),
+    Size(1, 400, 400, 2, False),
+    Size(1, 400, 400, 0, True),
+    Size(1, 1000, 1000, 2, False),
+    Size(1, 1000, 1000, 2, True),
+    Size(1, 1000, 1000, 0, True),
+    Size(1, 1000, 1000, 50, False),
+    Size(1, 3639, 3673, 2, False),
+    Size(375, 25, 25, 2, False),
+    Size(375, 25, 25, 0, True),
+    Size(2000, 12, 15, 2, False),
+    Size(20, 300, 300, 2, False),
 ]
 
 
-def beside(B: int, n: int, m: int, d: int, equal: bool, runs: int) -> dict[str, Any]:
-    """Return one row, and print it."""
+def posed(size: Size) -> tuple[Array, Array, Array]:
+    """Return costs and weights."""
     rng = np.random.default_rng(0)
+    B, n, m, d, equal = size
     x, y = rng.normal(size=(B, n, 1, max(d, 1))), rng.normal(size=(B, 1, m, max(d, 1)))
-    C = ((x - y) ** 2).sum(-1) if d else rng.random((B, n, m))
+    C = sum(((x[..., k] - y[..., k]) ** 2 for k in range(d)), np.zeros((B, n, m)))
     a, b = (np.full((B, k), 1 / k) if equal else rng.dirichlet(np.ones(k), B) for k in (n, m))
-    acts: dict[str, Callable[[], Any]] = {
-        "ours": lambda: so.solve_exact(C, a, b),
-        "emd": lambda: [ot.emd(a[k], b[k], C[k], numItermax=10**8) for k in range(B)],
-    }
-    if equal and n == m:
-        acts["matching"] = lambda: [linear_sum_assignment(C[k]) for k in range(B)]
-    best = dict.fromkeys(acts, np.inf)
-    for _ in range(runs):
-        best = {name: min(best[name], clock(act)) for name, act in acts.items()}
-    found = acts["ours"]()
-    case = f"{B} x {n} x {m} {f'd={d}' if d else 'independent'} {'equal' if equal else 'weighted'}"
-    times = "  ".join(
-        f"{name} {t * 1e3:8.2f} ms ({t / best['ours']:.2f}x)" for name, t in best.items()
-    )
-    print(f"{case:36s} {times}  {found.status.name}", flush=True)
-    return {"case": case, "status": found.status.name, **{f"{k}_s": t for k, t in best.items()}}
+    return C if d else rng.random((B, n, m)), a, b
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Say what may be asked for."""
-    parser.add_argument("--runs", type=int, default=7, help="timed runs of each, in turn")
+def cell(size: Size) -> Row | None:
+    """Return one row."""
+    import ot
+
+    C, a, b = posed(size)
+    count = range(len(C))
+
+    def emd() -> Array:
+        return np.stack([ot.emd(a[k], b[k], C[k], numItermax=10**8) for k in count])
+
+    def matching() -> Array:
+        P = np.zeros_like(C)
+        for k in count:
+            rows, columns = linear_sum_assignment(C[k])
+            P[k, rows, columns] = 1 / len(rows)
+        return P
+
+    best = np.einsum("bnm,bnm->b", emd(), C)
+
+    def error(plan: Any) -> float:
+        value = np.einsum("bnm,bnm->b", np.asarray(plan), C)
+        return max(marginal_error(plan, a, b), float(np.abs(value / best - 1).max()))
+
+    ours = Entrant("sinkhorn_ot", lambda _: lambda: so.solve_exact(C, a, b).plan, error)
+    peers = [Entrant("ot.emd", lambda _: emd, error, package="ot")]
+    if size.equal and size.n == size.m:
+        peers.append(Entrant("SciPy's matching", lambda _: matching, error, package="scipy"))
+    return race((FAMILY, size.name), ours, peers, _ERROR)
 
 
-def main(options: argparse.Namespace) -> None:
+def cells() -> Iterator[Cell]:
+    """Yield every case."""
+    for size in SIZES:
+        yield Cell(size.name, partial(cell, size))
+
+
+def main(options: argparse.Namespace) -> int:
     """Run the table."""
-    torch.set_num_threads(1)
-    rows = [beside(*case, options.runs) for case in CASES]
-    print("written to", save("vs_emd", rows).name)
+    return measure(FAMILY, cells(), options)

@@ -1,24 +1,63 @@
-"""Prints how long codes take beside the loops their papers publish, in one run on one core.
+"""Codes beside the loops their papers publish, few iterations and many.
 
-The loops are written here from their formulas, in the dtype and layout the papers use. Errors are
-total variations per code against the same formulas in float64 and log domain.
+The loops are written here from their formulas, in the layout the papers use, in float32 and where
+that overflows in float64. Errors are total variations per code against the same formulas in
+float64 and log domain.
 """
 
 import argparse
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 import sinkhorn_ot as so
-from bench.cpu.measure import in_turn, save
+from bench.ratios.family import Cell, add_options, measure
+from bench.ratios.race import Entrant, race
+from bench.ratios.row import Row
 
 
-# rows, prototypes, rows kept: batch and queue of the paper, its batch on fewer ranks, and teachers
-SHAPES = [(4096, 3000, 4096), (4096, 3000, 256), (1024, 3000, 1024), (64, 3000, 64)]
+__all__ = ["add_options", "main"]
+
+FAMILY = "vs_published"
+_ERROR = 1e-3
 
 
-def published_swav(scores: Tensor, eps: float = 0.05, n_iter: int = 3) -> Tensor:
+class Codes(NamedTuple):
+    """Rows, prototypes, rows kept, and how codes are made of them."""
+
+    B: int
+    K: int
+    last: int
+    eps: float = 0.05
+    n_iter: int = 3
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return f"swav {self.B}x{self.K} last {self.last} eps {self.eps:g} iterations {self.n_iter}"
+
+
+# batch and queue of the paper, its batch on fewer ranks, teachers, small shapes, balanced codebooks
+CASES = [
+    Codes(4096, 3000, 4096),
+    Codes(4096, 3000, 256),
+    Codes(1024, 3000, 1024),
+    Codes(64, 3000, 64),
+    Codes(256, 64, 256),
+    Codes(1024, 256, 1024),
+    Codes(64, 3000, 64, 0.05, 10),
+    Codes(256, 64, 256, 0.003, 50),
+    Codes(64, 3000, 64, 0.003, 50),
+    Codes(1024, 256, 1024, 0.003, 50),
+    Codes(1024, 256, 1024, 0.05, 50),
+    Codes(4096, 1024, 4096, 0.01, 20),
+]
+
+
+def published_swav(scores: Tensor, eps: float, n_iter: int) -> Tensor:
     """Return SwAV's codes the way they are published: exponentiate, then divide in turn."""
     Q = torch.exp(scores / eps).t()
     K, B = Q.shape
@@ -31,7 +70,7 @@ def published_swav(scores: Tensor, eps: float = 0.05, n_iter: int = 3) -> Tensor
     return (Q * B).t()
 
 
-def truth(scores: Tensor, eps: float = 0.05, n_iter: int = 3) -> Tensor:
+def truth(scores: Tensor, eps: float, n_iter: int) -> Tensor:
     """Return the same in float64 and log domain."""
     S = scores.double() / eps
     f, g = torch.zeros_like(S[:1]), torch.zeros_like(S[:, :1])
@@ -46,42 +85,33 @@ def variation(codes: Tensor, oracle: Tensor) -> float:
     return float((codes.double() - oracle).abs().sum(-1).max() / 2)
 
 
-def swav(B: int, K: int, last: int, runs: int) -> dict[str, Any]:
+def cell(codes: Codes) -> Row | None:
     """Return one row: cosines of random features, codes of the last rows."""
-    torch.manual_seed(0)
-    z, C = (torch.nn.functional.normalize(torch.randn(n, 128)) for n in (B, K))
-    S = z @ C.t()
-    pair = in_turn(lambda: so.swav_codes(S, last=last), lambda: published_swav(S)[-last:], runs)
-    oracle = truth(S)[-last:]
-    errors = (variation(f(S)[-last:], oracle) for f in (so.swav_codes, published_swav))
-    return row("swav_codes", f"{B}x{K}, last {last}", pair, *errors)
+    B, K, last, eps, n_iter = codes
+    rng = torch.Generator().manual_seed(0)
+    z, c = (torch.nn.functional.normalize(torch.randn(n, 128, generator=rng)) for n in (B, K))
+    S = z @ c.t()
+    oracle = truth(S, eps, n_iter)[-last:]
+
+    def error(found: Tensor) -> float:
+        off = variation(found, oracle)
+        return off if off == off else float("inf")
+
+    def entrant(name: str, kind: torch.dtype) -> Entrant:
+        run = lambda _: lambda: published_swav(S.to(kind), eps, n_iter)[-last:]  # noqa: E731
+        return Entrant(name, run, error, package="torch")
+
+    run = lambda _: lambda: so.swav_codes(S, eps=eps, n_iter=n_iter, last=last)  # noqa: E731
+    peers = [entrant("loop", torch.float32), entrant("float64 loop", torch.float64)]
+    return race((FAMILY, codes.name), Entrant("sinkhorn_ot", run, error), peers, _ERROR)
 
 
-def row(call: str, name: str, pair: Any, error: float, peer_error: float) -> dict[str, Any]:
-    """Return the row, and print it."""
-    print(
-        f"{call:12s} {name:22s} ours {pair.ours:8.4f} s  published {pair.peer:8.4f} s  "
-        f"{pair.ratio:6.1f}x   errors {error:.1e} {peer_error:.1e}",
-        flush=True,
-    )
-    return {
-        "call": call,
-        "case": name,
-        "ours_s": pair.ours,
-        "published_s": pair.peer,
-        "ratio": pair.ratio,
-        "ours_error": error,
-        "published_error": peer_error,
-    }
+def cells() -> Iterator[Cell]:
+    """Yield every case."""
+    for codes in CASES:
+        yield Cell(codes.name, partial(cell, codes))
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Say what may be asked for."""
-    parser.add_argument("--runs", type=int, default=7, help="timed runs of each, in turn")
-
-
-def main(options: argparse.Namespace) -> None:
+def main(options: argparse.Namespace) -> int:
     """Run the table."""
-    torch.set_num_threads(1)
-    rows = [swav(*shape, options.runs) for shape in SHAPES]
-    print("written to", save("vs_published", rows))
+    return measure(FAMILY, cells(), options)

@@ -1,23 +1,45 @@
-"""Prints how long labels in exact counts take beside POT's network simplex, in one run on one core.
+"""Labels in exact counts beside POT's network simplex: random scores, and samples in clumps.
 
-Both values are summed again from the labels, in float64, by code outside the package.
+An error is that of the value beside the simplex's, summed again from the labels in float64; labels
+whose counts are not what was asked for have none.
 """
 
 import argparse
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
-import ot
 import torch
 from torch import Tensor
 
 import sinkhorn_ot as so
-from bench.cpu.measure import clock, in_turn, save
+from bench.ratios.family import Cell, add_options, measure
+from bench.ratios.race import Entrant, race
+from bench.ratios.row import Row
 
 
-def log_probs(N: int, K: int, peak: float = 2.5) -> Tensor:
-    """Return what a classifier says of samples in 40 clumps: logits of deviation `peak`, biased."""
+__all__ = ["add_options", "main"]
+
+FAMILY = "vs_simplex"
+_ERROR = 1e-9
+# samples, labels, and the deviation of clumped logits; none for random scores
+CASES = [
+    (2000, 20, 2.5),
+    (2000, 20, None),
+    (5000, 50, 2.5),
+    (20_000, 100, 2.5),
+    (20_000, 100, 10.0),
+    (20_000, 100, None),
+    (99_900, 300, 2.5),
+]
+
+
+def scores(N: int, K: int, peak: float | None) -> Tensor:
+    """Return what a classifier says of samples in 40 clumps, biased; or random numbers."""
     g = torch.Generator().manual_seed(0)
+    if peak is None:
+        return torch.randn(N, K, generator=g, dtype=torch.float64)
     clump = torch.randint(0, 40, (N,), generator=g)
     x = torch.randn(N, 64, generator=g) + 2 * torch.randn(40, 64, generator=g)[clump]
     logits = x @ torch.randn(64, K, generator=g)
@@ -25,59 +47,38 @@ def log_probs(N: int, K: int, peak: float = 2.5) -> Tensor:
     return torch.log_softmax(logits, -1).double()
 
 
-def beside_simplex(N: int, K: int, peak: float, runs: int) -> dict[str, Any]:
-    """Return one row with the peer, and print it."""
-    S = log_probs(N, K, peak)
+def cell(case: str, N: int, K: int, peak: float | None) -> Row | None:
+    """Return one row."""
+    import ot
+
+    S = scores(N, K, peak)
     cost, a, b = -S.numpy(), np.ones(N), np.full(K, N / K)
+    plan = ot.emd(a, b, cost, numItermax=10**9)
+    best = float((plan * cost).sum())
 
-    def peer() -> Any:
-        return ot.emd(a, b, cost, numItermax=10**9)
+    def error(labels: Any) -> float:
+        even = bool((torch.as_tensor(labels).bincount(minlength=K) == N // K).all())
+        value = float(cost[np.arange(N), labels].sum())
+        return abs(value / best - 1) if even else float("inf")
 
-    pair = in_turn(lambda: so.balanced_labels(S), peer, runs)
-    found, plan = so.balanced_labels(S), peer()
-    value = float(S[torch.arange(N), found.labels].sum())
-    optimum = float((torch.from_numpy(plan) * S).sum())
-    even = bool((found.counts == N // K).all())
-    print(
-        f"{N} x {K} peak {peak:<4g} ours {pair.ours:7.3f} s  simplex {pair.peer:7.3f} s  "
-        f"{pair.ratio:5.1f}x  gap {float(found.gap):.1e}  value - simplex {value - optimum:+.1e}  "
-        f"counts equal: {even}",
-        flush=True,
+    ours = Entrant("sinkhorn_ot", lambda _: lambda: so.balanced_labels(S).labels, error)
+    peer = Entrant(
+        "simplex",
+        lambda _: lambda: ot.emd(a, b, cost, numItermax=10**9).argmax(1),
+        error,
+        (0,),
+        "ot",
     )
-    return {
-        "case": f"{N} x {K} peak {peak:g}",
-        "ours_s": pair.ours,
-        "simplex_s": pair.peer,
-        "ratio": pair.ratio,
-        "gap": float(found.gap),
-        "value_minus_simplex": value - optimum,
-    }
+    return race((FAMILY, case), ours, [peer], _ERROR)
 
 
-def alone(N: int, K: int, mode: str, dtype: torch.dtype) -> dict[str, Any]:
-    """Return one row without the peer, and print it."""
-    S = log_probs(N, K).to(dtype)
-    answers = []
-    seconds = clock(lambda: answers.append(so.balanced_labels(S, mode=mode)))
-    gap = float(answers[0].gap / answers[0].value.abs())
-    print(f"{N} x {K} {mode} {dtype}: {seconds:.2f} s, relative gap {gap:.1e}", flush=True)
-    return {"case": f"{N} x {K} {mode} {dtype}", "ours_s": seconds, "relative_gap": gap}
+def cells() -> Iterator[Cell]:
+    """Yield every case."""
+    for N, K, peak in CASES:
+        case = f"{N}x{K} {'random' if peak is None else f'clumps of peak {peak:g}'}"
+        yield Cell(case, partial(cell, case, N, K, peak), N > 50_000)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Say what may be asked for."""
-    parser.add_argument("--runs", type=int, default=5, help="timed runs of each, in turn")
-    parser.add_argument("--large", action="store_true", help="100,000 x 300 and 128,000 x 3000 too")
-
-
-def main(options: argparse.Namespace) -> None:
+def main(options: argparse.Namespace) -> int:
     """Run the table."""
-    torch.set_num_threads(1)
-    cases = [(2000, 20, 2.5), (20000, 100, 2.5), (20000, 100, 10.0)]
-    rows = [beside_simplex(*case, options.runs) for case in cases]
-    rows += [alone(20000, 100, "fast", torch.float64)]
-    if options.large:
-        rows += [beside_simplex(99900, 300, 2.5, 1)]
-        rows += [alone(100_000, 300, mode, torch.float32) for mode in ("exact", "fast")]
-        rows += [alone(128_000, 3000, mode, torch.float32) for mode in ("exact", "fast")]
-    print("written to", save("vs_simplex", rows).name)
+    return measure(FAMILY, cells(), options)

@@ -1,0 +1,1 @@
+"""Every family beside its best peer, and the one table of where we are slower."""
