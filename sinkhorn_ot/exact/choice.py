@@ -3,6 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from .candidates import MANY
+
 
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -25,7 +27,7 @@ def as_matching(R: Array, a: Array, b: Array) -> Mask:
         b: Target weights, (B, m).
     """
     n, m = R.shape[1:]
-    if n != m:
+    if n != m or n * m >= MANY:
         return np.zeros(len(a), bool)
     low, high = np.minimum(a.min(1), b.min(1)), np.maximum(a.max(1), b.max(1))
     equal: Mask = (low > 0) & (high <= low * EQUAL)
