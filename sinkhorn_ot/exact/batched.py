@@ -51,9 +51,9 @@ def simplexes(C: Array, a: Array, b: Array, max_iter: int | None) -> Flows:
         max_iter: Pivots at most.
     """
     B, n, m = C.shape
-    limit = 1_000_000 + _PIVOTS * (n + m) if max_iter is None else max_iter
+    limit = pivots(n, m) if max_iter is None else max_iter
     priced, b = _priced(C), b * (a.sum(1) / b.sum(1))[:, None]
-    answers = [_simplex(priced[k], a[k], b[k], limit, max_iter is None) for k in range(B)]
+    answers = [simplex_of(priced[k], a[k], b[k], limit, max_iter is None) for k in range(B)]
     P = _stacked([x[0] for x in answers])
     f, g = (np.stack([x[side] for x in answers]) for side in (1, 2))
     f, g = _sharpened(C, P, f, g)
@@ -61,8 +61,13 @@ def simplexes(C: Array, a: Array, b: Array, max_iter: int | None) -> Flows:
     return Flows(P, f, g, np.zeros(B, np.intp), finished)
 
 
-def _simplex(
-    C: Array, a: Array, b: Array, limit: int, may_leave_out: bool
+def pivots(n: int, m: int) -> int:
+    """Return how many pivots are allowed where the caller sets no limit."""
+    return 1_000_000 + _PIVOTS * (n + m)
+
+
+def simplex_of(
+    C: Array, a: Array, b: Array, limit: int, may_leave_out: bool = True
 ) -> tuple[Array, Array, Array, bool]:
     """Return a plan, potentials, and whether the simplex was finished."""
     # what `ot.emd` calls, which takes longer to prepare a small problem than this to solve it
@@ -96,7 +101,7 @@ def assignments(C: Array, a: Array, b: Array, max_iter: int | None) -> Flows:
     match = np.stack([linear_sum_assignment(C[k])[1] for k in range(B)])
     P = np.zeros(C.shape)
     np.put_along_axis(P, match[:, :, None], a[:, :, None], 2)
-    f, g = _of_matching(C, match, np.zeros((B, n)))
+    f, g = of_matching(C, match, np.zeros((B, n)))
     return Flows(P, f, g, np.zeros(B, np.intp), np.ones(B, bool))
 
 
@@ -137,7 +142,7 @@ def _sharpened(C: Array, P: Array, f: Array, g: Array) -> tuple[Array, Array]:
         # exactly one entry in every row
         match = j[paired[k]].reshape(-1, n)
         f, g = f.copy(), g.copy()
-        f[paired], g[paired] = _of_matching(C if paired.all() else C[paired], match, g[paired])
+        f[paired], g[paired] = of_matching(C if paired.all() else C[paired], match, g[paired])
     return f, g
 
 
@@ -177,7 +182,7 @@ def _cost_to(parent: Index, source: Index, target: Index, c: Array) -> Array:
     return cost
 
 
-def _of_matching(C: Array, match: Index, start: Array) -> tuple[Array, Array]:
+def of_matching(C: Array, match: Index, start: Array) -> tuple[Array, Array]:
     """Return potentials that prove matchings optimal, g no larger than given.
 
     They are distances in the residual graph, where the step from target match[i] to target j costs
@@ -189,7 +194,7 @@ def _of_matching(C: Array, match: Index, start: Array) -> tuple[Array, Array]:
         start: Target potentials, (B, n).
     """
     own = np.take_along_axis(C, match[:, :, None], 2)[:, :, 0]
-    if C.shape[1] < _MANY:
+    if len(C) > 1 and C.shape[1] < _MANY:
         g = _shortest_together(C, own, match, start)
     else:
         g = np.stack([_shortest_paths(*one) for one in zip(C, own, match, start, strict=True)])

@@ -21,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 Index = npt.NDArray[np.intp]
 
 # pairs of a problem from which on fewer of them are sooner solved for
-MANY = 1 << 17
+MANY = 1 << 16
 # pairs per point that are taken first, and how many times as many are too many for ties
 _PER_POINT = 8
 _TIES = 4
@@ -99,7 +99,7 @@ def _likely(C: Array, a: Array, b: Array) -> Mask | None:
     K = (C * (-1 / (_SHARP * seen[int(_SMALL * len(seen))]))).astype(np.float32)
     np.exp(K, out=K)
     left, right = a.astype(np.float32), b.astype(np.float32)
-    v = np.ones_like(right)
+    u, v = left, np.ones_like(right)
     for _ in range(_SWEEPS):
         u = left / (K @ v + _LEAST)
         v = right / (u @ K + _LEAST)

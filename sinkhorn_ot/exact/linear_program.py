@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Dense, Problem, checks, make
+from sinkhorn_ot.problem import Dense, Problem, checks, make, make_plain
 from sinkhorn_ot.results import (
     ConvergenceWarning,
     Status,
@@ -21,6 +21,7 @@ from sinkhorn_ot.results import (
 from .choice import EQUAL
 from .engines import ENGINES, network_simplex
 from .hall import stranded
+from .plain import SMALL, solved_plain
 from .proof import MARGINAL, Array, Index, Mask
 from .rounds import Answers, Weights, attempted, costs, solved
 
@@ -54,6 +55,9 @@ def solve_exact(
     """
     checks.one_of("engine", engine, ("auto", *ENGINES))
     max_iter = None if max_iter is None else checks.count("max_iter", max_iter)
+    plain = make_plain(cost, a, b, SMALL) if engine == "auto" and max_iter is None else None
+    if plain is not None and (answer := solved_plain(plain)) is not None:
+        return answer
     given = make(cost, a, b)
     p, found = _answered(_in_float64(given), engine, max_iter)
     _warn(found)

@@ -114,7 +114,7 @@ def lowered(C: Array, t: Array) -> Array:
         # what is one digit larger is larger also before it was rounded: only the least may lie
         b, r, j = used((rest == low[:, :, None]) & (low < np.inf)[:, :, None])
         c = np.broadcast_to(block, rest.shape)[b, r, j]
-        lies = _error(c, t[k][b, j], rest[b, r, j]) < 0
+        lies = rounding(c, t[k][b, j], rest[b, r, j]) < 0
         down = b[lies], r[lies]
         low[down] = np.nextafter(low[down], -np.inf)
         least[k, i] = low
@@ -193,7 +193,7 @@ def _numbers(t: Array) -> Array:
     return np.where(t == np.inf, 0.0, t)
 
 
-def _error(C: Array, t: Array, d: Array) -> Array:
+def rounding(C: Array, t: Array, d: Array) -> Array:
     """Return what rounding took from d = C - t, exactly (Knuth, two-sum)."""
     part = d - C
     error: Array = (C - (d - part)) - (t + part)

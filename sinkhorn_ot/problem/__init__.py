@@ -3,7 +3,7 @@
 from . import checks
 from .cost import Bounds, Cost, blocks, broadcast, flatten, within
 from .dense import Dense, as_cost
-from .making import make, make_share
+from .making import make, make_plain, make_share
 from .metrics import METRICS
 from .points import PointCloud
 from .problem import Problem
@@ -34,6 +34,7 @@ __all__ = [
     "flatten",
     "in_short",
     "make",
+    "make_plain",
     "make_share",
     "number",
     "shown",

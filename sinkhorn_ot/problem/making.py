@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,12 @@ from .marginals import equal_mass, even, held, mass_rtol, relaxation, total, uni
 from .problem import EXACT, Problem
 from .regularisation import UNRESOLVED, least_cost, regularisation, resolved, without_far
 from .rows import at_once
+
+
+# what plain costs are at most beside their spread, and how far plain masses may be apart
+_OFFSET, _PLAIN = 10.0, 1e-7
+# what sums of plain weights lie between
+_TOTAL = (1e-100, 1e100)
 
 
 def make(
@@ -54,6 +61,62 @@ def make(
     shift = least_cost(p)
     p = replace(p, shift=shift) if shift else p
     return _evened(_parted(p)) if p.bounds.forbids else p
+
+
+def make_plain(cost: Any, a: Any, b: Any, most: int) -> Problem | None:
+    """Return one small exact problem, if a short look shows that it is as plain as most are.
+
+    What it makes is what `make` does. It leaves to that whatever has more to it: a cost object, a
+    batch, other dtypes and devices, forbidden pairs, bad input.
+
+    Args:
+        cost: As in `make`.
+        a: Source weights.
+        b: Target weights.
+        most: The largest number of pairs that is small.
+    """
+    if hasattr(cost, "tiles"):
+        return None
+    C = _array("cost", cost)
+    if C is None or C.ndim != 2 or not 0 < C.size <= most:
+        return None
+    low, high = float(C.min()), float(C.max())
+    # nan compares as false
+    if not (_TOTAL[0] < high - low < math.inf and max(-low, high) <= _OFFSET * (high - low)):
+        return None
+    n, m = C.shape
+    left, right = _plain_weights("a", a, n), _plain_weights("b", b, m)
+    if left is None or right is None:
+        return None
+    ratio = float(left.sum() / right.sum())
+    if not abs(ratio - 1) <= _PLAIN:
+        return None
+    right *= ratio
+    C, left, right = (torch.from_numpy(t[None]) for t in (C, left, right))
+    known = EXACT, torch.Size(), torch.float64, Bounds(low, high)
+    reg = torch.zeros(1, dtype=torch.float64, device="cpu")
+    return Problem(Dense(C), left, right, reg, *known, one_reg=0.0)
+
+
+def _plain_weights(name: str, w: Any, size: int) -> Any:
+    """Return a copy of positive weights in float64, if that is what they are."""
+    t = np.full(size, 1.0 / size) if w is None else _array(name, w)
+    if t is None or t.shape != (size,):
+        return None
+    # a sum between these has finite terms
+    return t if t.min() > 0 and _TOTAL[0] < t.sum() < _TOTAL[1] else None
+
+
+def _array(name: str, x: Any) -> Any:
+    """Return a copy of an array, or of a tensor on the CPU, of float64."""
+    if isinstance(x, Tensor):
+        t = checks.tensor(name, x)
+        return np.array(t.numpy(), order="C") if _on_host(t) else None
+    return np.array(x, order="C") if type(x) is np.ndarray and x.dtype == np.float64 else None
+
+
+def _on_host(t: Tensor) -> bool:
+    return t.dtype == torch.float64 and t.device.type == "cpu"
 
 
 def _weights(

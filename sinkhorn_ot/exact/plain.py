@@ -1,0 +1,126 @@
+"""One plain problem of few points: the simplex and its proof where calls cost more than arithmetic.
+
+It does for one problem what `rounds.attempted` does for a batch, by the same formulas. What is not
+proved here is left to all the means there are.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from sinkhorn_ot.problem import Problem, shown
+from sinkhorn_ot.results import Status, Stored, Transport
+
+from .batched import assignments, pivots, simplex_of
+from .candidates import MANY
+from .choice import EQUAL, as_matching
+from .forest import climbed
+from .proof import Array, Index, Measured, proved, rounding
+
+
+# pairs up to which a problem is small
+SMALL = MANY - 1
+# slack, relative to its terms, at which potentials have all their digits
+_SHARP = 32 * float(np.finfo(np.float64).eps)
+# what a potential of the simplex may have lost per point, relative to the largest cost
+_LOST = 64 * float(np.finfo(np.float64).eps)
+
+
+@shown
+class _Plan(NamedTuple):
+    """The pairs that a plan uses, row by row, and the problem that it is for."""
+
+    C: Array
+    a: Array
+    b: Array
+    i: Index
+    j: Index
+    mass: Array
+    cost: Array
+
+
+def solved_plain(p: Problem) -> Transport | None:
+    """Return the answer to one problem with positive weights and no forbidden pair, if proved.
+
+    Args:
+        p: The problem in float64 on the CPU.
+    """
+    C, a, b = (t.numpy()[0] for t in (p.cost.rows(0, p.shape[1]), p.a, p.b))
+    n, m = C.shape
+    R, g, unit = _reduced(C)
+    # two weights tell most of those that are not equal
+    equal = a[0] <= EQUAL * b[0] <= EQUAL**2 * a[0]
+    matched = equal and bool(as_matching(R[None], a[None], b[None])[0])
+    name, engine = ("assignment", _matching) if matched else ("network simplex", _simplex)
+    P, u, v = engine(R, a, b)
+    pairs = np.flatnonzero(P.astype(bool))
+    i, j = np.divmod(pairs, m)
+    plan = _Plan(C, a, b, i, j, P.ravel()[pairs], C.ravel()[pairs])
+    if not matched:
+        v = climbed(R, pairs if len(pairs) == n + m - 1 else _tight(R, v), u)
+    g += unit * v
+    f, known = _proof(plan, g)
+    if known.slack > _SHARP * known.scale or not proved(known):
+        return None
+    coupling = Stored(p, *(torch.from_numpy(t[None]) for t in (P, f, g)))
+    sweeps = torch.zeros(1, dtype=torch.int64, device="cpu")
+    missed = p.a.new_tensor([known.marginal_error])
+    return Transport(p, coupling, f"exact: {name}", [Status.OPTIMAL], sweeps, missed)
+
+
+def _simplex(R: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
+    """Return the plan of the network simplex, and potentials without their last digits."""
+    total = a.sum()
+    P, u, v, _ = simplex_of(R, a / total, b / total, pivots(*R.shape))
+    P *= total
+    return P, u, v
+
+
+def _matching(R: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
+    """Return the plan of a matching, and potentials."""
+    P, u, v, *_ = assignments(R[None], a[None], b[None], None)
+    return P[0], u[0], v[0]
+
+
+def _tight(R: Array, g: Array) -> Index:
+    """Return the pairs that cost what potentials say, but for what those have lost.
+
+    Among them is the forest of a simplex, of which a plan of its own may use a part.
+    """
+    left = R - g
+    left -= left.min(1)[:, None]
+    return np.flatnonzero(left <= _LOST * sum(R.shape))
+
+
+def _reduced(C: Array) -> tuple[Array, Array, float]:
+    """Return R, g and unit of C = f + g + unit * R, as `proof.reduced` does."""
+    R = C - C.min(1)[:, None]
+    g = R.min(0)
+    R -= g
+    unit = float(R.max()) or 1.0
+    R /= unit
+    return R, g, unit
+
+
+def _proof(plan: _Plan, g: Array) -> tuple[Array, Measured]:
+    """Return the f that g allows, and what is between both and a plan, as `proof.measured`."""
+    C, a, b, i, j, mass, cost = plan
+    f = _lowered(C, g)
+    off = np.abs(np.bincount(i, mass) - a).sum() + np.abs(np.bincount(j, mass) - b).sum()
+    slack = mass @ (cost - f[i] - g[j])
+    scale = mass @ np.abs(cost) + np.abs(f) @ a + np.abs(g) @ b
+    gap = mass @ cost - (f @ a + g @ b)
+    return f, Measured(slack, scale, gap, off / a.sum())
+
+
+def _lowered(C: Array, t: Array) -> Array:
+    """Return min_j C_ij - t_j, rounded down, as `proof.lowered` does."""
+    rest = C - t
+    low: Array = rest.min(1)
+    least = np.flatnonzero(rest == low[:, None])
+    i, j = np.divmod(least, C.shape[1])
+    lies = rounding(C.ravel()[least], t[j], low[i]) < 0
+    if lies.any():
+        low[i[lies]] = np.nextafter(low[i[lies]], -np.inf)
+    return low
