@@ -28,9 +28,9 @@ TILE = 1 << 18
 _LONG = 4096
 # an exponent below this has lost digits that a code would show: to rounding in float32, and in
 # float64 to the floor
-_FAINT = {torch.float32: -12.0, torch.float64: -660.0}
+FAINT = {torch.float32: -12.0, torch.float64: -660.0}
 # an exponent below this gives no code a digit, and would be slow to take: exp of it is subnormal
-_FLOOR = {torch.float32: -60.0, torch.float64: -700.0}
+FLOOR = {torch.float32: -60.0, torch.float64: -700.0}
 # rows taken by their logs that cost more than all rows in float64, per row
 _DEAR = 0.5
 
@@ -115,7 +115,7 @@ def softmax(S: Tensor, inv: float, phi: Tensor) -> Tensor:
 
 def _exp(exponent: Tensor) -> Tensor:
     """Return exp of exponents up to zero, in their place."""
-    return exponent.clamp_(min=_FLOOR[exponent.dtype]).exp_()
+    return exponent.clamp_(min=FLOOR[exponent.dtype]).exp_()
 
 
 def _peaks(S: Tensor, mask: Tensor | None, ranks: Ranks) -> Tensor:
@@ -135,8 +135,8 @@ class ScaledScores:
     """`E = exp((S - peak) / eps)` and the weight of its columns: codes are `E_ik alpha_k / r_i`.
 
     The exponents of E are rounded relative to their size, so a code may not rest on small entries.
-    It cannot where `r_i = sum_k E_ik alpha_k` exceeds `exp(_FAINT) sum_k alpha_k`, all that entries
-    below `exp(_FAINT)` could give. The other rows are faint, and taken by their logs.
+    It cannot where `r_i = sum_k E_ik alpha_k` exceeds `exp(FAINT) sum_k alpha_k`, all that entries
+    below `exp(FAINT)` could give. The other rows are faint, and taken by their logs.
 
     Attributes:
         sound: Whether every score is a number.
@@ -179,7 +179,7 @@ class ScaledScores:
         exponent = torch.sub(self._S[:, rows].to(E.dtype), self._peak, out=E).mul_(self._inv)
         self._clear(rows)
         low = exponent.amin()
-        exponent.exp_() if low > _FLOOR[E.dtype] else _exp(exponent)
+        exponent.exp_() if low > FLOOR[E.dtype] else _exp(exponent)
         self._clear(rows)
         return low
 
@@ -225,7 +225,7 @@ class ScaledScores:
         self, alpha: Tensor, start: int = 0
     ) -> Iterator[tuple[slice, Tensor, tuple[Tensor, ...] | None]]:
         """Yield row blocks, what scales their rows to one, and the index of the faint ones."""
-        least = alpha.sum(-1, keepdim=True).mul_(math.exp(_FAINT[self._E.dtype]))
+        least = alpha.sum(-1, keepdim=True).mul_(math.exp(FAINT[self._E.dtype]))
         least = least.to(self._E.dtype)
         alpha = alpha.to(self._E.dtype)
         for rows in self._blocks(start):

@@ -16,6 +16,8 @@ from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.adapters.softmaxes import by_logs, by_products, cleared, codes_at
 from sinkhorn_ot.adapters.transport import potentials
 
+from .arrays import by_arrays
+
 
 # looked up here: tracing cannot look into the file system
 _TRITON = importlib.util.find_spec("triton") is not None
@@ -93,6 +95,10 @@ def _solved(p: Asked) -> Tensor:
     if p.n_iter is not None and p.ranks.alone and has_kernels(p.S):
         # autocast has no say in what kernels compute
         return _by_operator(p, p.n_iter)
+    if p.n_iter is not None and p.S.device.type == "cpu" and not torch.compiler.is_compiling():
+        codes = by_arrays(p, p.n_iter)
+        if codes is not None:
+            return read_out(codes, p)
     with torch.autocast(p.S.device.type, enabled=False):
         if p.n_iter is None:
             return read_out(codes_at(p, converged(p)), p)

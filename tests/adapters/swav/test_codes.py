@@ -431,7 +431,7 @@ def test_where_float32_fades_codes_go_on_in_float64(dtype, last, masked, monkeyp
     monkeypatch.setattr(
         softmaxes.ScaledScores, "widen", lambda self: widened.append(0) or widen(self)
     )
-    found = so.swav_codes(S, eps=0.003, n_iter=20, last=last, mask=mask)
+    found = softmaxes.by_products(checked(ALONE, S, 0.003, 20, mask, last), 20)
     assert bool(widened) == (dtype == torch.float32)
     assert found.dtype == dtype
     want = oracles.swav_codes(S if mask is None else S[mask], 0.003, 20)
