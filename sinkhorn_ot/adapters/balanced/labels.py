@@ -18,22 +18,12 @@ from torch import Tensor
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.results import uncompiled
-from sinkhorn_ot.solve import solve
-from sinkhorn_ot.solvers import SWITCH
 
 from .exchange import Exchange, send_directly
+from .prices import SHARP, TILE, blocks, dual, near
 
 
 MODES = ("exact", "fast")
-# scores looked at together
-_TILE = 1 << 18
-# reg of the dual, relative to what a label that is not the best one typically loses
-_SHARP = 0.01
-# error of the dual's counts, relative to N, and the sweeps that it may take
-_TOL = 3e-3
-_SWEEPS = 300
-# losses, in units of reg, beyond which a label is out of reach for a sample
-_REACH = 1e9
 # samples per label, and share of all samples, that the first prices are found with
 _SAMPLED = 20
 _SHARE = 0.1
@@ -187,20 +177,22 @@ class _Task:
             sample = sample[
                 torch.randperm(N, generator=torch.Generator().manual_seed(0), device="cpu")[:few]
             ]
-        some = sample[: 1 + (_TILE // K)].double()
+        some = sample[: 1 + (TILE // K)].double()
         losses = some.amax(1, keepdim=True) - some
-        reg = _SHARP * float(losses[losses < math.inf].median())
+        reg = SHARP * float(losses[losses < math.inf].median())
         if reg == 0 or K == 1:
             return torch.zeros(K, dtype=torch.float64, device="cpu") if start is None else start
         shares = (self.low + self.left_over / K) / N
         # a label may be closed to the whole sample
         if start is None and (len(sample) == N or bool((sample.amin(0) > -math.inf).all())):
-            start = _dual(sample, shares, reg, None, self.progress)
+            start = dual(sample, shares, reg, None, self.progress)
             if len(sample) == N:
                 return start
+            if self.exact and (found := near(self.S, shares, reg, start)) is not None:
+                return found
         if start is not None and not self.exact:
             return start
-        return _dual(self.S, shares, reg, start, self.progress)
+        return dual(self.S, shares, reg, start, self.progress)
 
     def _repaired(self, prices: Tensor, largest: float) -> tuple[Tensor, Tensor]:
         """Return labels in the right counts, and the prices that ended there."""
@@ -228,7 +220,7 @@ class _Task:
         """Return the fields of the answer; the gap is what samples and places lose."""
         counts = torch.bincount(labels, minlength=len(self.low))
         value = gap = torch.zeros((), dtype=torch.float64, device="cpu")
-        for rows, block in _blocks(self.S):
+        for rows, block in blocks(self.S):
             own = labels[rows, None]
             value = value + block.gather(1, own).sum()
             block += prices
@@ -238,25 +230,6 @@ class _Task:
 
     def _impossible(self, why: str) -> ValueError:
         return ValueError(f"scores must leave a labelling{self.where}, but {why}")
-
-
-def _dual(S: Tensor, shares: Tensor, reg: float, start: Tensor | None, progress: bool) -> Tensor:
-    """Return prices by entropic transport; how far it came costs repairs, and nothing else."""
-    tilt = shares.log()
-    found = solve(
-        _losses(S, reg),
-        b=shares,
-        reg=1.0,
-        # a warm start is within the reach of accelerated sweeps, which are the cheaper ones
-        method="auto" if start is None else SWITCH,
-        tol=_TOL,
-        max_iter=_SWEEPS,
-        init=None if start is None else (None, start / reg - tilt),
-        on_fail="ignore",
-        progress=progress,
-    )
-    prices = (found.g.double() + tilt) * reg
-    return torch.where(torch.isfinite(prices), prices, 0.0)
 
 
 @contextmanager
@@ -276,31 +249,9 @@ def _bar(show: bool, total: int) -> Iterator[Callable[[int], None]]:
         yield told
 
 
-def _losses(S: Tensor, unit: float) -> Tensor:
-    """Return what each label loses beside the best one, in units: offsets cost no digits.
-
-    In single precision: what is near is told apart as well there, and read in half the time.
-    """
-    loss = torch.empty(S.shape, dtype=torch.float32, device="cpu")
-    for rows, block in _blocks(S):
-        torch.sub(block.amax(1, keepdim=True), block, out=block)
-        if bool(block.amax() > _REACH * unit):
-            # this far away is out of reach, and further would cost all others their digits
-            block = torch.where(block < math.inf, block.clamp(max=_REACH * unit), block)
-        loss[rows] = block.div_(unit)
-    return loss
-
-
 def _best(S: Tensor, prices: Tensor) -> Tensor:
     """Return the best label of each sample, (N,)."""
-    return torch.cat([block.add_(prices).argmax(1) for _, block in _blocks(S)])
-
-
-def _blocks(S: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield rows and a copy of their scores in float64."""
-    step = max(1, _TILE // S.shape[1])
-    for start in range(0, len(S), step):
-        yield slice(start, start + step), S[start : start + step].to(torch.float64, copy=True)
+    return torch.cat([block.add_(prices).argmax(1) for _, block in blocks(S)])
 
 
 def _below_inf(S: Tensor) -> None:

@@ -1,0 +1,113 @@
+"""Prices whose argmax has nearly the counts: the dual of entropic transport, sharp but not exact.
+
+How far it came costs repairs, and nothing else. Where prices of a part of the samples are known,
+those of all follow from the few labels that each sample may still take.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.solve import solve
+from sinkhorn_ot.solvers import SWITCH
+
+
+# scores looked at together
+TILE = 1 << 18
+# reg of the dual, relative to what a label that is not the best one typically loses
+SHARP = 0.01
+# error of the dual's counts, relative to N, and the sweeps that it may take
+_TOL = 3e-3
+_SWEEPS = 300
+# losses, in units of reg, beyond which a label is out of reach for a sample
+_REACH = 1e9
+# losses, in units of reg, up to which a label is near
+_NEAR = 15.0
+# turns that prices are found in with those alone, how far one goes beyond Sinkhorn's step, and the
+# error of the counts that they must reach, relative to N
+_TURNS = 150
+_BEYOND = 1.8
+_CLOSE = 1e-3
+
+
+def dual(S: Tensor, shares: Tensor, reg: float, start: Tensor | None, progress: bool) -> Tensor:
+    """Return prices by entropic transport; how far it came costs repairs, and nothing else."""
+    tilt = shares.log()
+    found = solve(
+        _losses(S, reg),
+        b=shares,
+        reg=1.0,
+        # a warm start is within the reach of accelerated sweeps, which are the cheaper ones
+        method="auto" if start is None else SWITCH,
+        tol=_TOL,
+        max_iter=_SWEEPS,
+        init=None if start is None else (None, start / reg - tilt),
+        on_fail="ignore",
+        progress=progress,
+    )
+    prices = (found.g.double() + tilt) * reg
+    return torch.where(torch.isfinite(prices), prices, 0.0)
+
+
+def near(S: Tensor, shares: Tensor, reg: float, start: Tensor) -> Tensor | None:
+    """Return the prices of all samples from those of some; None where those are too far off.
+
+    Labels that lose much beside a sample's best one, at the prices of some, are left out: of the
+    others there are few, and sweeps over them cost next to nothing.
+    """
+    E = _near_labels(S, reg, start)
+    turned, wanted = E.T, len(S) * shares.double().numpy()
+    alpha = np.ones(len(wanted))
+    for _ in range(_TURNS):
+        held = alpha * (turned @ (1 / (E @ alpha)))
+        if np.abs(held - wanted).sum() <= _CLOSE * len(S):
+            return start + reg * torch.from_numpy(np.log(alpha))
+        if not held.min() > 0:
+            return None
+        alpha *= (wanted / held) ** _BEYOND
+        alpha /= alpha.max()
+    return None
+
+
+def _near_labels(S: Tensor, reg: float, prices: Tensor) -> Any:
+    """Return exp(-loss / reg) of labels that lose little at these prices, a sparse (N, K)."""
+    # imported here: small problems never pay for it
+    from scipy.sparse import csr_array
+
+    entries, columns, sizes = [], [], [np.zeros(1, np.int64)]
+    for _, block in blocks(S):
+        block += prices
+        best = block.amax(1, keepdim=True)
+        pairs = np.flatnonzero((block > best - _NEAR * reg).numpy())
+        i, j = np.divmod(pairs, S.shape[1])
+        entries.append(block.numpy().ravel()[pairs] - best.numpy()[i, 0])
+        columns.append(j)
+        sizes.append(np.bincount(i, minlength=len(block)))
+    held = np.exp(np.concatenate(entries) / reg), np.concatenate(columns)
+    return csr_array((*held, np.cumsum(np.concatenate(sizes))), shape=tuple(S.shape))
+
+
+def _losses(S: Tensor, unit: float) -> Tensor:
+    """Return what each label loses beside the best one, in units: offsets cost no digits.
+
+    In single precision: what is near is told apart as well there, and read in half the time.
+    """
+    loss = torch.empty(S.shape, dtype=torch.float32, device="cpu")
+    for rows, block in blocks(S):
+        torch.sub(block.amax(1, keepdim=True), block, out=block)
+        if bool(block.amax() > _REACH * unit):
+            # this far away is out of reach, and further would cost all others their digits
+            block = torch.where(block < math.inf, block.clamp(max=_REACH * unit), block)
+        loss[rows] = block.div_(unit)
+    return loss
+
+
+def blocks(S: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield rows and a copy of their scores in float64."""
+    step = max(1, TILE // S.shape[1])
+    for start in range(0, len(S), step):
+        yield slice(start, start + step), S[start : start + step].to(torch.float64, copy=True)
