@@ -25,13 +25,15 @@ _TOL = 3e-3
 _SWEEPS = 300
 # losses, in units of reg, beyond which a label is out of reach for a sample
 _REACH = 1e9
-# losses, in units of reg, up to which a label is near
-_NEAR = 15.0
-# turns that prices are found in with those alone, how far one goes beyond Sinkhorn's step, and the
-# error of the counts that they must reach, relative to N
-_TURNS = 150
+# losses, in units of reg, up to which a label is near, and near labels of a sample that are few
+_NEAR, _FEW = 15.0, 4.0
+# labels from which on leaving out those that are not near saves more than it takes
+_MANY = 64
+# turns that prices are found in with those alone, and how far one goes beyond Sinkhorn's step
+_TURNS = 60
 _BEYOND = 1.8
-_CLOSE = 1e-3
+# error of the counts at which turns end, and what it may be in the end, relative to N
+_CLOSE, _USEFUL = 1e-3, 1e-2
 
 
 def dual(S: Tensor, shares: Tensor, reg: float, start: Tensor | None, progress: bool) -> Tensor:
@@ -54,27 +56,31 @@ def dual(S: Tensor, shares: Tensor, reg: float, start: Tensor | None, progress: 
 
 
 def near(S: Tensor, shares: Tensor, reg: float, start: Tensor) -> Tensor | None:
-    """Return the prices of all samples from those of some; None where those are too far off.
+    """Return prices of all samples from those of some; None where that is not worth its while.
 
     Labels that lose much beside a sample's best one, at the prices of some, are left out: of the
     others there are few, and sweeps over them cost next to nothing.
     """
-    E = _near_labels(S, reg, start)
+    if S.shape[1] < _MANY:
+        return None
+    E, reg = _near_labels(S, reg, start)
     turned, wanted = E.T, len(S) * shares.double().numpy()
-    alpha = np.ones(len(wanted))
-    for _ in range(_TURNS):
+    alpha, off = np.ones(len(wanted)), math.inf
+    for turn in range(_TURNS + 1):
         held = alpha * (turned @ (1 / (E @ alpha)))
-        if np.abs(held - wanted).sum() <= _CLOSE * len(S):
-            return start + reg * torch.from_numpy(np.log(alpha))
-        if not held.min() > 0:
-            return None
+        off = np.abs(held - wanted).sum() / len(S)
+        if off <= _CLOSE or turn == _TURNS or not held.min() > 0:
+            break
         alpha *= (wanted / held) ** _BEYOND
         alpha /= alpha.max()
-    return None
+    return start + reg * torch.from_numpy(np.log(alpha)) if off <= _USEFUL else None
 
 
-def _near_labels(S: Tensor, reg: float, prices: Tensor) -> Any:
-    """Return exp(-loss / reg) of labels that lose little at these prices, a sparse (N, K)."""
+def _near_labels(S: Tensor, reg: float, prices: Tensor) -> tuple[Any, float]:
+    """Return exp(-loss / reg) of labels that lose little, a sparse (N, K), and reg.
+
+    Where many are near, a smaller reg says better which ones are taken.
+    """
     # imported here: small problems never pay for it
     from scipy.sparse import csr_array
 
@@ -87,8 +93,10 @@ def _near_labels(S: Tensor, reg: float, prices: Tensor) -> Any:
         entries.append(block.numpy().ravel()[pairs] - best.numpy()[i, 0])
         columns.append(j)
         sizes.append(np.bincount(i, minlength=len(block)))
-    held = np.exp(np.concatenate(entries) / reg), np.concatenate(columns)
-    return csr_array((*held, np.cumsum(np.concatenate(sizes))), shape=tuple(S.shape))
+    losses = np.concatenate(entries)
+    reg /= max(1.0, len(losses) / (_FEW * len(S)))
+    held = np.exp(losses / reg), np.concatenate(columns)
+    return csr_array((*held, np.cumsum(np.concatenate(sizes))), shape=tuple(S.shape)), reg
 
 
 def _losses(S: Tensor, unit: float) -> Tensor:
