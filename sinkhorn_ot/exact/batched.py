@@ -4,7 +4,8 @@ Plans of the simplex are forests, and its potentials follow from the costs along
 matching are shortest paths in its residual graph.
 """
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ _PIVOTS = 10_000
 # a path must be shorter by this: a cycle that costs nothing must not turn endless by rounding
 _SHORTER = 1e-15
 # points from which on only the targets that came closer are looked at, and how many together
-_MANY = 100
+_MANY = 128
 _TILE = 1 << 15
 
 
@@ -70,9 +71,6 @@ def simplex_of(
     C: Array, a: Array, b: Array, limit: int, may_leave_out: bool = True
 ) -> tuple[Array, Array, Array, bool]:
     """Return a plan, potentials, and whether the simplex was finished."""
-    # what `ot.emd` calls, which takes longer to prepare a small problem than this to solve it
-    from ot.lp.emd_wrap import emd_c
-
     if may_leave_out and C.size >= MANY:
         rows, columns = np.flatnonzero(a), np.flatnonzero(b)
         whole = len(rows) + len(columns) == sum(C.shape)
@@ -82,7 +80,7 @@ def simplex_of(
             P[rows[found.source], columns[found.target]] = found.mass
             f[rows], g[columns] = found.f, found.g
             return P, f, g, True
-    P, _, f, g, code = emd_c(a, b, C, limit, 1)[:5]
+    P, _, f, g, code = _emd()(a, b, C, limit, 1)[:5]
     return P, f, g, code == 1
 
 
@@ -103,6 +101,14 @@ def assignments(C: Array, a: Array, b: Array, max_iter: int | None) -> Flows:
     np.put_along_axis(P, match[:, :, None], a[:, :, None], 2)
     f, g = of_matching(C, match, np.zeros((B, n)))
     return Flows(P, f, g, np.zeros(B, np.intp), np.ones(B, bool))
+
+
+@functools.cache
+def _emd() -> Any:
+    """Return what `ot.emd` calls after checks that take longer than small problems do."""
+    from ot.lp.emd_wrap import emd_c
+
+    return emd_c
 
 
 def _stacked(answers: list[Array]) -> Array:

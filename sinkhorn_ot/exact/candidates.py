@@ -27,7 +27,7 @@ _PER_POINT = 8
 _TIES = 4
 # sweeps, and their regularisation relative to a small cost: the tenth part of all lie below that
 _SWEEPS = 20
-_SHARP, _SMALL = 0.1, 0.1
+_SHARP, _SMALL = 0.15, 0.1
 # costs that are looked at for what is small
 _LOOKED = 6_000
 # mass that an entropic plan of any use may miss
