@@ -1,4 +1,4 @@
-"""One plain problem of few points: the simplex and its proof where calls cost more than arithmetic.
+"""One plain problem: the simplex and its proof, where calls cost more than arithmetic.
 
 It does for one problem what `rounds.attempted` does for a batch, by the same formulas. What is not
 proved here is left to all the means there are.
@@ -13,14 +13,13 @@ from sinkhorn_ot.problem import Problem, shown
 from sinkhorn_ot.results import Status, Stored, Transport
 
 from .batched import assignments, pivots, simplex_of
-from .candidates import MANY
 from .choice import EQUAL, as_matching
 from .forest import climbed
 from .proof import Array, Index, Measured, proved, rounding
 
 
-# pairs up to which a problem is small
-SMALL = MANY - 1
+# pairs up to which a problem is taken whole: larger ones are read in blocks
+SMALL = 1 << 21
 # slack, relative to its terms, at which potentials have all their digits
 _SHARP = 32 * float(np.finfo(np.float64).eps)
 # what a potential of the simplex may have lost per point, relative to the largest cost
