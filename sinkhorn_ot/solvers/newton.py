@@ -213,20 +213,20 @@ def semidual(at: Iterate) -> Tensor:
 
 
 def factorised(W: Tensor, joined: Tensor) -> Tensor:
-    """Return the Cholesky factor of diag(W 1 + joined) - W, (B, m, m); NaN where there is none.
+    """Return the Cholesky factor of diag(W 1 + joined) - W in place of W; NaN where there is none.
 
-    The diagonal of W is not read. What joins the parts of a graph may be lost to rounding, and the
+    The diagonal of W, (B, m, m), is not read. What joins the parts of a graph may be lost to rounding, and the
     constant is without any: next to nothing, (B, m), gives each a direction.
     """
-    M = -W
+    M = W.neg_()
     diagonal = M.diagonal(dim1=-2, dim2=-1)
     diagonal.zero_()
     degree = joined - M.sum(-1)
     # a point without links and weight gets zero
     diagonal.copy_(torch.where(degree > 0, degree, 1.0))
-    factor: Tensor
-    factor, info = torch.linalg.cholesky_ex(M)
-    return factor.masked_fill_((info != 0)[:, None, None], math.nan)
+    info = torch.empty(len(M), dtype=torch.int32, device=M.device)
+    torch.linalg.cholesky_ex(M, out=(M, info))
+    return M.masked_fill_((info != 0)[:, None, None], math.nan)
 
 
 def solve_laplacian(factor: Tensor, right: Tensor, b: Tensor) -> Tensor:
