@@ -97,6 +97,11 @@ BOUNDS = {
         # with it
         "_log_sums 128x32 w8": Bound(_BLOCK, instructions=19.5, mufu=1.3, wide=False),
     },
+    "router": {
+        # exponents are float64; few experts leave much to be done once a token
+        "_route f64": Bound(("BM", "W"), instructions=110, mufu=2.1),
+        "_route f64 64x8 w4": Bound(("BM", "W"), instructions=260, mufu=2.1),
+    },
     # what is done once a sweep, beside the sweep itself: of a slice's columns, all instructions
     "steps": {
         "_answer_relaxed": Bound(("W",), instructions=580, mufu=18, wide=False),

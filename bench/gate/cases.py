@@ -16,6 +16,7 @@ from sinkhorn_ot.kernels import (
     fixed,
     log_sums,
     point_cloud,
+    router,
     steps,
     whole,
 )
@@ -284,6 +285,26 @@ _POINT_CLOUD = {
 }
 
 
+def _router(
+    T: int, E: int, dtype: torch.dtype = torch.float32, *, B: int = 1, masked: bool = False
+) -> Launch:
+    def launch(new: New) -> object:
+        keep = new(B, T, dtype=torch.bool) if masked else None
+        return router.route(new(B, T, E, dtype=dtype), keep, 3, 1e-4, True)
+
+    return launch
+
+
+_ROUTER = {
+    "16384x64 fp32": _router(16384, 64),
+    "16384x32 fp64": _router(16384, 32, torch.float64),
+    "8192x8 bf16 masked": _router(8192, 8, torch.bfloat16, masked=True),
+    "65536x256 bf16": _router(65536, 256, torch.bfloat16),
+    "4096x4096 fp32": _router(4096, 4096),
+    "256 of 2048x128 fp32": _router(2048, 128, B=256),
+}
+
+
 # by file of kernels/ and label
 def _whole(
     n: int, m: int, dtype: torch.dtype = torch.float32, work: torch.dtype = torch.float32,
@@ -339,6 +360,7 @@ CASES: dict[str, dict[str, Launch]] = {
     "fixed": _FIXED,
     "log_sums": _LOG_SUMS,
     "point_cloud": _POINT_CLOUD,
+    "router": _ROUTER,
     "steps": _STEPS,
     "whole": _WHOLE,
 }

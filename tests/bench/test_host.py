@@ -22,6 +22,8 @@ MOST = {
     "swav_codes": 4,
     "swav_codes, rows too long for the chip": 8,
     "dino_codes": 4,
+    "moe_router, 10 iterations": 2,
+    "moe_router to 1e-4": 2,
     "solve, 10 sweeps": 25,
     "solve clouds, 5 sweeps": 86,
 }
