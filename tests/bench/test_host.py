@@ -63,6 +63,14 @@ def test_solves_ask_little_and_seldom_wait(dtype, given):
     assert all(status is so.Status.CONVERGED for status in r.statuses)
 
 
+@pytest.mark.slow(2)
+def test_soft_labels_are_posed_once():
+    found = counted(COUNTED["clot_labels"])
+    assert found["by_kernel"] == {"_solve_whole": 1}
+    # it looks for what is no number, for the ends of the cost, and at how the solve ended
+    assert (found["operators"], found["waits"]) == (18, 3)
+
+
 def launches(call):
     seen = watch(call.make, False)[1]
     return seen.kernels, seen.operators
