@@ -151,7 +151,8 @@ def _dense_sweep(
         C = new(1, m, n, dtype=dtype).mT if transposed else new(1, n, m, dtype=dtype)
         v, a, one = (new(*shape, dtype=work) for shape in ((1, m), (1, n), (1,)))
         kappa = one if relaxed else None
-        return dense_sweep.sweep(C, a, v, a, one, first=first, kappa=kappa, move=(v, v))
+        dense_sweep.sweep(C, a, v, a, one, first=first, kappa=kappa, move=(v, v))
+        return dense_sweep.sweep(C, a, v, a, one, first=first, kappa=kappa, log=True)
 
     return launch
 
@@ -203,17 +204,23 @@ _FEATURES = {
 }
 
 
-def _fixed(n: int, m: int, dtype: torch.dtype = torch.float32) -> Launch:
+def _fixed(n: int, m: int, dtype: torch.dtype = torch.float32, transposed: bool = False) -> Launch:
+    work = torch.float64 if dtype == torch.float64 else torch.float32
+
     def launch(new: New) -> object:
-        one = functools.partial(new, dtype=dtype)
-        return fixed.sweeps(one(1, n, m), one(1, n), one(1, m), one(1), 2)
+        C = new(1, m, n, dtype=dtype).mT if transposed else new(1, n, m, dtype=dtype)
+        a, b, one = (new(*shape, dtype=work) for shape in ((1, n), (1, m), (1,)))
+        return fixed.sweeps(C, a, b, one, 2)
 
     return launch
 
 
 _FIXED = {
     "4096x3000 fp32": _fixed(4096, 3000),
+    "4096x3000 bf16": _fixed(4096, 3000, torch.bfloat16),
     "4096x3000 fp64": _fixed(4096, 3000, torch.float64),
+    "131072x64 fp32 transposed": _fixed(131072, 64, transposed=True),
+    "131072x64 fp64 transposed": _fixed(131072, 64, torch.float64, transposed=True),
 }
 
 
