@@ -5,15 +5,22 @@ instructions in all, so the memory is the limit. Rows stay in registers between 
 columns' sums. Rows too long for that are swept in two reads, by `log_sums`.
 """
 
+import math
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from .columns import answer, sum_of_parts
 from .configs import OPTIONS, RowTile, layout, multiprocessors, row_programs, row_tile
 from .launch import launch
-from .log_sums import move_rows, sum_columns
-from .tiles import LN2, LOG2E, exp2, finite, in_range, offsets
+from .log_sums import log_sum_columns, move_rows, sum_columns
+from .tiles import LN2, LOG2E, TINY, exp2, finite, in_range, offsets
+
+
+# rows of a lost column that the program which has it sums again by itself
+_SHORT = 8192
 
 
 @triton.jit
@@ -145,17 +152,6 @@ def _sweep_rows(  # noqa: C901, PLR0915
         tl.store(mine + j, tl.sum(sums[c], 0), mask=j < m)
 
 
-@triton.jit
-def sum_of_parts(part, problem, programs, j, m, BP: tl.constexpr, BN: tl.constexpr):
-    """Return the columns' sums over the vectors of a problem's programs, in a fixed order."""
-    lanes = tl.zeros([BP, BN], part.dtype.element_ty)
-    for p0 in range(0, programs, BP):
-        p = p0 + tl.arange(0, BP)
-        at = part + (problem * programs + p)[:, None] * m + j[None, :]
-        lanes += tl.load(at, mask=(p < programs)[:, None] & (j < m)[None, :], other=0.0)
-    return tl.sum(lanes, 0)
-
-
 @triton.jit(do_not_specialize=["n", "m", "programs", "blocks"])
 def _finish(
     u, s, bases, moves, part, v, b, new_v, done, n, m, programs, blocks,
@@ -193,6 +189,7 @@ def sweep(
     C: Tensor, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor, *,
     kappa: Tensor | None = None, first: bool = False, done: Tensor | None = None,
     out: tuple[Tensor, Tensor] | None = None, move: tuple[Tensor, Tensor] | None = None,
+    log: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Move the row potential to its marginal and sum the columns of the plan at the new one.
 
@@ -210,6 +207,8 @@ def sweep(
         out: Where to write the result; its first tensor may be `u` itself.
         move: Column weights b (B, m), and where to write the column potential v + log b - log s
             that answers them; this may be `v` itself.
+        log: Return the logarithm of the column sums, which cannot underflow; beside none of `done`,
+            `out` and `move`.
 
     Returns:
         The new row potential (B, n) and the plan's column sums (B, m).
@@ -220,44 +219,67 @@ def sweep(
     tile = row_tile(m, layout(C).axis, v.itemsize)
     if tile is None:
         move_rows(C, v, a, inv_reg, kappa, done, out=new_u)
+        if log:
+            return new_u, log_sum_columns(C, new_u, inv_reg) + v
         sum_columns(C, new_u, v, inv_reg, done, out=s, move=move)
+        return new_u, s
+    # a relaxed row does not come back to its weight, so the last potential is a poor guess
+    first = first or u is None or kappa is not None
+    held = new_u if u is None else u
+    short = log and n <= _SHORT
+    # who sums columns again reads the rows' parts, while others write what they come to
+    bases, v = _empty(v, B, n) if short else new_u, v.contiguous()
+    moves, part = _rows_on_chip(tile, C, held, v, a, inv_reg, kappa, first, done, bases)
+    if short:
+        answer(C, new_u, bases, moves, part, v, None, inv_reg, s)
     else:
-        # a relaxed row does not come back to its weight, so the last potential is a poor guess
-        first = first or u is None or kappa is not None
-        held = new_u if u is None else u
-        _sweep_on_chip(tile, C, held, v, a, inv_reg, kappa, first, done, new_u, s, move)
-    return new_u, s
+        _finish_on_chip(new_u, s, moves, part, v, move, done)
+    return new_u, _logs(C, new_u, v, s, inv_reg) if log and not short else s
 
 
-def _sweep_on_chip(
+def _logs(C: Tensor, u: Tensor, v: Tensor, s: Tensor, inv_reg: Tensor) -> Tensor:
+    """Return the logarithms of column sums; of those that are lost, of sums that all take again."""
+    # relaxed rows may carry more than can be held
+    lost = ~((s >= TINY.value) & (s < math.inf)) & (v > -math.inf)
+    again = log_sum_columns(C, u, inv_reg, only=lost)
+    return torch.where(lost, again + v, s.log())
+
+
+def _rows_on_chip(
     tile: RowTile, C: Tensor, u: Tensor, v: Tensor, a: Tensor, inv_reg: Tensor,
-    kappa: Tensor | None, first: bool, done: Tensor | None, new_u: Tensor, s: Tensor,
-    move: tuple[Tensor, Tensor] | None,
-) -> None:  # fmt: skip
+    kappa: Tensor | None, first: bool, done: Tensor | None, bases: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Write a part of the rows' potential; return the other, and each program's column sums."""
     B, n, m = v.shape[0], *C.shape[1:]
     axis, div, strides, sizes = layout(C)
     blocks, sms = triton.cdiv(n, tile.BM), multiprocessors(C.device)
     programs = row_programs(n, C.itemsize / v.itemsize, blocks, tile.num_warps, B, sms)
     part, moves = _empty(v, B, programs, m), _empty(v, B, n)
-    # a pointer that a constant switch leaves unread still has to be one
-    left_out = inv_reg if done is None else done
-    b, new_v = (v, v) if move is None else move
-    v = v.contiguous()
     launch(
         _sweep_rows, B * programs,
         C, u.contiguous(), v, a.contiguous(), inv_reg,
-        inv_reg if kappa is None else kappa, left_out,
-        new_u, moves, part,
+        # a pointer that a constant switch leaves unread still has to be one
+        inv_reg if kappa is None else kappa, inv_reg if done is None else done,
+        bases, moves, part,
         *sizes, programs, strides,
         AXIS=axis, DIV=div, FIRST=first, RELAXED=kappa is not None, DONE=done is not None,
         **tile._asdict(), **OPTIONS,
     )  # fmt: skip
-    div = layout(part).div
-    blocks = triton.cdiv(m, 64) + triton.cdiv(n, 512)
+    return moves, part
+
+
+def _finish_on_chip(
+    new_u: Tensor, s: Tensor, moves: Tensor, part: Tensor, v: Tensor,
+    move: tuple[Tensor, Tensor] | None, done: Tensor | None,
+) -> None:  # fmt: skip
+    """Sum what the programs summed, and put both parts of the rows' potential together."""
+    B, n, m = *new_u.shape, v.shape[1]
+    b, new_v = (v, v) if move is None else move
+    div, blocks = layout(part).div, triton.cdiv(m, 64) + triton.cdiv(n, 512)
     launch(
         _finish, B * blocks,
-        new_u, s, new_u, moves, part, v, b.contiguous(), new_v, left_out,
-        n, m // div, programs, blocks,
+        new_u, s, new_u, moves, part, v, b.contiguous(), new_v, moves if done is None else done,
+        n, m // div, part.shape[1], blocks,
         DIV=div, MOVE=move is not None, DONE=done is not None, BP=32, BN=64, ROWS=512, num_warps=4,
         **OPTIONS,
     )  # fmt: skip

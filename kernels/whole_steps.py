@@ -33,7 +33,12 @@ LEAST, MOST = tl.constexpr(1e-12), tl.constexpr(1e12)
 @triton.jit
 def meet(counter, waits):
     """Wait until every program came here as often; what they wrote before is seen after."""
-    target = waits * tl.num_programs(0)
+    arrive(counter, waits * tl.num_programs(0))
+
+
+@triton.jit
+def arrive(counter, target):
+    """Wait until programs came here `target` times in all; what they wrote before is seen after."""
     tl.debug_barrier()
     tl.atomic_add(counter, 1, sem="release")
     while tl.atomic_add(counter, 0, sem="acquire") < target:

@@ -67,6 +67,7 @@ BOUNDS = {
         "_finish": Bound(("BP", "BN"), instructions=5.5, mufu=0.1),
         # an exponential is 22 of these, and may be there once
         "_sweep_rows f64": Bound(_ROWS, instructions=48, mufu=0.15),
+        "_sweep_rows f64 8x16x4 w1": Bound(_ROWS, instructions=52, mufu=0.15),
         "_sweep_rows f64 1x256x4 w2": Bound(_ROWS, instructions=41, mufu=0.1),
         "_sweep_rows f64 1x1024x4 w8": Bound(_ROWS, instructions=43, mufu=0.1),
         # these have their maxima first, or relaxed rows, whose logarithm every thread takes
@@ -78,8 +79,8 @@ BOUNDS = {
     },
     "fixed": {
         # the loop of a lost column, which most have not
-        "_answer": Bound(("BP", "BN"), instructions=30, mufu=1.3, wide=False),
-        "_answer f64": Bound(("BP", "BN"), instructions=75, mufu=0.3, wide=False),
+        "_answer": Bound(("BP", "BN"), instructions=30, mufu=1.6, wide=False),
+        "_answer f64": Bound(("BP", "BN"), instructions=135, mufu=0.3, wide=False),
     },
     "log_sums": {
         "_log_sum": Bound(_BLOCK, instructions=11.5, mufu=1.3),
@@ -96,6 +97,11 @@ BOUNDS = {
         # joined spans read vectors only, whatever the width of the loads; tf32 takes the rescue
         # with it
         "_log_sums 128x32 w8": Bound(_BLOCK, instructions=19.5, mufu=1.3, wide=False),
+    },
+    "router": {
+        # exponents are float64; few experts leave much to be done once a token
+        "_route f64": Bound(("BM", "W"), instructions=110, mufu=2.1),
+        "_route f64 64x8 w4": Bound(("BM", "W"), instructions=260, mufu=2.1),
     },
     # what is done once a sweep, beside the sweep itself: of a slice's columns, all instructions
     "steps": {

@@ -16,6 +16,7 @@ from sinkhorn_ot.kernels import (
     fixed,
     log_sums,
     point_cloud,
+    router,
     steps,
     whole,
 )
@@ -150,7 +151,8 @@ def _dense_sweep(
         C = new(1, m, n, dtype=dtype).mT if transposed else new(1, n, m, dtype=dtype)
         v, a, one = (new(*shape, dtype=work) for shape in ((1, m), (1, n), (1,)))
         kappa = one if relaxed else None
-        return dense_sweep.sweep(C, a, v, a, one, first=first, kappa=kappa, move=(v, v))
+        dense_sweep.sweep(C, a, v, a, one, first=first, kappa=kappa, move=(v, v))
+        return dense_sweep.sweep(C, a, v, a, one, first=first, kappa=kappa, log=True)
 
     return launch
 
@@ -202,17 +204,23 @@ _FEATURES = {
 }
 
 
-def _fixed(n: int, m: int, dtype: torch.dtype = torch.float32) -> Launch:
+def _fixed(n: int, m: int, dtype: torch.dtype = torch.float32, transposed: bool = False) -> Launch:
+    work = torch.float64 if dtype == torch.float64 else torch.float32
+
     def launch(new: New) -> object:
-        one = functools.partial(new, dtype=dtype)
-        return fixed.sweeps(one(1, n, m), one(1, n), one(1, m), one(1), 2)
+        C = new(1, m, n, dtype=dtype).mT if transposed else new(1, n, m, dtype=dtype)
+        a, b, one = (new(*shape, dtype=work) for shape in ((1, n), (1, m), (1,)))
+        return fixed.sweeps(C, a, b, one, 2)
 
     return launch
 
 
 _FIXED = {
     "4096x3000 fp32": _fixed(4096, 3000),
+    "4096x3000 bf16": _fixed(4096, 3000, torch.bfloat16),
     "4096x3000 fp64": _fixed(4096, 3000, torch.float64),
+    "131072x64 fp32 transposed": _fixed(131072, 64, transposed=True),
+    "131072x64 fp64 transposed": _fixed(131072, 64, torch.float64, transposed=True),
 }
 
 
@@ -284,6 +292,26 @@ _POINT_CLOUD = {
 }
 
 
+def _router(
+    T: int, E: int, dtype: torch.dtype = torch.float32, *, B: int = 1, masked: bool = False
+) -> Launch:
+    def launch(new: New) -> object:
+        keep = new(B, T, dtype=torch.bool) if masked else None
+        return router.route(new(B, T, E, dtype=dtype), keep, 3, 1e-4, True)
+
+    return launch
+
+
+_ROUTER = {
+    "16384x64 fp32": _router(16384, 64),
+    "16384x32 fp64": _router(16384, 32, torch.float64),
+    "8192x8 bf16 masked": _router(8192, 8, torch.bfloat16, masked=True),
+    "65536x256 bf16": _router(65536, 256, torch.bfloat16),
+    "4096x4096 fp32": _router(4096, 4096),
+    "256 of 2048x128 fp32": _router(2048, 128, B=256),
+}
+
+
 # by file of kernels/ and label
 def _whole(
     n: int, m: int, dtype: torch.dtype = torch.float32, work: torch.dtype = torch.float32,
@@ -339,6 +367,7 @@ CASES: dict[str, dict[str, Launch]] = {
     "fixed": _FIXED,
     "log_sums": _LOG_SUMS,
     "point_cloud": _POINT_CLOUD,
+    "router": _ROUTER,
     "steps": _STEPS,
     "whole": _WHOLE,
 }

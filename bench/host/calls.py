@@ -83,8 +83,9 @@ def _codes(name: str, n: int, K: int, act: Callable[[Tensor], Any]) -> Counted:
     return Counted(name, f"{n}x{K}", partial(at, act=act), partial(at, act=_loop), decides=False)
 
 
-def _router(S: Tensor) -> Any:
-    return so.adapters.moe_router(S, n_iter=10)
+def _router(name: str, n_iter: int | None) -> Counted:
+    act = partial(so.adapters.moe_router, n_iter=n_iter)
+    return Counted(name, f"{N}x8", partial(_on_scores, n=N, K=8, act=act), decides=n_iter is None)
 
 
 def _dino(S: Tensor) -> Any:
@@ -111,7 +112,8 @@ CALLS = (
     _codes("swav_codes", N, M, so.swav_codes),
     _codes("swav_codes, rows too long for the chip", 2, 16500, so.swav_codes),
     _codes("dino_codes", N, M, _dino),
-    Counted("moe_router, 10 iterations", f"{N}x8", partial(_on_scores, n=N, K=8, act=_router)),
+    _router("moe_router, 10 iterations", 10),
+    _router("moe_router to 1e-4", None),
     _solves("solve, 10 sweeps", TEN, (N, M), peer=PLAIN, decides=False),
     _solves("solve float64, 10 sweeps", TEN, (N, M), torch.float64, peer=PLAIN),
     _clouds("solve clouds, 5 sweeps", FIVE, decides=False),

@@ -35,6 +35,7 @@ _FREE = (
     "empty_like", "empty_strided", "_unsafe_view", "unfold", "lift_fresh", "_reshape_alias",
     "movedim", "swapaxes", "chunk", "narrow", "view_as", "flatten", "unflatten", "mT", "resize_",
     "set_", "split_with_sizes", "is_same_size", "_local_scalar_dense",
+    "promote_types",
 )  # fmt: skip
 # methods after which the host knows a number, so it waited
 _WAITS = (

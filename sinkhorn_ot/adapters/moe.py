@@ -1,5 +1,6 @@
 """A router for mixtures of experts: which experts a token is sent to when all are used evenly."""
 
+import importlib.util
 import math
 import warnings
 from dataclasses import dataclass
@@ -81,7 +82,9 @@ def moe_router(
     Args:
         logits: Of tokens and experts, (..., T, E). Half precision is computed in float32. -inf
             keeps a token from an expert, and a token needs one that is left, and so does an expert.
-        n_iter: Iterations; None iterates to `tol`, which on CUDA waits for the device each time.
+        n_iter: Iterations; None iterates to `tol`. On CUDA all of them are one launch, and nothing
+            waits for the device. With a group, more than 4096 experts or no Triton they are PyTorch
+            operations, and `tol` waits each time.
         tol: Mean change of the experts' scalings at which to stop.
         max_iter: Iterations allowed on the way to `tol`; read `converged`. Logits so far apart that
             a scaling leaves the range of float64 come here.
@@ -157,8 +160,9 @@ def _asked(  # noqa: PLR0913
 ) -> _Asked:
     L = checks.present("logits", samples("logits", logits, "(..., T, E)", ranks))
     keep = None if mask is None else rows_that_count(mask, L.shape, L.device)
-    # tokens that do not count may hold anything, and what they hold now is written nowhere
-    L = L if keep is None else L.masked_fill(~keep[..., None], 0.0)
+    if keep is not None and not _has_kernel(L, n_iter is not None, ranks):
+        # tokens that do not count may hold anything, and what they hold now is written nowhere
+        L = L.masked_fill(~keep[..., None], 0.0)
     if (
         L.device.type == "cpu"
         and L.numel()
@@ -186,12 +190,24 @@ def _open(L: Tensor, mask: Tensor | None, ranks: Ranks) -> None:
             raise ValueError(f"logits must allow every {whom}, got -inf all along {line} {where}")
 
 
+def _has_kernel(L: Tensor, fixed: bool, ranks: Ranks) -> bool:
+    """Say whether one launch routes these logits, on this process alone."""
+    if L.device.type != "cuda" or not ranks.alone or importlib.util.find_spec("triton") is None:
+        return False
+    # imported here: a CPU never pays for triton
+    from sinkhorn_ot.kernels import router
+
+    return router.serves(L, fixed)
+
+
 def _route(asked: _Asked, ranks: Ranks) -> Routing:
     """Iterate: a loop of its own, since its end is a change of scalings and no marginal error.
 
     The solver ends with the rows, here the tokens, exact, and routing with the experts.
     """
     L, mask = asked.logits, asked.mask
+    if _has_kernel(L, asked.n_iter is not None, ranks):
+        return _by_kernel(asked)
     T = ranks.sum(_tokens(L, mask))
     # where no token counts, nothing moves
     none = T == 0
@@ -216,6 +232,19 @@ def _route(asked: _Asked, ranks: Ranks) -> Routing:
         log_plan.masked_fill_(~mask[..., None], -math.inf)
     ended = (change <= asked.tol)[..., 0, 0]
     return Routing(log_plan.to(at_least_single(L.dtype)), taken[..., 0, 0], ended)
+
+
+def _by_kernel(asked: _Asked) -> Routing:
+    """Launch the same iterations."""
+    from sinkhorn_ot.kernels import router
+
+    *batch, T, E = asked.logits.shape
+    L = asked.logits.reshape(-1, T, E)
+    keep = None if asked.mask is None else asked.mask.reshape(-1, T)
+    fixed = asked.n_iter is not None
+    log_plan, *rest = router.route(L, keep, asked.n_iter or asked.max_iter, asked.tol, fixed)
+    taken, ended = (t.reshape(batch) for t in rest)
+    return Routing(log_plan.reshape(*batch, T, E), taken, ended)
 
 
 def _tokens(L: Tensor, mask: Tensor | None) -> Tensor:

@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import make
-from sinkhorn_ot.results import ConvergenceWarning, Status
+from sinkhorn_ot.problem import Unresolved
+from sinkhorn_ot.results import ConvergenceWarning, Entropic, Status
 from sinkhorn_ot.solve import MAX_ITER, solve
 from sinkhorn_ot.sweeps import Ranks
 
@@ -44,18 +44,20 @@ def potentials(  # noqa: PLR0913
         tol: Relative L1 error of the shares to reach; None is the default of `solve`.
         max_iter: Sweeps allowed.
     """
+    *batch, N, K = S.shape
     if ranks.alone:
         weights = None
         if mask is not None:
             S = levelled(S, mask)
             weights = (mask | ~mask.any(-1, keepdim=True)).double()
             weights /= weights.sum(-1, keepdim=True)
-        # asked before: what solve would say speaks of its own arguments
-        make(-S, weights, marginal, 1.0 / lamb, unresolved=unresolved)
-        g = solve(-S, weights, marginal, 1.0 / lamb, tol=tol, max_iter=max_iter).g.double()
-        # of the solver's plan this much is in the weights
-        return g if marginal is None else g + marginal.double().log() / lamb
-    *batch, N, K = S.shape
+        try:
+            found = solve(-S, weights, marginal, 1.0 / lamb, tol=tol, max_iter=max_iter).coupling
+        except Unresolved as error:
+            raise error.worded(unresolved) from None
+        assert isinstance(found, Entropic)
+        # with the weights, as the solver's plan has them; those of equal shares change nothing
+        return (found.v.double() / lamb).reshape(*batch, K)
     if tol is None:
         tol = 1e-9 if S.dtype == torch.float64 else 1e-6
 

@@ -7,6 +7,7 @@ from .making import make, make_plain, make_share
 from .metrics import METRICS
 from .points import PointCloud
 from .problem import Problem
+from .regularisation import Unresolved
 from .rows import Block, Index, Rows, as_rows, at_once, number
 from .show import in_short, shown
 from .streamed import Facts, Streamed, filled, survey
@@ -24,6 +25,7 @@ __all__ = [
     "Problem",
     "Rows",
     "Streamed",
+    "Unresolved",
     "as_cost",
     "as_rows",
     "at_once",

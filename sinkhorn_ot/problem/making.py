@@ -13,7 +13,7 @@ from .cost import Bounds, Cost, broadcast
 from .dense import Dense, as_cost
 from .marginals import equal_mass, even, held, mass_rtol, relaxation, total, uniform, weights
 from .problem import EXACT, Problem
-from .regularisation import UNRESOLVED, least_cost, regularisation, resolved, without_far
+from .regularisation import least_cost, regularisation, resolved, without_far
 from .rows import at_once
 
 
@@ -31,7 +31,6 @@ def make(
     unbalanced: Any = None,
     *,
     values: bool = True,
-    unresolved: str = UNRESOLVED,
 ) -> Problem:
     """Check every argument and return the flat problem.
 
@@ -42,9 +41,9 @@ def make(
         reg: A number above zero or one per problem; None for exact transport.
         unbalanced: None, one KL penalty for both marginals, or one for each.
         values: Whether to look at the numbers too, which on CUDA waits for the device.
-        unresolved: What `resolved` raises, in the words of a caller who calls reg otherwise.
 
     Raises:
+        Unresolved: If reg is too small for the numbers.
         ValueError: If an argument breaks a rule; the message names it.
     """
     cost = as_cost(cost)
@@ -57,7 +56,7 @@ def make(
     reg, one_reg = regularisation(reg, batch, values, like=a)
     known: dict[str, Any] = {"rounded": rounded, "one_reg": one_reg}
     p = Problem(cost.flat(batch), a, b, reg, relax, batch, _dtypes(cost)[0], bounds, **known)
-    p = resolved(without_far(p), unresolved) if values else p
+    p = resolved(without_far(p)) if values else p
     shift = least_cost(p)
     p = replace(p, shift=shift) if shift else p
     return _evened(_parted(p)) if p.bounds.forbids else p

@@ -29,6 +29,18 @@ UNRESOLVED = (
 )
 
 
+class Unresolved(ValueError):
+    """Says that reg is so small that rounding the exponents would decide a plan."""
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self._facts = facts
+
+    def worded(self, otherwise: str) -> ValueError:
+        """Return the same in the words of a caller who calls reg otherwise."""
+        return ValueError(otherwise.format(**self._facts) + self._facts["also"])
+
+
 def regularisation(reg: Any, batch: torch.Size, values: bool, like: Tensor) -> tuple[Tensor, Any]:
     """Return one regularisation per problem, (B,), and the number that was given, if it was one.
 
@@ -72,10 +84,9 @@ def resolved(p: Problem, otherwise: str = UNRESOLVED) -> Problem:
     """Return the problem; raise if reg is so small that rounding the exponents would decide it."""
     reg, least = p.least_reg, _least_reg(p)
     if reg < least:
-        raise ValueError(
-            otherwise.format(least=least, reg=reg, most=1 / least, inverse=1 / reg, dtype=p.work)
-            + _dear_alone(p)
-        )
+        also, ends = _dear_alone(p), {"most": 1 / least, "inverse": 1 / reg}
+        facts = {"least": least, "reg": reg, "dtype": p.work, **ends}
+        raise Unresolved(otherwise.format(**facts) + also, also=also, **facts)
     return p
 
 

@@ -100,7 +100,7 @@ class Entropic:
         """Return the transform of the other side's potential; a free one is zero, come what may."""
         if self.problem.relax[side] == 0:
             return torch.zeros_like(log_sum)
-        return -elasticity(self.problem)[side][:, None] * log_sum
+        return -elasticity(self.problem, side)[:, None] * log_sum
 
     def _in_units(self, scaled: Tensor) -> Tensor:
         # a point that no pair allows has no answer and carries nothing: any number will do

@@ -198,10 +198,12 @@ class Sinkhorn:
         callback: Callback | None,
         factor: float = 1.0,
     ) -> Stage:
-        steps: Steps | Moves = how.start(sweep.problem.b)
+        steps: Steps | Moves | None = None
         free = 0 in sweep.problem.relax
         if isinstance(how, Anderson) and not free and isinstance(sweep, Accelerates):
-            steps = sweep.moves(**asdict(how)) or steps
+            steps = sweep.moves(**asdict(how))
+        if steps is None:
+            steps = how.start(sweep.problem.b)
         look = ErrorReader(self.check_every, psi.device)
         return Stage(sweep, psi, steps, look, self.patience, callback, n_iter, factor)
 

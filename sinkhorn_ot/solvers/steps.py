@@ -80,7 +80,7 @@ def move_columns(p: Problem, psi: Tensor, log_s: Tensor, log_b: Tensor) -> Tenso
     off = log_s - log_b
     moved = psi - off
     if not math.isinf(p.relax[1]):
-        moved = elasticity(p)[1][:, None] * moved
+        moved = elasticity(p, 1)[:, None] * moved
     # a sum of zero means that no pair is allowed: nothing to answer
     return torch.where((log_b > -math.inf) & (log_s > -math.inf), moved, psi)
 

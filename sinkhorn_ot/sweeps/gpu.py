@@ -17,7 +17,6 @@ from sinkhorn_ot.kernels import apply as products
 from sinkhorn_ot.kernels import batched, dense_sweep, log_sums, point_cloud, steps, whole
 from sinkhorn_ot.kernels import fixed as plain
 from sinkhorn_ot.kernels.clouds import METRICS, Clouds, place
-from sinkhorn_ot.kernels.tiles import TINY
 from sinkhorn_ot.kernels.whole_steps import HELD_STEPS
 from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem, Streamed
 
@@ -61,8 +60,11 @@ class _Kernels:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        exact = math.isinf(problem.relax[0])
-        self._kappa = None if exact else elasticity(problem)[0].contiguous()
+
+    @cached_property
+    def _kappa(self) -> Tensor | None:
+        """Return the elasticity of relaxed rows, (B,), as kernels take it; None for exact ones."""
+        return None if math.isinf(self.problem.relax[0]) else elasticity(self.problem, 0)
 
     @cached_property
     def _inv_reg(self) -> Tensor:
@@ -118,8 +120,11 @@ class DenseKernels(_Kernels):
         return inv_reg if self._sign > 0 else -inv_reg
 
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Move the rows, then sum the columns; those that underflow are summed again."""
-        return swept(self._C, u, v, self.problem.a, self._inv_reg, self._kappa)
+        """Move the rows, then sum the columns, in logarithms that cannot underflow."""
+        a, inv_reg = self.problem.a, self._inv_reg
+        return dense_sweep.sweep(
+            self._C, u, v, a, inv_reg, kappa=self._kappa, first=u is None, log=True
+        )
 
     def fixed(self, n_iter: int) -> tuple[Tensor, Tensor] | None:
         """Make plain sweeps in one launch, or in two each; None where rows do not fit on chip."""
@@ -221,6 +226,19 @@ class CloudKernels(_Kernels):
             self._clouds, u, v, a, inv_reg, kappa=self._kappa, first=u is None, log=True
         )
 
+    def repeat(self, v: Tensor, count: int) -> tuple[Tensor, int]:
+        """Make plain steps where marginals are exact: columns answer as rows do."""
+        p = self.problem
+        if not p.exact:
+            return v, 0
+        u, before = None, None
+        for _ in range(count):
+            u = point_cloud.move_rows(self._clouds, u, v, p.a, self._inv_reg)
+            # before the first step nothing is known of the columns' sums
+            after = point_cloud.move_rows(self._clouds.swapped(), before, u, p.b, self._inv_reg)
+            v = before = after
+        return v, count
+
     def log_sum_rows(self, v: Tensor) -> Tensor:
         """Return log sum_j exp(v_j - C_ij / reg)."""
         return point_cloud.log_sum_rows(self._clouds, v, self._inv_reg)
@@ -256,17 +274,6 @@ class CloudKernels(_Kernels):
         problem = self.problem.select(index)
         clouds = self._clouds if self.problem.shared else _placed(problem.cost, problem.work)
         return CloudKernels(problem, clouds)
-
-
-def swept(
-    C: Tensor, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor, kappa: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return the moved row potential (B, n) and the log column sums (B, m) of a stored cost."""
-    u, s = dense_sweep.sweep(C, u, v, a, inv_reg, kappa=kappa, first=u is None)
-    # relaxed rows may carry more than can be held
-    lost = ~((s >= TINY.value) & (s < math.inf)) & (v > -math.inf)
-    again = log_sums.log_sum_columns(C, u, inv_reg, only=lost)
-    return u, torch.where(lost, again + v, s.log())
 
 
 def _together(parts: Sequence[Tensor]) -> Tensor:

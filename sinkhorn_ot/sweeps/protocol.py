@@ -192,11 +192,10 @@ def weightless(scaled: Tensor, log_weight: Tensor) -> Tensor:
     return torch.where(log_weight > -math.inf, scaled - log_weight, 0.0)
 
 
-def elasticity(problem: Problem) -> tuple[Tensor, Tensor]:
-    """Return rho / (rho + reg) per problem and side, (B,): 1 if exact, 0 if free."""
-    one = torch.ones_like(problem.reg)
-    a, b = (one if math.isinf(rho) else rho / (rho + problem.reg) for rho in problem.relax)
-    return a, b
+def elasticity(problem: Problem, side: int) -> Tensor:
+    """Return rho / (rho + reg) per problem, (B,), of rows or columns: 1 if exact, 0 if free."""
+    rho = problem.relax[side]
+    return torch.ones_like(problem.reg) if math.isinf(rho) else rho / (rho + problem.reg)
 
 
 def move_rows(problem: Problem, log_a: Tensor, log_sum: Tensor) -> Tensor:
@@ -210,5 +209,5 @@ def move_rows(problem: Problem, log_a: Tensor, log_sum: Tensor) -> Tensor:
     elif problem.relax[0] == 0:
         return log_a
     else:
-        u = log_a - elasticity(problem)[0][:, None] * log_sum
+        u = log_a - elasticity(problem, 0)[:, None] * log_sum
     return torch.where((log_a > -math.inf) & (log_sum != -math.inf), u, -math.inf)

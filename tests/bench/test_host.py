@@ -22,9 +22,13 @@ MOST = {
     "swav_codes": 4,
     "swav_codes, rows too long for the chip": 8,
     "dino_codes": 4,
+    "moe_router, 10 iterations": 2,
+    "moe_router to 1e-4": 2,
     "solve, 10 sweeps": 25,
-    "solve clouds, 5 sweeps": 86,
+    "solve clouds, 5 sweeps": 52,
 }
+# the same of solves whose sweeps the host makes, their waits, and launches of each sweep by itself
+SWEPT = {"solve, relaxed, to 1e-5": (99, 5, 6), "solve clouds to 1e-5": (171, 9, 7)}
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +47,18 @@ def test_calls_launch_little_and_never_wait(name):
     assert again["by_operator"] == first["by_operator"]
 
 
+@pytest.mark.slow(3)
+@pytest.mark.parametrize("name", SWEPT)
+def test_sweeps_from_the_host_launch_little(name):
+    most, waits, each = SWEPT[name]
+    found = counted(COUNTED[name])
+    assert found["kernels"] + found["operators"] <= most
+    assert found["waits"] <= waits
+    # what happens in every sweep happens as often
+    every = [k for how in ("by_kernel", "by_operator") for k in found[how].values()]
+    assert sum(k // found["sweeps"] for k in every) <= each
+
+
 # operators and waits at most of a solve to a tolerance, beside its one kernel: weights uniform
 TO_TOL = {(torch.float32, False): (9, 2), (torch.float32, True): (14, 6),
           (torch.float64, False): (10, 3), (torch.float64, True): (15, 6)}  # fmt: skip
@@ -59,6 +75,25 @@ def test_solves_ask_little_and_seldom_wait(dtype, given):
     assert (seen.operators.total(), seen.waits) <= TO_TOL[dtype, given]
     assert seen.waits <= TO_TOL[dtype, given][1]
     assert all(status is so.Status.CONVERGED for status in r.statuses)
+
+
+@pytest.mark.slow(2)
+def test_soft_labels_are_posed_once():
+    found = counted(COUNTED["clot_labels"])
+    assert found["by_kernel"] == {"_solve_whole": 1}
+    # it looks for what is no number, for the ends of the cost, and at how the solve ended
+    assert (found["operators"], found["waits"]) == (18, 3)
+
+
+def test_exact_counts_are_found_on_the_cpu_and_put_back():
+    """Scores are copied once, and no kernel is launched."""
+    S = torch.rand(60, 5)
+    with watched() as seen:
+        found = so.balanced_labels(on_card(S))
+    assert not seen.kernels
+    assert seen.waits <= 3
+    assert {t.device.type for t in (found.labels, found.value, found.potentials)} == {"cuda"}
+    assert torch.equal(plain(found.counts), torch.full((5,), 12))
 
 
 def launches(call):

@@ -24,8 +24,19 @@ SHAPES = [(1, 1), (1, 17), (17, 1), (17, 65), (130, 257), (5, 1100), (7, 3000), 
 
 
 def run(p, **options):
+    """Sweep, for sums and for their logarithms."""
     u = None if options.get("first") else p.u
-    return sweep(p.C, u, p.v, p.a, p.inv_reg, **options)
+    moved, s = sweep(p.C, u, p.v, p.a, p.inv_reg, **options)
+    if not options.keys() & {"done", "out", "move"}:
+        again, log_s = sweep(p.C, u, p.v, p.a, p.inv_reg, log=True, **options)
+        torch.testing.assert_close(again, moved, rtol=0, atol=0, equal_nan=True)
+        # the error of a logarithm is relative to what it is of, and to itself
+        eps = torch.finfo(s.dtype).eps
+        off = 8 * eps * (1 + log_s.abs().nan_to_num(posinf=0.0))
+        found = log_s.exp()
+        same = (found == s) | (found.isnan() & s.isnan())
+        assert bool((same | ((found - s).abs() <= off * s)).all())
+    return moved, s
 
 
 def verify(p, got, within_budget, kappa=None):
@@ -133,6 +144,21 @@ def test_a_stale_potential_is_rescued(dense, within_budget, shape, off):
     p.u[0, ::2] += off
     p.u[0, 1] = -torch.inf
     verify(p, run(p), within_budget)
+
+
+@BOTH
+@pytest.mark.parametrize("short", [False, True])
+def test_columns_that_underflow_have_logarithms(dense, monkeypatch, work, short):
+    monkeypatch.setattr(dense_sweep, "_SHORT", 8192 if short else 1)
+    p = dense(40, 70, B=2, shared=False)
+    p.C[:, :, 3::8] += 40
+    p.v[1, 5] = -torch.inf
+    p.inv_reg = p.inv_reg * 4
+    u, log_s = sweep(p.C, p.u, p.v, p.a, p.inv_reg, log=True)
+    want = torch.logsumexp(p.exponent().double() + u[:, :, None].double(), 1) + p.v.double()
+    assert bool((want[:, 3] < -700).all())
+    tol = 1e-5 if work == torch.float32 else 1e-12
+    torch.testing.assert_close(log_s.double(), want, rtol=tol, atol=tol)
 
 
 @BOTH

@@ -59,6 +59,21 @@ def test_sweep_means_what_the_reference_means(
         torch.testing.assert_close(got.double(), want, atol=digits, rtol=digits)
 
 
+@pytest.mark.parametrize("unbalanced", [None, (0.5, 0.7)])
+@pytest.mark.parametrize("name", ["cloud", "distances"])
+@BOTH
+def test_fixed_sweeps_of_clouds_are_the_references(
+    name: str, unbalanced: object, work: torch.dtype
+) -> None:
+    p = problems(unbalanced)[name]
+    digits = 2e-5 if work == torch.float32 else 1e-12
+    for n_iter in (1, 4):
+        want, got = (fixed(s, n_iter) for s in (Reference(p), gpu.kernels(single(p, work))))
+        for ours, truth in ((got.u, want.u), (got.v, want.v)):
+            assert torch.equal(ours.isinf(), truth.isinf())
+            torch.testing.assert_close(ours.double(), truth, atol=digits, rtol=digits)
+
+
 @pytest.mark.parametrize("name", ["own", "shared", "cloud"])
 @BOTH
 def test_passes_mean_what_the_reference_means(name: str, work: torch.dtype) -> None:

@@ -18,7 +18,7 @@ REPOSITORY = ROOT.parent
 _ORDER = "kernels problem sweeps results exact solvers solve derived adapters compat testing demo"
 ORDER = _ORDER.split()
 # who may launch kernels, and only from inside a function or from a module that is imported late
-LAUNCHES = {"sweeps/gpu.py", "adapters/swav/operators.py"}
+LAUNCHES = {"sweeps/gpu.py", "adapters/swav/operators.py", "adapters/moe.py"}
 # who may call the constructor of a problem
 MAKER = "problem/making.py"
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")

@@ -41,10 +41,10 @@ def sweep_dense(
 
 def sweep_rescued(device: Device, n: int, m: int, **how: Any) -> float:
     """Check the sweep that solves use, which sums again what underflows."""
-    from sinkhorn_ot.sweeps import gpu
+    from sinkhorn_ot.kernels import dense_sweep
 
     p = dense(device, *device.shape(n, m), **how)
-    return p.verify(*gpu.swept(p.stored, p.u, p.v, p.a, p.inv_reg, None))
+    return p.verify(*dense_sweep.sweep(p.stored, p.u, p.v, p.a, p.inv_reg, log=True))
 
 
 def sweep_clouds(device: Device, n: int, m: int, d: int, first: bool = False, **how: Any) -> float:

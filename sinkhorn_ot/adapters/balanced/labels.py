@@ -72,7 +72,8 @@ def balanced_labels(
 ) -> BalancedLabels:
     """Label samples so that every label has exactly its count and the sum of scores is largest.
 
-    The labels are constants, whether or not the scores require grad. The work is done on the CPU.
+    The labels are constants, whether or not the scores require grad. The work is done on the CPU:
+    scores of a GPU are copied there, all N * K of them, and the answer is put back beside them.
 
     Args:
         scores: Score of each sample and label, (..., N, K), e.g. log-probabilities; -inf forbids a
