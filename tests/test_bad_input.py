@@ -200,6 +200,7 @@ ROWS: dict[str, tuple[Callable[[], Any], str]] = {
     "growth zero": (lambda: so.Anderson(growth=0.0), "growth must be a finite number above zero"),
     "factor one": (lambda: so.Anneal(factor=1.0), "factor must be above 1, got 1.0"),
     "start below zero": (lambda: so.Anneal(start=-1.0), "start must be a finite number above zero"),
+    "a slow schedule that is none": (lambda: so.Sinkhorn(slow=2.0), "slow must be an Anneal or None, got 2.0"),
     "follow below zero": (lambda: so.Anneal(follow=-1), "follow must be a whole number of at least 0, got -1"),
     "an acceleration's name": (lambda: sinkhorn("anderson"), "acceleration must be such as Anderson(), got 'anderson'"),
     "an annealing's number": (lambda: sinkhorn(anneal=0.5), "anneal must be an Anneal or None, got 0.5"),

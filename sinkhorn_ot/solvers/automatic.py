@@ -22,7 +22,7 @@ from .small import solve_small
 
 # a Newton step is quick only from nearby: small stages, followed along a curve
 NEWTON = Sinkhorn(Newton(), Anneal(start=0.02, factor=2.0, tol=1e-2, max_iter=100, follow=2))
-SWITCH = Sinkhorn(Switch(), Anneal(start=0.01, factor=2.0, tol=1e-2, max_iter=100, follow=2))
+SWITCH = Sinkhorn(Switch(), Anneal(tol=0.02, max_iter=60, follow=1), slow=NEWTON.anneal)
 SWEEPS = Sinkhorn()
 # what comes nearest where there is no plan to arrive at
 _PLAINLY = Sinkhorn(Plain(), None)
@@ -40,9 +40,7 @@ _PLAIN = 512
 # pairs of problems that are so small that a batch of them makes Newton's steps together
 _TINY = 2000
 # multiply-adds of a Hessian up to which one costs no more than the sweeps it saves
-_HESSIAN = 1.1e9
-# and up to which that is so of costs that are hardly sharp
-_FEW = 4e6
+_HESSIAN = 3e7
 
 
 @dataclass(frozen=True)
@@ -280,4 +278,4 @@ def _sharp_enough(problem: Problem) -> float:
     batch, n, m = problem.shape
     if batch > 1 and problem.shared:
         return 300
-    return 50 if n * m * m <= _FEW else 500
+    return 50 if n * m * m <= _HESSIAN / 8 else 500

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import checks, shown
-from sinkhorn_ot.sweeps import Sweep
+from sinkhorn_ot.sweeps import Sweep, Thins
 
 from .acceleration import Acceleration, Anderson, Iterate, Steps, needs_exact
 from .state import State, pick
@@ -33,6 +33,8 @@ JOINED = 1e-12
 _FACTOR = 16
 # products that one costs together with a solve by a factor
 _SOLVE = 4
+# share of the pairs up to which products alone are cheaper than those with a factor
+_CHEAP = 0.25
 # change of a scaled potential in one step, beyond which no kernel is of use
 _LONGEST = 40.0
 # residual that is small enough of a direction
@@ -62,7 +64,7 @@ class Newton:
     Args:
         direct: Most columns whose Hessian is factorised without trying conjugate gradients.
         damping: Share of the column sums added to the Hessian's diagonal in the first step.
-        cg_iter: Products at most in one step's conjugate gradients.
+        cg_iter: Products at most in one step's conjugate gradients, were each with all pairs.
     """
 
     needs_exact: ClassVar[bool] = True
@@ -165,13 +167,15 @@ class _NewtonSteps(State):
         damping = self._damping[:, None] * torch.maximum(mass, self._b)
         step, arrived = torch.zeros_like(gradient), torch.zeros_like(self._stepped)
         if not self._fits or self._b.shape[1] > self._options.direct:
+            share = sweep.share(v) if isinstance(sweep, Thins) else 1.0
+            held = self._held & (share > _CHEAP)
             times = sweep.curve_product(at.u, v)
             step, arrived = conjugate_gradients(
                 lambda x: (mass + damping) * x - times(x),
-                self._inverse(mass + damping),
+                self._inverse(mass + damping, held),
                 -gradient,
                 at.error.sqrt().clamp(max=_TARGET),
-                self._products,
+                self._products(share, held),
             )
         if self._fits and not bool(arrived.all()):
             factor = factorised(sweep.curve(at.u, v), JOINED * self._b + damping)
@@ -184,9 +188,9 @@ class _NewtonSteps(State):
         hoped = 0.5 * ((damping * step.square()).sum(-1) - (gradient * step).sum(-1))
         return step, hoped
 
-    def _inverse(self, diagonal: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return about the inverse of a Hessian: by the last factor, or by its diagonal."""
-        divide, factor, held = by_diagonal(diagonal), self._factor, self._held
+    def _inverse(self, diagonal: Tensor, held: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return about the inverse of a Hessian: by the last factor where `held`, or a diagonal."""
+        divide, factor = by_diagonal(diagonal), self._factor
         if factor is None or not bool(held.any()):
             return divide
         return lambda x: pick(held, torch.cholesky_solve(x[:, :, None], factor)[:, :, 0], divide(x))
@@ -196,13 +200,12 @@ class _NewtonSteps(State):
         batch, m = self._b.shape
         return batch * m * m <= _HESSIANS
 
-    @property
-    def _products(self) -> Tensor:
-        """Most products of one step, (B,): less than cost as much as to factorise, if one may."""
-        most, m = self._options.cg_iter, self._b.shape[1]
+    def _products(self, share: float, held: Tensor) -> Tensor:
+        """Return most products of a step, (B,): of the cost of a factorisation, if one may."""
+        most, m = round(self._options.cg_iter / share), round(self._b.shape[1] / share)
         few = (1 + m // _FACTOR, 1 + m // (_FACTOR * _SOLVE)) if self._fits else (most, most)
-        alone, held = (torch.full_like(self._plain, min(most, k)) for k in few)
-        return torch.where(self._held, held, alone)
+        alone, with_factor = (torch.full_like(self._plain, min(most, k)) for k in few)
+        return torch.where(held, with_factor, alone)
 
 
 def semidual(at: Iterate) -> Tensor:

@@ -1,6 +1,5 @@
 """The Sinkhorn loop: anneal, sweep, accelerate, stop; for every cost, batch and device."""
 
-import itertools
 import math
 from dataclasses import asdict, dataclass, field
 
@@ -56,6 +55,11 @@ class Anneal:
         steps = round(math.log(first, self.factor))
         return [self.factor**k for k in range(steps, -1, -1)]
 
+    def below(self, factor: float) -> list[float]:
+        """Return the factors that follow one, ending in 1."""
+        steps = max(1, round(math.log(factor, self.factor)))
+        return [self.factor**k for k in range(steps - 1, -1, -1)]
+
 
 @dataclass(frozen=True)
 class Sinkhorn:
@@ -72,18 +76,22 @@ class Sinkhorn:
         check_every: Sweeps between two looks at the error; None means every sweep on a CPU and
             every fifth on an accelerator, where the host reads each look one look late. Nobody
             looks where a GPU solves in one launch.
+        slow: Schedule that takes over after a stage whose steps crawled and changed their kind, as
+            those of `Switch` do; None hands over neither the schedule nor the kind.
     """
 
     acceleration: Acceleration = field(default_factory=Anderson)
     anneal: Anneal | None = field(default_factory=Anneal)
     patience: int = 1000
     check_every: int | None = None
+    slow: Anneal | None = None
 
     def __post_init__(self) -> None:
         if not callable(getattr(self.acceleration, "start", None)):
             raise ValueError(f"acceleration must be such as Anderson(), got {self.acceleration!r}")
-        if not isinstance(self.anneal, Anneal | None):
-            raise ValueError(f"anneal must be an Anneal or None, got {self.anneal!r}")
+        for name in ("anneal", "slow"):
+            if not isinstance(getattr(self, name), Anneal | None):
+                raise ValueError(f"{name} must be an Anneal or None, got {getattr(self, name)!r}")
         checks.count("patience", self.patience)
         if self.check_every is not None:
             checks.count("check_every", self.check_every)
@@ -145,19 +153,23 @@ class Sinkhorn:
         psi = torch.zeros_like(p.b) if v is None else weightless(v, p.b.log())
         used, stopped = 0, False
         path: list[tuple[float, Tensor]] = []
-        how = self.acceleration
-        for stage, (factor, after) in enumerate(itertools.pairwise(factors), 1):
-            assert self.anneal is not None
-            left = max_iter - (len(factors) - stage)
+        how, anneal = self.acceleration, self.anneal
+        while len(factors) > 1:
+            assert anneal is not None
+            factor, *factors = factors
+            most = min(max_iter - len(factors), used + anneal.max_iter)
             run = self._stage(how, sweep.at(p.reg * factor), psi, used, callback, factor)
-            run.until(self.anneal.tol, min(left, used + self.anneal.max_iter))
-            used, how = run.n_iter, run.heir(how)
+            run.until(anneal.tol, most)
+            used, before = run.n_iter, how
+            if self.slow and (how := run.heir(how)) != before:
+                anneal = self.slow
+                factors = anneal.below(factor)[used - max_iter :]
             # potentials keep their units while reg shrinks
-            path = [*path, (factor, run.psi * factor)][-1 - self.anneal.follow :]
+            path.append((factor, run.psi * factor))
             if stopped := run.stopped:
                 psi = path[-1][1]
                 break
-            psi = _continued(path, after) / after
+            psi = _continued(path[-1 - anneal.follow :], factors[0]) / factors[0]
         run = self._stage(how, sweep.at(p.reg) if used else sweep, psi, used, callback)
         run.stopped, run.price = stopped, price
         return run.until(tol, max_iter).solution(p)

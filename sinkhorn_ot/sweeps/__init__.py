@@ -3,7 +3,17 @@
 from .choice import choose, one_kernel, passes
 from .cpu import column_sums, empty, exp_
 from .over_ranks import OverRanks
-from .protocol import Accelerates, Moves, Repeats, Rules, Sweep, Whole, elasticity, weightless
+from .protocol import (
+    Accelerates,
+    Moves,
+    Repeats,
+    Rules,
+    Sweep,
+    Thins,
+    Whole,
+    elasticity,
+    weightless,
+)
 from .ranks import ALONE, Ranks, same
 
 
@@ -16,6 +26,7 @@ __all__ = [
     "Repeats",
     "Rules",
     "Sweep",
+    "Thins",
     "Whole",
     "choose",
     "column_sums",

@@ -91,6 +91,15 @@ class Repeats(Protocol):
 
 
 @runtime_checkable
+class Thins(Protocol):
+    """A sweep of whose pairs few may count."""
+
+    def share(self, v: Tensor) -> float:
+        """Return what a product with the curve at v costs beside one that takes every pair."""
+        ...
+
+
+@runtime_checkable
 class Bare(Protocol):
     """A sweep that holds nothing of the size of the cost, but what was made of it once."""
 

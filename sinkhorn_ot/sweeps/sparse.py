@@ -29,6 +29,8 @@ _CLOSE, _WIDE = 12.0, 60.0
 _LOST = -40.0
 # share of entries kept above which a dense product is as quick
 _FULL = 0.2
+# what an entry of compressed rows costs beside one of a matrix
+_PLACE = 3.0
 # share of the rows after which that is known well enough
 _SAMPLE = 1 / 16
 
@@ -102,13 +104,18 @@ class SparseKernel:
         self._kernel = csr_array(parts, shape=(n, m))
         self._u0, self._v0 = torch.from_numpy(-peak)[None], v.masked_fill(v == -math.inf, 0.0)
 
-    def sweep(self, v: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Move the rows, then sum the columns; None where the entries kept will not do."""
+    def serves(self, v: Tensor) -> bool:
+        """Say whether the entries kept are those that count around v, and look there if so."""
         weighs = v > -math.inf
         if _apart(v, self._v0, weighs) > _CLOSE:
             if _apart(v, self._wide_v, weighs) > _WIDE - _CLOSE:
-                return None
+                return False
             self._focus(v)
+        return True
+
+    def sweep(self, v: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Move the rows, then sum the columns; None where a column lives on what was dropped."""
+        weighs = v > -math.inf
         beta = torch.where(weighs, v - self._v0, v).exp_()
         r = self._times(self._kernel, beta)
         u = move_rows(self._problem, self._log_a, r.log_() - self._u0)
@@ -134,6 +141,12 @@ class SparseKernel:
             return torch.from_numpy(beta * (kernel.T @ inner))[None]
 
         return product
+
+    @property
+    def share(self) -> float:
+        """What a product costs beside one that takes every pair."""
+        n, m = self._kernel.shape
+        return float(_PLACE * self._kernel.nnz / (n * m))
 
     def _scaled(self, u: Tensor, v: Tensor) -> tuple[Array, Array]:
         """Return what the kernel's rows and columns are multiplied by in between and outside."""

@@ -23,6 +23,8 @@ from .sparse import SparseKernel, may_be_sparse
 
 # spread of a cost over reg, and of potentials, up to which a kernel needs no row maxima
 _MILD, _CLOSE = 20.0, 40.0
+# sweeps beyond what is sparse after which it is looked for there
+_ASTRAY = 4
 # squares of numbers below this are not normal
 _NEGLIGIBLE = {torch.float64: 1e-150, torch.float32: 1e-18}
 
@@ -45,6 +47,9 @@ class StoredKernel(Blockwise):
         self._kernel: Tensor | None = None
         self._sparse: SparseKernel | None = None
         self._try_sparse = may_be_sparse(problem)
+        # sweeps in a row that it did not serve, and where a column lived on what it lacks
+        self._astray = 0
+        self._missed: Tensor | None = None
         # builds to come without a try, and after the next failure
         self._wait, self._penalty = 0, 1
         self._fused = problem.shape[0] == 1 and math.isinf(problem.relax[0])
@@ -55,9 +60,14 @@ class StoredKernel(Blockwise):
 
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move the rows, then sum the columns."""
-        if self._sparse is not None and (answer := self._sparse.sweep(v)) is not None:
-            return answer
-        if self._kernel is None:
+        if sparse := self._serving(v):
+            if (answer := sparse.sweep(v)) is not None:
+                self._astray = 0
+                return answer
+            self._missed = v
+        # a step that left what is sparse may be taken back, but not many
+        self._astray += 1
+        if self._kernel is None or (self._sparse and self._astray % _ASTRAY == 0):
             return self._build(v)
         moved = v - self._v0
         # a column without weight stays at -inf
@@ -159,8 +169,8 @@ class StoredKernel(Blockwise):
 
     def curve(self, u: Tensor, v: Tensor) -> Tensor:
         """Return P^T diag(1 / P 1) P, by products with the kernel."""
-        if self._sparse is not None:
-            return self._sparse.curve(u, v)
+        if sparse := self._serving(v):
+            return sparse.curve(u, v)
         if self._kernel is None:
             return super().curve(u, v)
         out, (factor, beta) = square(v), self._scaled(u, v)
@@ -175,8 +185,8 @@ class StoredKernel(Blockwise):
 
     def curve_product(self, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
         """Return what multiplies by that."""
-        if self._sparse is not None:
-            return self._sparse.curve_product(u, v)
+        if sparse := self._serving(v):
+            return sparse.curve_product(u, v)
         if self._kernel is None:
             return super().curve_product(u, v)
         kernel, (factor, beta) = self._kernel, self._scaled(u, v)
@@ -190,6 +200,11 @@ class StoredKernel(Blockwise):
             return out.mul_(beta)
 
         return product
+
+    def share(self, v: Tensor) -> float:
+        """Return what a product with the curve at v costs beside one that takes every pair."""
+        sparse = self._serving(v)
+        return 1.0 if sparse is None else sparse.share
 
     def _scaled(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the kernel's rows and columns are multiplied by in between and outside."""
@@ -211,19 +226,10 @@ class StoredKernel(Blockwise):
 
     def _build(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Exponentiate around minus the row maxima, then sweep."""
-        p = self.problem
-        self._sparse = None
-        self._wait -= 1
-        if self._try_sparse and self._wait < 0:
-            exponents = ((rows, self._exponent(C, None, v)) for rows, C in self._tiles())
-            self._sparse = SparseKernel.build(p, exponents, v)
-            self._try_sparse = self._sparse is not None
-        if self._sparse is not None and (answer := self._sparse.sweep(v)) is not None:
+        if (answer := self._build_sparse(v)) is not None:
             self._kernel = self._spare = None
             return answer
-        if self._sparse is not None:
-            # some column lives on what was dropped, and may for some time
-            self._sparse, self._wait, self._penalty = None, self._penalty, 2 * self._penalty
+        p = self.problem
         kernel = empty(p.shape, self._store, v.device) if self._spare is None else self._spare
         self._kernel = self._spare = kernel
         low, high = (float(x) for x in torch.aminmax(v))
@@ -243,6 +249,30 @@ class StoredKernel(Blockwise):
         # a row whose every pair is forbidden stays empty, whatever is built
         self._live = (p.a > 0) & (r > 0)
         return u, self._rescued(u, v, s.mul_(beta), self._least)
+
+    def _build_sparse(self, v: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Gather the few entries that count around v, then sweep; None where they are not few."""
+        self._wait -= 1
+        if not self._try_sparse or self._wait >= 0:
+            return None
+        exponents = ((rows, self._exponent(C, None, v)) for rows, C in self._tiles())
+        found = SparseKernel.build(self.problem, exponents, v)
+        if found is None:
+            self._try_sparse = self._sparse is not None
+            return None
+        if (answer := found.sweep(v)) is None:
+            # some column lives on what was dropped, and may for some time
+            self._wait, self._penalty = self._penalty, 2 * self._penalty
+        else:
+            self._sparse, self._astray = found, 0
+        return answer
+
+    def _serving(self, v: Tensor) -> SparseKernel | None:
+        """Return the sparse kernel if it serves v."""
+        sparse, missed = self._sparse, self._missed
+        if sparse is None or (missed is not None and torch.equal(v, missed)):
+            return None
+        return sparse if sparse.serves(v) else None
 
     def _lowered(self, kernel: Tensor) -> Iterator[Block]:
         """Exponentiate the cost below its least entry: one base for all, few passes."""

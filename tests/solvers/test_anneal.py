@@ -80,3 +80,38 @@ def test_stopped_in_a_stage_the_potentials_are_that_stages(stop, follow):
         g = -larger * torch.logsumexp((f[:, None] - p.cost) / larger + p.a.log()[:, None], 0)
     reached = (found.v[0] - p.b.log()) * p.reg
     torch.testing.assert_close(reached, g, rtol=0, atol=1e-12)
+
+
+def test_what_crawled_goes_on_by_the_slow_schedule():
+    """From where the stage ended, by steps of the second kind."""
+    p, first, second = testing.random(20, 15, 0.01), Watched(), Watched()
+    sweep = Reference(make(p.cost, p.a, p.b, p.reg))
+    switch = so.Switch(first, second, window=2, fall=1e9)
+    quick, slow = (
+        so.Anneal(start=1.0, factor=8.0, tol=1e-9, follow=0),
+        so.Anneal(factor=2.0, tol=1e-9),
+    )
+    so.Sinkhorn(switch, quick, slow=slow)(sweep, tol=1e-10, max_iter=5000)
+    regs = [stage[0][0] for stage in second.stages]
+    assert len(first.stages) == 1
+    assert regs[0] == first.stages[0][0][0] > 4 * float(p.reg)
+    for larger, reg in zip(regs, regs[1:], strict=False):
+        assert larger == pytest.approx(2 * reg)
+    assert regs[-1] == pytest.approx(float(p.reg))
+
+
+@pytest.mark.parametrize("max_iter", [1, 2, 3, 5, 8, 13])
+def test_no_schedule_takes_more_sweeps_than_allowed(max_iter):
+    p = testing.random(20, 15, 0.001)
+    method = so.Sinkhorn(
+        so.Switch(so.Plain(), so.Plain(), window=2, fall=1e9),
+        so.Anneal(start=1.0, factor=8.0, tol=1e-9),
+        slow=so.Anneal(factor=2.0, tol=1e-9),
+    )
+    told = []
+    r = so.solve(
+        p.cost, p.a, p.b, p.reg, method=method, max_iter=max_iter, on_fail="ignore",
+        callback=lambda at: told.append(at),
+    )  # fmt: skip
+    assert int(r.n_iter) == max_iter == len(told)
+    assert told[-1].reg_factor == 1

@@ -39,6 +39,7 @@ def test_a_sweep_of_the_few_is_a_sweep(drift, zeros):
     narrow = built(p, v)
     assert narrow is not None
     move = drift * torch.sin(torch.arange(v.shape[1], dtype=v.dtype))
+    assert narrow.serves(v + move)
     answer = narrow.sweep(v + move)
     u, log_s = Reference(p).sweep(None, v + move)
     if answer is None:
@@ -56,6 +57,7 @@ def test_most_potentials_are_served():
     narrow = built(p, v)
     for drift in (0.0, 5.0, 11.0):
         move = drift * torch.sin(torch.arange(v.shape[1], dtype=v.dtype))
+        assert narrow.serves(v + move)
         assert narrow.sweep(v + move) is not None
 
 
@@ -65,7 +67,32 @@ def test_far_potentials_are_refused():
     narrow = built(p, v)
     move = torch.zeros_like(v)
     move[0, 7] = 100.0
-    assert narrow.sweep(v + move) is None
+    assert not narrow.serves(v + move)
+
+
+def test_what_is_sparse_serves_again_after_a_step_that_is_taken_back():
+    """And is looked for elsewhere only if steps stay there."""
+    p = sharp()
+    v = close(p)
+    lost, elsewhere = v.clone(), v.clone()
+    lost[0, 7] -= 100.0
+    elsewhere[0, 7] += 100.0
+    kernel = stored.StoredKernel(p, torch.float64)
+    kernel.sweep(None, v)
+    first = kernel._sparse
+    assert first is not None
+    for _ in range(3):
+        kernel.sweep(None, lost)
+        u, log_s = kernel.sweep(None, v)
+        expected = Reference(p).sweep(None, v)
+        torch.testing.assert_close(log_s, expected[1], atol=1e-9, rtol=1e-11)
+        torch.testing.assert_close(kernel.curve(u, v), Reference(p).curve(u, v), atol=1e-13, rtol=0)
+        assert kernel._sparse is first
+    assert kernel.share(v) < 1
+    assert kernel.share(lost) == 1
+    for _ in range(4 * stored._ASTRAY):
+        kernel.sweep(None, elsewhere)
+    assert kernel._sparse is not first
 
 
 def test_columns_that_live_on_what_was_dropped_are_refused():
