@@ -130,7 +130,7 @@ def constant(name: str, t: Tensor) -> Tensor:
 
 def _tangent(t: Tensor) -> bool:
     """Say whether `t` is a dual number of forward-mode differentiation."""
-    inside = not torch.compiler.is_compiling() and forward_ad._current_level >= 0
+    inside = forward_ad._current_level >= 0 and not torch.compiler.is_compiling()
     return inside and forward_ad.unpack_dual(t).tangent is not None  # type: ignore[no-untyped-call]
 
 

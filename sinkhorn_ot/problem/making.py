@@ -12,7 +12,7 @@ from .cost import Bounds, Cost, broadcast
 from .dense import Dense, as_cost
 from .marginals import equal_mass, even, held, mass_rtol, relaxation, total, uniform, weights
 from .problem import EXACT, Problem
-from .regularisation import UNRESOLVED, least_cost, regularisation, resolved, without_far
+from .regularisation import UNRESOLVED, finest, least_cost, regularisation, resolved, without_far
 from .rows import at_once
 
 
@@ -50,7 +50,8 @@ def make(
     reg, one_reg = regularisation(reg, batch, values, like=a)
     known: dict[str, Any] = {"rounded": rounded, "one_reg": one_reg}
     p = Problem(cost.flat(batch), a, b, reg, relax, batch, _dtypes(cost)[0], bounds, **known)
-    p = resolved(without_far(p), unresolved) if values else p
+    if values and p.least_reg < finest(p):
+        p = resolved(without_far(p), unresolved)
     shift = least_cost(p)
     p = replace(p, shift=shift) if shift else p
     return _evened(_parted(p)) if p.bounds.forbids else p
@@ -72,16 +73,20 @@ def _weights(
     rtol = mass_rtol(a, b) if values else math.inf
     # float64 has digits to spare
     rounded = rtol if rtol < math.inf and {a.dtype, b.dtype} != {torch.float64} else 0.0
-    # copies: who changes weights in place later must not change a result
-    a = a.to(work, copy=True).expand(*batch, n).reshape(-1, n)
-    b = b.to(work, copy=not exact).expand(*batch, m).reshape(-1, m)
+    a, b = _flat(a.to(work), batch), _flat(b.to(work), batch)
     single = dtype == torch.float32 and values
     if single or exact:
         masses = total(a, b)
         if single:
             held(masses)
         b = equal_mass(masses, b, rtol) if exact else b
-    return a, b, batch, rounded
+    # copies: who changes weights in place later must not change a result
+    return a.clone(), b if exact else b.clone(), batch, rounded
+
+
+def _flat(w: Tensor, batch: torch.Size) -> Tensor:
+    """Return weights (..., n) as (B, n)."""
+    return w.expand(*batch, w.shape[-1]).reshape(-1, w.shape[-1]) if batch else w[None]
 
 
 def make_share(cost: Cost, a: Tensor, b: Tensor, reg: float, unresolved: str) -> Problem:

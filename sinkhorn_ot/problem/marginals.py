@@ -4,13 +4,18 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from . import checks
 from .cost import Cost
-from .problem import Relax
+from .problem import EXACT, Relax
 
+
+Array = npt.NDArray[np.float64]
+# the total weights of both sides, (B,) each: two rows of one tensor, on a CPU two arrays
+Masses = Tensor | tuple[Array, Array]
 
 # how far two masses may differ by rounding alone, per dtype of the weights
 _MASS_RTOL = {
@@ -28,6 +33,8 @@ _HELD = (1e-18, 1e18)
 
 def relaxation(unbalanced: Any) -> Relax:
     """Return the KL penalty of each marginal; inf is an exact one."""
+    if unbalanced is None:
+        return EXACT
     if isinstance(unbalanced, Tensor):
         unbalanced = checks.constant("unbalanced", checks.plain("unbalanced", unbalanced))
         checks.present("unbalanced", unbalanced)
@@ -67,11 +74,13 @@ def _nothing(w: Any) -> bool:
     return w.shape == (0,) if isinstance(w, np.ndarray) else isinstance(w, (list, tuple)) and not w
 
 
-def total(a: Tensor, b: Tensor) -> Tensor:
-    """Return the masses of weights (B, n) and (B, m), (2, B)."""
+def total(a: Tensor, b: Tensor) -> Masses:
+    """Return the masses of weights (B, n) and (B, m), (B,) each."""
     # a sum of many float32 numbers may itself be further off than they are
     if a.device.type == "cpu":
-        return torch.stack([w.sum(-1, dtype=torch.float64) for w in (a, b)])
+        # by NumPy, whose calls are shorter
+        sides = a.numpy(), b.numpy()
+        return np.add.reduce(sides[0], -1, np.float64), np.add.reduce(sides[1], -1, np.float64)
     # where launches count, without one to put both together
     masses = torch.empty((2, len(a)), dtype=torch.float64, device=a.device)
     for w, mass in zip((a, b), masses, strict=True):
@@ -79,11 +88,14 @@ def total(a: Tensor, b: Tensor) -> Tensor:
     return masses
 
 
-def held(masses: Tensor) -> None:
+def held(masses: Masses) -> None:
     """Require masses whose squares, of which values are made, are float32 numbers."""
-    # one problem's are the extremes themselves
-    one = masses.shape[1] == 1
-    ends = masses.tolist() if one else torch.stack(torch.aminmax(masses, dim=1), 1).tolist()
+    if isinstance(masses, Tensor):
+        # one problem's are the extremes themselves
+        one = masses.shape[1] == 1
+        ends = masses.tolist() if one else torch.stack(torch.aminmax(masses, dim=1), 1).tolist()
+    else:
+        ends = [(float(mass.min()), float(mass.max())) for mass in masses]
     for name, side in zip("ab", ends, strict=True):
         low, high = min(side), max(side)
         if not (_HELD[0] <= low and high <= _HELD[1]):
@@ -102,22 +114,27 @@ def mass_rtol(a: Tensor, b: Tensor) -> float:
     return max(_MASS_RTOL[a.dtype], _MASS_RTOL[b.dtype], summed)
 
 
-def equal_mass(masses: Tensor, b: Tensor, rtol: float) -> Tensor:
-    """Require one mass on both sides, (2, B); return `b` scaled to match to the last digit."""
-    ratio = masses[0] / masses[1]
+def equal_mass(masses: Masses, b: Tensor, rtol: float) -> Tensor:
+    """Require one mass on both sides; return `b` (B, m) scaled to match to the last digit."""
+    ratio: Any = masses[0] / masses[1]
     if rtol < math.inf and _apart(masses, ratio) > rtol:
-        k = checks.first_index((ratio - 1).abs() > rtol)[0]
+        k = checks.first_index((torch.as_tensor(ratio) - 1).abs() > rtol)[0]
         where = f" in problem {k}" if len(ratio) > 1 else ""
         raise ValueError(
-            f"a and b must have the same total mass, got {float(masses[0, k]):.9g} and "
-            f"{float(masses[1, k]):.9g}{where}: normalise them, or relax a marginal (unbalanced=)"
+            f"a and b must have the same total mass, got {float(masses[0][k]):.9g} and "
+            f"{float(masses[1][k]):.9g}{where}: normalise them, or relax a marginal (unbalanced=)"
         )
     # the product has the digits of the ratio before it has those of the weights
-    return torch.mul(b, ratio[:, None], out=torch.empty_like(b))
+    if isinstance(ratio, Tensor):
+        return torch.mul(b, ratio[:, None], out=torch.empty_like(b))
+    scaled = np.empty_like(b.numpy())
+    return torch.from_numpy(np.multiply(b.numpy(), ratio[:, None], out=scaled))
 
 
-def _apart(masses: Tensor, ratio: Tensor) -> float:
+def _apart(masses: Masses, ratio: Any) -> float:
     """Return by how much, relatively, the masses of a problem differ at most."""
+    if not isinstance(masses, Tensor):
+        return float(abs(ratio - 1).max())
     if len(ratio) == 1:
         # the division is left to the host, which would have to wait for the other one
         a, b = masses[:, 0].tolist()

@@ -58,7 +58,7 @@ class Problem:
     far: float = math.inf
     one_reg: float | None = None
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int, int]:
         """Number of problems, of source points and of target points."""
         return self.a.shape[0], *self.cost.shape
@@ -103,7 +103,7 @@ class Problem:
 
     def rounding(self, shift: float = 0.0) -> float:
         """Return the relative error of rounding cost / reg, once `shift` is off every cost."""
-        largest = max(abs(bound - shift) for bound in (self.bounds.low, self.bounds.high))
+        largest = max(abs(self.bounds.low - shift), abs(self.bounds.high - shift))
         return torch.finfo(self.work).eps * largest / self.least_reg
 
     def select(self, index: Tensor) -> "Problem":

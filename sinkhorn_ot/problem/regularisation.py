@@ -70,7 +70,7 @@ def least_cost(p: Problem) -> float:
 
 def resolved(p: Problem, otherwise: str = UNRESOLVED) -> Problem:
     """Return the problem; raise if reg is so small that rounding the exponents would decide it."""
-    reg, least = p.least_reg, _least_reg(p)
+    reg, least = p.least_reg, finest(p)
     if reg < least:
         raise ValueError(
             otherwise.format(least=least, reg=reg, most=1 / least, inverse=1 / reg, dtype=p.work)
@@ -79,7 +79,7 @@ def resolved(p: Problem, otherwise: str = UNRESOLVED) -> Problem:
     return p
 
 
-def _least_reg(p: Problem) -> float:
+def finest(p: Problem) -> float:
     """Return the least reg at which exponents have enough digits; exact transport has none."""
     reg = p.least_reg
     # what is taken off has been rounded with the rest
@@ -94,7 +94,7 @@ def without_far(p: Problem) -> Problem:
     than that carries nothing, but where the nearer pairs leave no plan.
     """
     reg = p.least_reg
-    if reg >= _least_reg(p) or not isinstance(p.cost, Dense):
+    if not isinstance(p.cost, Dense):
         return p
     costs = p.cost.C.double().flatten()
     costs = costs[costs < math.inf].sort().values
@@ -104,7 +104,7 @@ def without_far(p: Problem) -> Problem:
     for k in (costs[1:] - costs[0] > room[:-1]).nonzero()[:, 0].flip(0).tolist():
         far = float(costs[k])
         nearer = replace(p, bounds=Bounds(p.bounds.low, far, True), far=far)
-        if reg >= _least_reg(nearer):
+        if reg >= finest(nearer):
             C = p.cost.C
             nearer = replace(nearer, cost=Dense(C.masked_fill(far < C, math.inf)))
             return nearer if _all_have_partners(nearer) else p

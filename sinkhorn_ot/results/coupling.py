@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Index, Problem, blocks, shown
-from sinkhorn_ot.sweeps import Sweep, elasticity, empty, exp_
+from sinkhorn_ot.sweeps import Sweep, elasticity, empty, exp_, exponent
 
 
 class Coupling(Protocol):
@@ -112,10 +112,10 @@ class Entropic:
 
     def log_block(self, rows: Index, C: Tensor, out: Tensor | None = None) -> Tensor:
         """Return u + v - C / reg for those rows."""
-        C = C - self.problem.shift if self.problem.shift else C
-        scale = (-1.0 / self.problem.reg)[:, None, None]
-        s = torch.addcmul(self.v[:, None, :], C, scale, out=out)
-        return s.add_(self.u[:, rows, None])
+        p = self.problem
+        C = C - p.shift if p.shift else C
+        scale = (1.0 / p.reg)[:, None, None] if p.one_reg is None else 1.0 / p.one_reg
+        return exponent(C, scale, self.u[:, rows], self.v, out)
 
     def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
         """Return P @ x or P^T @ x without the plan."""

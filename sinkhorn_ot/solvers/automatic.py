@@ -75,9 +75,11 @@ def run(
         The solution, the sweep that led to it, if one was needed, and the name of the method.
     """
     found, sweep, name = _run(posed, solver, limits, alone)
+    if posed.v is None or Status.NOT_FINITE not in found.status:
+        return found, sweep, name
     lost = [k for k, status in enumerate(found.status) if status is Status.NOT_FINITE]
-    made = max((int(found.n_iter[k]) for k in lost), default=0)
-    if posed.v is None or not lost or made >= limits.max_iter:
+    made = max(int(found.n_iter[k]) for k in lost)
+    if made >= limits.max_iter:
         return found, sweep, name
     # a start may be worse than none
     at = torch.tensor(lost, device=posed.v.device)
@@ -94,13 +96,10 @@ def _run(
     p, free = posed.problem, solver is None and alone
     if solver is None and not _whole(p):
         return _batch(posed, limits)
-    chosen = suitable(p) if solver is None else solver
-    small = small_enough(p)
-    if solver is None and small:
-        chosen = replace(chosen, patience=_PATIENCE)
-    found, sweep, name = _tried(posed, chosen, limits, free)
+    found, sweep, name = _tried(posed, solver, limits, free)
     found = judged(p, sweep, found, limits.tol)
-    for k in [k for k, status in enumerate(found.status) if small and status in _MISSED]:
+    missed = [k for k, status in enumerate(found.status) if status in _MISSED]
+    for k in missed if small_enough(p) else ():
         one = p.select(torch.tensor([k], device=p.a.device))
         if why := impossible(one, limits.tol):
             found = told_impossible(found, k, why)
@@ -111,8 +110,10 @@ def _run(
 
 def _whole(p: Problem) -> bool:
     """Say whether a problem is solved as one: by itself, on a GPU, or so small and so sharp."""
-    tiny = p.shape[1] * p.shape[2] < _TINY and suitable(p) is NEWTON
-    return p.shape[0] == 1 or p.a.device.type != "cpu" or 0 in p.relax or tiny
+    batch, n, m = p.shape
+    if batch == 1 or p.a.device.type != "cpu" or 0 in p.relax:
+        return True
+    return n * m < _TINY and suitable(p) is NEWTON
 
 
 def _batch(posed: Posed, limits: Limits) -> tuple[Solution, Sweep | None, str]:
@@ -183,27 +184,31 @@ def _alone(found: Solution, k: int, p: Problem, limits: Limits) -> tuple[Solutio
 
 
 def _tried(
-    posed: Posed, chosen: Sinkhorn, limits: Limits, free: bool
+    posed: Posed, solver: Sinkhorn | None, limits: Limits, free: bool
 ) -> tuple[Solution, Sweep | None, str]:
-    """Solve whole what is small, if one is free to, and the rest by the solver chosen."""
+    """Solve whole what is small, if one is free to, and the rest by the solver, or what suits."""
     p, v = posed.problem, posed.v
-    answer, sweep = None, None
-    if free and p.shape[0] == 1:
-        answer = _in_numpy(posed, limits)
+    if free and p.shape[0] == 1 and (answer := _in_numpy(posed, limits)):
+        return answer[0], None, answer[1]
+    sweep = choose(p, limits.tol)
+    if cheap_to_ask(p) and (why := impossible(p, limits.tol)):
+        few = replace(limits, max_iter=min(_FUTILE, limits.max_iter))
+        return told_impossible(_by(_PLAINLY, sweep, v, few), 0, why), sweep, _PLAINLY.name
+    chosen = _patient(p) if solver is None else solver
+    answer = _in_one_launch(sweep, limits) if free and v is None else None
     if answer is None:
-        sweep = choose(p, limits.tol)
-        if cheap_to_ask(p) and (why := impossible(p, limits.tol)):
-            few = replace(limits, max_iter=min(_FUTILE, limits.max_iter))
-            return told_impossible(_by(_PLAINLY, sweep, v, few), 0, why), sweep, _PLAINLY.name
-        answer = _in_one_launch(sweep, limits) if free and v is None else None
-        if answer is None:
-            return _by(chosen, sweep, v, limits), sweep, chosen.name
+        return _by(chosen, sweep, v, limits), sweep, chosen.name
     found, name = answer
     if left := [k for k, s in enumerate(found.status) if s is not Status.CONVERGED]:
         at = torch.tensor(left, device=p.a.device)
-        rest = choose(p.select(at), limits.tol) if sweep is None else sweep.select(at)
-        found = found.put(at, _by(chosen, rest, None if v is None else v[at], limits))
+        found = found.put(at, _by(chosen, sweep.select(at), None, limits))
     return found, sweep, name
+
+
+def _patient(p: Problem) -> Sinkhorn:
+    """Return the solver that suits, with the patience that other ways are worth."""
+    chosen = suitable(p)
+    return replace(chosen, patience=_PATIENCE) if small_enough(p) else chosen
 
 
 def _rescued(

@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Block, Problem, at_once
 
-from .cpu import exp_
+from .cpu import exp_, few
 
 
 # entries of one block on a CPU: small enough for cache, large enough to hide the call
@@ -36,7 +37,7 @@ class Blockwise:
 
     @cached_property
     def _scale(self) -> Tensor:
-        return (-1.0 / self.problem.reg)[:, None, None]
+        return (1.0 / self.problem.reg)[:, None, None]
 
     def _tiles(self, entries: int = TILE) -> Iterator[Block]:
         batch, _, m = self.problem.shape
@@ -47,15 +48,7 @@ class Blockwise:
         """Return u_i + v_j - C_ij / reg for a block of rows, (B, rows, m), with u (B, rows)."""
         if self.problem.shift:
             C = C.to(v.dtype) - self.problem.shift
-        if self._alpha is None:
-            s = torch.addcmul(v[:, None, :], C.to(v.dtype), self._scale)
-        elif C.dtype == v.dtype:
-            s = torch.sub(v[:, None, :], C, alpha=self._alpha)
-        else:
-            # a conversion by itself is quicker than one within the difference
-            s = C.to(v.dtype)
-            torch.sub(v[:, None, :], s, alpha=self._alpha, out=s)
-        return s if u is None else s.add_(u[:, :, None])
+        return exponent(C, self._scale if self._alpha is None else self._alpha, u, v)
 
     def log_sum_rows(self, v: Tensor) -> Tensor:
         """Return log sum_j exp(v_j - C_ij / reg)."""
@@ -141,6 +134,42 @@ class Blockwise:
         if not bool(lost.any()):
             return s.log()
         return torch.where(lost, self.log_sum_columns(u) + v, s.log())
+
+
+def exponent(
+    C: Tensor, scale: float | Tensor, u: Tensor | None, v: Tensor, out: Tensor | None = None
+) -> Tensor:
+    """Return u_i + v_j - scale C_ij for a block of rows, (B, rows, m); or write it to `out`.
+
+    Args:
+        C: Costs of the rows, (1 or B, rows, m).
+        scale: 1 / reg, one number or (B, 1, 1).
+        u: Potentials of the rows, (B, rows), or None for zero.
+        v: Column potentials, (B, m).
+        out: Where to write.
+    """
+    # a conversion by itself is quicker than one within the difference
+    costs = C.to(v.dtype)
+    if isinstance(scale, Tensor):
+        s = torch.addcmul(v[:, None, :], costs, scale, value=-1, out=out)
+        return s if u is None else s.add_(u[:, :, None])
+    one = v.shape[0] == 1
+    out = costs if out is None and one and costs is not C else out
+    if one and few(costs):
+        s = torch.empty_like(costs) if out is None else out
+        _exponent_few(costs, scale, u, v, s)
+        return s
+    s = torch.sub(v[:, None, :], costs, alpha=scale, out=out)
+    return s if u is None else s.add_(u[:, :, None])
+
+
+def _exponent_few(C: Tensor, scale: float, u: Tensor | None, v: Tensor, out: Tensor) -> None:
+    held = out.numpy()
+    with np.errstate(all="ignore"):
+        np.multiply(C.numpy(), -scale, out=held)
+        held += v.numpy()[:, None, :]
+        if u is not None:
+            held += u.numpy()[:, :, None]
 
 
 def square(v: Tensor) -> Tensor:
