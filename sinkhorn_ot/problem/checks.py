@@ -257,8 +257,9 @@ def weights(name: str, x: Tensor) -> Tensor:
     low, high = _finite_range(name, x)
     if low < 0:
         refuse(name, "be non-negative", x, x < 0)
-    # a positive weight everywhere leaves nobody empty
-    if low == 0 and bool((empty := x.amax(-1) <= 0).any()):
+    # a positive weight everywhere leaves nobody empty, one anywhere not the only one
+    if high <= 0 or (low == 0 and x.ndim > 1 and bool((x.amax(-1) <= 0).any())):
+        empty = x.amax(-1) <= 0
         where = f" in problem {_index(first_index(empty))}" if empty.ndim else ""
         raise ValueError(f"{name} must have some positive weight, got all zeros{where}")
     # what a plan makes of less would not be normal numbers

@@ -73,7 +73,7 @@ def _weights(
     rtol = mass_rtol(a, b) if values else math.inf
     # float64 has digits to spare
     rounded = rtol if rtol < math.inf and {a.dtype, b.dtype} != {torch.float64} else 0.0
-    a, b = _flat(a.to(work), batch), _flat(b.to(work), batch)
+    a, b = _flat(a, batch, work), _flat(b, batch, work)
     single = dtype == torch.float32 and values
     if single or exact:
         masses = total(a, b)
@@ -84,8 +84,9 @@ def _weights(
     return a.clone(), b if exact else b.clone(), batch, rounded
 
 
-def _flat(w: Tensor, batch: torch.Size) -> Tensor:
-    """Return weights (..., n) as (B, n)."""
+def _flat(w: Tensor, batch: torch.Size, dtype: torch.dtype) -> Tensor:
+    """Return weights (..., n) as (B, n) of a dtype."""
+    w = w if w.dtype == dtype else w.to(dtype)
     return w.expand(*batch, w.shape[-1]).reshape(-1, w.shape[-1]) if batch else w[None]
 
 

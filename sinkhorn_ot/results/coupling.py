@@ -174,12 +174,17 @@ def log_plan(coupling: Coupling) -> Tensor:
 
 def _formed(coupling: Coupling, block: Callable[..., Tensor]) -> Tensor:
     p = coupling.problem
-    out = empty(p.shape, p.dtype, p.a.device)
+    out = None
     for rows, C in blocks(p.cost, p.shape[0], p.work):
+        if isinstance(rows, slice) and C.shape[1] == p.shape[1]:
+            # one block is all of it
+            return block(rows, C).to(p.dtype)
+        out = empty(p.shape, p.dtype, p.a.device) if out is None else out
         if isinstance(rows, slice) and p.dtype == p.work:
             block(rows, C, out[:, rows])
         else:
             out[:, rows] = block(rows, C).to(p.dtype)
+    assert out is not None
     return out
 
 

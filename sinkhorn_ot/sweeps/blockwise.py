@@ -7,13 +7,12 @@ import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Block, Problem, at_once
 
-from .cpu import exp_, few
+from .cpu import exp_
 
 
 # entries of one block on a CPU: small enough for cache, large enough to hide the call
@@ -28,7 +27,7 @@ class Blockwise:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         single = problem.shape[0] == 1 and problem.a.device.type == "cpu"
-        self._alpha = 1.0 / float(problem.reg[0]) if single else None
+        self._alpha = 1.0 / problem.least_reg if single else None
 
     @cached_property
     def log_a(self) -> Tensor:
@@ -153,23 +152,10 @@ def exponent(
     if isinstance(scale, Tensor):
         s = torch.addcmul(v[:, None, :], costs, scale, value=-1, out=out)
         return s if u is None else s.add_(u[:, :, None])
-    one = v.shape[0] == 1
-    out = costs if out is None and one and costs is not C else out
-    if one and few(costs):
-        s = torch.empty_like(costs) if out is None else out
-        _exponent_few(costs, scale, u, v, s)
-        return s
-    s = torch.sub(v[:, None, :], costs, alpha=scale, out=out)
+    # a batch that shares a cost has more exponents than costs
+    own = costs if costs is not C and costs.shape[0] == v.shape[0] else None
+    s = torch.sub(v[:, None, :], costs, alpha=scale, out=own if out is None else out)
     return s if u is None else s.add_(u[:, :, None])
-
-
-def _exponent_few(C: Tensor, scale: float, u: Tensor | None, v: Tensor, out: Tensor) -> None:
-    held = out.numpy()
-    with np.errstate(all="ignore"):
-        np.multiply(C.numpy(), -scale, out=held)
-        held += v.numpy()[:, None, :]
-        if u is not None:
-            held += u.numpy()[:, :, None]
 
 
 def square(v: Tensor) -> Tensor:

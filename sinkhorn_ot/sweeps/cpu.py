@@ -16,7 +16,7 @@ from torch import Tensor
 _LEAST = {torch.float64: -707.0, torch.float32: -87.0}
 # no rounding takes exp of the least exponent beyond this much of it
 _MORE = 1 + 1e-5
-# numbers that NumPy exponentiates before torch has called who does it on one thread
+# numbers that NumPy exponentiates in half the time of one torch thread
 _FEW = 1 << 16
 # bytes from which NumPy asks the system for large pages, whose first touch costs a fraction of that
 # of small ones, and at which the fastest loads are aligned
@@ -36,20 +36,17 @@ def exp_(s: Tensor, least: float | None = None) -> Tensor:
     least = _LEAST[s.dtype] if least is None else least
     if s.device.type != "cpu":
         return torch.threshold_(s, least, -math.inf).exp_()
-    if few(s):
+    if s.dtype == torch.float64 and s.numel() <= _FEW:
         held = s.numpy()
         with np.errstate(all="ignore"):
             normal = held.min() > least
-            np.exp(held if normal else s.clamp_(min=least).numpy(), out=held)
+            if not normal:
+                s.clamp_(min=least)
+            np.exp(held, out=held)
     else:
         normal = float(s.amin()) > least
         (s if normal else s.clamp_(min=least)).exp_()
     return s if normal else torch.threshold_(s, _MORE * math.exp(least), 0.0)
-
-
-def few(t: Tensor) -> bool:
-    """Say whether NumPy is done with so few numbers, on a CPU, before torch begins."""
-    return t.dtype == torch.float64 and t.numel() <= _FEW and t.device.type == "cpu"
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
