@@ -155,7 +155,7 @@ def _told(result: Transport, on_fail: str) -> Transport:
 
 
 def _report(problem: Problem, s: Solution, sweep: Sweep | None, method: str) -> Transport:
-    coupling = Entropic(passes(problem, sweep), s.u, s.v)
+    coupling = Entropic(passes(problem, sweep), s.u, s.v, s.scaled)
     return Transport(problem, coupling, method, s.status, s.n_iter, s.error, s.notes)
 
 

@@ -10,7 +10,18 @@ from torch import Tensor
 from . import checks
 from .cost import Bounds, Cost, broadcast
 from .dense import Dense, as_cost
-from .marginals import equal_mass, even, held, mass_rtol, relaxation, total, uniform, weights
+from .marginals import (
+    equal_mass,
+    even,
+    flat,
+    held,
+    mass_rtol,
+    relaxation,
+    tensor,
+    total,
+    uniform,
+    weights,
+)
 from .problem import EXACT, Problem
 from .regularisation import UNRESOLVED, finest, least_cost, regularisation, resolved, without_far
 from .rows import at_once
@@ -73,21 +84,16 @@ def _weights(
     rtol = mass_rtol(a, b) if values else math.inf
     # float64 has digits to spare
     rounded = rtol if rtol < math.inf and {a.dtype, b.dtype} != {torch.float64} else 0.0
-    a, b = _flat(a, batch, work), _flat(b, batch, work)
+    # copies: who changes weights in place later must not change a result
+    flat_a, flat_b = flat(a, batch, work, True), flat(b, batch, work, not exact)
     single = dtype == torch.float32 and values
     if single or exact:
-        masses = total(a, b)
+        masses = total(flat_a, flat_b)
         if single:
             held(masses)
-        b = equal_mass(masses, b, rtol) if exact else b
-    # copies: who changes weights in place later must not change a result
-    return a.clone(), b if exact else b.clone(), batch, rounded
-
-
-def _flat(w: Tensor, batch: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Return weights (..., n) as (B, n) of a dtype."""
-    w = w if w.dtype == dtype else w.to(dtype)
-    return w.expand(*batch, w.shape[-1]).reshape(-1, w.shape[-1]) if batch else w[None]
+        if exact:
+            flat_b = equal_mass(masses, flat_b, rtol)
+    return tensor(flat_a), tensor(flat_b), batch, rounded
 
 
 def make_share(cost: Cost, a: Tensor, b: Tensor, reg: float, unresolved: str) -> Problem:

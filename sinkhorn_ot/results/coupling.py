@@ -12,6 +12,8 @@ from torch import Tensor
 from sinkhorn_ot.problem import Index, Problem, blocks, shown
 from sinkhorn_ot.sweeps import Sweep, elasticity, empty, exp_, exponent
 
+from .scaled import Scaled
+
 
 class Coupling(Protocol):
     """A plan of a flat problem. All tensors are in the problem's working dtype."""
@@ -55,11 +57,19 @@ class Coupling(Protocol):
 @shown
 @dataclass(frozen=True, eq=False)
 class Entropic:
-    """A plan given by its scaled potentials: P_ij = exp(u_i + v_j - C_ij / reg)."""
+    """A plan given by its scaled potentials: P_ij = exp(u_i + v_j - C_ij / reg).
+
+    Attributes:
+        sweep: What makes passes over the cost.
+        u: Row potentials, (B, n).
+        v: Column potentials, (B, m).
+        scaled: The plan of one problem, if its solver had it at hand.
+    """
 
     sweep: Sweep
     u: Tensor
     v: Tensor
+    scaled: Scaled | None = None
 
     @property
     def problem(self) -> Problem:
@@ -164,6 +174,8 @@ class Stored:
 
 def plan(coupling: Coupling) -> Tensor:
     """Return the plan of a coupling, (B, n, m), in the caller's dtype, row block by row block."""
+    if isinstance(coupling, Entropic) and coupling.scaled is not None:
+        return coupling.scaled.plan().to(coupling.problem.dtype)
     return _formed(coupling, coupling.block)
 
 

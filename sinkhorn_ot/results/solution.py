@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, shown
 
+from .scaled import Scaled
 from .status import Status, Stranded
 
 
@@ -23,6 +24,7 @@ class Solution:
         n_iter: Sweeps each problem took, (B,).
         status: How each problem ended, one of `Status` per problem.
         notes: Why single problems have no plan, by their number.
+        scaled: The plan of one problem, if its solver has it at hand.
     """
 
     u: Tensor
@@ -31,6 +33,7 @@ class Solution:
     n_iter: Tensor
     status: list[Status]
     notes: dict[int, Stranded] = field(default_factory=dict)
+    scaled: Scaled | None = None
 
     @classmethod
     def none(cls, p: Problem) -> "Solution":

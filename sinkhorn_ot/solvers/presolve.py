@@ -46,7 +46,8 @@ class Posed:
         """Return a solution as one of the problem that was given."""
         if self.flipped:
             notes = {k: note.turned() for k, note in found.notes.items()}
-            found = replace(found, u=found.v, v=found.u, notes=notes)
+            scaled = found.scaled and found.scaled.turned()
+            found = replace(found, u=found.v, v=found.u, notes=notes, scaled=scaled)
         return found if self.support is None else self.support.whole(found)
 
 
@@ -118,7 +119,8 @@ class Support:
         """Return the solution with the other points in place, where they carry nothing."""
         u, v = self.spread(found.u, found.v)
         notes = {k: note.among(self.rows, self.columns) for k, note in found.notes.items()}
-        return replace(found, u=u, v=v, notes=notes)
+        scaled = found.scaled and found.scaled.among(self.rows, self.columns, self.shape)
+        return replace(found, u=u, v=v, notes=notes, scaled=scaled)
 
     def spread(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return scaled potentials, (1, n') and (1, m'), among all points."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, shown
-from sinkhorn_ot.results import Solution, Status
+from sinkhorn_ot.results import Scaled, Solution, Status
 
 from .newton import JOINED
 from .price import HESSIAN, PAIRS
@@ -78,7 +78,8 @@ def solve_small(
     # from arrays, which takes a fraction of what it does from lists
     u, w = (torch.from_numpy(side[None]) for side in (found.u, found.v))
     error, n_iter = (torch.from_numpy(np.array([x])) for x in (found.error, found.n_iter))
-    return Solution(u, w, error, n_iter, [Status.CONVERGED]), "newton" if found.newton else "plain"
+    solution = Solution(u, w, error, n_iter, [Status.CONVERGED], scaled=found.scaled)
+    return solution, "newton" if found.newton else "plain"
 
 
 def _soft(p: Problem) -> bool:
@@ -93,6 +94,7 @@ class _Answer(NamedTuple):
     error: float
     n_iter: int
     newton: bool
+    scaled: Scaled | None
 
 
 def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answer | None:
@@ -132,7 +134,8 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
     assert stage is not None
     if not exact and not stage.mass < torch.finfo(p.dtype).max ** HELD:
         return None
-    return _Answer(log_a + stage.phi, stage.v, stage.error, passes, newton)
+    scaled = Scaled(stage.K, mass * stage.y, stage.x) if stage.whole else None
+    return _Answer(log_a + stage.phi, stage.v, stage.error, passes, newton, scaled)
 
 
 def _share(p: Problem) -> float:
@@ -187,7 +190,8 @@ class _Stage:
         S = np.multiply(self.below, self.alpha, out=self.K)
         S += base + self.log_b
         # beside penalties potentials have a size of their own
-        if not (S.min() > _FLOOR and (self.exact or S.max() < -_FLOOR)):
+        self.whole = bool(S.min() > _FLOOR and (self.exact or S.max() < -_FLOOR))
+        if not self.whole:
             self.top = top = S.max(1)
             S -= top[:, None]
             np.maximum(S, _FLOOR, out=S)
