@@ -134,7 +134,9 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
     assert stage is not None
     if not exact and not stage.mass < torch.finfo(p.dtype).max ** HELD:
         return None
-    scaled = Scaled(stage.K, mass * stage.y, stage.x) if stage.whole else None
+    # where nothing was cut off, and scalings have all their digits
+    y = mass * stage.y
+    scaled = Scaled(stage.K, y, stage.x) if stage.whole and y.min() >= _NORMAL else None
     return _Answer(log_a + stage.phi, stage.v, stage.error, passes, newton, scaled)
 
 
