@@ -67,7 +67,7 @@ def weights(name: str, w: Any, size: int, cost: Cost, values: bool) -> Tensor:
 
 def uniform(shape: tuple[int, ...], dtype: torch.dtype, cost: Cost) -> Tensor:
     """Return weights of mass one that are all the same."""
-    return torch.full(shape, 1.0 / shape[-1], dtype=dtype, device=cost.device)
+    return checks.full(shape, 1.0 / shape[-1], dtype, cost.device)
 
 
 def _nothing(w: Any) -> bool:

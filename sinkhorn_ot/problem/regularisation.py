@@ -44,7 +44,7 @@ def regularisation(reg: Any, batch: torch.Size, values: bool, like: Tensor) -> t
         reg = checks.present("reg", checks.constant("reg", checks.plain("reg", reg)))
     if not isinstance(reg, (Tensor, np.ndarray, list, tuple)) or getattr(reg, "ndim", 1) == 0:
         reg = checks.positive("reg", reg)
-        return like.new_full((batch.numel(),), reg), reg
+        return checks.full((batch.numel(),), reg, like.dtype, like.device), reg
     t = checks.tensor("reg", reg, whole=True).to(like.device, torch.float64)
     if values and not bool(((t > 0) & (t < math.inf)).all()):
         checks.refuse("reg", "be finite and above zero", t, ~((t > 0) & (t < math.inf)))

@@ -114,12 +114,13 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
         return None
     below = low - p.cost.rows(0, len(a)).to(torch.float64).numpy()[0]
     room = np.empty_like(below)
+    spread = math.inf if p.bounds.forbids else p.bounds.high - low
     passes, newton, stage = 0, False, None
     for factor in factors:
         goal = _STAGES.tol if factor > 1 else tol
         now = factor * reg
         R = p.relax[0] / now, p.relax[1] / now
-        stage = _Stage(below, 1 / now, a, b, psi, room, R, (low - p.shift) / now)
+        stage = _Stage(below, spread, 1 / now, a, b, psi, room, R, (low - p.shift) / now)
         stage.plain(goal)
         arrived = stage.reached(goal)
         if affordable and not arrived:
@@ -154,6 +155,7 @@ class _Stage:
     def __init__(  # noqa: PLR0913
         self,
         below: Array,
+        spread: float,
         alpha: float,
         a: Array,
         b: Array,
@@ -166,6 +168,7 @@ class _Stage:
 
         Args:
             below: How far each cost lies below the least, (n, m).
+            spread: How far at most, negated; inf if some pair is forbidden.
             alpha: 1 / reg.
             a: Source weights, (n,).
             b: Target weights, (m,).
@@ -174,7 +177,7 @@ class _Stage:
             R: Penalties over reg; inf for exact marginals.
             least: The least cost over reg.
         """
-        self.below, self.alpha, self.K = below, alpha, room
+        self.below, self.spread, self.alpha, self.K = below, spread, alpha, room
         self.a, self.b, self.log_b, self.least = a, b, np.log(b), least
         self.R, self.exact = R, min(R) == math.inf
         # how much of what it lacks each side's potential answers
@@ -190,9 +193,11 @@ class _Stage:
         # what is taken off each row's exponents
         self.top: Array | float = 0.0
         S = np.multiply(self.below, self.alpha, out=self.K)
-        S += base + self.log_b
-        # beside penalties potentials have a size of their own
-        self.whole = bool(S.min() > _FLOOR and (self.exact or S.max() < -_FLOOR))
+        shift = base + self.log_b
+        S += shift
+        # what bounds tell needs no pass; beside penalties potentials have a size of their own
+        least, most = shift.min() - self.spread * self.alpha, shift.max()
+        self.whole = bool((least > _FLOOR or S.min() > _FLOOR) and (self.exact or most < -_FLOOR))
         if not self.whole:
             self.top = top = S.max(1)
             S -= top[:, None]
