@@ -233,9 +233,7 @@ def finite(name: str, x: Tensor) -> Tensor:
     return x
 
 
-def full(
-    shape: tuple[int, ...], value: float, dtype: torch.dtype, device: torch.device
-) -> Tensor:
+def full(shape: tuple[int, ...], value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return a tensor of one number, as torch.full does; on a CPU by NumPy, which calls faster."""
     if device.type != "cpu" or dtype != torch.float64:
         return torch.full(shape, value, dtype=dtype, device=device)

@@ -112,7 +112,10 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
     few = np.count_nonzero(a) < len(a) or np.count_nonzero(b) < len(b)
     if few or not (affordable or len(factors) == 1):
         return None
-    below = low - p.cost.rows(0, len(a)).to(torch.float64).numpy()[0]
+    C = p.cost.rows(0, len(a))
+    # NumPy has no bfloat16, and converts what it takes
+    C = C.float() if C.dtype == torch.bfloat16 else C
+    below = np.subtract(low, C.numpy()[0], dtype=np.float64)
     room = np.empty_like(below)
     spread = math.inf if p.bounds.forbids else p.bounds.high - low
     passes, newton, stage = 0, False, None
@@ -131,7 +134,7 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
         if not (arrived and passes <= max_iter):
             return None
         # potentials keep their units while reg shrinks
-        psi = stage.psi * min(factor, _STAGES.factor)
+        psi = stage.psi * min(factor, _STAGES.factor) if factor > 1 else psi
     assert stage is not None
     if not exact and not stage.mass < torch.finfo(p.dtype).max ** HELD:
         return None
@@ -196,8 +199,8 @@ class _Stage:
         shift = base + self.log_b
         S += shift
         # what bounds tell needs no pass; beside penalties potentials have a size of their own
-        least, most = shift.min() - self.spread * self.alpha, shift.max()
-        self.whole = bool((least > _FLOOR or S.min() > _FLOOR) and (self.exact or most < -_FLOOR))
+        high = shift.min() - self.spread * self.alpha > _FLOOR or S.min() > _FLOOR
+        self.whole = bool(high and (self.exact or shift.max() < -_FLOOR))
         if not self.whole:
             self.top = top = S.max(1)
             S -= top[:, None]
