@@ -64,6 +64,9 @@ class Dense:
 
     def select(self, index: Tensor) -> "Dense":
         """Return the problems at `index` of a flat batch."""
+        if len(index) == 1 and index.device.type == "cpu":
+            # one need not be copied
+            return self._of(self.C[index[0] :][:1])
         return self._of(self.C[index])
 
     def transposed(self) -> "Dense":

@@ -157,9 +157,6 @@ def _alone(found: Solution, k: int, p: Problem, limits: Limits) -> tuple[Solutio
     """Go on with problem `k` of a batch by itself, and keep what is best."""
     at, made = torch.tensor([k], device="cpu"), int(found.n_iter[k])
     one, before = p.select(at), found.select(at)
-    # of a problem that lost all its weights there are no bounds
-    if not p.shared and bool((one.a > 0).any()):
-        one = replace(one, bounds=one.cost.validate())
     if made >= limits.max_iter:
         before = judged(one, None, before, limits.tol)
         why = impossible(one, limits.tol) if small_enough(one) else None
@@ -172,7 +169,7 @@ def _alone(found: Solution, k: int, p: Problem, limits: Limits) -> tuple[Solutio
     )
     assert before.error is not None
     start = before.v if made and bool(torch.isfinite(before.error).all()) else None
-    posed = pose(one, None, start)
+    posed = _bounded(pose(one, None, start), p)
     other, _, name = run(posed, None, left, alone=told is None)
     other = posed.undo(other)
     other = replace(other, n_iter=other.n_iter + made)
@@ -181,6 +178,15 @@ def _alone(found: Solution, k: int, p: Problem, limits: Limits) -> tuple[Solutio
     if not better and bool(other.error >= before.error):
         other = replace(before, n_iter=other.n_iter, status=other.status)
     return found.put(at, other), name
+
+
+def _bounded(posed: Posed, p: Problem) -> Posed:
+    """Return one problem of a batch with the bounds of its own cost."""
+    one = posed.problem
+    # who chose among points has seen it; of a problem that lost all its weights there are none
+    if p.shared or posed.support is not None or not bool((one.a > 0).any()):
+        return posed
+    return replace(posed, problem=replace(one, bounds=one.cost.validate()))
 
 
 def _tried(
