@@ -7,7 +7,7 @@ from .making import make, make_share
 from .metrics import METRICS
 from .points import PointCloud
 from .problem import Problem
-from .rows import Block, Index, Rows, as_rows, at_once, number
+from .rows import Block, Index, Rows, as_rows, at_once, entries, number
 from .show import in_short, shown
 from .streamed import Facts, Streamed, filled, survey
 
@@ -30,6 +30,7 @@ __all__ = [
     "blocks",
     "broadcast",
     "checks",
+    "entries",
     "filled",
     "flatten",
     "in_short",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import checks
 from .cost import MEMORY, Bounds, Cost, flatten, tiles
-from .rows import Block
+from .rows import Block, entries
 from .show import shown
 
 
@@ -64,10 +64,7 @@ class Dense:
 
     def select(self, index: Tensor) -> "Dense":
         """Return the problems at `index` of a flat batch."""
-        if len(index) == 1 and index.device.type == "cpu":
-            # one need not be copied
-            return self._of(self.C[index[0] :][:1])
-        return self._of(self.C[index])
+        return self._of(self.C[entries(index)])
 
     def transposed(self) -> "Dense":
         """Return the cost from target to source points, without a copy."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .cost import Bounds, Cost
+from .rows import entries
 from .show import shown
 
 
@@ -109,10 +110,11 @@ class Problem:
     def select(self, index: Tensor) -> "Problem":
         """Return the problems at `index` of the flat batch."""
         cost = self.cost if self.shared else self.cost.select(index)
+        at = entries(index)
         held = {field.name: getattr(self, field.name) for field in fields(self)}
-        few: dict[str, Any] = {k: t[index] for k, t in held.items() if isinstance(t, Tensor)}
+        few: dict[str, Any] = {k: t[at] for k, t in held.items() if isinstance(t, Tensor)}
         if self.aside:
-            few["aside"] = self.aside[0][index], self.aside[1][index]
+            few["aside"] = self.aside[0][at], self.aside[1][at]
         return replace(self, cost=cost, **few)
 
     def transposed(self) -> "Problem":

@@ -139,12 +139,19 @@ def _batch(posed: Posed, limits: Limits) -> tuple[Solution, Sweep | None, str]:
     if done := [k for k in joined if found.status[k] is Status.CONVERGED]:
         at = torch.tensor(done, device="cpu")
         found = found.put(at, judged(_part(p, at), None, found.select(at), limits.tol))
-    for k in [k for k, status in enumerate(found.status) if status in _MISSED]:
-        found, own = _alone(found, k, p, limits)
+    missed, ends = [k for k, status in enumerate(found.status) if status in _MISSED], []
+    for k in missed:
+        end, own = _alone(found, k, p, limits)
+        ends.append(end)
         name = SWITCH.name if joined else own
-        if found.status[k] is Status.STOPPED:
+        if end.status[0] is Status.STOPPED:
+            break
+    if ends:
+        # put back at once: one by one each would copy all
+        found = found.put(torch.tensor(missed[: len(ends)], device="cpu"), Solution.joined(ends))
+        if ends[-1].status[0] is Status.STOPPED:
             status = [Status.STOPPED if s in _MISSED else s for s in found.status]
-            return replace(found, status=status), sweep, name
+            found = replace(found, status=status)
     return found, sweep, name
 
 
@@ -154,13 +161,13 @@ def _part(p: Problem, index: Tensor) -> Problem:
 
 
 def _alone(found: Solution, k: int, p: Problem, limits: Limits) -> tuple[Solution, str]:
-    """Go on with problem `k` of a batch by itself, and keep what is best."""
+    """Go on with problem `k` of a batch by itself; return what is best of it."""
     at, made = torch.tensor([k], device="cpu"), int(found.n_iter[k])
     one, before = p.select(at), found.select(at)
     if made >= limits.max_iter:
         before = judged(one, None, before, limits.tol)
         why = impossible(one, limits.tol) if small_enough(one) else None
-        return found.put(at, told_impossible(before, 0, why) if why else before), ""
+        return (told_impossible(before, 0, why) if why else before), ""
     told = limits.callback
     left = Limits(
         limits.tol,
@@ -172,12 +179,12 @@ def _alone(found: Solution, k: int, p: Problem, limits: Limits) -> tuple[Solutio
     posed = _bounded(pose(one, None, start), p)
     other, _, name = run(posed, None, left, alone=told is None)
     other = posed.undo(other)
-    other = replace(other, n_iter=other.n_iter + made)
+    other = replace(other, n_iter=other.n_iter + made) if made else other
     assert other.error is not None
     better = other.status[0] in (Status.CONVERGED, Status.INFEASIBLE)
     if not better and bool(other.error >= before.error):
         other = replace(before, n_iter=other.n_iter, status=other.status)
-    return found.put(at, other), name
+    return other, name
 
 
 def _bounded(posed: Posed, p: Problem) -> Posed:
