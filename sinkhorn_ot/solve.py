@@ -1,6 +1,7 @@
 """solve(): check the arguments, pose the problem, choose, run, put the answer back, report."""
 
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ def solve(  # noqa: PLR0913
     u, v = (None, None) if init is None else _warm(problem, init)
     tol = _tolerance(tol, problem)
     # inside autocast the products of a sweep would be half precision, and so would their error
-    with torch.autocast(problem.a.device.type, enabled=False):
+    with _exactly(problem.a.device.type):
         if n_iter is not None:
             chosen = choose(problem, tol)
             found = fixed(chosen, checks.count("n_iter", n_iter), u, v)
@@ -121,6 +122,12 @@ def _checked(reg: Any, callback: Any, n_iter: int | None, given: dict[str, bool]
         checks.unused("n_iter", [name for name, is_given in given.items() if is_given])
 
 
+def _exactly(kind: str) -> AbstractContextManager[Any]:
+    """Leave autocast on a kind of device; a small problem takes no longer than to leave none."""
+    inside = torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if inside else nullcontext()
+
+
 def _solver(method: str | Sinkhorn, problem: Problem) -> Sinkhorn | None:
     """Return the solver that is asked for; None leaves the choice."""
     if isinstance(method, Sinkhorn):
@@ -142,13 +149,13 @@ def _told(result: Transport, on_fail: str) -> Transport:
         return result.check()
     # whoever stopped it knows
     asked = (Status.CONVERGED, Status.STOPPED)
-    if on_fail == "warn" and any(s not in asked for s in result.statuses):
+    if on_fail == "warn" and [s for s in result.statuses if s not in asked]:
         warnings.warn(result.message, ConvergenceWarning, stacklevel=4)
     return result
 
 
 def _report(problem: Problem, s: Solution, sweep: Sweep | None, method: str) -> Transport:
-    coupling = Entropic(passes(problem, sweep), s.u, s.v)
+    coupling = Entropic(passes(problem, sweep), s.u, s.v, s.scaled)
     return Transport(problem, coupling, method, s.status, s.n_iter, s.error, s.notes)
 
 

@@ -8,7 +8,7 @@ from .metrics import METRICS
 from .points import PointCloud
 from .problem import Problem
 from .regularisation import Unresolved
-from .rows import Block, Index, Rows, as_rows, at_once, number
+from .rows import Block, Index, Rows, as_rows, at_once, entries, number
 from .show import in_short, shown
 from .streamed import Facts, Streamed, filled, survey
 
@@ -32,6 +32,7 @@ __all__ = [
     "blocks",
     "broadcast",
     "checks",
+    "entries",
     "filled",
     "flatten",
     "in_short",

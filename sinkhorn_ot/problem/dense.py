@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import checks
 from .cost import MEMORY, Bounds, Cost, flatten, tiles
-from .rows import Block
+from .rows import Block, entries
 from .show import shown
 
 
@@ -60,15 +60,22 @@ class Dense:
 
     def flat(self, batch: torch.Size) -> "Dense":
         """Return the costs of a batch with one batch dimension."""
-        return Dense(flatten(self.C, batch, self.batch_shape.numel() == 1))
+        return self._of(flatten(self.C, batch, self.batch_shape.numel() == 1))
 
     def select(self, index: Tensor) -> "Dense":
         """Return the problems at `index` of a flat batch."""
-        return Dense(self.C[index])
+        return self._of(self.C[entries(index)])
 
     def transposed(self) -> "Dense":
         """Return the cost from target to source points, without a copy."""
-        return Dense(self.C.mT)
+        return self._of(self.C.mT)
+
+    @classmethod
+    def _of(cls, C: Tensor) -> "Dense":
+        """Return costs that are part of what has been checked."""
+        cost = object.__new__(cls)
+        object.__setattr__(cost, "C", C)
+        return cost
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Return rows start:stop."""

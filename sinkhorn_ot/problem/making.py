@@ -11,9 +11,20 @@ from torch import Tensor
 from . import checks
 from .cost import Bounds, Cost, broadcast
 from .dense import Dense, as_cost
-from .marginals import equal_mass, even, held, mass_rtol, relaxation, total, uniform, weights
+from .marginals import (
+    equal_mass,
+    even,
+    flat,
+    held,
+    mass_rtol,
+    relaxation,
+    tensor,
+    total,
+    uniform,
+    weights,
+)
 from .problem import EXACT, Problem
-from .regularisation import least_cost, regularisation, resolved, without_far
+from .regularisation import finest, least_cost, regularisation, resolved, without_far
 from .rows import at_once
 
 
@@ -56,7 +67,8 @@ def make(
     reg, one_reg = regularisation(reg, batch, values, like=a)
     known: dict[str, Any] = {"rounded": rounded, "one_reg": one_reg}
     p = Problem(cost.flat(batch), a, b, reg, relax, batch, _dtypes(cost)[0], bounds, **known)
-    p = resolved(without_far(p)) if values else p
+    if values and p.least_reg < finest(p):
+        p = resolved(without_far(p))
     shift = least_cost(p)
     p = replace(p, shift=shift) if shift else p
     return _evened(_parted(p)) if p.bounds.forbids else p
@@ -135,15 +147,15 @@ def _weights(
     # float64 has digits to spare
     rounded = rtol if rtol < math.inf and {a.dtype, b.dtype} != {torch.float64} else 0.0
     # copies: who changes weights in place later must not change a result
-    a = a.to(work, copy=True).expand(*batch, n).reshape(-1, n)
-    b = b.to(work, copy=not exact).expand(*batch, m).reshape(-1, m)
+    flat_a, flat_b = flat(a, batch, work, True), flat(b, batch, work, not exact)
     single = dtype == torch.float32 and values
     if single or exact:
-        masses = total(a, b)
+        masses = total(flat_a, flat_b)
         if single:
             held(masses)
-        b = equal_mass(masses, b, rtol) if exact else b
-    return a, b, batch, rounded
+        if exact:
+            flat_b = equal_mass(masses, flat_b, rtol)
+    return tensor(flat_a), tensor(flat_b), batch, rounded
 
 
 def make_share(cost: Cost, a: Tensor, b: Tensor, reg: float, unresolved: str) -> Problem:

@@ -4,13 +4,18 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from . import checks
 from .cost import Cost
-from .problem import Relax
+from .problem import EXACT, Relax
 
+
+Array = npt.NDArray[np.float64]
+# weights, or masses of them: on a CPU an array, whose calls are shorter
+Weights = Tensor | Array
 
 # how far two masses may differ by rounding alone, per dtype of the weights
 _MASS_RTOL = {
@@ -28,6 +33,8 @@ _HELD = (1e-18, 1e18)
 
 def relaxation(unbalanced: Any) -> Relax:
     """Return the KL penalty of each marginal; inf is an exact one."""
+    if unbalanced is None:
+        return EXACT
     if isinstance(unbalanced, Tensor):
         unbalanced = checks.constant("unbalanced", checks.plain("unbalanced", unbalanced))
         checks.present("unbalanced", unbalanced)
@@ -60,30 +67,47 @@ def weights(name: str, w: Any, size: int, cost: Cost, values: bool) -> Tensor:
 
 def uniform(shape: tuple[int, ...], dtype: torch.dtype, cost: Cost) -> Tensor:
     """Return weights of mass one that are all the same."""
-    return torch.full(shape, 1.0 / shape[-1], dtype=dtype, device=cost.device)
+    return checks.full(shape, 1.0 / shape[-1], dtype, cost.device)
 
 
 def _nothing(w: Any) -> bool:
     return w.shape == (0,) if isinstance(w, np.ndarray) else isinstance(w, (list, tuple)) and not w
 
 
-def total(a: Tensor, b: Tensor) -> Tensor:
+def flat(w: Tensor, batch: torch.Size, dtype: torch.dtype, copy: bool) -> Weights:
+    """Return weights (..., n) as (B, n) of a dtype, which may be the caller's own if not a copy."""
+    host = w.device.type == "cpu"
+    if not host or w.dtype != dtype:
+        w = w.to(dtype, copy=copy and not host)
+    w = w.expand(*batch, w.shape[-1]).reshape(-1, w.shape[-1]) if batch else w[None]
+    if not host:
+        return w
+    return w.numpy().copy() if copy else w.numpy()
+
+
+def tensor(w: Weights) -> Tensor:
+    """Return weights as the problem holds them."""
+    return w if isinstance(w, Tensor) else torch.from_numpy(w)
+
+
+def total(a: Weights, b: Weights) -> Weights:
     """Return the masses of weights (B, n) and (B, m), (2, B)."""
     # a sum of many float32 numbers may itself be further off than they are
-    if a.device.type == "cpu":
-        return torch.stack([w.sum(-1, dtype=torch.float64) for w in (a, b)])
+    if not isinstance(a, Tensor):
+        return np.array([np.add.reduce(a, -1), np.add.reduce(b, -1)])
     # where launches count, without one to put both together
     masses = torch.empty((2, len(a)), dtype=torch.float64, device=a.device)
-    for w, mass in zip((a, b), masses, strict=True):
+    for w, mass in zip((a, tensor(b)), masses, strict=True):
         torch.sum(w, -1, dtype=torch.float64, out=mass)
     return masses
 
 
-def held(masses: Tensor) -> None:
+def held(masses: Weights) -> None:
     """Require masses whose squares, of which values are made, are float32 numbers."""
     # one problem's are the extremes themselves
-    one = masses.shape[1] == 1
-    ends = masses.tolist() if one else torch.stack(torch.aminmax(masses, dim=1), 1).tolist()
+    if isinstance(masses, Tensor) and masses.shape[1] > 1:
+        masses = torch.stack(torch.aminmax(masses, dim=1), 1)
+    ends: list[list[float]] = masses.tolist()
     for name, side in zip("ab", ends, strict=True):
         low, high = min(side), max(side)
         if not (_HELD[0] <= low and high <= _HELD[1]):
@@ -102,27 +126,29 @@ def mass_rtol(a: Tensor, b: Tensor) -> float:
     return max(_MASS_RTOL[a.dtype], _MASS_RTOL[b.dtype], summed)
 
 
-def equal_mass(masses: Tensor, b: Tensor, rtol: float) -> Tensor:
+def equal_mass(masses: Weights, b: Weights, rtol: float) -> Tensor:
     """Require one mass on both sides, (2, B); return `b` scaled to match to the last digit."""
-    ratio = masses[0] / masses[1]
+    ratio: Any = masses[0] / masses[1]
     if rtol < math.inf and _apart(masses, ratio) > rtol:
-        k = checks.first_index((ratio - 1).abs() > rtol)[0]
+        k = checks.first_index((torch.as_tensor(ratio) - 1).abs() > rtol)[0]
         where = f" in problem {k}" if len(ratio) > 1 else ""
         raise ValueError(
             f"a and b must have the same total mass, got {float(masses[0, k]):.9g} and "
             f"{float(masses[1, k]):.9g}{where}: normalise them, or relax a marginal (unbalanced=)"
         )
+    if not isinstance(b, Tensor):
+        return torch.from_numpy(b * ratio[:, None])
     # the product has the digits of the ratio before it has those of the weights
     return torch.mul(b, ratio[:, None], out=torch.empty_like(b))
 
 
-def _apart(masses: Tensor, ratio: Tensor) -> float:
+def _apart(masses: Weights, ratio: Any) -> float:
     """Return by how much, relatively, the masses of a problem differ at most."""
     if len(ratio) == 1:
         # the division is left to the host, which would have to wait for the other one
-        a, b = masses[:, 0].tolist()
+        (a,), (b,) = masses.tolist()
         return float(abs(a / b - 1))
-    return max(abs(end - 1) for end in checks.extremes(ratio))
+    return max(abs(end - 1) for end in checks.extremes(torch.as_tensor(ratio)))
 
 
 def even(a: Tensor, b: Tensor, allowed: Tensor, rtol: float) -> Tensor:

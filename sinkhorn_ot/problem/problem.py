@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .cost import Bounds, Cost
+from .rows import entries
 from .show import shown
 
 
@@ -58,7 +59,7 @@ class Problem:
     far: float = math.inf
     one_reg: float | None = None
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int, int]:
         """Number of problems, of source points and of target points."""
         return self.a.shape[0], *self.cost.shape
@@ -103,16 +104,17 @@ class Problem:
 
     def rounding(self, shift: float = 0.0) -> float:
         """Return the relative error of rounding cost / reg, once `shift` is off every cost."""
-        largest = max(abs(bound - shift) for bound in (self.bounds.low, self.bounds.high))
+        largest = max(abs(self.bounds.low - shift), abs(self.bounds.high - shift))
         return torch.finfo(self.work).eps * largest / self.least_reg
 
     def select(self, index: Tensor) -> "Problem":
         """Return the problems at `index` of the flat batch."""
         cost = self.cost if self.shared else self.cost.select(index)
+        at = entries(index)
         held = {field.name: getattr(self, field.name) for field in fields(self)}
-        few: dict[str, Any] = {k: t[index] for k, t in held.items() if isinstance(t, Tensor)}
+        few: dict[str, Any] = {k: t[at] for k, t in held.items() if isinstance(t, Tensor)}
         if self.aside:
-            few["aside"] = self.aside[0][index], self.aside[1][index]
+            few["aside"] = self.aside[0][at], self.aside[1][at]
         return replace(self, cost=cost, **few)
 
     def transposed(self) -> "Problem":

@@ -56,7 +56,7 @@ def regularisation(reg: Any, batch: torch.Size, values: bool, like: Tensor) -> t
         reg = checks.present("reg", checks.constant("reg", checks.plain("reg", reg)))
     if not isinstance(reg, (Tensor, np.ndarray, list, tuple)) or getattr(reg, "ndim", 1) == 0:
         reg = checks.positive("reg", reg)
-        return like.new_full((batch.numel(),), reg), reg
+        return checks.full((batch.numel(),), reg, like.dtype, like.device), reg
     t = checks.tensor("reg", reg, whole=True).to(like.device, torch.float64)
     if values and not bool(((t > 0) & (t < math.inf)).all()):
         checks.refuse("reg", "be finite and above zero", t, ~((t > 0) & (t < math.inf)))
@@ -82,7 +82,7 @@ def least_cost(p: Problem) -> float:
 
 def resolved(p: Problem, otherwise: str = UNRESOLVED) -> Problem:
     """Return the problem; raise if reg is so small that rounding the exponents would decide it."""
-    reg, least = p.least_reg, _least_reg(p)
+    reg, least = p.least_reg, finest(p)
     if reg < least:
         also, ends = _dear_alone(p), {"most": 1 / least, "inverse": 1 / reg}
         facts = {"least": least, "reg": reg, "dtype": p.work, **ends}
@@ -90,7 +90,7 @@ def resolved(p: Problem, otherwise: str = UNRESOLVED) -> Problem:
     return p
 
 
-def _least_reg(p: Problem) -> float:
+def finest(p: Problem) -> float:
     """Return the least reg at which exponents have enough digits; exact transport has none."""
     reg = p.least_reg
     # what is taken off has been rounded with the rest
@@ -105,7 +105,7 @@ def without_far(p: Problem) -> Problem:
     than that carries nothing, but where the nearer pairs leave no plan.
     """
     reg = p.least_reg
-    if reg >= _least_reg(p) or not isinstance(p.cost, Dense):
+    if not isinstance(p.cost, Dense):
         return p
     costs = p.cost.C.double().flatten()
     costs = costs[costs < math.inf].sort().values
@@ -115,7 +115,7 @@ def without_far(p: Problem) -> Problem:
     for k in (costs[1:] - costs[0] > room[:-1]).nonzero()[:, 0].flip(0).tolist():
         far = float(costs[k])
         nearer = replace(p, bounds=Bounds(p.bounds.low, far, True), far=far)
-        if reg >= _least_reg(nearer):
+        if reg >= finest(nearer):
             C = p.cost.C
             nearer = replace(nearer, cost=Dense(C.masked_fill(far < C, math.inf)))
             return nearer if _all_have_partners(nearer) else p

@@ -24,6 +24,14 @@ _BLOCK = 1 << 19
 _ELSEWHERE = 1 << 27
 
 
+def entries(index: Tensor) -> Index:
+    """Return the numbers of some entries; that of one as a slice on a CPU, which copies nothing."""
+    if index.numel() != 1 or index.device.type != "cpu":
+        return index
+    k = int(index)
+    return slice(k, k + 1)
+
+
 def at_once(device: torch.device, cached: int) -> int:
     """Return how many numbers to handle at once: what a CPU's cache holds, elsewhere many."""
     return cached if device.type == "cpu" else max(cached, _ELSEWHERE)

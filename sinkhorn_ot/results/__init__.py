@@ -12,6 +12,7 @@ from .compiler import uncompiled
 from .coupling import Coupling, Entropic, Stored, marginal_error, masses, relative
 from .last_look import judged
 from .rounding import feasible
+from .scaled import Scaled
 from .solution import Solution
 from .status import ConvergenceError, ConvergenceWarning, Status, Stranded
 from .transport import Transport
@@ -23,6 +24,7 @@ __all__ = [
     "ConvergenceWarning",
     "Coupling",
     "Entropic",
+    "Scaled",
     "Solution",
     "Status",
     "Stored",

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Index, Problem, blocks, shown
-from sinkhorn_ot.sweeps import Sweep, elasticity, empty, exp_
+from sinkhorn_ot.sweeps import Sweep, elasticity, empty, exp_, exponent
+
+from .scaled import Scaled
 
 
 class Coupling(Protocol):
@@ -55,11 +57,19 @@ class Coupling(Protocol):
 @shown
 @dataclass(frozen=True, eq=False)
 class Entropic:
-    """A plan given by its scaled potentials: P_ij = exp(u_i + v_j - C_ij / reg)."""
+    """A plan given by its scaled potentials: P_ij = exp(u_i + v_j - C_ij / reg).
+
+    Attributes:
+        sweep: What makes passes over the cost.
+        u: Row potentials, (B, n).
+        v: Column potentials, (B, m).
+        scaled: The plan of one problem, if its solver had it at hand.
+    """
 
     sweep: Sweep
     u: Tensor
     v: Tensor
+    scaled: Scaled | None = None
 
     @property
     def problem(self) -> Problem:
@@ -112,10 +122,10 @@ class Entropic:
 
     def log_block(self, rows: Index, C: Tensor, out: Tensor | None = None) -> Tensor:
         """Return u + v - C / reg for those rows."""
-        C = C - self.problem.shift if self.problem.shift else C
-        scale = (-1.0 / self.problem.reg)[:, None, None]
-        s = torch.addcmul(self.v[:, None, :], C, scale, out=out)
-        return s.add_(self.u[:, rows, None])
+        p = self.problem
+        C = C - p.shift if p.shift else C
+        scale = (1.0 / p.reg)[:, None, None] if p.one_reg is None else 1.0 / p.one_reg
+        return exponent(C, scale, self.u[:, rows], self.v, out)
 
     def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
         """Return P @ x or P^T @ x without the plan."""
@@ -164,6 +174,8 @@ class Stored:
 
 def plan(coupling: Coupling) -> Tensor:
     """Return the plan of a coupling, (B, n, m), in the caller's dtype, row block by row block."""
+    if isinstance(coupling, Entropic) and coupling.scaled is not None:
+        return coupling.scaled.plan().to(coupling.problem.dtype)
     return _formed(coupling, coupling.block)
 
 
@@ -174,12 +186,17 @@ def log_plan(coupling: Coupling) -> Tensor:
 
 def _formed(coupling: Coupling, block: Callable[..., Tensor]) -> Tensor:
     p = coupling.problem
-    out = empty(p.shape, p.dtype, p.a.device)
+    out = None
     for rows, C in blocks(p.cost, p.shape[0], p.work):
+        if isinstance(rows, slice) and C.shape[1] == p.shape[1]:
+            # one block is all of it
+            return block(rows, C).to(p.dtype)
+        out = empty(p.shape, p.dtype, p.a.device) if out is None else out
         if isinstance(rows, slice) and p.dtype == p.work:
             block(rows, C, out[:, rows])
         else:
             out[:, rows] = block(rows, C).to(p.dtype)
+    assert out is not None
     return out
 
 

@@ -24,12 +24,12 @@ def judged(problem: Problem, sweep: Sweep | None, found: Solution, tol: float) -
     Sweeps are believed where all is within tol, rounding is fine and potentials have not drifted.
     In single precision there is nothing finer to measure with.
     """
-    if problem.work != torch.float64 or not set(found.status) & set(_OPEN):
+    if problem.work != torch.float64 or not [s for s in found.status if s in _OPEN]:
         return found
     # both potentials of a pair are rounded, and a row has many pairs
     drifted = 10 * torch.finfo(problem.work).eps * _largest(found.u, found.v)
     rounding = max(problem.resolution, drifted)
-    if rounding <= tol and all(status is Status.CONVERGED for status in found.status):
+    if rounding <= tol and found.status.count(Status.CONVERGED) == len(found.status):
         return found
     coupling = Entropic(passes(problem, sweep), found.u, found.v)
     marginals = masses(coupling)

@@ -1,13 +1,15 @@
 """Where a solver ended: potentials, and how they were reached."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Problem, shown
+from sinkhorn_ot.problem import Problem, entries, shown
 
+from .scaled import Scaled
 from .status import Status, Stranded
 
 
@@ -23,6 +25,7 @@ class Solution:
         n_iter: Sweeps each problem took, (B,).
         status: How each problem ended, one of `Status` per problem.
         notes: Why single problems have no plan, by their number.
+        scaled: The plan of one problem, if its solver has it at hand.
     """
 
     u: Tensor
@@ -31,6 +34,7 @@ class Solution:
     n_iter: Tensor
     status: list[Status]
     notes: dict[int, Stranded] = field(default_factory=dict)
+    scaled: Scaled | None = None
 
     @classmethod
     def none(cls, p: Problem) -> "Solution":
@@ -39,13 +43,23 @@ class Solution:
         status = [Status.MAX_ITER] * p.shape[0]
         return cls(p.a.log(), p.b.log(), never, torch.zeros_like(p.reg, dtype=torch.int64), status)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Solution"]) -> "Solution":
+        """Return solutions of one problem each as that of a batch, with all errors known."""
+        u, v = torch.cat([part.u for part in parts]), torch.cat([part.v for part in parts])
+        n_iter = torch.cat([part.n_iter for part in parts])
+        error = torch.cat([part.error for part in parts if part.error is not None])
+        status = [part.status[0] for part in parts]
+        notes = {k: part.notes[0] for k, part in enumerate(parts) if 0 in part.notes}
+        return cls(u, v, error, n_iter, status, notes)
+
     def select(self, index: Tensor) -> "Solution":
         """Return the solution of the problems at `index`."""
-        at = index.tolist()
-        notes = {i: self.notes[k] for i, k in enumerate(at) if k in self.notes}
-        error = None if self.error is None else self.error[index]
-        status = [self.status[k] for k in at]
-        return Solution(self.u[index], self.v[index], error, self.n_iter[index], status, notes)
+        numbers, at = index.tolist(), entries(index)
+        notes = {i: self.notes[k] for i, k in enumerate(numbers) if k in self.notes}
+        error = None if self.error is None else self.error[at]
+        status = [self.status[k] for k in numbers]
+        return Solution(self.u[at], self.v[at], error, self.n_iter[at], status, notes)
 
     def put(self, index: Tensor, other: "Solution") -> "Solution":
         """Return this solution with that of the problems at `index` replaced."""

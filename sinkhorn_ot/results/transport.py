@@ -247,8 +247,9 @@ class Transport:
 
     def _out(self, t: Tensor) -> Tensor:
         """Give a flat tensor the caller's leading dimensions and dtype."""
-        t = t.reshape((*self.problem.batch_shape, *t.shape[1:]))
-        t = t.to(self.problem.dtype) if t.is_floating_point() else t
+        batch, dtype = self.problem.batch_shape, self.problem.dtype
+        t = t.reshape((*batch, *t.shape[1:])) if batch else t[0]
+        t = t.to(dtype) if t.is_floating_point() and t.dtype != dtype else t
         if t.is_inference():
             # kept for later, when a graph may need it, which takes nothing of inference mode
             with torch.inference_mode(False):

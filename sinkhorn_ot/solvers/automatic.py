@@ -73,9 +73,11 @@ def run(
         The solution, the sweep that led to it, if one was needed, and the name of the method.
     """
     found, sweep, name = _run(posed, solver, limits, alone)
+    if posed.v is None or Status.NOT_FINITE not in found.status:
+        return found, sweep, name
     lost = [k for k, status in enumerate(found.status) if status is Status.NOT_FINITE]
-    made = max((int(found.n_iter[k]) for k in lost), default=0)
-    if posed.v is None or not lost or made >= limits.max_iter:
+    made = max(int(found.n_iter[k]) for k in lost)
+    if made >= limits.max_iter:
         return found, sweep, name
     # a start may be worse than none
     at = torch.tensor(lost, device=posed.v.device)
@@ -92,13 +94,10 @@ def _run(
     p, free = posed.problem, solver is None and alone
     if solver is None and not _whole(p):
         return _batch(posed, limits)
-    chosen = suitable(p) if solver is None else solver
-    small = small_enough(p)
-    if solver is None and small:
-        chosen = replace(chosen, patience=_PATIENCE)
-    found, sweep, name = _tried(posed, chosen, limits, free)
+    found, sweep, name = _tried(posed, solver, limits, free)
     found = judged(p, sweep, found, limits.tol)
-    for k in [k for k, status in enumerate(found.status) if small and status in _MISSED]:
+    missed = [k for k, status in enumerate(found.status) if status in _MISSED]
+    for k in missed if small_enough(p) else ():
         one = p.select(torch.tensor([k], device=p.a.device))
         if why := impossible(one, limits.tol):
             found = told_impossible(found, k, why)
@@ -109,8 +108,10 @@ def _run(
 
 def _whole(p: Problem) -> bool:
     """Say whether a problem is solved as one: by itself, on a GPU, or so small and so sharp."""
-    tiny = p.shape[1] * p.shape[2] < _TINY and suitable(p) is NEWTON
-    return p.shape[0] == 1 or p.a.device.type != "cpu" or 0 in p.relax or tiny
+    batch, n, m = p.shape
+    if batch == 1 or p.a.device.type != "cpu" or 0 in p.relax:
+        return True
+    return n * m < _TINY and suitable(p) is NEWTON
 
 
 def _batch(posed: Posed, limits: Limits) -> tuple[Solution, Sweep | None, str]:
@@ -136,12 +137,19 @@ def _batch(posed: Posed, limits: Limits) -> tuple[Solution, Sweep | None, str]:
     if done := [k for k in joined if found.status[k] is Status.CONVERGED]:
         at = torch.tensor(done, device="cpu")
         found = found.put(at, judged(_part(p, at), None, found.select(at), limits.tol))
-    for k in [k for k, status in enumerate(found.status) if status in _MISSED]:
-        found, own = _alone(found, k, p, limits)
+    missed, ends = [k for k, status in enumerate(found.status) if status in _MISSED], []
+    for k in missed:
+        end, own = _alone(found, k, p, limits)
+        ends.append(end)
         name = SWITCH.name if joined else own
-        if found.status[k] is Status.STOPPED:
+        if end.status[0] is Status.STOPPED:
+            break
+    if ends:
+        # put back at once: one by one each would copy all
+        found = found.put(torch.tensor(missed[: len(ends)], device="cpu"), Solution.joined(ends))
+        if ends[-1].status[0] is Status.STOPPED:
             status = [Status.STOPPED if s in _MISSED else s for s in found.status]
-            return replace(found, status=status), sweep, name
+            found = replace(found, status=status)
     return found, sweep, name
 
 
@@ -151,16 +159,13 @@ def _part(p: Problem, index: Tensor) -> Problem:
 
 
 def _alone(found: Solution, k: int, p: Problem, limits: Limits) -> tuple[Solution, str]:
-    """Go on with problem `k` of a batch by itself, and keep what is best."""
+    """Go on with problem `k` of a batch by itself; return what is best of it."""
     at, made = torch.tensor([k], device="cpu"), int(found.n_iter[k])
     one, before = p.select(at), found.select(at)
-    # of a problem that lost all its weights there are no bounds
-    if not p.shared and bool((one.a > 0).any()):
-        one = replace(one, bounds=one.cost.validate())
     if made >= limits.max_iter:
         before = judged(one, None, before, limits.tol)
         why = impossible(one, limits.tol) if small_enough(one) else None
-        return found.put(at, told_impossible(before, 0, why) if why else before), ""
+        return (told_impossible(before, 0, why) if why else before), ""
     told = limits.callback
     left = Limits(
         limits.tol,
@@ -169,39 +174,52 @@ def _alone(found: Solution, k: int, p: Problem, limits: Limits) -> tuple[Solutio
     )
     assert before.error is not None
     start = before.v if made and bool(torch.isfinite(before.error).all()) else None
-    posed = pose(one, None, start)
+    posed = _bounded(pose(one, None, start), p)
     other, _, name = run(posed, None, left, alone=told is None)
     other = posed.undo(other)
-    other = replace(other, n_iter=other.n_iter + made)
+    other = replace(other, n_iter=other.n_iter + made) if made else other
     assert other.error is not None
     better = other.status[0] in (Status.CONVERGED, Status.INFEASIBLE)
     if not better and bool(other.error >= before.error):
         other = replace(before, n_iter=other.n_iter, status=other.status)
-    return found.put(at, other), name
+    return other, name
+
+
+def _bounded(posed: Posed, p: Problem) -> Posed:
+    """Return one problem of a batch with the bounds of its own cost."""
+    one = posed.problem
+    # who chose among points has seen it; of a problem that lost all its weights there are none
+    if p.shared or posed.support is not None or not bool((one.a > 0).any()):
+        return posed
+    return replace(posed, problem=replace(one, bounds=one.cost.validate()))
 
 
 def _tried(
-    posed: Posed, chosen: Sinkhorn, limits: Limits, free: bool
+    posed: Posed, solver: Sinkhorn | None, limits: Limits, free: bool
 ) -> tuple[Solution, Sweep | None, str]:
-    """Solve whole what is small, if one is free to, and the rest by the solver chosen."""
+    """Solve whole what is small, if one is free to, and the rest by the solver, or what suits."""
     p, v = posed.problem, posed.v
-    answer, sweep = None, None
-    if free and p.shape[0] == 1:
-        answer = _in_numpy(posed, limits)
+    if free and p.shape[0] == 1 and (answer := _in_numpy(posed, limits)):
+        return answer[0], None, answer[1]
+    sweep = choose(p, limits.tol)
+    if cheap_to_ask(p) and (why := impossible(p, limits.tol)):
+        few = replace(limits, max_iter=min(_FUTILE, limits.max_iter))
+        return told_impossible(_by(_PLAINLY, sweep, v, few), 0, why), sweep, _PLAINLY.name
+    chosen = _patient(p) if solver is None else solver
+    answer = _in_one_launch(sweep, limits) if free and v is None else None
     if answer is None:
-        sweep = choose(p, limits.tol)
-        if cheap_to_ask(p) and (why := impossible(p, limits.tol)):
-            few = replace(limits, max_iter=min(_FUTILE, limits.max_iter))
-            return told_impossible(_by(_PLAINLY, sweep, v, few), 0, why), sweep, _PLAINLY.name
-        answer = _in_one_launch(sweep, limits) if free and v is None else None
-        if answer is None:
-            return _by(chosen, sweep, v, limits), sweep, chosen.name
+        return _by(chosen, sweep, v, limits), sweep, chosen.name
     found, name = answer
     if left := [k for k, s in enumerate(found.status) if s is not Status.CONVERGED]:
         at = torch.tensor(left, device=p.a.device)
-        rest = choose(p.select(at), limits.tol) if sweep is None else sweep.select(at)
-        found = found.put(at, _by(chosen, rest, None if v is None else v[at], limits))
+        found = found.put(at, _by(chosen, sweep.select(at), None, limits))
     return found, sweep, name
+
+
+def _patient(p: Problem) -> Sinkhorn:
+    """Return the solver that suits, with the patience that other ways are worth."""
+    chosen = suitable(p)
+    return replace(chosen, patience=_PATIENCE) if small_enough(p) else chosen
 
 
 def _rescued(

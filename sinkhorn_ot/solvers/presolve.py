@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,6 +16,8 @@ from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem, Streamed, show
 from sinkhorn_ot.results import Solution
 from sinkhorn_ot.sweeps import weightless
 
+
+Places = npt.NDArray[np.intp]
 
 # share of the entries that is left: above it a smaller cost saves less than it takes to select,
 # and its copy more memory than the smaller kernel gives back; a few entries are copied at once
@@ -43,7 +46,8 @@ class Posed:
         """Return a solution as one of the problem that was given."""
         if self.flipped:
             notes = {k: note.turned() for k, note in found.notes.items()}
-            found = replace(found, u=found.v, v=found.u, notes=notes)
+            scaled = found.scaled and found.scaled.turned()
+            found = replace(found, u=found.v, v=found.u, notes=notes, scaled=scaled)
         return found if self.support is None else self.support.whole(found)
 
 
@@ -100,30 +104,30 @@ class Support:
     """
 
     problem: Problem
-    rows: Tensor
-    columns: Tensor
+    rows: Places
+    columns: Places
     shape: tuple[int, int]
 
     def start(self, u: Tensor | None, v: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Return what a start says of the points with weight."""
         return (
-            None if u is None else u[:, self.rows],
-            None if v is None else v[:, self.columns],
+            None if u is None else u[:, torch.from_numpy(self.rows)],
+            None if v is None else v[:, torch.from_numpy(self.columns)],
         )
 
     def whole(self, found: Solution) -> Solution:
         """Return the solution with the other points in place, where they carry nothing."""
         u, v = self.spread(found.u, found.v)
-        places = self.rows.numpy(), self.columns.numpy()
-        notes = {k: note.among(*places) for k, note in found.notes.items()}
-        return replace(found, u=u, v=v, notes=notes)
+        notes = {k: note.among(self.rows, self.columns) for k, note in found.notes.items()}
+        scaled = found.scaled and found.scaled.among(self.rows, self.columns, self.shape)
+        return replace(found, u=u, v=v, notes=notes, scaled=scaled)
 
     def spread(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return scaled potentials, (1, n') and (1, m'), among all points."""
         n, m = self.shape
-        every_u, every_v = u.new_full((1, n), -math.inf), v.new_full((1, m), -math.inf)
-        every_u[:, self.rows], every_v[:, self.columns] = u, v
-        return every_u, every_v
+        every_u, every_v = np.full((1, n), -math.inf), np.full((1, m), -math.inf)
+        every_u[0, self.rows], every_v[0, self.columns] = u.numpy()[0], v.numpy()[0]
+        return torch.from_numpy(every_u), torch.from_numpy(every_v)
 
 
 def support(problem: Problem) -> Support | None:
@@ -136,38 +140,41 @@ def support(problem: Problem) -> Support | None:
     one = batch == 1 and problem.a.device.type == "cpu"
     if not one or 0 in problem.relax:
         return None
-    if min(float(problem.a.amin()), float(problem.b.amin())) > 0:
+    # by NumPy, whose calls are shorter
+    a, b = problem.a.numpy()[0], problem.b.numpy()[0]
+    if np.count_nonzero(a) == n and np.count_nonzero(b) == m:
         return None
-    rows, columns = problem.a[0].nonzero()[:, 0], problem.b[0].nonzero()[:, 0]
+    rows, columns = a.nonzero()[0], b.nonzero()[0]
     # beside penalties all that weighs may have been set aside
     if not len(rows) * len(columns):
         return None
     cost = _among(problem.cost, rows, columns, len(rows) * len(columns) / (n * m))
     if cost is None:
         return None
-    a, b = problem.a[:, rows], problem.b[:, columns]
+    a, b = torch.from_numpy(a[None, rows]), torch.from_numpy(b[None, columns])
     fewer = replace(problem, cost=cost, a=a, b=b, bounds=cost.validate(), aside=None)
     return Support(fewer, rows, columns, (n, m))
 
 
-def _among(cost: Cost, rows: Tensor, columns: Tensor, left: float) -> Cost | None:
+def _among(cost: Cost, rows: Places, columns: Places, left: float) -> Cost | None:
     """Return the cost among some points, a share `left` of it, where that is worth it."""
     if isinstance(cost, Dense) and (left <= STORED or cost.C.numel() <= FEW):
         return Dense(_entries(cost.C[0], rows, columns)[None])
     # points are few numbers
     if isinstance(cost, PointCloud):
-        return replace(cost, x=cost.x[:, rows], y=cost.y[:, columns])
+        i, j = torch.from_numpy(rows), torch.from_numpy(columns)
+        return replace(cost, x=cost.x[:, i], y=cost.y[:, j])
     return None
 
 
-def _entries(C: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def _entries(C: Tensor, rows: Places, columns: Places) -> Tensor:
     """Return C[rows][:, columns]; NumPy is quicker, but has no bfloat16."""
     if C.dtype == torch.bfloat16:
-        return C[rows][:, columns]
-    whole, i, j = C.numpy(), rows.numpy(), columns.numpy()
-    out = np.empty((len(i), len(j)), whole.dtype)
+        return C[torch.from_numpy(rows)][:, torch.from_numpy(columns)]
+    whole = C.numpy()
+    out = np.empty((len(rows), len(columns)), whole.dtype)
     # so few rows that they stay in cache between the two
-    for start in range(0, len(i), _ROWS):
+    for start in range(0, len(rows), _ROWS):
         at = slice(start, start + _ROWS)
-        np.take(whole[i[at]], j, axis=1, out=out[at], mode="clip")
+        whole[rows[at]].take(columns, axis=1, out=out[at], mode="clip")
     return torch.from_numpy(out)

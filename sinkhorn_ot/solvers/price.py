@@ -24,7 +24,7 @@ _READ, _SHARED, _OWN = 1e-3, 1.8e-4, 2e-3
 # a pair of a kernel each, built
 _BUILT = 8e-3
 # a problem alone: a call, a plain step and a pair of it, an exponential, a pair taken from others
-_ALONE, _STEP, _PAIR, _EXP, _TAKEN = 330.0, 4.0, 2.6e-4, 3e-3, 4e-3
+_ALONE, _STEP, _PAIR, _EXP, _TAKEN = 250.0, 4.0, 2.6e-4, 3e-3, 4e-3
 # a Newton step, its pairs and its multiply-adds, and how many there are from nearby
 _NEWTON, _ROOT, _ADD, _NEAR = 90.0, 5e-3, 5e-5, 6
 # plain steps of a stage

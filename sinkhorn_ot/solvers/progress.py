@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,17 +28,18 @@ class Progress:
 Callback = Callable[[Progress], Any]
 
 
-@contextmanager
 def watch(
     show: bool, callback: Callback | None, tol: float, max_iter: int
-) -> Iterator[Callback | None]:
-    """Yield the callback that the solver calls: the caller's, a bar, both or none.
+) -> AbstractContextManager[Callback | None]:
+    """Return a context with the callback that the solver calls: the caller's, a bar, both or none.
 
     The bar counts digits: from a marginal error of one down to `tol`.
     """
-    if not show:
-        yield callback
-        return
+    return _bar(callback, tol, max_iter) if show else nullcontext(callback)
+
+
+@contextmanager
+def _bar(callback: Callback | None, tol: float, max_iter: int) -> Iterator[Callback]:
     # imported here: who shows no bar does not pay for it
     from tqdm.auto import tqdm
 

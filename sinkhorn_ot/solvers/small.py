@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, shown
-from sinkhorn_ot.results import Solution, Status
+from sinkhorn_ot.results import Scaled, Solution, Status
 
 from .newton import JOINED
 from .price import HESSIAN, PAIRS
@@ -36,7 +36,7 @@ _STEPS, _SOON = 4, 80
 _PASSES = 300
 # the least exponent that a kernel holds, whose square is a normal number; and what scalings may
 # reach: the largest lifts it to no more than e^-60 of what the smallest leaves
-_FLOOR, _DRIFT = -340.0, 140.0
+_FLOOR, _FAR = -340.0, math.exp(140.0)
 _NEGLIGIBLE = 1e-150
 # penalties up to which the balance of both sides has the digits of a default tolerance, over reg,
 # and what masses may be for all their digits
@@ -69,18 +69,22 @@ def solve_small(
         return None
     sharp = (p.bounds.high - p.bounds.low) / p.least_reg
     few = n * m <= (PAIRS if _EASY < sharp < _SHARP else 2 * PAIRS) * (1 if p.exact else 4)
-    soft = max((rho for rho in p.relax if rho < math.inf), default=0.0)
-    stiff = 0 in p.relax or soft > _STIFF * p.least_reg
-    if stiff or not few:
+    if not few or not (p.exact or _soft(p)):
         return None
     with np.errstate(all="ignore"):
         found = _annealed(p, v, tol, max_iter)
     if found is None:
         return None
-    u, w = (torch.from_numpy(side)[None] for side in (found.u, found.v))
-    error = torch.tensor([found.error], dtype=torch.float64, device="cpu")
-    n_iter = torch.tensor([found.n_iter], device="cpu")
-    return Solution(u, w, error, n_iter, [Status.CONVERGED]), "newton" if found.newton else "plain"
+    # from arrays, which takes a fraction of what it does from lists
+    u, w = (torch.from_numpy(side[None]) for side in (found.u, found.v))
+    error, n_iter = (torch.from_numpy(np.array([x])) for x in (found.error, found.n_iter))
+    solution = Solution(u, w, error, n_iter, [Status.CONVERGED], scaled=found.scaled)
+    return solution, "newton" if found.newton else "plain"
+
+
+def _soft(p: Problem) -> bool:
+    """Say whether penalties are such that both sides balance with all digits."""
+    return all(0 < rho <= _STIFF * p.least_reg or rho == math.inf for rho in p.relax)
 
 
 @shown
@@ -90,44 +94,54 @@ class _Answer(NamedTuple):
     error: float
     n_iter: int
     newton: bool
+    scaled: Scaled | None
 
 
 def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answer | None:
+    whole, b = p.a.numpy()[0], p.b.numpy()[0]
+    log_a, reg, low, exact = np.log(whole), p.least_reg, p.bounds.low, p.exact
     # exact plans are found for a mass of one; beside penalties another mass is another plan
-    mass, reg = float(p.a.sum()) if p.exact else 1.0, p.least_reg
-    a, b = p.a[0].numpy() / mass, p.b[0].numpy() / mass
-    affordable = len(b) ** 2 * len(a) <= HESSIAN
+    mass = float(whole.sum()) if exact else 1.0
+    affordable = len(b) ** 2 * len(whole) <= HESSIAN
     factors = [1.0]
     # beside penalties plain steps may arrive from anywhere
-    if v is None and (affordable or p.exact):
-        factors = _STAGES.stages(p.bounds.high - p.bounds.low, reg)
-    if not (a.all() and b.all() and (affordable or len(factors) == 1)):
+    if v is None and (affordable or exact):
+        factors = _STAGES.stages(p.bounds.high - low, reg)
+    psi = np.full(len(b), _share(p) / (factors[0] * reg)) if v is None else v.numpy()[0] - np.log(b)
+    a, b = whole / mass, b / mass
+    few = np.count_nonzero(a) < len(a) or np.count_nonzero(b) < len(b)
+    if few or not (affordable or len(factors) == 1):
         return None
-    C = p.cost.rows(0, len(a))[0].to(torch.float64).numpy()
-    below = p.bounds.low - C
+    C = p.cost.rows(0, len(a))
+    # NumPy has no bfloat16, and converts what it takes
+    C = C.float() if C.dtype == torch.bfloat16 else C
+    below = np.subtract(low, C.numpy()[0], dtype=np.float64)
     room = np.empty_like(below)
-    psi = np.full(len(b), _share(p)) if v is None else v[0].numpy() - np.log(p.b[0].numpy())
-    if v is None:
-        psi *= 1 / (factors[0] * reg)
+    spread = math.inf if p.bounds.forbids else p.bounds.high - low
     passes, newton, stage = 0, False, None
     for factor in factors:
         goal = _STAGES.tol if factor > 1 else tol
         now = factor * reg
         R = p.relax[0] / now, p.relax[1] / now
-        stage = _Stage(below, 1 / now, a, b, psi, room, R, (p.bounds.low - p.shift) / now)
+        stage = _Stage(below, spread, 1 / now, a, b, psi, room, R, (low - p.shift) / now)
         stage.plain(goal)
-        if affordable and not stage.reached(goal):
+        arrived = stage.reached(goal)
+        if affordable and not arrived:
             newton = True
             stage.newton(goal)
+            arrived = stage.reached(goal)
         passes += stage.passes
-        if not (stage.reached(goal) and passes <= max_iter):
+        if not (arrived and passes <= max_iter):
             return None
         # potentials keep their units while reg shrinks
-        psi = stage.psi * min(factor, _STAGES.factor)
+        psi = stage.psi * min(factor, _STAGES.factor) if factor > 1 else psi
     assert stage is not None
-    if not p.exact and not stage.mass < torch.finfo(p.dtype).max ** HELD:
+    if not exact and not stage.mass < torch.finfo(p.dtype).max ** HELD:
         return None
-    return _Answer(np.log(p.a[0].numpy()) + stage.phi, stage.v, stage.error, passes, newton)
+    # where nothing was cut off, and scalings have all their digits
+    y = mass * stage.y
+    scaled = Scaled(stage.K, y, stage.x) if stage.whole and y.min() >= _NORMAL else None
+    return _Answer(log_a + stage.phi, stage.v, stage.error, passes, newton, scaled)
 
 
 def _share(p: Problem) -> float:
@@ -144,6 +158,7 @@ class _Stage:
     def __init__(  # noqa: PLR0913
         self,
         below: Array,
+        spread: float,
         alpha: float,
         a: Array,
         b: Array,
@@ -156,6 +171,7 @@ class _Stage:
 
         Args:
             below: How far each cost lies below the least, (n, m).
+            spread: How far at most, negated; inf if some pair is forbidden.
             alpha: 1 / reg.
             a: Source weights, (n,).
             b: Target weights, (m,).
@@ -164,11 +180,11 @@ class _Stage:
             R: Penalties over reg; inf for exact marginals.
             least: The least cost over reg.
         """
-        self.below, self.alpha, self.K = below, alpha, room
+        self.below, self.spread, self.alpha, self.K = below, spread, alpha, room
         self.a, self.b, self.log_b, self.least = a, b, np.log(b), least
         self.R, self.exact = R, min(R) == math.inf
         # how much of what it lacks each side's potential answers
-        self.elastic = tuple(1.0 if math.isinf(r) else r / (1 + r) for r in R)
+        self.elastic = [1.0 if r == math.inf else r / (1 + r) for r in R]
         # below that plain steps are fast, and potentials have too few digits
         self.levels = not self.exact and min(R) >= 1
         self.passes, self.cap = 0, _CAP
@@ -176,13 +192,18 @@ class _Stage:
 
     def build(self, base: Array) -> None:
         """Exponentiate around column potentials, whose scaling becomes one."""
-        self.base, self.top = base, np.zeros_like(self.a)
+        self.base = base
+        # what is taken off each row's exponents
+        self.top: Array | float = 0.0
         S = np.multiply(self.below, self.alpha, out=self.K)
-        S += base + self.log_b
-        # beside penalties potentials have a size of their own
-        if not (S.min() > _FLOOR and (self.exact or S.max() < -_FLOOR)):
-            self.top = S.max(1)
-            S -= self.top[:, None]
+        shift = base + self.log_b
+        S += shift
+        # what bounds tell needs no pass; beside penalties potentials have a size of their own
+        high = shift.min() - self.spread * self.alpha > _FLOOR or S.min() > _FLOOR
+        self.whole = bool(high and (self.exact or shift.max() < -_FLOOR))
+        if not self.whole:
+            self.top = top = S.max(1)
+            S -= top[:, None]
             np.maximum(S, _FLOOR, out=S)
         np.exp(S, out=S)
         k, l = self.elastic
@@ -190,7 +211,9 @@ class _Stage:
         self.row = self.a if k == 1 else self.a * np.exp((1 - k) * (self.top - self.least))
         self.column = self.b if l == 1 else self.b**l * np.exp((l - 1) * base)
         self.want = self.b if l == 1 else self.b * np.exp(-base / self.R[1])
-        self.look(np.ones_like(base))
+        x = np.empty(len(base))
+        x.fill(1.0)
+        self.look(x)
 
     def look(self, x: Array) -> None:
         """Answer the column scaling x by the rows', and see by how much columns miss their sums."""
@@ -199,8 +222,8 @@ class _Stage:
         self.s = self.y.dot(self.K)
         self.t = self._wanted(x)
         self.gradient = x * self.s - self.t
-        off = np.abs(self.gradient).sum()
-        self.error = float(off if self.exact else off / self.t.sum())
+        off = np.add.reduce(np.abs(self.gradient))
+        self.error = float(off if self.exact else off / np.add.reduce(self.t))
         self.passes += 1
 
     def _rows(self, r: Array) -> Array:
@@ -211,12 +234,12 @@ class _Stage:
         """Return what columns should sum to."""
         return self.b if self.elastic[1] == 1 else self.want * x ** (-1 / self.R[1])
 
-    def _columns(self, s: Array, moved: float) -> Array:
-        """Return the column scaling that answers column sums before it, and the mass moved."""
+    def _columns(self, s: Array, y: Array, r: Array) -> Array:
+        """Return the column scaling that answers column sums before it, of rows that move y r."""
         x: Array = self.column / s if self.elastic[1] == 1 else self.column * s ** -self.elastic[1]
         if self.levels:
             # the split of a constant between both sides that makes their masses agree
-            excess = np.log(moved / self._wanted(x).sum())
+            excess = np.log(y @ r / self._wanted(x).sum())
             x *= np.exp(-excess / (1 / self.R[0] + 1 / self.R[1]))
         return x
 
@@ -225,16 +248,17 @@ class _Stage:
         steps = 1
         while self.error > tol:
             before = self.error
-            x = self._columns(self.s, float(self.y @ self.r))
+            x = self._columns(self.s, self.y, self.r)
             for _ in range(steps - 1):
                 r = self.K.dot(x)
                 y = self._rows(r)
-                x = self._columns(y.dot(self.K), float(y @ r) if self.levels else 0.0)
+                x = self._columns(y.dot(self.K), y, r)
             self.passes += steps - 1
             self.look(x)
             if not self.error > tol:
                 break
-            fall, left = float(np.log(before / self.error)) / steps, math.log(self.error / tol)
+            fall = (math.log(before) - math.log(self.error)) / steps
+            left = math.log(self.error / tol)
             if not fall * _SOON > left:
                 break
             steps = min(_STEPS, max(1, math.ceil(left / fall)))
@@ -277,7 +301,7 @@ class _Stage:
         self.cap = longer
         # far from the solution a plain step follows: it is the globaliser
         if self.error > 0.1:
-            self.look(self._columns(self.s, float(self.y @ self.r)))
+            self.look(self._columns(self.s, self.y, self.r))
         return True
 
     def _direction(self) -> Array:
@@ -307,7 +331,7 @@ class _Stage:
     @property
     def _near(self) -> bool:
         """Whether the scalings are within what the kernel allows."""
-        return bool(np.abs(np.log(self.x)).max() <= _DRIFT)
+        return bool(self.x.min() >= 1 / _FAR and self.x.max() <= _FAR)
 
     @property
     def mass(self) -> float:

@@ -1,5 +1,6 @@
 """The one primitive: what a sweep is, who makes it for which cost and device, and over ranks."""
 
+from .blockwise import exponent
 from .choice import choose, one_kernel, passes
 from .cpu import column_sums, empty, exp_
 from .over_ranks import OverRanks
@@ -33,6 +34,7 @@ __all__ = [
     "elasticity",
     "empty",
     "exp_",
+    "exponent",
     "one_kernel",
     "passes",
     "same",

@@ -27,7 +27,7 @@ class Blockwise:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         single = problem.shape[0] == 1 and problem.a.device.type == "cpu"
-        self._alpha = 1.0 / float(problem.reg[0]) if single else None
+        self._alpha = 1.0 / problem.least_reg if single else None
 
     @cached_property
     def log_a(self) -> Tensor:
@@ -36,7 +36,7 @@ class Blockwise:
 
     @cached_property
     def _scale(self) -> Tensor:
-        return (-1.0 / self.problem.reg)[:, None, None]
+        return (1.0 / self.problem.reg)[:, None, None]
 
     def _tiles(self, entries: int = TILE) -> Iterator[Block]:
         batch, _, m = self.problem.shape
@@ -47,15 +47,7 @@ class Blockwise:
         """Return u_i + v_j - C_ij / reg for a block of rows, (B, rows, m), with u (B, rows)."""
         if self.problem.shift:
             C = C.to(v.dtype) - self.problem.shift
-        if self._alpha is None:
-            s = torch.addcmul(v[:, None, :], C.to(v.dtype), self._scale)
-        elif C.dtype == v.dtype:
-            s = torch.sub(v[:, None, :], C, alpha=self._alpha)
-        else:
-            # a conversion by itself is quicker than one within the difference
-            s = C.to(v.dtype)
-            torch.sub(v[:, None, :], s, alpha=self._alpha, out=s)
-        return s if u is None else s.add_(u[:, :, None])
+        return exponent(C, self._scale if self._alpha is None else self._alpha, u, v)
 
     def log_sum_rows(self, v: Tensor) -> Tensor:
         """Return log sum_j exp(v_j - C_ij / reg)."""
@@ -141,6 +133,29 @@ class Blockwise:
         if not bool(lost.any()):
             return s.log()
         return torch.where(lost, self.log_sum_columns(u) + v, s.log())
+
+
+def exponent(
+    C: Tensor, scale: float | Tensor, u: Tensor | None, v: Tensor, out: Tensor | None = None
+) -> Tensor:
+    """Return u_i + v_j - scale C_ij for a block of rows, (B, rows, m); or write it to `out`.
+
+    Args:
+        C: Costs of the rows, (1 or B, rows, m).
+        scale: 1 / reg, one number or (B, 1, 1).
+        u: Potentials of the rows, (B, rows), or None for zero.
+        v: Column potentials, (B, m).
+        out: Where to write.
+    """
+    # a conversion by itself is quicker than one within the difference
+    costs = C.to(v.dtype)
+    if isinstance(scale, Tensor):
+        s = torch.addcmul(v[:, None, :], costs, scale, value=-1, out=out)
+        return s if u is None else s.add_(u[:, :, None])
+    # a batch that shares a cost has more exponents than costs
+    own = costs if costs is not C and costs.shape[0] == v.shape[0] else None
+    s = torch.sub(v[:, None, :], costs, alpha=scale, out=own if out is None else out)
+    return s if u is None else s.add_(u[:, :, None])
 
 
 def square(v: Tensor) -> Tensor:
