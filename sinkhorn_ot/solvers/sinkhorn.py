@@ -84,7 +84,7 @@ class Sinkhorn:
     anneal: Anneal | None = field(default_factory=Anneal)
     patience: int = 1000
     check_every: int | None = None
-    slow: Anneal | None = None
+    slow: Anneal | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not callable(getattr(self.acceleration, "start", None)):

@@ -145,7 +145,7 @@ class SparseKernel:
     @property
     def share(self) -> float:
         """What a product costs beside one that takes every pair."""
-        n, m = self._kernel.shape
+        n, m = self._problem.shape[1:]
         return float(_PLACE * self._kernel.nnz / (n * m))
 
     def _scaled(self, u: Tensor, v: Tensor) -> tuple[Array, Array]:

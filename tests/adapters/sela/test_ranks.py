@@ -143,7 +143,7 @@ SAME = "must be the same on every rank of the group, got"
 MESSAGES = {
     "K": f"ValueError: K {SAME} 12 on rank 0 and 11 on rank 1",
     "lamb": f"ValueError: lamb {SAME} 10.0 on rank 0 and 11.0 on rank 1",
-    "sharp": "ValueError: lamb must be at most",
+    "sharp": "Unresolved: lamb must be at most",
     "tol": f"ValueError: tol {SAME} 1e-06 on rank 0 and 0.001 on",
     "dtype": f"dtype of log_probs {SAME} torch.float64",
     "heads": f"leading dimensions of log_probs {SAME} () on rank 0 and (2,) on rank 1",
