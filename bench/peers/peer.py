@@ -13,7 +13,8 @@ class Answer(NamedTuple):
 
     Attributes:
         plan: The plan, (..., n, m).
-        g: Column potentials in units of the cost, for P = a b^T exp((f + g - C) / reg); or None.
+        g: Column potentials in units of the cost, for P = a b^T exp((f + g - C) / reg), or what
+            returns them, outside the clock; or None.
         said: Whether it calls itself converged; None where it does not say.
     """
 

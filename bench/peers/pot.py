@@ -116,7 +116,7 @@ def any_stop(error: float) -> tuple[float, ...]:
 
 
 PEERS = (
-    Peer("POT", "ot", in_numpy("sinkhorn")),
+    Peer("POT", "ot", in_numpy("sinkhorn"), zeros=True),
     Peer("POT log", "ot", in_numpy("sinkhorn_log")),
     Peer("POT stabilized", "ot", in_numpy("sinkhorn_stabilized")),
     Peer("POT torch", "ot", in_torch),

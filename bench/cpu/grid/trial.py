@@ -101,7 +101,7 @@ def _timed(
     yield Started(error)
     answer, seconds = _clocked(run)
     yield Stopped()
-    plan, g = answer.plan, answer.g
+    plan, g = answer.plan, answer.g() if callable(answer.g) else answer.g
     reached, gap = judged(case, problem.reg, plan, g if problem.size <= _GAP else None)
     said, all_seconds = answer.said, [seconds]
     del answer, plan, g
