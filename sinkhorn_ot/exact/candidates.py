@@ -22,8 +22,9 @@ Index = npt.NDArray[np.intp]
 
 # pairs of a problem from which on fewer of them are sooner solved for
 MANY = 1 << 16
-# pairs per point that are taken first, and how many times as many are too many for ties
-_PER_POINT = 8
+# pairs per point that are taken first, of up to a thousand points, and more in proportion; how many
+# times as many are too many for ties
+_PER_POINT, _POINTS = 8, 1000
 _TIES = 4
 # sweeps, and their regularisation relative to a small cost: the tenth part of all lie below that
 _SWEEPS = 20
@@ -109,7 +110,7 @@ def _likely(C: Array, a: Array, b: Array) -> Mask | None:
     u, v = u / left, v / right
     i, j = np.divmod(np.arange(0, C.size, stride), m)
     share = np.sort(K[i, j] * u[i] * v[j])
-    wanted = _PER_POINT * (n + m)
+    wanted = int(_PER_POINT * max(1.0, C.size**0.5 / _POINTS)) * (n + m)
     K *= u[:, None]
     K *= v
     chosen: Mask = K >= share[-1 - int(len(share) * wanted / C.size)]  # noqa: SIM300
