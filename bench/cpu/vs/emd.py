@@ -89,8 +89,9 @@ def cell(size: Size) -> Row | None:
     best = np.einsum("bnm,bnm->b", emd(), C)
 
     def error(plan: Any) -> float:
-        value = np.einsum("bnm,bnm->b", np.asarray(plan), C)
-        return max(marginal_error(plan, a, b), float(np.abs(value / best - 1).max()))
+        P = np.asarray(plan).reshape(C.shape)
+        value = np.einsum("bnm,bnm->b", P, C)
+        return max(marginal_error(P, a, b), float(np.abs(value / best - 1).max()))
 
     # one problem is posed as one, not as a batch of one
     whole = (C, a, b) if len(C) > 1 else (C[0], a[0], b[0])
