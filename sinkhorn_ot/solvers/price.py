@@ -33,6 +33,8 @@ _STAGE = 15
 _LARGE, _CONJUGATE = 1.5e-3, 100.0
 # pairs and multiply-adds of a Hessian up to which a problem is small
 PAIRS, HESSIAN = 1 << 18, 2e8
+# share of the cost together below which a problem is alone: each that leaves makes others leave
+_CLEARLY = 0.8
 # digits of the default tolerance
 _DIGITS = 9
 
@@ -69,7 +71,7 @@ class Price:
         # a call is shared by those who join
         while count < (count := int(apart.count_nonzero())) < len(apart):
             share = self.guess * self.call / (len(apart) - count)
-            apart |= self.afresh < self.joined + share
+            apart |= self.afresh < _CLEARLY * (self.joined + share)
         return apart
 
     def select(self, index: Tensor) -> "Price":
