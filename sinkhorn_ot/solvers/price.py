@@ -29,8 +29,9 @@ _ALONE, _STEP, _PAIR, _EXP, _TAKEN = 250.0, 4.0, 2.6e-4, 3e-3, 4e-3
 _NEWTON, _ROOT, _ADD, _NEAR = 90.0, 5e-3, 5e-5, 6
 # plain steps of a stage
 _STAGE = 15
-# a pair of one large problem's sweep, and sweeps' worth of Newton's steps
-_LARGE, _CONJUGATE = 1.5e-3, 100.0
+# a pair of one large problem's sweep, and sweeps' worth of Newton's steps: from nearby, and along
+# the path of the potentials, however small reg is
+_LARGE, _CONJUGATE, _FOLLOWED = 1.5e-3, 100.0, 70.0
 # pairs and multiply-adds of a Hessian up to which a problem is small
 PAIRS, HESSIAN = 1 << 18, 2e8
 # share of the cost together below which a problem is alone: each that leaves makes others leave
@@ -112,7 +113,7 @@ def _by_themselves(
     step = _NEWTON + _ROOT * pairs + _ADD * adds
     staged = stages * (_STAGE * (_STEP + _PAIR * pairs) + _EXP * pairs)
     newton = depth * (1 + 1.5 * stages) * step + staged
-    large = guess * (_CALL + _LARGE * pairs)
+    large = torch.minimum(guess, _FOLLOWED * depth) * (_CALL + _LARGE * pairs)
     afresh = _ALONE + taken + torch.where(small, torch.minimum(plain, newton), large)
     near = torch.minimum(plain, _NEAR * depth * step) + _EXP * pairs
     alone = _ALONE + taken + torch.where(small, near, _CONJUGATE * (_CALL + _LARGE * pairs))
