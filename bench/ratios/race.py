@@ -137,8 +137,10 @@ def arrive(entrant: Entrant, error: float, given: float) -> Arrival | None:
         except TimeoutError:
             # who is stricter takes longer
             return LATE
-        # who raises gives no answer, whatever it raises
-        except Exception:  # noqa: BLE001
+        # a peer that raises gives no answer, whatever it raises
+        except Exception:
+            if entrant.package == "sinkhorn_ot":
+                raise
             continue
         reached = entrant.error(answer)
         if reached <= error:

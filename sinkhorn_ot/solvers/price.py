@@ -113,7 +113,7 @@ def _by_themselves(
     step = _NEWTON + _ROOT * pairs + _ADD * adds
     staged = stages * (_STAGE * (_STEP + _PAIR * pairs) + _EXP * pairs)
     newton = depth * (1 + 1.5 * stages) * step + staged
-    large = torch.minimum(guess, _FOLLOWED * depth) * (_CALL + _LARGE * pairs)
+    large = guess.clamp(max=_FOLLOWED * depth) * (_CALL + _LARGE * pairs)
     afresh = _ALONE + taken + torch.where(small, torch.minimum(plain, newton), large)
     near = torch.minimum(plain, _NEAR * depth * step) + _EXP * pairs
     alone = _ALONE + taken + torch.where(small, near, _CONJUGATE * (_CALL + _LARGE * pairs))

@@ -161,9 +161,12 @@ def test_who_raises_or_is_late_has_not_arrived(monkeypatch):
         while True:
             pass
 
-    broken = race.Entrant("broken", lambda stop: lambda: 1 / 0)
+    broken = race.Entrant("broken", lambda stop: lambda: 1 / 0, package="torch")
     late = race.Entrant("late", lambda stop: forever)
     assert race.arrive(broken, 1.0, 1.0) is None
+    # what this package raises is for whoever measures
+    with pytest.raises(ZeroDivisionError):
+        race.arrive(replace(broken, package="sinkhorn_ot"), 1.0, 1.0)
     start = time.process_time()
     assert race.arrive(late, 1.0, 0.02) is race.LATE
     assert time.process_time() - start < 1
