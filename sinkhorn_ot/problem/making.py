@@ -114,8 +114,9 @@ def _plain_weights(name: str, w: Any, size: int) -> Any:
     t = np.full(size, 1.0 / size) if w is None else _array(name, w)
     if t is None or t.shape != (size,):
         return None
-    # a sum between these has finite terms
-    return t if t.min() > 0 and _TOTAL[0] < t.sum() < _TOTAL[1] else None
+    # nan compares as false, and a sum of what is larger may overflow
+    held = t.min() > 0 and t.max() < _TOTAL[1]
+    return t if held and _TOTAL[0] < t.sum() < _TOTAL[1] else None
 
 
 def _array(name: str, x: Any) -> Any:

@@ -152,3 +152,9 @@ def test_each_tree_is_walked_from_its_own_root():
     g = climbed(C, pairs, start)
     np.testing.assert_array_equal(g[[0, 1, 2]], [C[0, 0] - 3, C[0, 1] - 3, C[1, 2] + 7])
     assert g[3] == C[2, 3] - (C[2, 1] - g[1])
+
+
+def test_weights_whose_sum_is_no_number_are_told_without_a_warning():
+    heavy = np.full(2, 1e308)
+    with pytest.raises(ValueError, match="a must have a total weight below 1e154, got inf"):
+        so.solve_exact(np.eye(2), heavy, heavy)
