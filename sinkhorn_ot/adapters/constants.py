@@ -20,7 +20,8 @@ def constant(call: Callable[P, R]) -> Callable[P, R]:
             # tracing knows no inference mode, and needs to know none
             if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
                 return call(*args, **options)
-            with torch.inference_mode(False):
+            # leaving it turns gradients on again
+            with torch.inference_mode(False), torch.no_grad():
                 return call(*args, **options)
 
     return f

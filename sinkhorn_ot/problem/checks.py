@@ -25,6 +25,8 @@ def tensor(name: str, x: Any, *, whole: bool = False) -> Tensor:
         whole: Whether whole numbers and truths are taken too, as float64.
     """
     t = plain(name, x) if isinstance(x, Tensor) else torch.from_numpy(array(name, x))
+    # what is only marked as negated has no array
+    t = t.resolve_neg()
     if whole and not (t.is_floating_point() or t.is_complex()):
         t = _exactly(name, t)
     if t.dtype not in FLOATS:

@@ -1,5 +1,6 @@
 """What method="auto" does: solve small problems whole, choose a solver for the others."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,8 +40,10 @@ _PATIENTLY = replace(SWEEPS, patience=_PATIENCE)
 _PLAIN = 512
 # pairs of problems that are so small that a batch of them makes Newton's steps together
 _TINY = 2000
-# multiply-adds of a Hessian up to which one costs no more than the sweeps it saves
-_HESSIAN = 3e7
+# multiply-adds of a Hessian up to which one costs no more than the sweeps it saves, and up to which
+# that is so of what is very sharp and about as wide as it is tall
+_HESSIAN, _LARGE = 3e7, 1.1e9
+_VERY_SHARP, _TALL = 2000.0, 4
 
 
 @dataclass(frozen=True)
@@ -286,14 +289,15 @@ def suitable(problem: Problem) -> Sinkhorn:
     sharp = (problem.bounds.high - problem.bounds.low) / problem.least_reg
     if not problem.exact or problem.a.device.type != "cpu":
         return SWEEPS
-    if n * m * m <= _HESSIAN and sharp > _sharp_enough(problem):
-        return NEWTON
-    return SWITCH
+    return NEWTON if sharp > _sharp_enough(problem) else SWITCH
 
 
 def _sharp_enough(problem: Problem) -> float:
     """Return the spread of the cost over reg from which Newton's steps win."""
     batch, n, m = problem.shape
+    adds = n * m * m
+    if adds > _HESSIAN:
+        return _VERY_SHARP if adds <= _LARGE and n <= _TALL * m else math.inf
     if batch > 1 and problem.shared:
         return 300
-    return 50 if n * m * m <= _HESSIAN / 8 else 500
+    return 50 if adds <= _HESSIAN / 8 else 500

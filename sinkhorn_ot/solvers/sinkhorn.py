@@ -16,6 +16,8 @@ from .progress import Callback
 from .stage import ErrorReader, Stage
 
 
+# sweeps that a stage of a slow schedule takes, about
+_SWEEPS = 5
 # how a solve in one launch ends, by its number
 _ENDS = (Status.CONVERGED, Status.MAX_ITER, Status.STALLED)
 
@@ -163,7 +165,8 @@ class Sinkhorn:
             used, before = run.n_iter, how
             if self.slow and (how := run.heir(how)) != before:
                 anneal = self.slow
-                factors = anneal.below(factor)[used - max_iter :]
+                # fewer stages where few sweeps are left: the last one must have some
+                factors = anneal.below(factor)[-max(1, (max_iter - used) // _SWEEPS) :]
             # potentials keep their units while reg shrinks
             path.append((factor, run.psi * factor))
             if stopped := run.stopped:

@@ -44,3 +44,22 @@ def test_made_in_inference_mode_and_used_in_a_loss(name):
     (weight * made).sum().backward()
     assert weight.grad is not None
     torch.testing.assert_close(weight.grad, made.to(weight.dtype))
+
+
+@pytest.mark.parametrize("call", [so.swav_codes, so.balanced_labels], ids=lambda f: f.__name__)
+def test_scores_that_require_grad_give_constants_in_inference_mode_too(call):
+    S = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    expected = call(S)
+    with torch.inference_mode():
+        found = call(S.clone().requires_grad_())
+    one, other = (getattr(r, "labels", r) for r in (expected, found))
+    assert torch.equal(one, other)
+    assert not other.requires_grad
+
+
+def test_scores_that_are_only_marked_as_negated_are_read_as_what_they_are():
+    z = torch.randn(8, 4, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    S = torch.imag(z.conj())
+    assert S.is_neg()
+    assert torch.equal(so.swav_codes(S), so.swav_codes(-torch.imag(z)))
+    assert torch.equal(so.solve(S, reg=1.0).plan, so.solve(-torch.imag(z), reg=1.0).plan)

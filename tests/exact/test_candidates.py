@@ -98,3 +98,15 @@ def test_a_limit_on_pivots_is_one_on_all_pairs(monkeypatch):
     assert so.solve_exact(C, a, b, max_iter=10**7).converged
     with pytest.raises(AssertionError):
         so.solve_exact(C, a, b)
+
+
+@pytest.mark.parametrize("seed", [3, 21])
+def test_prices_are_of_the_size_of_the_costs(seed):
+    """Artificial arcs leave a constant on the simplex's own, which takes digits of the bound."""
+    n, r = 1100, np.random.default_rng(seed)
+    x, y = np.floor(28 * r.random((2, n, 2)))
+    C = np.sqrt(((x[:, None] - y[None]) ** 2).sum(-1))
+    a, b = r.random((2, n)) + 0.01
+    found = so.solve_exact(C, a / a.sum(), b / b.sum())
+    assert float(found.f.abs().max()) <= 2 * C.max()
+    assert abs(float(found.dual_value - found.value_linear)) <= 1e-13 * C.max()
