@@ -6,45 +6,20 @@ import shlex
 import time
 from dataclasses import replace
 from importlib import import_module
+from pkgutil import iter_modules
 
 import pytest
 import torch
 
 from bench import ROOT
 from bench import __main__ as bench
-from bench.cpu import measure
+from bench.cpu import measure, vs
 from bench.cpu.cases import dense
-from bench.cpu.vs import (
-    batches,
-    clouds,
-    emd,
-    grid,
-    l1,
-    memory,
-    published,
-    relaxed,
-    sela,
-    simplex,
-    small,
-    threads,
-)
+from bench.cpu.vs import memory, relaxed, threads
 from bench.ratios import family, race, row, run
 
 
-MODULES = (
-    batches,
-    clouds,
-    emd,
-    grid,
-    l1,
-    memory,
-    published,
-    relaxed,
-    sela,
-    simplex,
-    small,
-    threads,
-)
+MODULES = [import_module(f"bench.cpu.vs.{file.name}") for file in iter_modules(vs.__path__)]
 FAST = race.Entrant("sinkhorn_ot", lambda stop: lambda: sum(range(100)))
 SLOW = race.Entrant("slow", lambda stop: lambda: sum(range(100_000)))
 ABSENT = race.Entrant("absent", lambda stop: lambda: None, package="no_such_package")
