@@ -90,6 +90,15 @@ def test_what_is_sparse_serves_again_after_a_step_that_is_taken_back():
         assert kernel._sparse is first
     assert kernel.share(v) < 1
     assert kernel.share(lost) == 1
+    # within reach, but on entries that were left out
+    starved = v.clone()
+    starved[0, 7] -= 45.0
+    assert first.serves(starved)
+    assert first.sweep(starved) is None
+    kernel.sweep(None, starved)
+    assert kernel.share(starved) == 1
+    kernel.sweep(None, v)
+    assert kernel.share(v) < 1
     for _ in range(4 * stored._ASTRAY):
         kernel.sweep(None, elsewhere)
     assert kernel._sparse is not first
