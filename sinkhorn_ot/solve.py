@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.gradients import differentiable
 from sinkhorn_ot.problem import Problem, checks, make, within
 from sinkhorn_ot.results import (
     ConvergenceWarning,
@@ -15,6 +16,7 @@ from sinkhorn_ot.results import (
     Status,
     Transport,
     uncompiled,
+    waiting,
 )
 from sinkhorn_ot.solvers import (
     METHODS,
@@ -78,6 +80,8 @@ def solve(  # noqa: PLR0913
     Returns:
         A `Transport`: plan, potentials, values, bounds, and how far to trust them. What it has not
         been asked for yet it computes from the cost, which must not be changed in place till then.
+        Where the cost, its points, weights, reg or penalties require grad, what it tells has
+        derivatives by them, of the solution: see the page on gradients.
 
     Raises:
         ValueError: If an argument breaks a rule, or a point with weight has only forbidden pairs.
@@ -94,6 +98,12 @@ def solve(  # noqa: PLR0913
         "callback": callback is not None,
     }
     _checked(reg, callback, n_iter, given)
+    leaves, (cost, a, b, reg, unbalanced, _) = waiting(cost, a, b, reg, unbalanced)
+    if leaves is not None and n_iter is not None:
+        raise ValueError(
+            f"n_iter must not be given where {leaves.names} requires grad: sweeps are not "
+            f"differentiated; leave it out, and the solution is, or pass .detach()"
+        )
     problem = make(cost, a, b, reg, unbalanced, values=n_iter is None or _on_cpu(cost))
     u, v = (None, None) if init is None else _warm(problem, init)
     tol = _tolerance(tol, problem)
@@ -110,7 +120,8 @@ def solve(  # noqa: PLR0913
             # who is to be told of every sweep is not served by what makes many at once
             found, sweep, name = run(posed, solver, limits, alone=callback is None)
         result = _report(problem, posed.undo(found), sweep, name)
-        return _told(result, on_fail)
+        _told(result, on_fail)
+        return result if leaves is None else differentiable(result, leaves)
 
 
 def _checked(reg: Any, callback: Any, n_iter: int | None, given: dict[str, bool]) -> None:
@@ -188,6 +199,9 @@ def _scaled(
     if potential is None:
         return None
     size = weight.shape[-1]
+    if isinstance(potential, Tensor):
+        # where a solve starts does not change where it ends
+        potential = potential.detach()
     t = checks.at_least_dims("init", checks.tensor("init", potential), 1, f"(..., {size})")
     if t.shape[-1] != size:
         raise ValueError(f"init must hold {size} {side} potentials, got {tuple(t.shape)}")

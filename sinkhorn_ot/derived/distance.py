@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, broadcast, checks, make
-from sinkhorn_ot.results import ConvergenceWarning
+from sinkhorn_ot.results import ConvergenceWarning, waiting
 
 from .apart import found
+from .derivatives import differentiable
 from .result import SinkhornDistance
 from .walk import Goal
 
@@ -50,7 +51,8 @@ def sinkhorn_distance(
         on_fail: What to do where tol is not reached: "warn", "raise" `ConvergenceError`, "ignore".
 
     Returns:
-        A `SinkhornDistance`: the distance, the plan, its reg, and bounds.
+        A `SinkhornDistance`: the distance, the plan, its reg, and bounds. Where the cost, its
+        points, weights or alpha require grad, `value` has derivatives by them.
 
     Raises:
         ValueError: If an argument breaks a rule, or no plan of allowed pairs is within alpha.
@@ -58,6 +60,7 @@ def sinkhorn_distance(
     """
     checks.one_of("on_fail", on_fail, ON_FAIL)
     goal = Goal(checks.positive("tol", tol), checks.count("max_iter", max_iter))
+    leaves, (cost, a, b, _, _, alpha) = waiting(cost, a, b, alpha=alpha)
     given, alphas = _posed(cost, a, b, alpha)
     p = _normalised(given)
     with torch.autocast(p.a.device.type, enabled=False):
@@ -65,10 +68,10 @@ def sinkhorn_distance(
     unit, theta = p.reg.new_tensor([(x.unit, x.theta) for x in ends]).T
     answer = SinkhornDistance(_weighted(p.at(unit / theta), given), alphas, ends)
     if on_fail == "raise":
-        return answer.check()
+        answer.check()
     if on_fail == "warn" and not bool(answer.converged.all()):
         warnings.warn(answer.message, ConvergenceWarning, stacklevel=2)
-    return answer
+    return answer if leaves is None else differentiable(answer, leaves)
 
 
 def _posed(cost: Any, a: Any, b: Any, alpha: Any) -> tuple[Problem, Tensor]:

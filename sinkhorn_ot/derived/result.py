@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, shown
-from sinkhorn_ot.results import ConvergenceError, Entropic, Status, Transport
+from sinkhorn_ot.results import ConvergenceError, Derivatives, Entropic, Status, Transport
 from sinkhorn_ot.sweeps import passes
 
 
@@ -62,20 +62,23 @@ class SinkhornDistance:
         problem: The validated problem, at the reg of each plan.
         alpha: The largest divergence allowed, of the flat batch, (B,).
         found: Where each problem of the flat batch ended.
+        derivatives: What `value` is a function of, if an argument requires grad; nothing else is.
     """
 
     problem: Problem
     alpha: Tensor
     found: list[Found]
+    derivatives: Derivatives | None = None
 
-    @cached_property
+    @property
     def value(self) -> Tensor:
         """The distance d_{M, alpha}, (...), in units of cost times mass.
 
         It is the dual value F(reg) - reg alpha, which is never above the distance but for rounding,
         and misses it by the square of what reg and the potentials miss.
         """
-        return self._costs([x.lower for x in self.found])
+        flat = self._flat_costs([x.lower for x in self.found], shifted=True)
+        return self._out(self._function("value", flat))
 
     @cached_property
     def gap(self) -> Tensor:
@@ -85,16 +88,25 @@ class SinkhornDistance:
     @cached_property
     def value_linear(self) -> Tensor:
         """Transport cost <P, C> of the plan, (...), mended for what its columns miss within tol."""
-        return self._costs([x.cost for x in self.found])
+        return self._function("value_linear", self._costs([x.cost for x in self.found]))
 
-    @cached_property
+    @property
     def plan(self) -> Tensor:
         """The plan, (..., n, m)."""
+        return self._function("plan", self._plan)
+
+    @property
+    def coupling(self) -> Entropic:
+        """The plans by their potentials, where reg is above zero and finite."""
+        p = self.problem
+        u, v = (torch.stack([getattr(x, side) for x in self.found]) for side in ("u", "v"))
+        return Entropic(passes(p, None), u + p.a.sum(-1, keepdim=True).log(), v)
+
+    @cached_property
+    def _plan(self) -> Tensor:
         p = self.problem
         mass = p.a.sum(-1, keepdim=True)
-        u, v = (torch.stack([getattr(x, side) for x in self.found]) for side in ("u", "v"))
-        coupling = Entropic(passes(p, None), u + mass.log(), v)
-        P = Transport(p, coupling, "", self.statuses, self._counts).plan
+        P = Transport(p, self.coupling, "", self.statuses, self._counts).plan
         flat = P.reshape(p.shape)
         for k, x in enumerate(self.found):
             if x.plan is not None:
@@ -108,18 +120,19 @@ class SinkhornDistance:
         It is the multiplier of the constraint: `value` falls by reg times mass for each unit of
         alpha. inf at alpha = 0; 0 where the constraint does not bind.
         """
-        return self._out(self._regs)
+        return self._function("reg", self._out(self._regs))
 
     @property
     def lam(self) -> Tensor:
         """Cuturi's lambda, 1 / reg, (...)."""
-        return self._out(1 / self._regs)
+        return self._function("lam", self._out(1 / self._regs))
 
     @property
     def kl(self) -> Tensor:
         """KL(P | a b^T) for masses of one, (...), mended likewise."""
         # beside weights below tol what is mended may be more than all there is
-        return self._numbers([max(0.0, x.kl) if math.isfinite(x.kl) else x.kl for x in self.found])
+        kl = [max(0.0, x.kl) if math.isfinite(x.kl) else x.kl for x in self.found]
+        return self._function("kl", self._numbers(kl))
 
     @property
     def active(self) -> Tensor:
@@ -183,8 +196,17 @@ class SinkhornDistance:
         return torch.tensor([x.n_iter for x in self.found], device=self.alpha.device)
 
     def _costs(self, numbers: list[float], shifted: bool = True) -> Tensor:
+        return self._out(self._flat_costs(numbers, shifted))
+
+    def _flat_costs(self, numbers: list[float], shifted: bool) -> Tensor:
         shift = self.problem.shift if shifted else 0.0
-        return self._out((self._units * self._flat(numbers) + shift) * self.problem.a.sum(-1))
+        return (self._units * self._flat(numbers) + shift) * self.problem.a.sum(-1)
+
+    def _function(self, kind: str, numbers: Tensor) -> Tensor:
+        """Give numbers their derivatives, if they have some."""
+        if self.derivatives is None or not torch.is_grad_enabled():
+            return numbers
+        return self.derivatives.link(kind, numbers)
 
     def _numbers(self, numbers: list[float]) -> Tensor:
         return self._out(self._flat(numbers))

@@ -16,9 +16,11 @@ from sinkhorn_ot.results import (
     Stranded,
     Transport,
     uncompiled,
+    waiting,
 )
 
 from .choice import EQUAL
+from .derivatives import differentiable
 from .engines import ENGINES, network_simplex
 from .hall import stranded
 from .plain import SMALL, solved_plain
@@ -50,11 +52,21 @@ def solve_exact(
             be quicker, otherwise network simplex; where that fails, network simplex, then HiGHS.
         max_iter: Pivots at most; None sets a limit far above need. Assignment has no pivots.
 
+    Returns:
+        A `Transport`. Where an argument requires grad, its values have derivatives by the plan and
+        the duals, one of them where there are many; the plan has none.
+
     Raises:
         ValueError: If an argument breaks a rule, or the forbidden pairs leave no plan.
     """
     checks.one_of("engine", engine, ("auto", *ENGINES))
     max_iter = None if max_iter is None else checks.count("max_iter", max_iter)
+    leaves, (cost, a, b, *_) = waiting(cost, a, b)
+    result = _solved(cost, a, b, engine, max_iter)
+    return result if leaves is None else differentiable(result, leaves)
+
+
+def _solved(cost: Any, a: Any, b: Any, engine: str, max_iter: int | None) -> Transport:
     plain = make_plain(cost, a, b, SMALL) if engine == "auto" and max_iter is None else None
     if plain is not None and (answer := solved_plain(plain)) is not None:
         return answer
@@ -213,5 +225,5 @@ def _warn(x: Answers) -> None:
             f"a gap of {x.measured.gap[k]:.3g} and a marginal_error of "
             f"{x.measured.marginal_error[k]:.3g} by {x.engine[k]}{hint}",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

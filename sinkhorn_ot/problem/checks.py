@@ -16,13 +16,14 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _COUNTED = 2**63 - 1
 
 
-def tensor(name: str, x: Any, *, whole: bool = False) -> Tensor:
+def tensor(name: str, x: Any, *, whole: bool = False, graph: bool = False) -> Tensor:
     """Return `x` as a floating-point strided tensor; arrays and lists are converted.
 
     Args:
         name: What messages call it.
         x: A tensor, an array or lists.
         whole: Whether whole numbers and truths are taken too, as float64.
+        graph: Whether it may require grad, and stays in its graph.
     """
     t = plain(name, x) if isinstance(x, Tensor) else torch.from_numpy(array(name, x))
     # what is only marked as negated has no array
@@ -33,7 +34,7 @@ def tensor(name: str, x: Any, *, whole: bool = False) -> Tensor:
         raise ValueError(
             f"{name} must be floating point, got {_dtype(t)}: convert it, e.g. .float()"
         )
-    return constant(name, t)
+    return t if graph else constant(name, t)
 
 
 def plain(name: str, t: Tensor) -> Tensor:

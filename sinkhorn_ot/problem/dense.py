@@ -25,7 +25,7 @@ class Dense:
     C: Tensor
 
     def __post_init__(self) -> None:
-        C = checks.tensor("cost", self.C)
+        C = checks.tensor("cost", self.C, graph=True)
         object.__setattr__(self, "C", checks.at_least_dims("cost", C, 2, "(..., n, m)"))
 
     @property
@@ -60,7 +60,8 @@ class Dense:
 
     def flat(self, batch: torch.Size) -> "Dense":
         """Return the costs of a batch with one batch dimension."""
-        return self._of(flatten(self.C, batch, self.batch_shape.numel() == 1))
+        C = checks.constant("cost", self.C)
+        return self._of(flatten(C, batch, self.batch_shape.numel() == 1))
 
     def select(self, index: Tensor) -> "Dense":
         """Return the problems at `index` of a flat batch."""
@@ -87,7 +88,7 @@ class Dense:
 
     def validate(self) -> Bounds:
         """Raise on NaN or -inf; return the extreme entries."""
-        return Bounds(*checks.cost_entries("cost", self.C))
+        return Bounds(*checks.cost_entries("cost", checks.constant("cost", self.C)))
 
 
 def as_cost(cost: Any) -> Cost:

@@ -22,12 +22,19 @@ class Metric:
             (..., m, k).
         join: Makes the costs, (..., rows, m), of some rows of the first factor and the second.
         bounds: Bounds the costs of points whose norms have this largest sum and product.
+        pull: Makes of both factors and derivatives by the costs those by the factors.
     """
 
     place: Callable[[Tensor, Tensor], Pair]
     factors: Callable[[Tensor, Tensor], Pair]
     join: Callable[[Tensor, Tensor], Tensor]
     bounds: Callable[[float, float], Bounds]
+    pull: Callable[[Tensor, Tensor, Tensor], Pair]
+
+    @property
+    def bilinear(self) -> bool:
+        """Whether the costs are the product of the factors, but for rounding below zero."""
+        return self.pull is _pull_product
 
 
 def _as_they_are(x: Tensor, y: Tensor) -> Pair:
@@ -79,29 +86,47 @@ def _distance(left: Tensor, right: Tensor) -> Tensor:
     return torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+def _pull_product(left: Tensor, right: Tensor, by: Tensor) -> Pair:
+    return torch.matmul(by, right), torch.matmul(by.mT, left)
+
+
+def _pull_distance(left: Tensor, right: Tensor, by: Tensor) -> Pair:
+    distance = _distance(left, right)
+    # where points coincide a distance has a kink, whose middle is flat
+    apart = distance > 0
+    share = torch.where(apart, by / torch.where(apart, distance, 1.0), 0.0)
+    one, other = _pull_product(left, right, share)
+    rows, columns = share.sum(-1, keepdim=True), share.sum(-2)[..., None]
+    return rows * left - one, columns * right - other
+
+
 METRICS = {
     "sqeuclidean": Metric(
         place=_centred,
         factors=_of_squares,
         join=_product_above_zero,
         bounds=lambda reach, span: Bounds(0.0, reach * reach),
+        pull=_pull_product,
     ),
     "euclidean": Metric(
         place=_centred,
         factors=_as_they_are,
         join=_distance,
         bounds=lambda reach, span: Bounds(0.0, reach),
+        pull=_pull_distance,
     ),
     "dot": Metric(
         place=_as_they_are,
         factors=_of_minus,
         join=_product,
         bounds=lambda reach, span: Bounds(-span, span),
+        pull=_pull_product,
     ),
     "cosine": Metric(
         place=_normalised,
         factors=_of_one_minus,
         join=_product,
         bounds=lambda reach, span: Bounds(0.0, 2.0),
+        pull=_pull_product,
     ),
 }

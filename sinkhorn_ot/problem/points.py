@@ -87,7 +87,8 @@ class PointCloud:
     def flat(self, batch: torch.Size) -> "PointCloud":
         """Return the costs of a batch with one batch dimension."""
         one = self.batch_shape.numel() == 1
-        return replace(self, x=flatten(self.x, batch, one), y=flatten(self.y, batch, one))
+        x, y = checks.constant("x", self.x), checks.constant("y", self.y)
+        return replace(self, x=flatten(x, batch, one), y=flatten(y, batch, one))
 
     def select(self, index: Tensor) -> "PointCloud":
         """Return the problems at `index` of a flat batch."""
@@ -99,7 +100,7 @@ class PointCloud:
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Return the costs of rows start:stop, computed in float64."""
-        left, right = self._factors
+        left, right = self.factors
         return METRICS[self.metric].join(left[:, start:stop], right)
 
     def tiles(self, size: int) -> Iterator[Block]:
@@ -108,8 +109,8 @@ class PointCloud:
 
     def validate(self) -> Bounds:
         """Raise unless every coordinate is finite; return bounds on the entries."""
-        checks.finite("x", self.x)
-        checks.finite("y", self.y)
+        checks.finite("x", checks.constant("x", self.x))
+        checks.finite("y", checks.constant("y", self.y))
         x, y = self._placed
         long_x, long_y = x.norm(dim=-1).amax(-1), y.norm(dim=-1).amax(-1)
         reach, span = float((long_x + long_y).amax()), float((long_x * long_y).amax())
@@ -121,17 +122,18 @@ class PointCloud:
     @functools.cached_property
     def _placed(self) -> tuple[Tensor, Tensor]:
         """The clouds in float64, where rounding is least."""
-        return METRICS[self.metric].place(self.x.double(), self.y.double())
+        x, y = self.x.detach().double(), self.y.detach().double()
+        return METRICS[self.metric].place(x, y)
 
     @functools.cached_property
-    def _factors(self) -> tuple[Tensor, Tensor]:
-        """What costs are made of, a block at a time."""
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """What costs are made of, a block at a time: a row per point, in float64."""
         return METRICS[self.metric].factors(*self._placed)
 
 
 def _alike(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     """Return both clouds; whole numbers take the other's dtype where that holds them."""
-    t, u = checks.tensor("x", x, whole=True), checks.tensor("y", y, whole=True)
+    t, u = (checks.tensor(k, p, whole=True, graph=True) for k, p in (("x", x), ("y", y)))
     for one, other, given in ((t, u, x), (u, t, y)):
         if one.dtype != other.dtype and not _floating(given):
             same = one.to(other.dtype)

@@ -9,8 +9,10 @@ from .certificate import (
     transform_rows,
 )
 from .compiler import uncompiled
-from .coupling import Coupling, Entropic, Stored, marginal_error, masses, relative
+from .coupling import Coupling, Entropic, Stored, levelled, marginal_error, masses, plan, relative
+from .functions import Derivatives, attached, final
 from .last_look import judged
+from .leaves import Leaves, Parts, waiting
 from .rounding import feasible
 from .scaled import Scaled
 from .solution import Solution
@@ -23,22 +25,30 @@ __all__ = [
     "ConvergenceError",
     "ConvergenceWarning",
     "Coupling",
+    "Derivatives",
     "Entropic",
+    "Leaves",
+    "Parts",
     "Scaled",
     "Solution",
     "Status",
     "Stored",
     "Stranded",
     "Transport",
+    "attached",
     "below",
     "dual_value",
     "feasible",
     "feasible_duals",
+    "final",
     "judged",
+    "levelled",
     "marginal_error",
     "masses",
+    "plan",
     "relative",
     "transform_columns",
     "transform_rows",
     "uncompiled",
+    "waiting",
 ]

@@ -45,8 +45,11 @@ class Coupling(Protocol):
         """Return P @ x for x (B, m, k), or P^T @ x for x (B, n, k)."""
         ...
 
-    def conditional(self, y: Tensor) -> Tensor:
-        """Return the mean of y (B, m, k) under each row of the plan, (B, n, k)."""
+    def conditional(self, y: Tensor, transpose: bool = False) -> Tensor:
+        """Return the mean of y (B, m, k) under each row of the plan, (B, n, k).
+
+        Transposed, return the sum of y (B, n, k) over rows as each shares it out, (B, m, k).
+        """
         ...
 
     def linear(self) -> Tensor:
@@ -131,9 +134,14 @@ class Entropic:
         """Return P @ x or P^T @ x without the plan."""
         return self.sweep.apply(self.u, self.v, x, transpose)
 
-    def conditional(self, y: Tensor) -> Tensor:
-        """Return the mean of y under each row, rows without weight included."""
-        return self.sweep.apply(-self.sweep.log_sum_rows(self.v), self.v, y)
+    def conditional(self, y: Tensor, transpose: bool = False) -> Tensor:
+        """Return the mean of y under each row, rows without weight included.
+
+        A row that no pair allows has none and gets zero.
+        """
+        log_sum = self.sweep.log_sum_rows(self.v)
+        u = torch.where(log_sum > -math.inf, -log_sum, -math.inf)
+        return self.sweep.apply(u, self.v, y, transpose)
 
     def linear(self) -> Tensor:
         """Return <P, C>."""
@@ -162,10 +170,11 @@ class Stored:
         """Return P @ x or P^T @ x."""
         return (self.P.mT if transpose else self.P) @ x
 
-    def conditional(self, y: Tensor) -> Tensor:
+    def conditional(self, y: Tensor, transpose: bool = False) -> Tensor:
         """Return the mean of y under each row; a row without mass has none and gets zero."""
         mass = self.P.sum(-1, keepdim=True)
-        return torch.where(mass > 0, (self.P @ y) / mass.clamp(min=torch.finfo(y.dtype).tiny), 0.0)
+        share = torch.where(mass > 0, 1 / mass.clamp(min=torch.finfo(y.dtype).tiny), 0.0)
+        return self.P.mT @ (share * y) if transpose else share * (self.P @ y)
 
     def linear(self) -> Tensor:
         """Return <P, C>."""
@@ -234,6 +243,17 @@ def marginal_error(coupling: Coupling, marginals: tuple[Tensor, Tensor]) -> Tens
             target = mass_optimality(p, rho, weight, potential)
             off = off + relative((mass - target).abs().sum(-1), target.sum(-1))
     return off
+
+
+def levelled(p: Problem, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """Return potentials of exact marginals with <b, g> = 0, what they share in f; others as such.
+
+    So the numbers of g are small where costs are all large, and keep their digits.
+    """
+    if not p.exact:
+        return f, g
+    level = ((p.b * g).sum(-1) / p.b.sum(-1))[:, None]
+    return f + level, g - level
 
 
 def relative(off: Tensor, whole: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
 """What every solver returns: a plan, its potentials, its values, and how far to trust them."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -12,9 +11,10 @@ from sinkhorn_ot.problem import Problem, checks, shown, within
 
 from .certificate import Certificate, dual_value, feasible_duals
 from .compiler import uncompiled
-from .coupling import Coupling, Stored, marginal_error, masses
+from .coupling import Coupling, Stored, levelled, marginal_error, masses
 from .coupling import log_plan as form_log_plan
 from .coupling import plan as form_plan
+from .functions import Derivatives, attached
 from .rounding import feasible
 from .status import ConvergenceError, Status, Stranded
 
@@ -35,6 +35,8 @@ class Transport:
         sweeps: Iterations of each problem of the flat batch, (B,).
         measured: Marginal error at the solver's last look, (B,), or None if it never looked.
         notes: Why single problems have no plan, by their number in the flat batch.
+        derivatives: What its numbers are functions of, if an argument requires grad. Measurements
+            (errors, gap, bounds) are constants.
     """
 
     problem: Problem
@@ -44,52 +46,56 @@ class Transport:
     sweeps: Tensor
     measured: Tensor | None = None
     notes: dict[int, Stranded] = field(default_factory=dict)
+    derivatives: Derivatives | None = None
 
-    @cached_property
+    @property
     @uncompiled
     def plan(self) -> Tensor:
         """The plan, (..., n, m)."""
-        return self._out(form_plan(self.coupling))
+        return self._function("plan", self._plan)
 
-    @cached_property
+    @property
     @uncompiled
     def log_plan(self) -> Tensor:
         """The logarithm of the plan, (..., n, m), also where the plan itself underflows.
 
         -inf only where a pair is forbidden, a point has no weight, or an exact plan has no mass.
         """
-        return self._out(form_log_plan(self.coupling))
+        return self._function("log_plan", self._log_plan)
 
     @property
     @uncompiled
     def f(self) -> Tensor:
-        """Source potential in units of the cost, (..., n); finite everywhere."""
-        return self._out(self.coupling.f)
+        """Source potential in units of the cost, (..., n); finite everywhere.
+
+        Potentials of exact marginals share a constant, which is such that <b, g> = 0.
+        """
+        return self._function("f", self._potentials[0])
 
     @property
     @uncompiled
     def g(self) -> Tensor:
         """Target potential in units of the cost, (..., m); finite everywhere."""
-        return self._out(self.coupling.g)
+        return self._function("g", self._potentials[1])
 
-    @cached_property
+    @property
     @uncompiled
     def value_linear(self) -> Tensor:
         """Transport cost <P, C> of the plan, (...)."""
-        return self._out(self.coupling.linear())
+        return self._function("value_linear", self._linear)
 
-    @cached_property
+    @property
     def value(self) -> Tensor:
         """The objective at the plan: <P, C> + reg KL(P | a b^T) + penalties, (...).
 
         KL(p | q) = sum p log(p / q) - p + q, on plans and on relaxed marginals alike.
         """
-        return self._out(self._values[0])
+        return self._function("value", self._values[0])
 
-    @cached_property
+    @property
     def dual_value(self) -> Tensor:
         """The dual objective at f, g, (...); no larger than the optimum of `value`."""
-        return self._out(self._values[1])
+        return self._function("dual_value", self._values[1])
 
     @property
     def gap(self) -> Tensor:
@@ -168,7 +174,7 @@ class Transport:
             x: Vectors over the target points, (..., m) or (..., m, k); where the leading dimensions
                 are those of the batch, x is one vector per problem.
         """
-        return self._applied(x, self.problem.shape[2], self.coupling.apply)
+        return self._applied("apply", x, self.problem.shape[2])
 
     def apply_transpose(self, x: Tensor) -> Tensor:
         """Return P^T @ x without the plan.
@@ -176,7 +182,7 @@ class Transport:
         Args:
             x: Vectors over the source points, (..., n) or (..., n, k), told apart likewise.
         """
-        return self._applied(x, self.problem.shape[1], lambda t: self.coupling.apply(t, True))
+        return self._applied("apply_transpose", x, self.problem.shape[1])
 
     def barycentric(self, y: Tensor) -> Tensor:
         """Return where each source point is sent on average, sum_j P_ij y_j / sum_j P_ij.
@@ -184,24 +190,39 @@ class Transport:
         Args:
             y: Positions of the target points, (..., m) or (..., m, d).
         """
-        return self._applied(y, self.problem.shape[2], self.coupling.conditional)
+        return self._applied("barycentric", y, self.problem.shape[2])
 
     @uncompiled
     def round(self) -> Tensor:
         """Return the nearest plan of Altschuler et al. (2017) with exact marginals, (..., n, m)."""
         self._exact_only("round()")
+        self._constant_only("round()")
         return self._out(feasible(self.coupling).plan())
 
     @uncompiled
     def certificate(self) -> Certificate:
         """Return bounds on the optimum of the unregularised problem, with a feasible dual."""
         self._exact_only("certificate()")
+        self._constant_only("certificate()")
         p = self.problem
         f, g = feasible_duals(p, self.coupling.f, self.coupling.g)
         upper = feasible(self.coupling).linear()
         parts = (dual_value(p, f, g), upper, f, g)
         # bounds keep the working precision: a float32 bound may be rounded past the optimum
         return Certificate(*(t.reshape((*p.batch_shape, *t.shape[1:])) for t in parts))
+
+    # kept are numbers without derivatives: those depend on where they are asked for
+    @cached_property
+    def _plan(self) -> Tensor:
+        return form_plan(self.coupling)
+
+    @cached_property
+    def _log_plan(self) -> Tensor:
+        return form_log_plan(self.coupling)
+
+    @cached_property
+    def _linear(self) -> Tensor:
+        return self.coupling.linear()
 
     @cached_property
     @uncompiled
@@ -257,9 +278,9 @@ class Transport:
         return t
 
     @uncompiled
-    def _applied(self, x: Tensor, size: int, act: Callable[[Tensor], Tensor]) -> Tensor:
+    def _applied(self, kind: str, x: Tensor, size: int) -> Tensor:
         p = self.problem
-        x = checks.tensor("x", x)
+        x = checks.tensor("x", x, graph=True)
         checks.same_device("x", x, p.a.device, "the cost")
         vector = x.ndim == 1 or x.shape == (*p.batch_shape, size)
         columns = x[..., None] if vector else x
@@ -269,8 +290,36 @@ class Transport:
         within("x", columns.shape[:-2], p.batch_shape)
         flat = columns.to(p.work).expand(*p.batch_shape, *columns.shape[-2:])
         flat = flat.reshape(p.shape[0], *columns.shape[-2:])
-        out = self._out(act(flat))
+        out = self._function(kind, self._acted(kind, flat), flat)
         return out[..., 0] if vector else out
+
+    def _acted(self, kind: str, x: Tensor, back: bool = False) -> Tensor:
+        """Return what a linear map makes of x, or its transpose, as a function of x."""
+        act = self.coupling.conditional if kind == "barycentric" else self.coupling.apply
+        out = act(x.detach(), back != (kind == "apply_transpose"))
+        if not (x.requires_grad and torch.is_grad_enabled()):
+            return out
+        return attached(lambda by: (self._acted(kind, by, not back),), out, x)
+
+    @property
+    def _potentials(self) -> tuple[Tensor, Tensor]:
+        return levelled(self.problem, self.coupling.f, self.coupling.g)
+
+    def detach(self) -> "Transport":
+        """Return the same result with all its numbers constants."""
+        return replace(self, derivatives=None)
+
+    def _function(self, kind: str, flat: Tensor, *given: Tensor) -> Tensor:
+        """Give flat numbers their derivatives, and the caller's leading dimensions and dtype."""
+        if self.derivatives is not None and torch.is_grad_enabled():
+            flat = self.derivatives.link(kind, flat, *given)
+        return self._out(flat)
+
+    def _constant_only(self, what: str) -> None:
+        if self.derivatives is not None and torch.is_grad_enabled():
+            raise ValueError(
+                f"{what} has no derivatives: call it of .detach(), or under torch.no_grad()"
+            )
 
     def _exact_only(self, what: str) -> None:
         if not self.problem.exact:

@@ -678,7 +678,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (dict(cost=[1.0, 2.0]), "cost must have shape (..., n, m), got (2,)"),
     (dict(cost=np.ones((0, 3))), "cost must not be empty, got shape (0, 3)"),
     (dict(cost=np.ones((3, 3), int)), "cost must be floating point, got int64"),
-    (dict(cost=torch.ones(3, 4, requires_grad=True)), "cost requires grad"),
     (dict(cost=np.ones((2, 3, 4)), a=np.full((3, 3), 1 / 3)), "must have leading dimensions that"),
     (dict(engine="assignment"), "as many sources as targets, all of one weight, got 3 and 4"),
     (

@@ -15,8 +15,8 @@ import sinkhorn_ot
 ROOT = Path(sinkhorn_ot.__file__).parent
 REPOSITORY = ROOT.parent
 # a room may import only what stands before it; the demo is a user and imports the surface
-_ORDER = "kernels problem sweeps results exact solvers solve derived adapters compat testing demo"
-ORDER = _ORDER.split()
+_ORDER = "kernels problem sweeps results exact solvers gradients solve derived adapters"
+ORDER = [*_ORDER.split(), "compat", "testing", "demo"]
 # who may launch kernels, and only from inside a function or from a module that is imported late
 LAUNCHES = {"sweeps/gpu.py", "adapters/swav/operators.py", "adapters/moe.py"}
 # who may call the constructor of a problem

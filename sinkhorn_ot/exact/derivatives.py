@@ -1,0 +1,59 @@
+"""Derivatives of an optimal value: by its plan and its duals, which prove it."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import METRICS
+from sinkhorn_ot.results import Leaves, Parts, Stored, Transport, attached, final
+
+
+def differentiable(result: Transport, leaves: Leaves) -> Transport:
+    """Return a result whose value is a function of the arguments that require grad."""
+    return replace(result, derivatives=ByDuals(result, leaves))
+
+
+class ByDuals:
+    """Derivatives of the optimum of a linear program, which are one of them where there are many.
+
+    A cost is worth what the plan moves there, a weight its potential. The plan itself jumps.
+
+    Args:
+        result: The result, without derivatives.
+        leaves: The arguments that have them.
+    """
+
+    def __init__(self, result: Transport, leaves: Leaves) -> None:
+        assert isinstance(result.coupling, Stored)
+        self._problem, self._of, self._leaves = result.problem, result.coupling, leaves
+
+    def link(self, kind: str, flat: Tensor, *given: Tensor) -> Tensor:
+        """Return numbers of the result with their derivatives, if they have some."""
+        leaves = self._leaves.tensors
+
+        def refuse(_: Tensor) -> tuple[Tensor | None, ...]:
+            raise RuntimeError(
+                f"{kind} of solve_exact has no derivative, because an optimal plan jumps: use its "
+                "value, or solve with a small reg"
+            )
+
+        def pull(by: Tensor) -> tuple[Tensor | None, ...]:
+            with torch.no_grad():
+                parts = self._leaves.pulled(self._problem, self._worth(by))
+            return final(f"{kind} of solve_exact", parts, by, *leaves)
+
+        values = ("value", "value_linear", "dual_value")
+        return attached(pull if kind in values else refuse, flat, *leaves)
+
+    def _worth(self, by: Tensor) -> Parts:
+        """Return derivatives of values by the parts of the problem."""
+        k, one = self._of, self._problem.cost.batch_shape[0] == 1
+        parts = {"a": by[:, None] * k.f, "b": by[:, None] * k.g}
+        P = by[:, None, None] * k.P
+        P = P.sum(0, keepdim=True) if one else P
+        if (cloud := self._leaves.cloud) is None:
+            return parts | {"C": P}
+        left, right = cloud.flat(self._problem.batch_shape).factors
+        pair = METRICS[cloud.metric].pull(left, right, P.to(left.dtype))
+        return parts | dict(zip(("left", "right"), pair, strict=True))
