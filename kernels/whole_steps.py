@@ -8,7 +8,7 @@ so that all must have read before one writes anew.
 import triton
 import triton.language as tl
 
-from .dense_sweep import _load_rows, _peaks
+from .dense_sweep import _load_rows, _next_rows, _peaks, _rows_ahead
 from .tiles import LN2, LOG2E, TINY, exp2, fold, offsets
 
 
@@ -64,19 +64,18 @@ def sweep_rows(
         sums = sums + (tl.zeros([BM, W], ACC),)  # type: ignore[assignment]
     rows = tl.arange(0, BM)
     blocks = tl.cdiv(n, BM)
-    if PREFETCH:
-        ahead = _load_rows(C, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS)
+    ahead = _rows_ahead(
+        C, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH
+    )  # fmt: skip
     weight_ahead, base_ahead = _load_side(a, u, program * BM + rows, n)
     for block in tl.range(program, blocks, programs, num_stages=STAGES):
         i = block * BM + rows
         if not HOLD:
             vs = _load_columns(v, m, W, CHUNKS)
-        if PREFETCH:
-            xs = ahead
-            after = tl.minimum(block + programs, blocks - 1) * BM + rows
-            ahead = _load_rows(C, after, n, m, strides, AXIS, DIV, W, CHUNKS)
-        else:
-            xs = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+        after = tl.minimum(block + programs, blocks - 1) * BM + rows
+        xs, ahead = _next_rows(
+            C, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH
+        )  # fmt: skip
         weight, base = weight_ahead, base_ahead * LOG2E
         weight_ahead, base_ahead = _load_side(a, u, (block + programs) * BM + rows, n)
         # whatever keeps the sum in range will do; a row without weight has no exponentials
