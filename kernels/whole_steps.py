@@ -1,8 +1,9 @@
 """The steps of `whole`: a barrier, a program's rows, its columns, and what all agree on.
 
-What one program writes and another reads stands on the two sides of a barrier, and is read from the
-cache that all share. What a program writes and reads itself may be held by several of its threads,
-so that all must have read before one writes anew.
+What one program writes and another reads stands on the two sides of a barrier. What is read once
+comes from the cache that all share, what is read again and again from the nearest. What a program
+writes and reads itself may be held by several of its threads, so that all must have read before one
+writes anew.
 """
 
 import triton
@@ -38,7 +39,10 @@ def meet(counter, waits):
 
 @triton.jit
 def arrive(counter, target):
-    """Wait until programs came here `target` times in all; what they wrote before is seen after."""
+    """Wait until programs came here `target` times in all; what they wrote before is seen after.
+
+    To acquire is to empty the multiprocessor's own cache, so that plain loads see it too.
+    """
     tl.debug_barrier()
     tl.atomic_add(counter, 1, sem="release")
     while tl.atomic_add(counter, 0, sem="acquire") < target:
@@ -125,7 +129,7 @@ def _load_columns(v, m, W: tl.constexpr, CHUNKS: tl.constexpr):
     vs = ()
     for c in tl.static_range(CHUNKS):
         j = c * W + tl.arange(0, W)
-        v_j = tl.load(v + j, mask=j < m, other=-float("inf"), cache_modifier=SHARED) * LOG2E
+        v_j = tl.load(v + j, mask=j < m, other=-float("inf")) * LOG2E
         vs = vs + (v_j,)  # type: ignore[assignment]
     return vs
 
@@ -151,7 +155,7 @@ def sum_columns(
         total = tl.zeros([COLS], ACC)
         for i0 in range(0, n, RB):
             i = i0 + tl.arange(0, RB)
-            u_i = tl.load(u + i, mask=i < n, other=-float("inf"), cache_modifier=SHARED) * LOG2E
+            u_i = tl.load(u + i, mask=i < n, other=-float("inf")) * LOG2E
             inside = (i < n)[:, None] & (c < m)[None, :]
             x = tl.load(C + offsets(i, c, strides, AXIS, DIV), mask=inside, other=0.0).to(ACC)
             peak, total = fold(peak, total, x * slope + u_i[:, None], 0)
