@@ -115,6 +115,32 @@ def test_what_was_built_since_the_last_card_is_timed_and_checked():
     assert {"8192x64", "relaxed solve to 1e-5, 1000x3000"} <= checks
 
 
+def test_a_part_does_not_take_the_place_of_the_whole(tmp_path, monkeypatch):
+    """It has a file of its own, and fills what the whole left out in the pages' tables."""
+    row = {"problem": "one", "who": "us", "status": "measured"}
+    other = row | {"problem": "two"}
+    left_out = {"status": "skipped", "why": "no time"}
+    for only, rows in (
+        ("", [row | {"ms": 1.0}, other | left_out]),
+        ("kernels", [other | {"ms": 2.0}, row | left_out]),
+    ):
+        found = Report(tmp_path, {"toy": False, "seed": 0, "peers": False, "only": only})
+        found.add("card", {"card": "NVIDIA Toy", "status": "measured"})
+        for r in rows:
+            found.add("row", r)
+        found._page = list
+        found.write()
+    assert {p.name for p in tmp_path.glob("*.json")} == {
+        "gpu-nvidia-toy.json", "gpu-nvidia-toy-only-kernels.json"
+    }  # fmt: skip
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "plots"))
+    import cards
+
+    monkeypatch.setattr(cards, "RESULTS", tmp_path)
+    (seen,) = cards.cards().values()
+    assert [r.get("ms") for r in seen["rows"]] == [1.0, 2.0]
+
+
 def test_a_wrong_answer_of_ours_is_red_and_a_peers_is_not():
     found = report(0.9)
     about = {"part": "solve", "problem": "one", "status": "measured", "ms": 1.0, "host_ms": 1.0}

@@ -26,7 +26,7 @@ def relaxed(device: Device, n: int, m: int, rho: float, tol: float = 1e-5) -> fl
 def _plan(L: Tensor, n_iter: int) -> Tensor:
     """Return the log-plan of a router's iterations, written out."""
     T, E = L.shape
-    f = torch.zeros(E, dtype=L.dtype, device=L.device)
+    f, scaled = torch.zeros(E, dtype=L.dtype, device=L.device), L
     for _ in range(n_iter):
         scaled = L - torch.logsumexp(L + f, 1, keepdim=True)
         f = math.log(T / E) - torch.logsumexp(scaled, 0)
