@@ -52,16 +52,12 @@ def _scale_prototypes(  # noqa: PLR0915
         sums = sums + (tl.zeros([BM, W], tl.float32),)  # type: ignore[assignment]
     rows = tl.arange(0, BM)
     blocks = tl.cdiv(n, BM)
-    ahead = _rows_ahead(
-        S, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH
-    )  # fmt: skip
+    ahead = _rows_ahead(S, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
     for block in range(program, blocks, programs):
         i = block * BM + rows
         here = problem * n + i
         after = tl.minimum(block + programs, blocks - 1) * BM + rows
-        xs, ahead = _next_rows(
-            S, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH
-        )  # fmt: skip
+        xs, ahead = _next_rows(S, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
         if FIRST:
             # a potential of 0 or -inf: the peak of the samples that count
             centre = _peaks(xs, gs, 1.0, CHUNKS)

@@ -74,9 +74,7 @@ def first_sums(
         sums = sums + (tl.zeros([BM, W], tl.float32),)  # type: ignore[assignment]
     rows = tl.arange(0, BM)
     trips, block, far = way(program, programs, tl.cdiv(n, BM), False)
-    ahead = _rows_ahead(
-        S, block * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH
-    )  # fmt: skip
+    ahead = _rows_ahead(S, block * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
     for left in range(trips, 0, -1):
         i = block * BM + rows
         block = tl.where(left > 1, block + far, block)
@@ -153,9 +151,7 @@ def sums_of_rows(
         i = block * BM + rows
         block = tl.where(left > 1, block + far, block)
         after = block * BM + rows
-        xs, ahead = _next_rows(
-            S, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH
-        )  # fmt: skip
+        xs, ahead = _next_rows(S, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
         # prototypes share all rows out, which leaves a row no more than they have and seldom little
         base = tl.where(now > 2, base_ahead, 0.0)
         base_ahead = tl.load(g + after, mask=after < n, other=0.0, cache_modifier=SHARED)
@@ -228,9 +224,7 @@ def write_rows(
         i = begin + here
         block = tl.where(left > 1, block + far, block)
         after = begin + block * BM + rows
-        xs, ahead = _next_rows(
-            S, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, AHEAD
-        )  # fmt: skip
+        xs, ahead = _next_rows(S, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, AHEAD)
         # read anew, since registers are short
         fs = columns_of(f, m, W, CHUNKS, PREFETCH)
         kept = counted(keep, problem, i, n, MASKED)

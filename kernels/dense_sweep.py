@@ -139,16 +139,12 @@ def _sweep_rows(  # noqa: C901, PLR0915
         sums = sums + (tl.zeros([BM, W], v_j.dtype),)  # type: ignore[assignment]
     rows = tl.arange(0, BM)
     blocks = tl.cdiv(n, BM)
-    ahead = _rows_ahead(
-        C, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH
-    )  # fmt: skip
+    ahead = _rows_ahead(C, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
     for block in range(program, blocks, programs):
         i = block * BM + rows
         here = problem * n + i
         after = tl.minimum(block + programs, blocks - 1) * BM + rows
-        xs, ahead = _next_rows(
-            C, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH
-        )  # fmt: skip
+        xs, ahead = _next_rows(C, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
         weight = tl.load(a + here, mask=i < n, other=0.0)
         if FIRST:
             base = _peaks(xs, vs, slope, CHUNKS) * -LN2

@@ -68,18 +68,14 @@ def sweep_rows(
         sums = sums + (tl.zeros([BM, W], ACC),)  # type: ignore[assignment]
     rows = tl.arange(0, BM)
     blocks = tl.cdiv(n, BM)
-    ahead = _rows_ahead(
-        C, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH
-    )  # fmt: skip
+    ahead = _rows_ahead(C, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
     weight_ahead, base_ahead = _load_side(a, u, program * BM + rows, n)
     for block in tl.range(program, blocks, programs, num_stages=STAGES):
         i = block * BM + rows
         if not HOLD:
             vs = _load_columns(v, m, W, CHUNKS)
         after = tl.minimum(block + programs, blocks - 1) * BM + rows
-        xs, ahead = _next_rows(
-            C, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH
-        )  # fmt: skip
+        xs, ahead = _next_rows(C, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
         weight, base = weight_ahead, base_ahead * LOG2E
         weight_ahead, base_ahead = _load_side(a, u, (block + programs) * BM + rows, n)
         # whatever keeps the sum in range will do; a row without weight has no exponentials
