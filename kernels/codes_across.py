@@ -13,7 +13,7 @@ from torch import Tensor
 from .codes_steps import counted, rate
 from .codes_tiles import Potentials
 from .configs import OPTIONS, layout, multiprocessors, power_of_two, row_programs, row_tile
-from .dense_sweep import _exponentials, _load_rows, _peaks
+from .dense_sweep import _exponentials, _next_rows, _peaks, _rows_ahead
 from .launch import launch
 from .tiles import TINY, fold, offsets
 
@@ -52,17 +52,12 @@ def _scale_prototypes(  # noqa: PLR0915
         sums = sums + (tl.zeros([BM, W], tl.float32),)  # type: ignore[assignment]
     rows = tl.arange(0, BM)
     blocks = tl.cdiv(n, BM)
-    if PREFETCH:
-        ahead = _load_rows(S, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS)
+    ahead = _rows_ahead(S, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
     for block in range(program, blocks, programs):
         i = block * BM + rows
         here = problem * n + i
-        if PREFETCH:
-            xs = ahead
-            after = tl.minimum(block + programs, blocks - 1) * BM + rows
-            ahead = _load_rows(S, after, n, m, strides, AXIS, DIV, W, CHUNKS)
-        else:
-            xs = _load_rows(S, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+        after = tl.minimum(block + programs, blocks - 1) * BM + rows
+        xs, ahead = _next_rows(S, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
         if FIRST:
             # a potential of 0 or -inf: the peak of the samples that count
             centre = _peaks(xs, gs, 1.0, CHUNKS)

@@ -31,6 +31,11 @@ from .launch import launch
 from .whole_steps import meet
 
 
+# vectors of sums that are read at once: all there are on today's devices, so as to wait once; the
+# longest rows leave no registers for that
+_PARTS, _FEW_PARTS = 256, 64
+
+
 @triton.jit(do_not_specialize=["n", "m", "programs", "begin", "step", "until", "end"])
 def _codes(  # noqa: C901
     S, f, g, r, inv_eps, keep, part, met, codes, labels,
@@ -63,7 +68,7 @@ def _codes(  # noqa: C901
         elif now == 0:
             first_sums(
                 S, slope, keep, peaks + program * m, totals + program * m, problem, program,
-                programs, n, m, strides, AXIS, DIV, MASKED, BM, W, CHUNKS,
+                programs, n, m, strides, AXIS, DIV, MASKED, BM, W, CHUNKS, PREFETCH,
             )  # fmt: skip
         elif now == 1:
             answer(f, r, peaks, totals, program, programs, m, True, BP, BN)
@@ -96,6 +101,11 @@ class Plan(NamedTuple):
 def plan(S: Tensor) -> Plan | None:
     """Return how the rows of scores are held on chip, or None if they do not fit."""
     return _plan(S.shape, S.stride(), S.device)
+
+
+def forget() -> None:
+    """Forget every plan: what a device name stands for has changed."""
+    _plan.cache_clear()
 
 
 @functools.lru_cache(1024)
@@ -181,6 +191,7 @@ def _run(  # noqa: PLR0913
     together = {} if met is None else {"launch_cooperative_grid": True}
     # what writes nothing is the same code, which does not come to its last step
     soft = codes is not None or labels is None
+    parts = _PARTS if tile.PREFETCH else _FEW_PARTS
     # a pointer that a constant switch leaves unread still has to be one
     launch(
         _codes, S.shape[0] * programs, S, f, g, r, inv_eps, f if keep is None else keep, part,
@@ -188,7 +199,7 @@ def _run(  # noqa: PLR0913
         f if labels is None else labels, *how.sizes, programs, begin, *steps, how.strides,
         AXIS=how.axis, DIV=how.div, MASKED=keep is not None, SOFT=soft,
         HARD=labels is not None, MEET=met is not None, BM=tile.BM, W=tile.W, CHUNKS=tile.CHUNKS,
-        PREFETCH=tile.PREFETCH, BP=64, BN=32, num_warps=tile.num_warps, **together,
+        PREFETCH=tile.PREFETCH, BP=parts, BN=32, num_warps=tile.num_warps, **together,
         **all_registers(S.device, tile.num_warps), **OPTIONS,
     )  # fmt: skip
 

@@ -6,9 +6,13 @@ A step reads what others wrote before it from the cache that all programs share.
 import triton
 import triton.language as tl
 
-from .dense_sweep import _exponentials, _load_rows, _peaks
+from .dense_sweep import _exponentials, _load_rows, _next_rows, _peaks, _rows_ahead
 from .tiles import LOG2E, finite, merge
 from .whole_steps import LEAST, MOST, SHARED
+
+
+# a maximum over nothing that may be subtracted
+NOTHING = tl.constexpr(-3e38)
 
 
 @triton.jit
@@ -28,12 +32,16 @@ def counted(keep, problem, i, n, MASKED: tl.constexpr):
 
 
 @triton.jit
-def columns_of(f, m, W: tl.constexpr, CHUNKS: tl.constexpr):
-    """Return the potential of all columns, past what an earlier step left in caches."""
+def columns_of(f, m, W: tl.constexpr, CHUNKS: tl.constexpr, NEAR: tl.constexpr):
+    """Return the potential of all columns; if `NEAR` the first read puts it in the nearest cache.
+
+    Whoever waited for others has nothing old there, see `whole_steps.arrive`.
+    """
+    FROM: tl.constexpr = "" if NEAR else SHARED
     fs = ()
     for c in tl.static_range(CHUNKS):
         j = c * W + tl.arange(0, W)
-        f_j = tl.load(f + j, mask=j < m, other=-float("inf"), cache_modifier=SHARED)
+        f_j = tl.load(f + j, mask=j < m, other=-float("inf"), cache_modifier=FROM)
         fs = fs + (f_j,)  # type: ignore[assignment]
     return fs
 
@@ -53,27 +61,35 @@ def way(program, programs, blocks, back):
 def first_sums(
     S, slope, keep, peaks, totals, problem, program, programs, n, m, strides,
     AXIS: tl.constexpr, DIV: tl.constexpr, MASKED: tl.constexpr, BM: tl.constexpr,
-    W: tl.constexpr, CHUNKS: tl.constexpr,
+    W: tl.constexpr, CHUNKS: tl.constexpr, PREFETCH: tl.constexpr,
 ):  # fmt: skip
-    """Fold every P-th block of rows into a maximum and a sum of 2^(S / eps) for each column."""
+    """Fold every P-th block of rows into a maximum and a sum of 2^(S / eps) for each column.
+
+    Of an entry and the maximum before it one is the larger, so that one exponential does for both.
+    """
     tops = ()
     sums = ()
     for _ in tl.static_range(CHUNKS):
-        tops = tops + (tl.full([BM, W], -float("inf"), tl.float32),)  # type: ignore[assignment]
+        tops = tops + (tl.full([BM, W], NOTHING, tl.float32),)  # type: ignore[assignment]
         sums = sums + (tl.zeros([BM, W], tl.float32),)  # type: ignore[assignment]
     rows = tl.arange(0, BM)
-    blocks = tl.cdiv(n, BM)
-    for block in range(program, blocks, programs):
+    trips, block, far = way(program, programs, tl.cdiv(n, BM), False)
+    ahead = _rows_ahead(S, block * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
+    for left in range(trips, 0, -1):
         i = block * BM + rows
-        xs = _load_rows(S, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+        block = tl.where(left > 1, block + far, block)
+        xs, ahead = _next_rows(
+            S, ahead, i, block * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH
+        )  # fmt: skip
         kept = counted(keep, problem, i, n, MASKED)
         higher = ()
         more = ()
         for c in tl.static_range(CHUNKS):
             z = tl.where(kept[:, None], xs[c].to(tl.float32) * slope, -float("inf"))
             new = tl.maximum(tops[c], z)
-            top = finite(new)
-            more = more + (sums[c] * tl.exp2(tops[c] - top) + tl.exp2(z - top),)  # type: ignore[assignment]
+            low = tl.minimum(tops[c], z, propagate_nan=tl.PropagateNan.ALL)
+            less = tl.exp2(low - new)
+            more = more + (tl.where(z > tops[c], sums[c] * less + 1.0, sums[c] + less),)  # type: ignore[assignment]
             higher = higher + (new,)  # type: ignore[assignment]
         tops = higher
         sums = more
@@ -130,22 +146,17 @@ def sums_of_rows(
     trips, block, far = way(program, programs, tl.cdiv(n, BM), now // 2 % 2 == 1)
     i = block * BM + rows
     base_ahead = tl.load(g + i, mask=i < n, other=0.0, cache_modifier=SHARED)
-    if PREFETCH:
-        ahead = _load_rows(S, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+    ahead = _rows_ahead(S, i, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
     for left in range(trips, 0, -1):
         i = block * BM + rows
         block = tl.where(left > 1, block + far, block)
         after = block * BM + rows
-        if PREFETCH:
-            xs = ahead
-            ahead = _load_rows(S, after, n, m, strides, AXIS, DIV, W, CHUNKS)
-        else:
-            xs = _load_rows(S, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+        xs, ahead = _next_rows(S, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
         # prototypes share all rows out, which leaves a row no more than they have and seldom little
         base = tl.where(now > 2, base_ahead, 0.0)
         base_ahead = tl.load(g + after, mask=after < n, other=0.0, cache_modifier=SHARED)
-        # read anew, since registers are short
-        fs = columns_of(f, m, W, CHUNKS)
+        # read anew, since registers are short; of the longest rows it would cost more of them
+        fs = columns_of(f, m, W, CHUNKS, PREFETCH)
         kept = counted(keep, problem, i, n, MASKED)
         es, scale, base = scaled(
             S, xs, fs, base, slope, kept, i, n, m, strides, AXIS, DIV, MASKED, W, CHUNKS,
@@ -204,13 +215,18 @@ def write_rows(
     labels += problem * (n - begin)
     trips, block, far = way(program, programs, tl.cdiv(n - begin, BM), now // 2 % 2 == 1)
     rows = tl.arange(0, BM)
-    for _ in range(trips):
+    # who writes and does nothing else has one block
+    AHEAD: tl.constexpr = PREFETCH if g is not None else False
+    i = begin + block * BM + rows
+    ahead = _rows_ahead(S, i, n, m, strides, AXIS, DIV, W, CHUNKS, AHEAD)
+    for left in range(trips, 0, -1):
         here = block * BM + rows
-        block += far
         i = begin + here
-        xs = _load_rows(S, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+        block = tl.where(left > 1, block + far, block)
+        after = begin + block * BM + rows
+        xs, ahead = _next_rows(S, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, AHEAD)
         # read anew, since registers are short
-        fs = columns_of(f, m, W, CHUNKS)
+        fs = columns_of(f, m, W, CHUNKS, PREFETCH)
         kept = counted(keep, problem, i, n, MASKED)
         if SOFT:
             base = tl.zeros([BM], tl.float32)

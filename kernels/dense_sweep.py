@@ -44,6 +44,32 @@ def _load_rows(
 
 
 @triton.jit
+def _rows_ahead(
+    C, i, n, m, strides, AXIS: tl.constexpr, DIV: tl.constexpr, W: tl.constexpr,
+    CHUNKS: tl.constexpr, PREFETCH: tl.constexpr,
+):  # fmt: skip
+    """Return the rows `i`, that they may be on their way; nothing unless `PREFETCH`."""
+    ahead = ()
+    if PREFETCH:
+        ahead = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+    return ahead
+
+
+@triton.jit
+def _next_rows(
+    C, ahead, i, after, n, m, strides, AXIS: tl.constexpr, DIV: tl.constexpr, W: tl.constexpr,
+    CHUNKS: tl.constexpr, PREFETCH: tl.constexpr,
+):  # fmt: skip
+    """Return the rows `i`, which if `PREFETCH` are those ahead, and the rows `after` them."""
+    if PREFETCH:
+        xs = ahead
+        ahead = _load_rows(C, after, n, m, strides, AXIS, DIV, W, CHUNKS)
+    else:
+        xs = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+    return xs, ahead
+
+
+@triton.jit
 def _peaks(xs, vs, slope, CHUNKS: tl.constexpr):
     """Return the largest exponent of each row."""
     ACC: tl.constexpr = vs[0].dtype
@@ -113,17 +139,12 @@ def _sweep_rows(  # noqa: C901, PLR0915
         sums = sums + (tl.zeros([BM, W], v_j.dtype),)  # type: ignore[assignment]
     rows = tl.arange(0, BM)
     blocks = tl.cdiv(n, BM)
-    if PREFETCH:
-        ahead = _load_rows(C, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS)
+    ahead = _rows_ahead(C, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
     for block in range(program, blocks, programs):
         i = block * BM + rows
         here = problem * n + i
-        if PREFETCH:
-            xs = ahead
-            after = tl.minimum(block + programs, blocks - 1) * BM + rows
-            ahead = _load_rows(C, after, n, m, strides, AXIS, DIV, W, CHUNKS)
-        else:
-            xs = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+        after = tl.minimum(block + programs, blocks - 1) * BM + rows
+        xs, ahead = _next_rows(C, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
         weight = tl.load(a + here, mask=i < n, other=0.0)
         if FIRST:
             base = _peaks(xs, vs, slope, CHUNKS) * -LN2

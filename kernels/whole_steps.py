@@ -1,14 +1,15 @@
 """The steps of `whole`: a barrier, a program's rows, its columns, and what all agree on.
 
-What one program writes and another reads stands on the two sides of a barrier, and is read from the
-cache that all share. What a program writes and reads itself may be held by several of its threads,
-so that all must have read before one writes anew.
+What one program writes and another reads stands on the two sides of a barrier. What is read once
+comes from the cache that all share, what is read again and again from the nearest. What a program
+writes and reads itself may be held by several of its threads, so that all must have read before one
+writes anew.
 """
 
 import triton
 import triton.language as tl
 
-from .dense_sweep import _load_rows, _peaks
+from .dense_sweep import _load_rows, _next_rows, _peaks, _rows_ahead
 from .tiles import LN2, LOG2E, TINY, exp2, fold, offsets
 
 
@@ -38,7 +39,10 @@ def meet(counter, waits):
 
 @triton.jit
 def arrive(counter, target):
-    """Wait until programs came here `target` times in all; what they wrote before is seen after."""
+    """Wait until programs came here `target` times in all; what they wrote before is seen after.
+
+    To acquire is to empty the multiprocessor's own cache, so that plain loads see it too.
+    """
     tl.debug_barrier()
     tl.atomic_add(counter, 1, sem="release")
     while tl.atomic_add(counter, 0, sem="acquire") < target:
@@ -64,19 +68,14 @@ def sweep_rows(
         sums = sums + (tl.zeros([BM, W], ACC),)  # type: ignore[assignment]
     rows = tl.arange(0, BM)
     blocks = tl.cdiv(n, BM)
-    if PREFETCH:
-        ahead = _load_rows(C, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS)
+    ahead = _rows_ahead(C, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
     weight_ahead, base_ahead = _load_side(a, u, program * BM + rows, n)
     for block in tl.range(program, blocks, programs, num_stages=STAGES):
         i = block * BM + rows
         if not HOLD:
             vs = _load_columns(v, m, W, CHUNKS)
-        if PREFETCH:
-            xs = ahead
-            after = tl.minimum(block + programs, blocks - 1) * BM + rows
-            ahead = _load_rows(C, after, n, m, strides, AXIS, DIV, W, CHUNKS)
-        else:
-            xs = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+        after = tl.minimum(block + programs, blocks - 1) * BM + rows
+        xs, ahead = _next_rows(C, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
         weight, base = weight_ahead, base_ahead * LOG2E
         weight_ahead, base_ahead = _load_side(a, u, (block + programs) * BM + rows, n)
         # whatever keeps the sum in range will do; a row without weight has no exponentials
@@ -126,7 +125,7 @@ def _load_columns(v, m, W: tl.constexpr, CHUNKS: tl.constexpr):
     vs = ()
     for c in tl.static_range(CHUNKS):
         j = c * W + tl.arange(0, W)
-        v_j = tl.load(v + j, mask=j < m, other=-float("inf"), cache_modifier=SHARED) * LOG2E
+        v_j = tl.load(v + j, mask=j < m, other=-float("inf")) * LOG2E
         vs = vs + (v_j,)  # type: ignore[assignment]
     return vs
 
@@ -152,7 +151,7 @@ def sum_columns(
         total = tl.zeros([COLS], ACC)
         for i0 in range(0, n, RB):
             i = i0 + tl.arange(0, RB)
-            u_i = tl.load(u + i, mask=i < n, other=-float("inf"), cache_modifier=SHARED) * LOG2E
+            u_i = tl.load(u + i, mask=i < n, other=-float("inf")) * LOG2E
             inside = (i < n)[:, None] & (c < m)[None, :]
             x = tl.load(C + offsets(i, c, strides, AXIS, DIV), mask=inside, other=0.0).to(ACC)
             peak, total = fold(peak, total, x * slope + u_i[:, None], 0)

@@ -52,8 +52,11 @@ BOUNDS = {
         "_solve_small 1x128x128 w8": Bound(_SMALL, instructions=36, mufu=2.4),
     },
     "codes": {
-        # any of its loops, of which the prototypes' first sums take two exponentials
-        "_codes": Bound(_ROWS, instructions=21, mufu=2.2),
+        # any of its loops, of which answers are counted by the entries of a block of rows
+        "_codes": Bound(_ROWS, instructions=25, mufu=1.8),
+        "_codes 4x512x6 w8": Bound(_ROWS, instructions=13.5, mufu=1.1),
+        # labels alone, on sm_100
+        "_codes 1x2048x8 w8": Bound(_ROWS, instructions=13.5, mufu=1.1, spills=12),
         "_scale_prototypes": Bound(_ROWS, instructions=24, mufu=1.3),
         # a few on sm_80
         "_scale_samples": Bound(("BP", "BN"), instructions=21, mufu=1.3, spills=12),

@@ -319,6 +319,9 @@ def _whole(
 ) -> Launch:  # fmt: skip
     def launch(new: New) -> object:
         C, a, b, inv = new(n, m, dtype=dtype), new(n, dtype=work), new(m, dtype=work), new(1)
+        # where programs cannot meet it is not asked
+        if not whole.serves(C, work):
+            return None
         if fixed:
             return whole.fixed(C, a, b, inv, 10)
         rules = Rules(1e-6, 9, 9, 2, 4.0, 0.1, 40, 15, 2.0, 4, 0.1)

@@ -20,6 +20,7 @@ from triton.runtime.jit import JITFunction
 from bench.gate import machine_code
 from bench.gate.bounds import BOUNDS, Bound
 from bench.gate.cases import CASES
+from sinkhorn_ot.kernels import codes_rows
 
 
 TARGETS = {
@@ -70,6 +71,8 @@ class CompileOnly:
 
     def __enter__(self) -> list[Any]:
         built: list[Any] = []
+        # tiles are those of a target
+        codes_rows.forget()
         self._run = run = JITFunction.run
         triton.runtime.driver.set_active(self)  # pyright: ignore[reportArgumentType]
 
@@ -99,6 +102,7 @@ class Row:
     config: str
     code: machine_code.Code
     entries: float
+    meets: bool
 
     @property
     def nvidia(self) -> bool:
@@ -126,6 +130,8 @@ class Row:
         if self.nvidia:
             if bound.wide and not self.code.wide_loads:
                 yield f"{where}: no 128-bit load"
+            if self.meets and not self.code.forgets:
+                yield f"{where}: programs that meet keep what they read before"
             if self.instructions > bound.instructions:
                 spent = f"{self.instructions:.2f} instructions"
                 yield f"{where}: {spent} per entry > {bound.instructions}"
@@ -165,7 +171,9 @@ def _row(name: str, case: str, target: str, kernel: Any, args: dict[str, Any], b
     for constant in bound.tile:
         tile *= args[constant]
     sizes = "x".join(str(args[constant]) for constant in bound.tile)
-    return Row(name, case, target, f"{sizes} w{kernel.metadata.num_warps}", code, tile / lanes)
+    config = f"{sizes} w{kernel.metadata.num_warps}"
+    meets = kernel.metadata.launch_cooperative_grid
+    return Row(name, case, target, config, code, tile / lanes, meets)
 
 
 def rows(targets: Iterable[str] = TARGETS, every: int = 1) -> Iterator[tuple[Row, Bound]]:

@@ -22,6 +22,7 @@ class Code:
         spills: Spilled registers, or loads and stores of spills.
         shared: Bytes of shared memory per program.
         wide_loads: 128-bit loads from global memory.
+        forgets: How often a multiprocessor's own cache is emptied, as who waits for others must.
         loop: Instructions on the shortest way round the hot loop, per thread.
         loop_mufu: Special-function instructions on that way.
     """
@@ -30,6 +31,7 @@ class Code:
     spills: int
     shared: int
     wide_loads: int
+    forgets: int
     loop: int
     loop_mufu: int
 
@@ -65,6 +67,7 @@ def _nvidia(kernel: Any) -> Code:
         shared=kernel.metadata.shared,
         # a bulk copy by the memory unit is wider still
         wide_loads=_count(code, r"(LDG|LDGSTS)\S*\.128|UTMALDG|UBLKCP"),
+        forgets=_count(code, r"CCTL\.IVALL"),
         loop=loop,
         loop_mufu=mufu,
     )
@@ -82,6 +85,7 @@ def _amd(kernel: Any) -> Code:
         spills=figure["vgpr_spill_count"],
         shared=kernel.metadata.shared,
         wide_loads=_count(code, r"(global|buffer)_load_dwordx4"),
+        forgets=_count(code, r"buffer_(inv|wbinvl1)"),
         loop=loop,
         loop_mufu=mufu,
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from bench.gpu.called.table import CALLS
 from bench.gpu.card import PEERS
-from bench.gpu.checks import double, kernels, promises
+from bench.gpu.checks import double, kernels, promises, swept
 from bench.gpu.checks.check import Check
 from bench.gpu.timed.problems import PROBLEMS
 from bench.gpu.timed.table import Problem, Row
@@ -18,7 +18,7 @@ from bench.gpu.timed.table import Problem, Row
 Record = dict[str, Any]
 CHECKS = kernels.CHECKS
 # float64 first: it has the most to compile
-PROMISES = [*double.CHECKS, *promises.PROMISES]
+PROMISES = [*double.CHECKS, *promises.PROMISES, *swept.CHECKS]
 # what can be asked for by --only, in order
 PARTS = ("checks", "double", "solve", "pot", "calls", "kernels", "compiled")
 # seconds for one item, compilation included: what hangs must not take all there is

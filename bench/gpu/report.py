@@ -61,7 +61,10 @@ class Report:
             return []
         self._folder.mkdir(parents=True, exist_ok=True)
         kind = "gpu-peers-" if self._head["peers"] else "gpu-"
-        stem = kind + re.sub(r"[^a-z0-9]+", "-", self.card["card"].lower()).strip("-")
+        stem = kind + _slug(self.card["card"])
+        if only := self._head.get("only"):
+            # a part must not take the place of the whole
+            stem += f"-only-{_slug(only)}"
         paths = [self._folder / f"{stem}.{kind}" for kind in ("json", "md")]
         found = {
             **self._head, "card": self.card, "targets": self.targets(), "checks": self.checks,
@@ -166,6 +169,10 @@ class Report:
             elif "wrong" in r:
                 lines.append(f"- wrong: {called(r)}: {r['wrong']}")
         return lines if len(lines) > 2 else [*lines, "Nothing."]
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _taken(record: Record, key: str) -> Record:

@@ -73,6 +73,7 @@ class Run:
         # toy figures are not kept where the measured ones are
         folder = options.out or (None if options.cpu else RESULTS)
         head = {"toy": options.cpu, "seed": options.seed, "peers": options.peers}
+        head["only"] = options.only
         self._report = Report(folder, head)
 
     def all(self) -> Report:

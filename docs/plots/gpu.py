@@ -6,27 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cards import Record, best_of_pot, by_name, cards, milliseconds, number
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from style import MARKS, Theme, table
 
 
-Record = dict[str, Any]
 RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results"
-POT = ("POT sinkhorn", "POT sinkhorn_log")
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "half": torch.float16}
 METRICS = ("sqeuclidean", "dot", "cosine", "euclidean")
-
-
-def cards() -> dict[str, Record]:
-    """Return each run by the name of its card, a card's first run before its newest."""
-    files = sorted(RESULTS.glob("gpu-nvidia-*.json"))
-    found = [(path, json.loads(path.read_text())) for path in files]
-    return {
-        run["card"]["card"].removeprefix("NVIDIA ")
-        + (", first run" if path.stem.endswith("-first") else ""): run
-        for path, run in found
-    }
 
 
 def tables() -> None:
@@ -91,10 +79,6 @@ def _cards() -> None:
     table("gpu_cards", header, rows)
 
 
-def _by_name(run: Record, kind: str = "calls") -> dict[tuple[str, str], Record]:
-    return {(r["problem"], r["who"]): r for r in run[kind]}
-
-
 def _names(part: str) -> list[tuple[str, str]]:
     """Return what was tried on any card: problems and who, in their order."""
     records = [r for run in cards().values() for r in [*run["calls"], *run["rows"]]]
@@ -102,24 +86,17 @@ def _names(part: str) -> list[tuple[str, str]]:
     return list(dict.fromkeys((r["problem"], r["who"]) for r in tried))
 
 
-def best_of_pot(found: dict[tuple[str, str], Record], problem: str) -> float | None:
-    """Return the milliseconds of the better of POT's methods, if its answer is one."""
-    rows = [found.get((problem, who), {}) for who in POT]
-    good = [r for r in rows if "ms" in r and "wrong" not in r and r.get("error", 0) < 1e-3]
-    return min((r["ms"] for r in good), default=None)
-
-
 def _solve() -> None:
     header, rows = ["problem"], []
     for name in cards():
         header += [f"{name}: here, ms", "POT, ms", "ratio"]
-    found = [_by_name(run) for run in cards().values()]
+    found = [by_name(run) for run in cards().values()]
     for problem, who in _names("solve"):
         cells = [problem]
-        for by_name in found:
-            ours, pot = by_name.get((problem, who), {}), best_of_pot(by_name, problem)
+        for seen in found:
+            ours, pot = seen.get((problem, who), {}), best_of_pot(seen, problem)
             ratio = f"{pot / ours['ms']:.2g}" if pot and "ms" in ours else ""
-            cells += [_ms(ours), _number(pot), ratio]
+            cells += [milliseconds(ours), number(pot), ratio]
         rows.append(cells)
     table("gpu_solve", header, rows)
 
@@ -132,9 +109,9 @@ def _calls() -> None:
     for key in _names("calls"):
         cells = list(key)
         for run in cards().values():
-            r = _by_name(run).get(key, {})
+            r = by_name(run).get(key, {})
             seen = r.get("profile", {})
-            cells += [_ms(r), _number(seen.get("device_ms"))]
+            cells += [milliseconds(r), number(seen.get("device_ms"))]
             cells += [str(seen.get(k, "")) for k in ("launches", "waits")]
         rows.append(cells)
     table("gpu_calls", header, rows)
@@ -146,13 +123,13 @@ def _kernels() -> None:
         header += [f"{name}: ms an iteration", "share of copy bandwidth"]
     rows = []
     for key in _names("rows"):
-        found = [_by_name(run, "rows").get(key, {}) for run in cards().values()]
+        found = [by_name(run, "rows").get(key, {}) for run in cards().values()]
         if not any("ms_per_iteration" in r for r in found):
             continue
         cells = list(key)
         for r in found:
             share = f"{100 * r['share']:.0f} %" if "share" in r else ""
-            cells += [_number(r.get("ms_per_iteration")), share]
+            cells += [number(r.get("ms_per_iteration")), share]
         rows.append(cells)
     table("gpu_kernels", header, rows)
 
@@ -163,7 +140,7 @@ def _targets() -> None:
         header += [name, ""]
         for t in run["targets"]:
             row = rows.setdefault((t["problem"], t["target"]), [""] * (2 * len(cards())))
-            row[2 * k : 2 * k + 2] = [_number(t["measured"]), t["verdict"]]
+            row[2 * k : 2 * k + 2] = [number(t["measured"]), t["verdict"]]
     table("gpu_targets", header, [[*key, *row] for key, row in rows.items()])
 
 
@@ -184,7 +161,7 @@ def draw(theme: Theme) -> Figure:
     panels = figure.subplots(len(runs), 2, sharey=True, squeeze=False)
     for line, (name, run) in zip(panels, runs.items(), strict=True):
         for at, dtype in zip(line, ("float32", "float64"), strict=True):
-            _panel(theme, at, _by_name(run), dtype)
+            _panel(theme, at, by_name(run), dtype)
             at.set_title(f"{name}, {dtype}", fontsize=10)
         line[0].set_ylabel("milliseconds, as called")
     panels[0][0].legend(fontsize=8.5, loc="upper left")
@@ -207,15 +184,3 @@ def _panel(theme: Theme, at: Axes, found: dict[tuple[str, str], Record], dtype: 
     at.set_xticks(range(len(problems)), labels, fontsize=8)
     at.set_xlabel("n, and reg below it")
     at.grid(True, axis="y")
-
-
-def _ms(r: Record) -> str:
-    if "ms" not in r:
-        return str(r.get("why", ""))
-    # the only call timed was the first, which compiled
-    compiled = r.get("runs") == 1 and abs(r["ms"] - 1e3 * r.get("first_s", 0)) < 0.1
-    return "not measured" if compiled else _number(r["ms"])
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"

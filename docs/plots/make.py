@@ -33,6 +33,7 @@ FIGURES = (
     "profile",
     "ratios",
     "gpu",
+    "predicted",
 )
 
 

@@ -50,7 +50,9 @@ def test_everything_runs_at_toy_sizes(tmp_path):
     assert found["toy"]
     assert {c["status"] for c in found["checks"]} == {"passed", "skipped"}
     kernels = {c["kernel"] for c in found["checks"] if c["status"] == "passed"}
-    assert kernels == {"dense sweep", "codes", "batched", "point cloud", "log sums", "apply"}
+    assert kernels == {
+        "dense sweep", "codes", "batched", "point cloud", "log sums", "apply", "router"
+    }  # fmt: skip
     assert all(r["status"] in ("measured", "skipped") for r in found["rows"])
     timed = [r for r in found["rows"] if r["status"] == "measured"]
     assert {r["problem"] for r in timed} == {r["problem"] for r in found["rows"]}
@@ -102,6 +104,41 @@ def test_what_is_asked_for_is_run():
     assert "FlashSinkhorn, alternating, fp32" in peers
     assert "solve(PointCloud, n_iter=5)" in peers
     assert not {label(i)["who"] for i in timed()} & {"KeOps, alternating", "OTT-JAX"}
+
+
+def test_what_was_built_since_the_last_card_is_timed_and_checked():
+    names = [label(i) for i in [*beside(), *timed()]]
+    calls = {r["problem"] for r in names if r.get("part") == "calls"}
+    for word in ("relaxed", "with holes", "moe_router", "clouds", "fp64"):
+        assert any(word in name for name in calls), word
+    checks = {r["check"] for r in names if "check" in r}
+    assert {"8192x64", "relaxed solve to 1e-5, 1000x3000"} <= checks
+
+
+def test_a_part_does_not_take_the_place_of_the_whole(tmp_path, monkeypatch):
+    """It has a file of its own, and fills what the whole left out in the pages' tables."""
+    row = {"problem": "one", "who": "us", "status": "measured"}
+    other = row | {"problem": "two"}
+    left_out = {"status": "skipped", "why": "no time"}
+    for only, rows in (
+        ("", [row | {"ms": 1.0}, other | left_out]),
+        ("kernels", [other | {"ms": 2.0}, row | left_out]),
+    ):
+        found = Report(tmp_path, {"toy": False, "seed": 0, "peers": False, "only": only})
+        found.add("card", {"card": "NVIDIA Toy", "status": "measured"})
+        for r in rows:
+            found.add("row", r)
+        found._page = list
+        found.write()
+    assert {p.name for p in tmp_path.glob("*.json")} == {
+        "gpu-nvidia-toy.json", "gpu-nvidia-toy-only-kernels.json"
+    }  # fmt: skip
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "plots"))
+    import cards
+
+    monkeypatch.setattr(cards, "RESULTS", tmp_path)
+    (seen,) = cards.cards().values()
+    assert [r.get("ms") for r in seen["rows"]] == [1.0, 2.0]
 
 
 def test_a_wrong_answer_of_ours_is_red_and_a_peers_is_not():

@@ -77,6 +77,18 @@ def test_solves_ask_little_and_seldom_wait(dtype, given):
     assert all(status is so.Status.CONVERGED for status in r.statuses)
 
 
+@pytest.mark.slow(3)
+@pytest.mark.parametrize(
+    ("name", "most", "waits"),
+    [("solve, 8 of 20x30, to 1e-5", 7, 2), ("solve float64, 8 of 20x30, to 1e-6", 9, 3)],
+)
+def test_many_small_problems_are_one_launch(name, most, waits):
+    found = counted(COUNTED[name])
+    assert found["by_kernel"] == {"_solve_small": 1}
+    assert found["kernels"] + found["operators"] <= most
+    assert found["waits"] <= waits
+
+
 @pytest.mark.slow(2)
 def test_soft_labels_are_posed_once():
     found = counted(COUNTED["clot_labels"])

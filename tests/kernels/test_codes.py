@@ -16,9 +16,9 @@ def small_chip(monkeypatch):
 
     for module in (codes_across, codes_rows):
         monkeypatch.setattr(module, "row_tile", row_tile)
-    codes_rows._plan.cache_clear()
+    codes_rows.forget()
     yield
-    codes_rows._plan.cache_clear()
+    codes_rows.forget()
 
 
 def scores(B, N, K, dtype=torch.float32, seed=0):
@@ -161,6 +161,26 @@ def test_prototype_weights():
     soft, _ = run(S, n_iter=40, r=r)
     close(soft, S, 0.05, 40, r=r)
     torch.testing.assert_close(soft.mean(1), r, rtol=0.2, atol=0.01)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("at", [0, 7, 39])
+def test_what_is_no_number_is_seen(bad, at):
+    """Wherever it stands among the samples: nothing finite comes out for it."""
+    S = scores(1, 40, 50)
+    S[0, at, 3] = bad
+    soft, _ = run(S)
+    assert not soft[0, at].isfinite().any()
+    assert not soft[0, :, 3].isfinite().any()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_first_sums_keep_the_largest_and_the_smallest(masked):
+    """Columns that rise, that fall, and that only samples that do not count reach."""
+    S = torch.linspace(-6, 6, 40)[:, None] * torch.tensor([1.0, -1.0, 0.0, 1e-3])
+    keep = torch.arange(40)[None] % 3 != 0 if masked else None
+    soft, _ = run(S[None], eps=0.1, keep=keep)
+    close(soft, S[None], 0.1, 3, keep=keep)
 
 
 def test_scores_are_not_changed_and_strides_do_not_matter():

@@ -53,3 +53,16 @@ def test_the_gate_catches_a_kernel_that_spills(tmp_path):
     assert spilling.startswith("8192")
     assert " spills" in spilling
     assert slow == "slow 2"
+
+
+@pytest.mark.parametrize("meets", [False, True])
+@pytest.mark.parametrize("forgets", [0, 1])
+def test_the_gate_catches_programs_that_meet_and_forget_nothing(meets, forgets):
+    """Who waits for others must not read what its own cache held before."""
+    from bench.gate.bounds import Bound
+    from bench.gate.compile import Row
+    from bench.gate.machine_code import Code
+
+    code = Code(32, 0, 0, 1, forgets, 10, 1)
+    found = list(Row("k", "", "sm_90", "", code, 10.0, meets).violations(Bound((), 2, 2)))
+    assert bool(found) == (meets and not forgets)

@@ -57,7 +57,7 @@ def test_figures_are_light_and_come_in_pairs():
 
 
 @pytest.mark.slow(1)
-@pytest.mark.parametrize("module", ["errors", "rooms", "learnt"])
+@pytest.mark.parametrize("module", ["errors", "rooms", "learnt", "predicted"])
 def test_generated_tables_are_current(module: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.syspath_prepend(str(DOCS / "plots"))
     style = importlib.import_module("style")
