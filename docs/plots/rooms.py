@@ -17,7 +17,7 @@ SKIPPED = {"__init__", "demo"}
 KINDS = {
     0: {"kernels", "problem", "sweeps"},
     1: {"solvers", "exact", "derived"},
-    2: {"results"},
+    2: {"results", "gradients"},
     3: {"solve", "adapters", "compat", "testing"},
 }
 _WIDTH, _LEFT = 0.8, 0.15
