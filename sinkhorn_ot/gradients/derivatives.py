@@ -19,6 +19,7 @@ from sinkhorn_ot.results import (
     Entropic,
     Leaves,
     Parts,
+    Status,
     Transport,
     attached,
     final,
@@ -68,7 +69,8 @@ class Implicit:
     def _warn(self) -> None:
         """Tell whoever takes derivatives of a plan that is none yet, once."""
         told, self._told = self._told, True
-        if not told and not bool(self._result.converged.all()):
+        # asked of the list: a tensor may live where to look waits
+        if not told and set(self._result.statuses) != {Status.CONVERGED}:
             error = float(self._result.marginal_error.max())
             warnings.warn(
                 f"gradients are those of a plan that has not converged, and are off by about as "
