@@ -37,6 +37,8 @@ _PASSES = 300
 # the least exponent that a kernel holds, whose square is a normal number; and what scalings may
 # reach: the largest lifts it to no more than e^-60 of what the smallest leaves
 _FLOOR, _FAR = -340.0, math.exp(140.0)
+# a least cost that is next to nothing, beside the spread
+_NEXT = 0.1
 _NEGLIGIBLE = 1e-150
 # penalties up to which the balance of both sides has the digits of a default tolerance, over reg,
 # and what masses may be for all their digits
@@ -101,29 +103,31 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
     whole, b = p.a.numpy()[0], p.b.numpy()[0]
     log_a, reg, low, exact = np.log(whole), p.least_reg, p.bounds.low, p.exact
     # exact plans are found for a mass of one; beside penalties another mass is another plan
-    mass = float(whole.sum()) if exact else 1.0
+    mass = float(np.add.reduce(whole)) if exact else 1.0
     affordable = len(b) ** 2 * len(whole) <= HESSIAN
     factors = [1.0]
     # beside penalties plain steps may arrive from anywhere
     if v is None and (affordable or exact):
         factors = _STAGES.stages(p.bounds.high - low, reg)
-    psi = np.full(len(b), _share(p) / (factors[0] * reg)) if v is None else v.numpy()[0] - np.log(b)
+    psi = None if v is None else v.numpy()[0] - np.log(b)
+    if v is None and not exact:
+        psi = np.full(len(b), _share(p) / (factors[0] * reg))
     a, b = whole / mass, b / mass
     few = np.count_nonzero(a) < len(a) or np.count_nonzero(b) < len(b)
     if few or not (affordable or len(factors) == 1):
         return None
+    # a least cost that is next to nothing need not be taken off: one pass less, and no digit
+    low = 0.0 if 0 <= low <= _NEXT * (p.bounds.high - low) else low
     C = p.cost.rows(0, len(a))
-    # NumPy has no bfloat16, and converts what it takes
-    C = C.float() if C.dtype == torch.bfloat16 else C
-    below = np.subtract(low, C.numpy()[0], dtype=np.float64)
-    room = np.empty_like(below)
+    C = (C if C.dtype == torch.float64 else C.double()).numpy()[0]
+    room = np.empty(C.shape)
     spread = math.inf if p.bounds.forbids else p.bounds.high - low
     passes, newton, stage = 0, False, None
     for factor in factors:
         goal = _STAGES.tol if factor > 1 else tol
         now = factor * reg
         R = p.relax[0] / now, p.relax[1] / now
-        stage = _Stage(below, spread, 1 / now, a, b, psi, room, R, (low - p.shift) / now)
+        stage = _Stage((C, low), spread, 1 / now, a, b, psi, room, R, (low - p.shift) / now)
         stage.plain(goal)
         arrived = stage.reached(goal)
         if affordable and not arrived:
@@ -140,29 +144,29 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
         return None
     # where nothing was cut off, and scalings have all their digits
     y = mass * stage.y
-    scaled = Scaled(stage.K, y, stage.x) if stage.whole and y.min() >= _NORMAL else None
+    scaled = (
+        Scaled(stage.K, y, stage.x) if stage.whole and np.minimum.reduce(y) >= _NORMAL else None
+    )
     return _Answer(log_a + stage.phi, stage.v, stage.error, passes, newton, scaled)
 
 
 def _share(p: Problem) -> float:
     """Return what of the least cost the column potentials pay, where penalties split it."""
-    if p.exact:
-        return 0.0
     rows, columns = (1 / rho for rho in p.relax)
     return (p.bounds.low - p.shift) * rows / (rows + columns)
 
 
 class _Stage:
-    """A problem at one reg: the kernel exp(below / reg + base + log b - top), scaled by y and x."""
+    """A problem at one reg: the kernel exp((low - C) / reg + base + log b - top), scaled."""
 
     def __init__(  # noqa: PLR0913
         self,
-        below: Array,
+        cost: tuple[Array, float],
         spread: float,
         alpha: float,
         a: Array,
         b: Array,
-        base: Array,
+        base: Array | None,
         room: Array,
         R: tuple[float, float],
         least: float,
@@ -170,17 +174,17 @@ class _Stage:
         """Begin.
 
         Args:
-            below: How far each cost lies below the least, (n, m).
-            spread: How far at most, negated; inf if some pair is forbidden.
+            cost: Costs, (n, m), and low: the least, or nothing where that is next to it.
+            spread: How far costs lie above low at most; inf if some pair is forbidden.
             alpha: 1 / reg.
             a: Source weights, (n,).
             b: Target weights, (m,).
-            base: Column potentials to start from, (m,).
+            base: Column potentials to start from, (m,); None is zero.
             room: Where the kernel may be, (n, m).
             R: Penalties over reg; inf for exact marginals.
-            least: The least cost over reg.
+            least: What low is over reg.
         """
-        self.below, self.spread, self.alpha, self.K = below, spread, alpha, room
+        (self.C, self.low), self.spread, self.alpha, self.K = cost, spread, alpha, room
         self.a, self.b, self.log_b, self.least = a, b, np.log(b), least
         self.R, self.exact = R, min(R) == math.inf
         # how much of what it lacks each side's potential answers
@@ -188,18 +192,36 @@ class _Stage:
         # below that plain steps are fast, and potentials have too few digits
         self.levels = not self.exact and min(R) >= 1
         self.passes, self.cap = 0, _CAP
-        self.build(base)
+        # what is taken off each row's exponents
+        self.top: Array | float = 0.0
+        if base is None and self.exact and self.spread * self.alpha < -_FLOOR:
+            self._build_bare()
+        else:
+            self.build(np.zeros(len(b)) if base is None else base)
+
+    def _build_bare(self) -> None:
+        """Exponentiate the cost alone, all of which the kernel holds: the scaling becomes b."""
+        self.base, self.whole, self.row, self.column = -self.log_b, True, self.a, self.b
+        np.exp(self._exponents(), out=self.K)
+        self.look(self.b)
+
+    def _exponents(self) -> Array:
+        """Return (low - C) / reg, where the kernel will be."""
+        if not self.low:
+            return np.multiply(self.C, -self.alpha, out=self.K)
+        S = np.subtract(self.low, self.C, out=self.K)
+        S *= self.alpha
+        return S
 
     def build(self, base: Array) -> None:
         """Exponentiate around column potentials, whose scaling becomes one."""
-        self.base = base
-        # what is taken off each row's exponents
-        self.top: Array | float = 0.0
-        S = np.multiply(self.below, self.alpha, out=self.K)
+        self.base, self.top = base, 0.0
+        S = self._exponents()
         shift = base + self.log_b
         S += shift
         # what bounds tell needs no pass; beside penalties potentials have a size of their own
-        high = shift.min() - self.spread * self.alpha > _FLOOR or S.min() > _FLOOR
+        least = np.minimum.reduce(shift) - self.spread * self.alpha
+        high = least > _FLOOR or S.min() > _FLOOR
         self.whole = bool(high and (self.exact or shift.max() < -_FLOOR))
         if not self.whole:
             self.top = top = S.max(1)
@@ -331,7 +353,8 @@ class _Stage:
     @property
     def _near(self) -> bool:
         """Whether the scalings are within what the kernel allows."""
-        return bool(self.x.min() >= 1 / _FAR and self.x.max() <= _FAR)
+        low, high = np.minimum.reduce(self.x), np.maximum.reduce(self.x)
+        return bool(low >= 1 / _FAR and high <= _FAR)
 
     @property
     def mass(self) -> float:
