@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, shown
 from sinkhorn_ot.results import Scaled, Solution, Status
+from sinkhorn_ot.sweeps import in_single
 
 from .newton import JOINED
 from .price import HESSIAN, PAIRS
@@ -27,8 +28,9 @@ from .steps import HELD
 
 Array = npt.NDArray[np.float64]
 
-# twice as many pairs are small if the cost spreads over so little or so much of reg
-_EASY, _SHARP = 30.0, 500.0
+# so many times as many pairs are small if the cost spreads over so little of reg, and twice as many
+# if over so much
+_EASY, _MANY, _SHARP = 30.0, 8, 500.0
 _STAGES = Anneal(start=0.05, tol=1e-2)
 # plain steps between two looks, and how many may be to come: a Newton step costs some thirty
 _STEPS, _SOON = 4, 80
@@ -39,6 +41,8 @@ _PASSES = 300
 _FLOOR, _FAR = -340.0, math.exp(140.0)
 # a least cost that is next to nothing, beside the spread
 _NEXT = 0.1
+# rows of single precision that are summed together, and what its scalings may be
+_DEEP, _SINGLE = 256, 1e-30
 _NEGLIGIBLE = 1e-150
 # penalties up to which the balance of both sides has the digits of a default tolerance, over reg,
 # and what masses may be for all their digits
@@ -70,7 +74,8 @@ def solve_small(
     if batch > 1 or p.a.device.type != "cpu":
         return None
     sharp = (p.bounds.high - p.bounds.low) / p.least_reg
-    few = n * m <= (PAIRS if _EASY < sharp < _SHARP else 2 * PAIRS) * (1 if p.exact else 4)
+    more = _MANY if sharp <= _EASY else 1 if sharp < _SHARP else 2
+    few = n * m <= PAIRS * max(more, 1 if p.exact else 4)
     if not few or not (p.exact or _soft(p)):
         return None
     with np.errstate(all="ignore"):
@@ -119,8 +124,9 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
     # a least cost that is next to nothing need not be taken off: one pass less, and no digit
     low = 0.0 if 0 <= low <= _NEXT * (p.bounds.high - low) else low
     C = p.cost.rows(0, len(a))
-    C = (C if C.dtype == torch.float64 else C.double()).numpy()[0]
-    room = np.empty(C.shape)
+    single = exact and v is None and not affordable and _in_single(p, C, tol)
+    C = (C if single or C.dtype == torch.float64 else C.double()).numpy()[0]
+    room = np.empty_like(C)
     spread = math.inf if p.bounds.forbids else p.bounds.high - low
     passes, newton, stage = 0, False, None
     for factor in factors:
@@ -144,10 +150,19 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
         return None
     # where nothing was cut off, and scalings have all their digits
     y = mass * stage.y
+    if single and not min(y.min(), stage.x.min()) >= _SINGLE:
+        return None
     scaled = (
         Scaled(stage.K, y, stage.x) if stage.whole and np.minimum.reduce(y) >= _NORMAL else None
     )
     return _Answer(log_a + stage.phi, stage.v, stage.error, passes, newton, scaled)
+
+
+def _in_single(p: Problem, C: Tensor, tol: float) -> bool:
+    """Say whether a kernel in single precision will do, and holds all pairs as normal numbers."""
+    sharp = (p.bounds.high - p.bounds.low) / p.least_reg
+    easy = sharp <= _EASY and not p.bounds.forbids
+    return C.dtype == torch.float32 and easy and not p.shift and in_single(p, tol)
 
 
 def _share(p: Problem) -> float:
@@ -239,14 +254,28 @@ class _Stage:
 
     def look(self, x: Array) -> None:
         """Answer the column scaling x by the rows', and see by how much columns miss their sums."""
-        self.x, self.r = x, self.K.dot(x)
+        self.x, self.r = x, self._across(x)
         self.y = self._rows(self.r)
-        self.s = self.y.dot(self.K)
+        self.s = self._down(self.y)
         self.t = self._wanted(x)
         self.gradient = x * self.s - self.t
         off = np.add.reduce(np.abs(self.gradient))
         self.error = float(off if self.exact else off / np.add.reduce(self.t))
         self.passes += 1
+
+    def _across(self, x: Array) -> Array:
+        """Return K x."""
+        r: Array = self.K.dot(x.astype(self.K.dtype, copy=False))
+        return r.astype(np.float64, copy=False)
+
+    def _down(self, y: Array) -> Array:
+        """Return K^T y; columns of single precision are summed in pieces, those in double."""
+        K, deep = self.K, len(y) if self.K.dtype == np.float64 else _DEEP
+        y = y.astype(K.dtype, copy=False)
+        s: Array = y[:deep].dot(K[:deep]).astype(np.float64, copy=False)
+        for start in range(deep, len(y), deep):
+            s += y[start : start + deep].dot(K[start : start + deep])
+        return s
 
     def _rows(self, r: Array) -> Array:
         """Return the row scaling that answers row sums before it."""
@@ -272,9 +301,9 @@ class _Stage:
             before = self.error
             x = self._columns(self.s, self.y, self.r)
             for _ in range(steps - 1):
-                r = self.K.dot(x)
+                r = self._across(x)
                 y = self._rows(r)
-                x = self._columns(y.dot(self.K), y, r)
+                x = self._columns(self._down(y), y, r)
             self.passes += steps - 1
             self.look(x)
             if not self.error > tol:
