@@ -92,7 +92,7 @@ def make_plain(cost: Any, a: Any, b: Any, most: int) -> Problem | None:
     C = _array("cost", cost)
     if C is None or C.ndim != 2 or not 0 < C.size <= most:
         return None
-    low, high = float(C.min()), float(C.max())
+    low, high = float(np.minimum.reduce(C, None)), float(np.maximum.reduce(C, None))
     # nan compares as false
     if not (_SPREAD < high - low < math.inf and max(-low, high) <= _OFFSET * (high - low)):
         return None
@@ -101,7 +101,7 @@ def make_plain(cost: Any, a: Any, b: Any, most: int) -> Problem | None:
         return None
     left, right = pair
     known = EXACT, torch.Size(), torch.float64, Bounds(low, high)
-    reg = torch.zeros(1, dtype=torch.float64, device="cpu")
+    reg = torch.from_numpy(np.zeros(1))
     return Problem(Dense(torch.from_numpy(C[None])), left, right, reg, *known, one_reg=0.0)
 
 
@@ -138,8 +138,8 @@ def _plain_weights(name: str, w: Any, size: int) -> tuple[Array, float] | None:
 def _array(name: str, x: Any) -> Any:
     """Return a copy of an array, or of a tensor on the CPU, of float64."""
     if isinstance(x, Tensor):
-        t = checks.tensor(name, x)
-        return np.array(t.numpy(), order="C") if _on_host(t) else None
+        # what else is taken, and how, is told by `make`
+        return np.array(checks.tensor(name, x).numpy(), order="C") if _on_host(x) else None
     return np.array(x, order="C") if type(x) is np.ndarray and x.dtype == np.float64 else None
 
 
