@@ -97,7 +97,7 @@ def make_plain(cost: Any, a: Any, b: Any, most: int) -> Problem | None:
     if not (_SPREAD < high - low < math.inf and max(-low, high) <= _OFFSET * (high - low)):
         return None
     pair = _plain_pair(a, b, C.shape, True)
-    if pair is None:
+    if pair is None or not all(np.minimum.reduce(w.numpy(), None) > 0 for w in pair):
         return None
     left, right = pair
     known = EXACT, torch.Size(), torch.float64, Bounds(low, high)
@@ -108,7 +108,7 @@ def make_plain(cost: Any, a: Any, b: Any, most: int) -> Problem | None:
 def _plain_pair(
     a: Any, b: Any, shape: tuple[int, ...], exact: bool
 ) -> tuple[Tensor, Tensor] | None:
-    """Return flat copies of positive weights in float64, if a short look shows that they are that.
+    """Return flat copies of weights in float64, if a short look shows that they are that.
 
     Those of an exact problem get one mass.
     """
@@ -129,7 +129,7 @@ def _plain_weights(name: str, w: Any, size: int) -> tuple[Array, float] | None:
     if t is None or t.shape != (size,):
         return None
     # nan compares as false, and a sum of what is larger may overflow
-    if not (np.minimum.reduce(t) > 0 and np.maximum.reduce(t) < HELD[1]):
+    if not (np.minimum.reduce(t) >= 0 and np.maximum.reduce(t) < HELD[1]):
         return None
     total = float(np.add.reduce(t))
     return (t, total) if HELD[0] < total < HELD[1] else None
