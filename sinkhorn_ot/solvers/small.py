@@ -28,12 +28,13 @@ from .steps import HELD
 
 Array = npt.NDArray[np.float64]
 
-# so many times as many pairs are small if the cost spreads over so little of reg, and twice as many
-# if over so much
-_EASY, _MANY, _SHARP = 30.0, 8, 500.0
+# so many times as many pairs are small if the cost spreads over so little of reg that plain steps
+# may arrive, and twice as many if over so much; up to what spread single precision holds a kernel
+_PLAIN, _MANY, _SHARP, _EASY = 110.0, 8, 500.0, 30.0
 _STAGES = Anneal(start=0.05, tol=1e-2)
-# plain steps between two looks, and how many may be to come: a Newton step costs some thirty
-_STEPS, _SOON = 4, 80
+# plain steps between two looks, and how many may be to come: a Newton step costs some thirty; error
+# from which others had better go on than begin
+_STEPS, _SOON, _BEGUN = 4, 80, 0.5
 # passes that a stage may take after its plain steps
 _PASSES = 300
 # the least exponent that a kernel holds, whose square is a normal number; and what scalings may
@@ -68,13 +69,14 @@ def solve_small(
         max_iter: Passes over the cost allowed.
 
     Returns:
-        The solution and the name of the steps that led to it; None if it did not arrive.
+        The solution and the name of the steps that led to it; None if it did not arrive. Where only
+        plain steps are affordable, what they reached is for others to go on from.
     """
     batch, n, m = p.shape
     if batch > 1 or p.a.device.type != "cpu":
         return None
     sharp = (p.bounds.high - p.bounds.low) / p.least_reg
-    more = _MANY if sharp <= _EASY else 1 if sharp < _SHARP else 2
+    more = _MANY if sharp <= _PLAIN else 1 if sharp < _SHARP else 2
     few = n * m <= PAIRS * max(more, 1 if p.exact else 4)
     if not few or not (p.exact or _soft(p)):
         return None
@@ -85,7 +87,8 @@ def solve_small(
     # from arrays, which takes a fraction of what it does from lists
     u, w = (torch.from_numpy(side[None]) for side in (found.u, found.v))
     error, n_iter = (torch.from_numpy(np.array([x])) for x in (found.error, found.n_iter))
-    solution = Solution(u, w, error, n_iter, [Status.CONVERGED], scaled=found.scaled)
+    status = Status.CONVERGED if found.error <= tol else Status.MAX_ITER
+    solution = Solution(u, w, error, n_iter, [status], scaled=found.scaled)
     return solution, "newton" if found.newton else "plain"
 
 
@@ -111,8 +114,8 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
     mass = float(np.add.reduce(whole)) if exact else 1.0
     affordable = len(b) ** 2 * len(whole) <= HESSIAN
     factors = [1.0]
-    # beside penalties plain steps may arrive from anywhere
-    if v is None and (affordable or exact):
+    # without Newton's steps there are plain ones alone, from anywhere
+    if v is None and affordable:
         factors = _STAGES.stages(p.bounds.high - low, reg)
     psi = None if v is None else v.numpy()[0] - np.log(b)
     if v is None and not exact:
@@ -142,7 +145,8 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
             arrived = stage.reached(goal)
         passes += stage.passes
         if not (arrived and passes <= max_iter):
-            return None
+            begun = exact and not affordable and stage.error < _BEGUN and passes < max_iter
+            return _answer(stage, log_a, passes, newton) if begun else None
         # potentials keep their units while reg shrinks
         psi = stage.psi * min(factor, _STAGES.factor) if factor > 1 else psi
     assert stage is not None
@@ -155,7 +159,11 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
     scaled = (
         Scaled(stage.K, y, stage.x) if stage.whole and np.minimum.reduce(y) >= _NORMAL else None
     )
-    return _Answer(log_a + stage.phi, stage.v, stage.error, passes, newton, scaled)
+    return _answer(stage, log_a, passes, newton)._replace(scaled=scaled)
+
+
+def _answer(stage: "_Stage", log_a: Array, passes: int, newton: bool) -> _Answer:
+    return _Answer(log_a + stage.phi, stage.v, stage.error, passes, newton, None)
 
 
 def _in_single(p: Problem, C: Tensor, tol: float) -> bool:

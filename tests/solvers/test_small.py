@@ -104,7 +104,7 @@ def test_what_does_not_arrive_is_left_to_others(bad):
 
 def test_what_is_not_small_is_left_to_others():
     p = testing.random(30, 30)
-    assert solve_small(make(torch.rand(600, 600).double(), reg=0.01), **LIMITS) is None
+    assert solve_small(make(torch.rand(600, 600).double(), reg=0.005), **LIMITS) is None
     for rho in ((1.0, 0), (0, 1.0), (1e5, 1.0)):
         assert solve_small(make(p.cost, p.a, p.b, 0.1, unbalanced=rho), **LIMITS) is None
 
@@ -332,3 +332,24 @@ def test_a_kernel_held_whole_bounds_its_potentials(mass, reg, relax):
             continue
         largest = max(float(t.abs().max()) for t in (found[0].u, found[0].v))
         assert largest <= 2500 + 2 * posed.resolution / torch.finfo(torch.float64).eps
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_what_plain_steps_began_others_go_on_from(dtype):
+    C, a, b = _clouds(700, 690)
+    C, begun = C.to(dtype), solve_small(make(C.to(dtype), a, b, 0.01), **LIMITS)
+    assert begun is not None
+    start = begun[0]
+    assert start.status == [so.Status.MAX_ITER]
+    assert start.scaled is None
+    made, tol = int(start.n_iter), 1e-6 if dtype == torch.float32 else 1e-9
+    r = so.solve(C, a, b, 0.01)
+    cold = so.solve(C, a, b, 0.01, method="sinkhorn")
+    assert r.converged
+    assert made < int(r.n_iter) <= 2 * int(cold.n_iter)
+    assert float((r.plan - cold.plan).abs().sum()) <= 10 * tol
+    # of the sweeps that are allowed those are some
+    for most in (1, 3, made, made + 1, made + 5):
+        few = so.solve(C, a, b, 0.01, max_iter=most, on_fail="ignore")
+        assert few.status is so.Status.MAX_ITER
+        assert int(few.n_iter) == most
