@@ -32,8 +32,8 @@ Array = npt.NDArray[np.float64]
 # may arrive, and twice as many if over so much; up to what spread single precision holds a kernel
 _PLAIN, _MANY, _SHARP, _EASY = 110.0, 8, 500.0, 30.0
 _STAGES = Anneal(start=0.05, tol=1e-2)
-# plain steps between two looks, and how many may be to come: a Newton step costs some thirty; error
-# from which others had better go on than begin
+# plain steps between two looks, and how many may be to come: a Newton step costs some thirty, and
+# large problems are swept in half the time; error from which others had better go on than begin
 _STEPS, _SOON, _BEGUN = 4, 80, 0.5
 # passes that a stage may take after its plain steps
 _PASSES = 300
@@ -76,7 +76,9 @@ def solve_small(
     if batch > 1 or p.a.device.type != "cpu":
         return None
     sharp = (p.bounds.high - p.bounds.low) / p.least_reg
-    more = _MANY if sharp <= _PLAIN else 1 if sharp < _SHARP else 2
+    # others sweep sharp plans in the precision of their costs, which here is double
+    most = _PLAIN if p.dtype == torch.float64 else _EASY
+    more = _MANY if sharp <= most else 1 if sharp < _SHARP else 2
     few = n * m <= PAIRS * max(more, 1 if p.exact else 4)
     if not few or not (p.exact or _soft(p)):
         return None
@@ -132,12 +134,13 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
     room = np.empty_like(C)
     spread = math.inf if p.bounds.forbids else p.bounds.high - low
     passes, newton, stage = 0, False, None
+    soon = _SOON if affordable else _SOON // 2
     for factor in factors:
         goal = _STAGES.tol if factor > 1 else tol
         now = factor * reg
         R = p.relax[0] / now, p.relax[1] / now
         stage = _Stage((C, low), spread, 1 / now, a, b, psi, room, R, (low - p.shift) / now)
-        stage.plain(goal)
+        stage.plain(goal, soon)
         arrived = stage.reached(goal)
         if affordable and not arrived:
             newton = True
@@ -145,7 +148,7 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
             arrived = stage.reached(goal)
         passes += stage.passes
         if not (arrived and passes <= max_iter):
-            begun = exact and not affordable and stage.error < _BEGUN and passes < max_iter
+            begun = exact and not affordable and tol < stage.error < _BEGUN and passes < max_iter
             return _answer(stage, log_a, passes, newton) if begun else None
         # potentials keep their units while reg shrinks
         psi = stage.psi * min(factor, _STAGES.factor) if factor > 1 else psi
@@ -302,8 +305,8 @@ class _Stage:
             x *= np.exp(-excess / (1 / self.R[0] + 1 / self.R[1]))
         return x
 
-    def plain(self, tol: float) -> None:
-        """Make plain steps while they are about to arrive."""
+    def plain(self, tol: float, soon: int) -> None:
+        """Make plain steps while they are about to arrive, in so many at most."""
         steps = 1
         while self.error > tol:
             before = self.error
@@ -318,7 +321,7 @@ class _Stage:
                 break
             fall = (math.log(before) - math.log(self.error)) / steps
             left = math.log(self.error / tol)
-            if not fall * _SOON > left:
+            if not fall * soon > left:
                 break
             steps = min(_STEPS, max(1, math.ceil(left / fall)))
 

@@ -286,7 +286,7 @@ def _clouds(n, m, seed=0):
 
 
 @pytest.mark.parametrize(("n", "m"), [(700, 811), (1025, 601)])
-@pytest.mark.parametrize("reg", [1.0, 0.1, 0.04])
+@pytest.mark.parametrize("reg", [1.0, 0.1, 0.06])
 @pytest.mark.parametrize("turned", [False, True])
 def test_many_easy_pairs_are_solved_whole_in_the_precision_of_the_cost(n, m, reg, turned):
     C, a, b = _clouds(n, m)
@@ -334,20 +334,20 @@ def test_a_kernel_held_whole_bounds_its_potentials(mass, reg, relax):
         assert largest <= 2500 + 2 * posed.resolution / torch.finfo(torch.float64).eps
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_what_plain_steps_began_others_go_on_from(dtype):
+def test_what_plain_steps_began_others_go_on_from():
     C, a, b = _clouds(700, 690)
-    C, begun = C.to(dtype), solve_small(make(C.to(dtype), a, b, 0.01), **LIMITS)
+    assert solve_small(make(C.float(), a, b, 0.01), **LIMITS) is None
+    begun = solve_small(make(C, a, b, 0.01), **LIMITS)
     assert begun is not None
     start = begun[0]
     assert start.status == [so.Status.MAX_ITER]
     assert start.scaled is None
-    made, tol = int(start.n_iter), 1e-6 if dtype == torch.float32 else 1e-9
+    made = int(start.n_iter)
     r = so.solve(C, a, b, 0.01)
     cold = so.solve(C, a, b, 0.01, method="sinkhorn")
     assert r.converged
     assert made < int(r.n_iter) <= 2 * int(cold.n_iter)
-    assert float((r.plan - cold.plan).abs().sum()) <= 10 * tol
+    assert float((r.plan - cold.plan).abs().sum()) <= 1e-8
     # of the sweeps that are allowed those are some
     for most in (1, 3, made, made + 1, made + 5):
         few = so.solve(C, a, b, 0.01, max_iter=most, on_fail="ignore")
