@@ -12,6 +12,8 @@ from . import checks
 from .cost import Bounds, Cost, broadcast
 from .dense import Dense, as_cost
 from .marginals import (
+    HELD,
+    Array,
     equal_mass,
     even,
     flat,
@@ -28,10 +30,9 @@ from .regularisation import finest, least_cost, regularisation, resolved, withou
 from .rows import at_once
 
 
-# what plain costs are at most beside their spread, and how far plain masses may be apart
-_OFFSET, _PLAIN = 10.0, 1e-7
-# what sums of plain weights lie between
-_TOTAL = (1e-100, 1e100)
+# what plain costs are at most beside their spread, what that is at least, and how far plain masses
+# may be apart
+_OFFSET, _SPREAD, _PLAIN = 10.0, 1e-100, 1e-7
 
 
 def make(
@@ -91,39 +92,54 @@ def make_plain(cost: Any, a: Any, b: Any, most: int) -> Problem | None:
     C = _array("cost", cost)
     if C is None or C.ndim != 2 or not 0 < C.size <= most:
         return None
-    low, high = float(C.min()), float(C.max())
+    low, high = float(np.minimum.reduce(C, None)), float(np.maximum.reduce(C, None))
     # nan compares as false
-    if not (_TOTAL[0] < high - low < math.inf and max(-low, high) <= _OFFSET * (high - low)):
+    if not (_SPREAD < high - low < math.inf and max(-low, high) <= _OFFSET * (high - low)):
         return None
-    n, m = C.shape
-    left, right = _plain_weights("a", a, n), _plain_weights("b", b, m)
+    pair = _plain_pair(a, b, C.shape, True)
+    if pair is None or not all(np.minimum.reduce(w.numpy(), None) > 0 for w in pair):
+        return None
+    left, right = pair
+    known = EXACT, torch.Size(), torch.float64, Bounds(low, high)
+    reg = torch.from_numpy(np.zeros(1))
+    return Problem(Dense(torch.from_numpy(C[None])), left, right, reg, *known, one_reg=0.0)
+
+
+def _plain_pair(
+    a: Any, b: Any, shape: tuple[int, ...], exact: bool
+) -> tuple[Tensor, Tensor] | None:
+    """Return flat copies of weights in float64, if a short look shows that they are that.
+
+    Those of an exact problem get one mass.
+    """
+    left, right = _plain_weights("a", a, shape[0]), _plain_weights("b", b, shape[1])
     if left is None or right is None:
         return None
-    ratio = float(left.sum() / right.sum())
-    if not abs(ratio - 1) <= _PLAIN:
-        return None
-    right *= ratio
-    C, left, right = (torch.from_numpy(t[None]) for t in (C, left, right))
-    known = EXACT, torch.Size(), torch.float64, Bounds(low, high)
-    reg = torch.zeros(1, dtype=torch.float64, device="cpu")
-    return Problem(Dense(C), left, right, reg, *known, one_reg=0.0)
+    if exact:
+        ratio = left[1] / right[1]
+        if not abs(ratio - 1) <= _PLAIN:
+            return None
+        np.multiply(right[0], ratio, out=right[0])
+    return torch.from_numpy(left[0][None]), torch.from_numpy(right[0][None])
 
 
-def _plain_weights(name: str, w: Any, size: int) -> Any:
-    """Return a copy of positive weights in float64, if that is what they are."""
+def _plain_weights(name: str, w: Any, size: int) -> tuple[Array, float] | None:
+    """Return a copy of weights and their sum, if that is plain too."""
     t = np.full(size, 1.0 / size) if w is None else _array(name, w)
     if t is None or t.shape != (size,):
         return None
     # nan compares as false, and a sum of what is larger may overflow
-    held = t.min() > 0 and t.max() < _TOTAL[1]
-    return t if held and _TOTAL[0] < t.sum() < _TOTAL[1] else None
+    if not (np.minimum.reduce(t) >= 0 and np.maximum.reduce(t) < HELD[1]):
+        return None
+    total = float(np.add.reduce(t))
+    return (t, total) if HELD[0] < total < HELD[1] else None
 
 
 def _array(name: str, x: Any) -> Any:
     """Return a copy of an array, or of a tensor on the CPU, of float64."""
     if isinstance(x, Tensor):
-        t = checks.tensor(name, x)
-        return np.array(t.numpy(), order="C") if _on_host(t) else None
+        # what else is taken, and how, is told by `make`
+        return np.array(checks.tensor(name, x).numpy(), order="C") if _on_host(x) else None
     return np.array(x, order="C") if type(x) is np.ndarray and x.dtype == np.float64 else None
 
 
@@ -141,6 +157,11 @@ def _weights(
         batch = cost.batch_shape
         size = batch.numel()
         return uniform((size, n), work, cost), uniform((size, m), work, cost), batch, 0.0
+    if values and not cost.batch_shape and cost.device.type == "cpu":
+        # most weights are plain, and a small problem takes no longer than to look at them twice
+        plain = _plain_pair(a, b, (n, m), exact)
+        if plain is not None:
+            return *plain, cost.batch_shape, 0.0
     a, b = weights("a", a, n, cost, values), weights("b", b, m, cost, values)
     batch = broadcast("cost", cost.batch_shape, "a", a.shape[:-1])
     batch = broadcast("cost and a", batch, "b", b.shape[:-1])

@@ -28,7 +28,7 @@ _MASS_RTOL = {
 # steps from pair to pair that reach all points of most patterns
 _STEPS = 3
 # total weights whose products float32 holds
-_HELD = (1e-18, 1e18)
+HELD = (1e-18, 1e18)
 
 
 def relaxation(unbalanced: Any) -> Relax:
@@ -110,10 +110,10 @@ def held(masses: Weights) -> None:
     ends: list[list[float]] = masses.tolist()
     for name, side in zip("ab", ends, strict=True):
         low, high = min(side), max(side)
-        if not (_HELD[0] <= low and high <= _HELD[1]):
-            mass = low if low < _HELD[0] else high
+        if not (HELD[0] <= low and high <= HELD[1]):
+            mass = low if low < HELD[0] else high
             raise ValueError(
-                f"{name} must have a total weight from {_HELD[0]:g} to {_HELD[1]:g} for an answer "
+                f"{name} must have a total weight from {HELD[0]:g} to {HELD[1]:g} for an answer "
                 f"in float32, got {mass:.3g}: normalise it, or give the cost in float64"
             )
 

@@ -185,6 +185,8 @@ def plan(coupling: Coupling) -> Tensor:
     """Return the plan of a coupling, (B, n, m), in the caller's dtype, row block by row block."""
     if isinstance(coupling, Entropic) and coupling.scaled is not None:
         return coupling.scaled.plan().to(coupling.problem.dtype)
+    if isinstance(coupling, Stored):
+        return coupling.P.to(coupling.problem.dtype)
     return _formed(coupling, coupling.block)
 
 

@@ -16,6 +16,8 @@ from .status import Status
 
 # what a measured error may confirm or refute; who stopped a solve knows what he did
 _OPEN = (Status.CONVERGED, Status.MAX_ITER, Status.STALLED)
+# logarithms of what a kernel, its scalings and a weight may be, together
+_HELD = 2500.0
 
 
 def judged(problem: Problem, sweep: Sweep | None, found: Solution, tol: float) -> Solution:
@@ -26,10 +28,14 @@ def judged(problem: Problem, sweep: Sweep | None, found: Solution, tol: float) -
     """
     if problem.work != torch.float64 or not [s for s in found.status if s in _OPEN]:
         return found
+    good = found.status.count(Status.CONVERGED) == len(found.status)
     # both potentials of a pair are rounded, and a row has many pairs
-    drifted = 10 * torch.finfo(problem.work).eps * _largest(found.u, found.v)
-    rounding = max(problem.resolution, drifted)
-    if rounding <= tol and found.status.count(Status.CONVERGED) == len(found.status):
+    digit = 10 * torch.finfo(problem.work).eps
+    # where a kernel holds all pairs, potentials are no larger than the costs and what it holds
+    if good and found.scaled is not None and _HELD * digit + 20 * problem.resolution <= tol:
+        return found
+    rounding = max(problem.resolution, digit * _largest(found.u, found.v))
+    if good and rounding <= tol:
         return found
     coupling = Entropic(passes(problem, sweep), found.u, found.v)
     marginals = masses(coupling)

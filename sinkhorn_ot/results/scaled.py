@@ -42,8 +42,10 @@ class Scaled:
 
     def plan(self) -> Tensor:
         """Return the plan, (1, n, m)."""
-        P = np.multiply(self.K, self.x, order="C")
-        P *= self.y[:, None]
+        # in the kernel's own precision
+        y, x = (side.astype(self.K.dtype, copy=False) for side in (self.y, self.x))
+        P = np.multiply(self.K, x, order="C")
+        P *= y[:, None]
         if self.places is not None:
             rows, columns, shape = self.places
             few, P = P, np.zeros(shape)

@@ -203,7 +203,13 @@ def _tried(
     """Solve whole what is small, if one is free to, and the rest by the solver, or what suits."""
     p, v = posed.problem, posed.v
     if free and p.shape[0] == 1 and (answer := _in_numpy(posed, limits)):
-        return answer[0], None, answer[1]
+        begun, name = answer
+        if begun.status[0] is Status.CONVERGED:
+            return begun, None, name
+        made = int(begun.n_iter[0])
+        fewer = replace(limits, max_iter=limits.max_iter - made)
+        found, sweep, name = _tried(replace(posed, v=begun.v), solver, fewer, free=False)
+        return replace(found, n_iter=found.n_iter + made), sweep, name
     sweep = choose(p, limits.tol)
     if cheap_to_ask(p) and (why := impossible(p, limits.tol)):
         few = replace(limits, max_iter=min(_FUTILE, limits.max_iter))

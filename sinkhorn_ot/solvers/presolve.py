@@ -159,7 +159,7 @@ def support(problem: Problem) -> Support | None:
 def _among(cost: Cost, rows: Places, columns: Places, left: float) -> Cost | None:
     """Return the cost among some points, a share `left` of it, where that is worth it."""
     if isinstance(cost, Dense) and (left <= STORED or cost.C.numel() <= FEW):
-        return Dense(_entries(cost.C[0], rows, columns)[None])
+        return cost._of(_entries(cost.C[0], rows, columns)[None])
     # points are few numbers
     if isinstance(cost, PointCloud):
         i, j = torch.from_numpy(rows), torch.from_numpy(columns)

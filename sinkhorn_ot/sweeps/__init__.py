@@ -1,7 +1,7 @@
 """The one primitive: what a sweep is, who makes it for which cost and device, and over ranks."""
 
 from .blockwise import exponent
-from .choice import choose, one_kernel, passes
+from .choice import choose, in_single, one_kernel, passes
 from .cpu import column_sums, empty, exp_
 from .over_ranks import OverRanks
 from .protocol import (
@@ -35,6 +35,7 @@ __all__ = [
     "empty",
     "exp_",
     "exponent",
+    "in_single",
     "one_kernel",
     "passes",
     "same",

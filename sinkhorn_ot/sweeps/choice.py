@@ -24,8 +24,7 @@ def choose(problem: Problem, tol: float) -> Sweep:
     """
     if (kernels := _kernels(problem)) is not None:
         return kernels
-    single = problem.dtype == torch.float32 and tol >= 1e-7 and _spread(problem)
-    store = torch.float32 if single else torch.float64
+    store = torch.float32 if in_single(problem, tol) else torch.float64
     batch, n, m = problem.shape
     for dtype in (store, torch.float64):
         if one_kernel(problem, dtype):
@@ -58,8 +57,13 @@ def _kernels(problem: Problem) -> Sweep | None:
     return gpu.kernels(problem) if gpu.serves(problem) else None
 
 
-def _spread(problem: Problem) -> bool:
-    """Say whether no pair can carry so much that the rounding of its kernel alone would show."""
+def in_single(problem: Problem, tol: float) -> bool:
+    """Say whether a kernel in single precision is good to `tol`.
+
+    No pair may carry so much that the rounding of its kernel alone would show.
+    """
+    if problem.dtype != torch.float32 or tol < 1e-7:
+        return False
     most = torch.minimum(problem.a.amax(-1), problem.b.amax(-1)) / problem.a.sum(-1)
     return bool((most < _ALONE).all())
 

@@ -16,7 +16,7 @@ from torch import Tensor
 _LEAST = {torch.float64: -707.0, torch.float32: -87.0}
 # no rounding takes exp of the least exponent beyond this much of it
 _MORE = 1 + 1e-5
-# numbers that NumPy exponentiates in half the time of one torch thread
+# numbers that NumPy exponentiates in half the time of one torch thread; where there is but one, any
 _FEW = 1 << 16
 # bytes from which NumPy asks the system for large pages, whose first touch costs a fraction of that
 # of small ones, and at which the fastest loads are aligned
@@ -36,17 +36,21 @@ def exp_(s: Tensor, least: float | None = None) -> Tensor:
     least = _LEAST[s.dtype] if least is None else least
     if s.device.type != "cpu":
         return torch.threshold_(s, least, -math.inf).exp_()
-    if s.dtype == torch.float64 and s.numel() <= _FEW:
-        held = s.numpy()
-        with np.errstate(all="ignore"):
-            normal = held.min() > least
-            if not normal:
-                s.clamp_(min=least)
-            np.exp(held, out=held)
-    else:
-        normal = float(s.amin()) > least
-        (s if normal else s.clamp_(min=least)).exp_()
+    normal = float(s.amin()) > least
+    normal_exp_(s if normal else s.clamp_(min=least))
     return s if normal else torch.threshold_(s, _MORE * math.exp(least), 0.0)
+
+
+def normal_exp_(s: Tensor) -> Tensor:
+    """Exponentiate in place what gives normal numbers."""
+    quicker = s.numel() <= _FEW or torch.get_num_threads() == 1
+    # in single precision NumPy is a digit coarser
+    if s.device.type != "cpu" or s.dtype != torch.float64 or not quicker:
+        return s.exp_()
+    held = s.numpy()
+    with np.errstate(all="ignore"):
+        np.exp(held, out=held)
+    return s
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from sinkhorn_ot.problem import Problem, at_once
 
 from .blockwise import TILE, TINY, Blockwise
-from .cpu import empty
+from .cpu import empty, normal_exp_
 from .protocol import Sweep, move_rows
 
 
@@ -27,7 +27,7 @@ class SharedKernel(Blockwise):
             entries = at_once(kernel.device, TILE)
             for start in range(0, n, step := max(1, entries // kernel.shape[1])):
                 C = problem.cost.rows(start, start + step)[0].to(problem.work) - problem.shift
-                kernel[start : start + step] = (self._low - C / problem.reg[0]).exp_()
+                kernel[start : start + step] = normal_exp_(self._low - C / problem.reg[0])
         self._kernel, self._store = kernel, store
 
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:

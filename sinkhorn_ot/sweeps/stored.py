@@ -16,7 +16,15 @@ from torch import Tensor
 from sinkhorn_ot.problem import Block, Dense, Problem, at_once
 
 from .blockwise import TILE, TINY, Blockwise, square
-from .cpu import batch_column_sums, batch_row_sums, column_sums, empty, exp_, row_sums
+from .cpu import (
+    batch_column_sums,
+    batch_row_sums,
+    column_sums,
+    empty,
+    exp_,
+    normal_exp_,
+    row_sums,
+)
 from .protocol import Sweep, move_rows
 from .sparse import SparseKernel, may_be_sparse
 
@@ -281,7 +289,7 @@ class StoredKernel(Blockwise):
         for rows, C in self._tiles(TILE * 8 // kernel.element_size()):
             block = kernel[:, rows]
             # a difference of costs is exact to its last digit, so that single precision will do
-            yield rows, torch.sub(least, C, out=block).mul_(self._alpha).exp_()
+            yield rows, normal_exp_(torch.sub(least, C, out=block).mul_(self._alpha))
 
     def _raised(self, kernel: Tensor, v: Tensor, low: float, high: float) -> Iterator[Block]:
         """Exponentiate below the maximum of every row at `v`, which lies between low and high."""
@@ -306,7 +314,7 @@ class StoredKernel(Blockwise):
                 else:
                     block.copy_(exponent.sub_(peak[..., None]))
             self._u0[:, rows] = -peak
-            exp_(block, self._cut) if cuts else block.exp_()
+            exp_(block, self._cut) if cuts else normal_exp_(block)
             if not isinstance(rows, slice):
                 kernel[:, rows] = block
             yield rows, block

@@ -74,6 +74,8 @@ def _with(t, value):
         lambda C, a, b: (C, a[None], b),
         lambda C, a, b: (C, a, b.astype(np.float32)),
         lambda C, a, b: (C, [], b),
+        lambda C, a, b: (C, torch.ones(5, dtype=torch.int64), b),
+        lambda C, a, b: (C, torch.ones(5, dtype=torch.bool), b),
     ],
 )
 def test_what_has_more_to_it_is_left_to_make(change):

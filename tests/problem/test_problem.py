@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sinkhorn_ot import testing
-from sinkhorn_ot.problem import make, making
+from sinkhorn_ot.problem import checks, make, making
 from sinkhorn_ot.problem.marginals import equal_mass, mass_rtol, total
 
 
@@ -114,6 +114,8 @@ def test_many_float32_weights_have_one_mass(n):
 def test_uniform_weights_are_never_compared(monkeypatch):
     seen = []
     monkeypatch.setattr(making, "equal_mass", lambda masses, b, rtol: seen.append(rtol) or b)
+    # a short look would see that these are one mass
+    monkeypatch.setattr(making, "_plain_pair", lambda *_: None)
     for weights in ((None, None), (P.a, None), (None, P.b)):
         make(P.cost, *weights, reg=0.1)
     assert len(seen) == 2
@@ -124,3 +126,52 @@ def test_room_for_rounding_grows_with_the_number_of_weights():
     few, many = torch.zeros(1, 8, dtype=torch.float64), torch.zeros(1, 1 << 20).double()
     assert mass_rtol(few, few) < 5e-7
     assert mass_rtol(few, many) == pytest.approx(20 * 2.0**-23, rel=1e-3)
+
+
+@pytest.mark.parametrize("relax", [None, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("off", [0.0, 3e-8])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_plain_weights_are_posed_as_any_are(monkeypatch, relax, dtype, off, zeros):
+    b = testing.random(4, 5, zeros=zeros).b
+    given = P.cost.to(dtype), 3 * P.a, 3 * (1 + off) * b, 0.1, relax
+    short = make(*given)
+    monkeypatch.setattr(making, "_plain_pair", lambda *_: None)
+    long = make(*given)
+    for side in ("a", "b"):
+        torch.testing.assert_close(getattr(short, side), getattr(long, side), rtol=1e-15, atol=0)
+    assert (short.rounded, short.relax, short.shape) == (long.rounded, long.relax, long.shape)
+    # who changes weights in place later changes no problem
+    assert short.a.data_ptr() != given[1].data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "words"),
+    [
+        (P.a, 1.001 * P.b, "same total mass"),
+        (P.a[:-1], P.b, "shape"),
+        (-P.a, P.b, "non-negative"),
+        (P.a * math.nan, P.b, "finite"),
+        (P.a * 1e300, P.b * 1e300, "below 1e154"),
+        (0 * P.a, P.b, "positive"),
+        (P.a.to(torch.complex128), P.b, "floating point"),
+        (P.a.clone().requires_grad_(), P.b, "requires grad"),
+    ],
+)
+def test_what_is_not_plain_is_told_as_ever(monkeypatch, a, b, words):
+    with pytest.raises(ValueError, match=words) as short:
+        make(P.cost, a, b, 0.1)
+    monkeypatch.setattr(making, "_plain_pair", lambda *_: None)
+    with pytest.raises(ValueError, match=words) as long:
+        make(P.cost, a, b, 0.1)
+    assert str(short.value) == str(long.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [1, 100, 20_000])
+@pytest.mark.parametrize("odd", [0.0, math.inf, -math.inf, math.nan])
+def test_extremes_are_those_of_torch_at_any_size(dtype, size, odd):
+    x = torch.linspace(-3.0, 5.0, size).to(dtype).repeat(2, 1)
+    x[1, size // 2] = odd
+    want = [float(end) for end in torch.aminmax(x)]
+    assert checks.extremes(x.mT) == pytest.approx(want, nan_ok=True, abs=0)

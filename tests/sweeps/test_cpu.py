@@ -10,6 +10,7 @@ from sinkhorn_ot.sweeps.cpu import (
     batch_row_sums,
     empty,
     exp_,
+    normal_exp_,
 )
 
 
@@ -89,3 +90,16 @@ def test_sums_of_double_precision_are_plain():
     torch.testing.assert_close(
         batch_column_sums(K, w).double(), (w[:, None] @ K)[:, 0], rtol=1e-13, atol=0
     )
+
+
+@pytest.mark.parametrize("size", [1 << 10, 1 << 17])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_who_exponentiates_does_not_matter(dtype, size, threads):
+    s, before = torch.linspace(-80.0, 3.0, size, dtype=dtype)[::2], torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        got = normal_exp_(s.clone())
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(got, s.exp(), rtol=_ROUNDED[dtype], atol=0)

@@ -1,7 +1,4 @@
-"""One small problem on a CPU, whole, in NumPy: there a call costs more than its arithmetic.
-
-The road is the usual one: annealed, plain steps while they are about to arrive, Newton's on the
-semi-dual (see `newton`) from there. What does not arrive this way is left to the others.
+"""One stage of a small problem, at one reg: a kernel between two scalings, and steps of both kinds.
 
 Beside penalties, with R = rho / reg on either side, rows answer phi = -k L where k = R / (1 + R),
 columns should sum to t = b exp(-psi / R), and the Hessian is k times the Laplacian of the exact
@@ -9,160 +6,42 @@ problem plus the diagonal (1 - k) P^T 1 + t / R: it has no constant to fix.
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from sinkhorn_ot.problem import Problem, shown
-from sinkhorn_ot.results import Scaled, Solution, Status
-
-from .newton import JOINED
-from .price import HESSIAN, PAIRS
-from .sinkhorn import Anneal
-from .steps import HELD
+from sinkhorn_ot.solvers.newton import JOINED
 
 
 Array = npt.NDArray[np.float64]
 
-# twice as many pairs are small if the cost spreads over so little or so much of reg
-_EASY, _SHARP = 30.0, 500.0
-_STAGES = Anneal(start=0.05, tol=1e-2)
-# plain steps between two looks, and how many may be to come: a Newton step costs some thirty
-_STEPS, _SOON = 4, 80
-# passes that a stage may take after its plain steps
-_PASSES = 300
+# plain steps between two looks, and passes that a stage may take after its plain steps
+_STEPS, _PASSES = 4, 300
 # the least exponent that a kernel holds, whose square is a normal number; and what scalings may
 # reach: the largest lifts it to no more than e^-60 of what the smallest leaves
 _FLOOR, _FAR = -340.0, math.exp(140.0)
+# rows of single precision that are summed together
+_DEEP = 256
 _NEGLIGIBLE = 1e-150
-# penalties up to which the balance of both sides has the digits of a default tolerance, over reg,
-# and what masses may be for all their digits
-_STIFF, _NORMAL = 1e5, 1e-290
+# what masses may be for all their digits
+NORMAL = 1e-290
 # largest change of a scaled potential in one Newton step, doubled while such steps go well up to
 # what no scaling within the drift underflows by
 _CAP, _WIDEST = 6.0, 500.0
 
 
-def solve_small(
-    p: Problem,
-    *,
-    v: Tensor | None,
-    tol: float,
-    max_iter: int,
-) -> tuple[Solution, str] | None:
-    """Solve one small problem whose points have weight; a marginal may be relaxed, but not free.
-
-    Args:
-        p: The problem.
-        v: Scaled column potentials to start from, (1, m); they replace the annealing.
-        tol: Relative L1 marginal error to reach.
-        max_iter: Passes over the cost allowed.
-
-    Returns:
-        The solution and the name of the steps that led to it; None if it did not arrive.
-    """
-    batch, n, m = p.shape
-    if batch > 1 or p.a.device.type != "cpu":
-        return None
-    sharp = (p.bounds.high - p.bounds.low) / p.least_reg
-    few = n * m <= (PAIRS if _EASY < sharp < _SHARP else 2 * PAIRS) * (1 if p.exact else 4)
-    if not few or not (p.exact or _soft(p)):
-        return None
-    with np.errstate(all="ignore"):
-        found = _annealed(p, v, tol, max_iter)
-    if found is None:
-        return None
-    # from arrays, which takes a fraction of what it does from lists
-    u, w = (torch.from_numpy(side[None]) for side in (found.u, found.v))
-    error, n_iter = (torch.from_numpy(np.array([x])) for x in (found.error, found.n_iter))
-    solution = Solution(u, w, error, n_iter, [Status.CONVERGED], scaled=found.scaled)
-    return solution, "newton" if found.newton else "plain"
-
-
-def _soft(p: Problem) -> bool:
-    """Say whether penalties are such that both sides balance with all digits."""
-    return all(0 < rho <= _STIFF * p.least_reg or rho == math.inf for rho in p.relax)
-
-
-@shown
-class _Answer(NamedTuple):
-    u: Array
-    v: Array
-    error: float
-    n_iter: int
-    newton: bool
-    scaled: Scaled | None
-
-
-def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answer | None:
-    whole, b = p.a.numpy()[0], p.b.numpy()[0]
-    log_a, reg, low, exact = np.log(whole), p.least_reg, p.bounds.low, p.exact
-    # exact plans are found for a mass of one; beside penalties another mass is another plan
-    mass = float(whole.sum()) if exact else 1.0
-    affordable = len(b) ** 2 * len(whole) <= HESSIAN
-    factors = [1.0]
-    # beside penalties plain steps may arrive from anywhere
-    if v is None and (affordable or exact):
-        factors = _STAGES.stages(p.bounds.high - low, reg)
-    psi = np.full(len(b), _share(p) / (factors[0] * reg)) if v is None else v.numpy()[0] - np.log(b)
-    a, b = whole / mass, b / mass
-    few = np.count_nonzero(a) < len(a) or np.count_nonzero(b) < len(b)
-    if few or not (affordable or len(factors) == 1):
-        return None
-    C = p.cost.rows(0, len(a))
-    # NumPy has no bfloat16, and converts what it takes
-    C = C.float() if C.dtype == torch.bfloat16 else C
-    below = np.subtract(low, C.numpy()[0], dtype=np.float64)
-    room = np.empty_like(below)
-    spread = math.inf if p.bounds.forbids else p.bounds.high - low
-    passes, newton, stage = 0, False, None
-    for factor in factors:
-        goal = _STAGES.tol if factor > 1 else tol
-        now = factor * reg
-        R = p.relax[0] / now, p.relax[1] / now
-        stage = _Stage(below, spread, 1 / now, a, b, psi, room, R, (low - p.shift) / now)
-        stage.plain(goal)
-        arrived = stage.reached(goal)
-        if affordable and not arrived:
-            newton = True
-            stage.newton(goal)
-            arrived = stage.reached(goal)
-        passes += stage.passes
-        if not (arrived and passes <= max_iter):
-            return None
-        # potentials keep their units while reg shrinks
-        psi = stage.psi * min(factor, _STAGES.factor) if factor > 1 else psi
-    assert stage is not None
-    if not exact and not stage.mass < torch.finfo(p.dtype).max ** HELD:
-        return None
-    # where nothing was cut off, and scalings have all their digits
-    y = mass * stage.y
-    scaled = Scaled(stage.K, y, stage.x) if stage.whole and y.min() >= _NORMAL else None
-    return _Answer(log_a + stage.phi, stage.v, stage.error, passes, newton, scaled)
-
-
-def _share(p: Problem) -> float:
-    """Return what of the least cost the column potentials pay, where penalties split it."""
-    if p.exact:
-        return 0.0
-    rows, columns = (1 / rho for rho in p.relax)
-    return (p.bounds.low - p.shift) * rows / (rows + columns)
-
-
-class _Stage:
-    """A problem at one reg: the kernel exp(below / reg + base + log b - top), scaled by y and x."""
+class Scaling:
+    """A problem at one reg: the kernel exp((low - C) / reg + base + log b - top), scaled."""
 
     def __init__(  # noqa: PLR0913
         self,
-        below: Array,
+        cost: tuple[Array, float],
         spread: float,
         alpha: float,
         a: Array,
         b: Array,
-        base: Array,
+        base: Array | None,
         room: Array,
         R: tuple[float, float],
         least: float,
@@ -170,17 +49,17 @@ class _Stage:
         """Begin.
 
         Args:
-            below: How far each cost lies below the least, (n, m).
-            spread: How far at most, negated; inf if some pair is forbidden.
+            cost: Costs, (n, m), and low: the least, or nothing where that is next to it.
+            spread: How far costs lie above low at most; inf if some pair is forbidden.
             alpha: 1 / reg.
             a: Source weights, (n,).
             b: Target weights, (m,).
-            base: Column potentials to start from, (m,).
+            base: Column potentials to start from, (m,); None is zero.
             room: Where the kernel may be, (n, m).
             R: Penalties over reg; inf for exact marginals.
-            least: The least cost over reg.
+            least: What low is over reg.
         """
-        self.below, self.spread, self.alpha, self.K = below, spread, alpha, room
+        (self.C, self.low), self.spread, self.alpha, self.K = cost, spread, alpha, room
         self.a, self.b, self.log_b, self.least = a, b, np.log(b), least
         self.R, self.exact = R, min(R) == math.inf
         # how much of what it lacks each side's potential answers
@@ -188,18 +67,36 @@ class _Stage:
         # below that plain steps are fast, and potentials have too few digits
         self.levels = not self.exact and min(R) >= 1
         self.passes, self.cap = 0, _CAP
-        self.build(base)
+        # what is taken off each row's exponents
+        self.top: Array | float = 0.0
+        if base is None and self.exact and self.spread * self.alpha < -_FLOOR:
+            self._build_bare()
+        else:
+            self.build(np.zeros(len(b)) if base is None else base)
+
+    def _build_bare(self) -> None:
+        """Exponentiate the cost alone, all of which the kernel holds: the scaling becomes b."""
+        self.base, self.whole, self.row, self.column = -self.log_b, True, self.a, self.b
+        np.exp(self._exponents(), out=self.K)
+        self.look(self.b)
+
+    def _exponents(self) -> Array:
+        """Return (low - C) / reg, where the kernel will be."""
+        if not self.low:
+            return np.multiply(self.C, -self.alpha, out=self.K)
+        S = np.subtract(self.low, self.C, out=self.K)
+        S *= self.alpha
+        return S
 
     def build(self, base: Array) -> None:
         """Exponentiate around column potentials, whose scaling becomes one."""
-        self.base = base
-        # what is taken off each row's exponents
-        self.top: Array | float = 0.0
-        S = np.multiply(self.below, self.alpha, out=self.K)
+        self.base, self.top = base, 0.0
+        S = self._exponents()
         shift = base + self.log_b
         S += shift
         # what bounds tell needs no pass; beside penalties potentials have a size of their own
-        high = shift.min() - self.spread * self.alpha > _FLOOR or S.min() > _FLOOR
+        least = np.minimum.reduce(shift) - self.spread * self.alpha
+        high = least > _FLOOR or S.min() > _FLOOR
         self.whole = bool(high and (self.exact or shift.max() < -_FLOOR))
         if not self.whole:
             self.top = top = S.max(1)
@@ -217,14 +114,28 @@ class _Stage:
 
     def look(self, x: Array) -> None:
         """Answer the column scaling x by the rows', and see by how much columns miss their sums."""
-        self.x, self.r = x, self.K.dot(x)
+        self.x, self.r = x, self._across(x)
         self.y = self._rows(self.r)
-        self.s = self.y.dot(self.K)
+        self.s = self._down(self.y)
         self.t = self._wanted(x)
         self.gradient = x * self.s - self.t
         off = np.add.reduce(np.abs(self.gradient))
         self.error = float(off if self.exact else off / np.add.reduce(self.t))
         self.passes += 1
+
+    def _across(self, x: Array) -> Array:
+        """Return K x."""
+        r: Array = self.K.dot(x.astype(self.K.dtype, copy=False))
+        return r.astype(np.float64, copy=False)
+
+    def _down(self, y: Array) -> Array:
+        """Return K^T y; columns of single precision are summed in pieces, those in double."""
+        K, deep = self.K, len(y) if self.K.dtype == np.float64 else _DEEP
+        y = y.astype(K.dtype, copy=False)
+        s: Array = y[:deep].dot(K[:deep]).astype(np.float64, copy=False)
+        for start in range(deep, len(y), deep):
+            s += y[start : start + deep].dot(K[start : start + deep])
+        return s
 
     def _rows(self, r: Array) -> Array:
         """Return the row scaling that answers row sums before it."""
@@ -243,23 +154,23 @@ class _Stage:
             x *= np.exp(-excess / (1 / self.R[0] + 1 / self.R[1]))
         return x
 
-    def plain(self, tol: float) -> None:
-        """Make plain steps while they are about to arrive."""
+    def plain(self, tol: float, soon: int) -> None:
+        """Make plain steps while they are about to arrive, in so many at most."""
         steps = 1
         while self.error > tol:
             before = self.error
             x = self._columns(self.s, self.y, self.r)
             for _ in range(steps - 1):
-                r = self.K.dot(x)
+                r = self._across(x)
                 y = self._rows(r)
-                x = self._columns(y.dot(self.K), y, r)
+                x = self._columns(self._down(y), y, r)
             self.passes += steps - 1
             self.look(x)
             if not self.error > tol:
                 break
             fall = (math.log(before) - math.log(self.error)) / steps
             left = math.log(self.error / tol)
-            if not fall * _SOON > left:
+            if not fall * soon > left:
                 break
             steps = min(_STEPS, max(1, math.ceil(left / fall)))
 
@@ -331,7 +242,8 @@ class _Stage:
     @property
     def _near(self) -> bool:
         """Whether the scalings are within what the kernel allows."""
-        return bool(self.x.min() >= 1 / _FAR and self.x.max() <= _FAR)
+        low, high = np.minimum.reduce(self.x), np.maximum.reduce(self.x)
+        return bool(low >= 1 / _FAR and high <= _FAR)
 
     @property
     def mass(self) -> float:
@@ -342,7 +254,7 @@ class _Stage:
     def _held(self) -> bool:
         """Whether all masses are normal numbers."""
         masses = np.concatenate([self.y * self.r, self.t])
-        return bool(masses.min() >= _NORMAL and masses.max() <= 1 / _NORMAL)
+        return bool(masses.min() >= NORMAL and masses.max() <= 1 / NORMAL)
 
     @property
     def psi(self) -> Array:
