@@ -23,6 +23,7 @@ from .adapters import (
 )
 from .derived import SinkhornDistance, sinkhorn_distance
 from .exact import solve_exact
+from .normalize import normalize
 from .problem import Dense, PointCloud, Streamed
 from .results import Certificate, ConvergenceError, ConvergenceWarning, Status, Transport
 from .solve import solve
@@ -61,6 +62,7 @@ __all__ = [
     "gaussian_marginal",
     "linear_heads",
     "mean_log_probs",
+    "normalize",
     "normalize_prototypes_",
     "sela_labels",
     "sela_labels_from_features",

@@ -11,6 +11,8 @@ from torch.autograd import forward_ad
 
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+# what has no ways of its own
+_PLAIN = (Tensor, torch.nn.Parameter, type(None))
 
 # the largest whole number that others than Python count to
 _COUNTED = 2**63 - 1
@@ -39,8 +41,8 @@ def tensor(name: str, x: Any, *, whole: bool = False, graph: bool = False) -> Te
     return t if graph else constant(name, t)
 
 
-def plain(name: str, t: Tensor) -> Tensor:
-    """Require a strided tensor with numbers of its own, outside function transforms."""
+def strided(name: str, t: Tensor) -> Tensor:
+    """Require one strided tensor of plain numbers."""
     if t.is_nested:
         raise ValueError(
             f"{name} must be one tensor, got a nested one: pad it, torch.nested.to_padded_tensor, "
@@ -53,6 +55,12 @@ def plain(name: str, t: Tensor) -> Tensor:
         )
     if t.is_quantized:
         raise ValueError(f"{name} must not be quantised, got {_dtype(t)}: pass .dequantize()")
+    return t
+
+
+def plain(name: str, t: Tensor) -> Tensor:
+    """Require a strided tensor with numbers of its own, outside function transforms."""
+    strided(name, t)
     # a compiler sees through what it maps
     if not torch.compiler.is_compiling() and _transformed(t):
         raise ValueError(
@@ -139,6 +147,22 @@ def _tangent(t: Tensor) -> bool:
     return inside and forward_ad.unpack_dual(t).tangent is not None  # type: ignore[no-untyped-call]
 
 
+def seen_through(*tensors: Tensor | None) -> bool:
+    """Say whether something other than a device is to see a call: a compiler, a transform, a mode.
+
+    Such has to be shown an operator, which costs the host more than the launches do.
+    """
+    # torch has no public word for these
+    inside: Any = torch._C
+    if torch.compiler.is_compiling() or inside._are_functorch_transforms_active():
+        return True
+    if inside._len_torch_dispatch_stack() or inside._len_torch_function_stack():
+        return True
+    # gradients of a whole batch of losses come as tensors that say nothing else of it
+    batched = inside._functorch.is_legacy_batchedtensor
+    return any(type(t) not in _PLAIN or (t is not None and batched(t)) for t in tensors)
+
+
 def _dtype(t: Tensor) -> str:
     return str(t.dtype).removeprefix("torch.")
 
@@ -146,7 +170,8 @@ def _dtype(t: Tensor) -> str:
 def positive(name: str, value: Any) -> float:
     """Require a finite number above zero."""
     result = number(name, value)
-    if not (math.isfinite(result) and result > 0):
+    # a compiler sees through comparisons alone
+    if not 0 < result < math.inf:
         raise ValueError(f"{name} must be a finite number above zero, got {value!r}")
     return result
 

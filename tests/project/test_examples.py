@@ -35,6 +35,8 @@ RUNS = {
     "swav_loop": ([*SMALL, "--batch", "64", "--queue", "200"], "queues ready: [True, True]"),
     "dino": (SMALL, "DINO features  NMI 0."),
     "msn": (SMALL, "MSN features  NMI 0."),
+    "mixing_matrices": (["--steps", "100"], "columns within"),
+    "match_keypoints": (["--steps", "60"], "matches: precision 0."),
     "moe_router": (SMALL, "transport plan loads in the last epoch:"),
     "ddp_swav": (SMALL, "processes: 1"),
     "table": ([*SMALL, "--seeds", "1", "--out", "table.json"], "MSN                NMI 0."),

@@ -15,8 +15,9 @@ import sinkhorn_ot
 ROOT = Path(sinkhorn_ot.__file__).parent
 REPOSITORY = ROOT.parent
 # a room may import only what stands before it; the demo is a user and imports the surface
-_ORDER = "kernels problem sweeps results exact solvers gradients solve derived adapters"
-ORDER = [*_ORDER.split(), "compat", "testing", "demo"]
+_LOWER = "kernels problem normalize sweeps results exact solvers gradients"
+_UPPER = "solve derived adapters compat testing demo"
+ORDER = f"{_LOWER} {_UPPER}".split()
 # who may launch kernels, and only from inside a function or from a module that is imported late
 LAUNCHES = {"sweeps/gpu.py", "adapters/swav/operators.py", "adapters/moe.py"}
 # who may call the constructor of a problem

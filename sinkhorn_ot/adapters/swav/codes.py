@@ -15,6 +15,7 @@ from sinkhorn_ot.adapters.arguments import Asked, agreed, at_least_single
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.adapters.softmaxes import by_logs, by_products, cleared, codes_at
 from sinkhorn_ot.adapters.transport import potentials
+from sinkhorn_ot.problem import checks
 
 from .arrays import by_arrays
 
@@ -121,7 +122,7 @@ def _by_operator(p: Asked, n_iter: int) -> Tensor:
     problems = p.S.reshape(-1, N, K)
     keep = None if p.mask is None else p.mask.reshape(-1, N)
     how = n_iter, N - p.start, p.hard, p.out_dtype
-    if operators.seen_through(problems, keep):
+    if checks.seen_through(problems, keep):
         inv_eps = torch.full((len(problems),), 1.0 / p.eps, device=p.S.device)
         codes: Tensor = torch.ops.sinkhorn_ot.codes(problems, keep, inv_eps, *how)
     else:

@@ -197,7 +197,7 @@ def _without_scores(z: Tensor, C: Tensor, queue: SwAVQueue | None, **options: An
         last = rows.shape[-2] - p.start
         at = units, _units(C.float())[None], keep
         launched = operators.feature_codes_by_triton
-        act = torch.ops.sinkhorn_ot.feature_codes if operators.seen_through(*at) else launched
+        act = torch.ops.sinkhorn_ot.feature_codes if checks.seen_through(*at) else launched
         codes: Tensor = act(*at, inv_eps, p.n_iter, last, p.hard, p.out_dtype)
     return codes.reshape(*z.shape[:-2], last, len(C))
 

@@ -34,8 +34,6 @@ class How(NamedTuple):
     dtype: torch.dtype
 
 
-# what has no ways of its own
-_PLAIN = (Tensor, torch.nn.Parameter, type(None))
 # the same in the words of PyTorch, to whom an operator has one signature
 _HOW = "Tensor? keep, Tensor inv_eps, SymInt n_iter, SymInt last, bool hard, ScalarType dtype"
 
@@ -110,18 +108,6 @@ def _read(soft: Tensor | None, labels: Tensor | None, K: int, dtype: torch.dtype
         return soft
     assert labels is not None
     return _one_hot(labels, K, dtype)
-
-
-def seen_through(*tensors: Tensor | None) -> bool:
-    """Say whether something other than a device is to see a call: a compiler, a transform, a mode.
-
-    Such has to be shown an operator, which costs the host more than the launches do.
-    """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return True
-    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
-        return True
-    return any(type(t) not in _PLAIN for t in tensors)
 
 
 def _batched(op: Callable[..., Any]) -> Callable[..., Any]:

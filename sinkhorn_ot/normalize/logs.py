@@ -1,0 +1,91 @@
+"""Steps by logarithms, for exponents of any size: an exponential an entry and half step."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .scaled import over
+
+
+class Logs:
+    """The steps of some matrices, in whichever layout, as `Scaled` takes them.
+
+    Args:
+        L: Exponents, at most zero.
+        a: Sums of the rows, of the shape of L with one column.
+        b: Sums of the columns.
+        axes: Which axis of L counts rows, which columns.
+    """
+
+    def __init__(self, L: Tensor, a: Tensor, b: Tensor, axes: tuple[int, int]) -> None:
+        self._L, self._a, self._b = L, a, b
+        self.dtype = L.dtype
+        self._log_a, self._log_b = a.log(), b.log()
+        self._i, self._j = axes
+        self._steps: list[tuple[Tensor, Tensor]] = []
+
+    def run(self, n_iter: int, keep: bool) -> None:
+        """Take the steps; `keep` them for going back, or the last one only."""
+        g = self._log_b.new_zeros(())
+        for k in range(n_iter):
+            f = self._answer(self._L + (self._log_b + g if k else g), self._j)
+            g = self._answer(self._L + (self._log_a + f), self._i)
+            if not keep:
+                self._steps.clear()
+            self._steps.append((f, g))
+
+    def plan(self) -> Tensor:
+        """Return the matrices."""
+        row, column = self.log_of_scales()
+        return (self._L + row).add_(column).exp_()
+
+    def log_of_scales(self) -> tuple[Tensor, Tensor]:
+        """Return what makes the log of the matrices of L, per row and per column."""
+        f, g = self._steps[-1]
+        return self._log_a + f, self._log_b + g
+
+    def back(self, G: Tensor, log: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Return derivatives to L, a and b.
+
+        Args:
+            G: Derivatives to the matrices, or to their log; becomes those to L.
+            log: Which.
+        """
+        rho, sigma, to_L = self._ends(G, log)
+        to_a, to_b = torch.zeros_like(rho), torch.zeros_like(sigma)
+        for k in range(len(self._steps) - 1, -1, -1):
+            f, g = self._steps[k]
+            to_b += sigma
+            over_rows = (self._L + f).add_(self._log_b + g).exp_().mul_(sigma)
+            rho = rho - over_rows.sum(self._j, keepdim=True)
+            to_L.addcmul_(over_rows, self._a, value=-1)
+            to_a += rho
+            over_columns = self._L + (self._log_a + f)
+            if k:
+                over_columns += self._steps[k - 1][1]
+            over_columns.exp_().mul_(rho)
+            to_L.addcmul_(over_columns, self._b if k else torch.ones_like(self._b), value=-1)
+            sigma = over_columns.sum(self._i, keepdim=True).neg_()
+            rho = torch.zeros_like(rho)
+        return to_L, to_a, to_b
+
+    def _ends(self, G: Tensor, log: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Return derivatives to log f over a, to log g over b, and to the last exponents."""
+        f, g = self._steps[-1]
+        row, column = self.log_of_scales()
+        if log:
+            G.masked_fill_((self._L + row).add_(column) == -math.inf, 0.0)
+            rho, sigma = G.sum(self._j, keepdim=True), G.sum(self._i, keepdim=True)
+            return over(rho, self._a), over(sigma, self._b), G
+        rho = (self._L + f).add_(column).exp_().mul_(G).sum(self._j, keepdim=True)
+        sigma = (self._L + row).add_(g).exp_().mul_(G).sum(self._i, keepdim=True)
+        return rho, sigma, G.mul_(self.plan())
+
+    @staticmethod
+    def _answer(z: Tensor, axis: int) -> Tensor:
+        top = z.amax(axis, keepdim=True)
+        top.masked_fill_(top == -math.inf, 0.0)
+        total = z.sub_(top).exp_().sum(axis, keepdim=True)
+        answer = total.log_().add_(top).neg_()
+        return answer.masked_fill_(answer == math.inf, -math.inf)
