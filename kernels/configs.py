@@ -267,3 +267,30 @@ def small_tile(n: int, m: int, itemsize: int = 4) -> SmallTile | None:
     warp = 512 if (side == 16 or share == 2) and area > 512 else 1024
     warps = min(8, max(1, PB * size // warp))
     return SmallTile(PB, BM, BN, scaled, size > 8192, warps)
+
+
+class NormalizeTile(NamedTuple):
+    """PB whole matrices of at most BM by BN entries."""
+
+    PB: int
+    BM: int
+    BN: int
+    num_warps: int
+
+
+def normalize_tile(n: int, m: int, itemsize: int, back: bool) -> NormalizeTile | None:
+    """Return how matrices are held on chip, or None if they are too large.
+
+    `itemsize` is that of the weights. A thread has a small matrix for itself, and asks no neighbour
+    for any sum. Going back it holds two numbers an entry beside those of the step at hand, and so
+    fewer entries.
+    """
+    BM, BN = power_of_two(n, 4), power_of_two(m, 4)
+    area, share = BM * BN, itemsize // 4
+    if max(n, m) > 128 or area * share > 16384:
+        return None
+    if area * share <= (16 if back else 64):
+        return NormalizeTile(32, BM, BN, 1)
+    PB = max(1, 512 // share // area)
+    held = 512 if back else 1024 // share
+    return NormalizeTile(PB, BM, BN, min(16, max(1, PB * area // held)))

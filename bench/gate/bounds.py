@@ -91,6 +91,21 @@ BOUNDS = {
         "_log_sum f64": Bound(_BLOCK, instructions=51, mufu=0.1),
         "_merge f64": Bound(("BS", "BN"), instructions=69, mufu=0.1, wide=False),
     },
+    # of the steps by logarithms; those that scale take a quarter of these
+    "normalize": {
+        "_normalize": Bound(_SMALL, instructions=46, mufu=2.1, wide=False),
+        "_normalize 32x4x4 w1": Bound(_SMALL, instructions=32, mufu=2.1, wide=False),
+        "_normalize 32x8x8 w1": Bound(_SMALL, instructions=28, mufu=2.1),
+        "_normalize 1x128x128 w16": Bound(_SMALL, instructions=50, mufu=2.1),
+        "_normalize f64": Bound(_SMALL, instructions=54, mufu=0.8),
+        "_normalize_back": Bound(_SMALL, instructions=53, mufu=2.1),
+        # half precision has eight bytes a row
+        "_normalize_back 32x4x4 w1": Bound(_SMALL, instructions=34, mufu=2.1, wide=False),
+        # what a thread goes on with does not all fit beside the largest
+        "_normalize_back 1x128x128 w16": Bound(_SMALL, instructions=50, mufu=2.1, spills=1100),
+        "_normalize_back f64": Bound(_SMALL, instructions=56, mufu=0.8),
+        "_normalize_back f64 1x64x64 w8": Bound(_SMALL, instructions=56, mufu=0.8, spills=380),
+    },
     "point_cloud": {
         "_log_sums": Bound(_BLOCK, instructions=23, mufu=1.15, wide=False),
         # eight coordinates in float32: 16 of these; the root of a distance is a second function

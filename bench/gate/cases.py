@@ -15,6 +15,7 @@ from sinkhorn_ot.kernels import (
     features,
     fixed,
     log_sums,
+    normalize,
     point_cloud,
     router,
     steps,
@@ -248,6 +249,39 @@ _LOG_SUMS = {
 }
 
 
+def _normalize(
+    B: int, n: int, m: int, dtype: torch.dtype = torch.float32, *, log: bool = False,
+    weights: bool = False,
+) -> Launch:  # fmt: skip
+    work = torch.float64 if dtype == torch.float64 else torch.float32
+
+    def launch(new: New) -> object:
+        x = new(B, n, m, dtype=dtype)
+        a, b = (new(B, k, dtype=work) if weights else None for k in (n, m))
+        normalize.matrices(x, a, b, 1.0, 20, log, out=x)
+        return normalize.derivatives(x, x, a, b, 1.0, 20, log, weights, out=x)
+
+    return launch
+
+
+_NORMALIZE = {
+    "65536 of 4x4 fp32": _normalize(65536, 4, 4),
+    "65536 of 4x4 fp64": _normalize(65536, 4, 4, torch.float64),
+    "65536 of 4x4 bf16": _normalize(65536, 4, 4, torch.bfloat16),
+    "65536 of 4x4 fp16, weights, log": _normalize(
+        65536, 4, 4, torch.float16, log=True, weights=True
+    ),
+    "4096 of 8x8 fp32": _normalize(4096, 8, 8),
+    "4096 of 16x16 fp64": _normalize(4096, 16, 16, torch.float64),
+    "4096 of 32x32 fp32, log": _normalize(4096, 32, 32, log=True),
+    "4096 of 64x64 fp64": _normalize(4096, 64, 64, torch.float64),
+    "4096 of 8x128 fp32, weights": _normalize(4096, 8, 128, weights=True),
+    "4096 of 64x64 bf16": _normalize(4096, 64, 64, torch.bfloat16),
+    "1024 of 128x128 fp32": _normalize(1024, 128, 128),
+    "1024 of 128x128 fp32, weights, log": _normalize(1024, 128, 128, log=True, weights=True),
+}
+
+
 def _point_cloud(
     n: int, m: int, d: int, *, B: int = 1, first: bool = False, metric: str = "sqeuclidean",
     precision: str = "fp16x3",
@@ -369,6 +403,7 @@ CASES: dict[str, dict[str, Launch]] = {
     "features": _FEATURES,
     "fixed": _FIXED,
     "log_sums": _LOG_SUMS,
+    "normalize": _NORMALIZE,
     "point_cloud": _POINT_CLOUD,
     "router": _ROUTER,
     "steps": _STEPS,

@@ -105,6 +105,26 @@ def _clouds(name: str, act: Any, decides: bool) -> Counted:
     )
 
 
+def _trained(x: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
+    y = act(x.requires_grad_())
+    return torch.autograd.grad(y, x, y.detach())[0]
+
+
+def _layer_loop(x: Tensor) -> Tensor:
+    for _ in range(20):
+        x = x.log_softmax(-1).log_softmax(-2)
+    return x.exp()
+
+
+def _layer(name: str, shape: tuple[int, ...]) -> Counted:
+    at = partial(_on_cost, shape=shape)
+    size = "x".join(map(str, shape))
+    ours, loop = (
+        partial(at, act=partial(_trained, act=act)) for act in (so.normalize, _layer_loop)
+    )
+    return Counted(name, size, ours, loop, decides=False)
+
+
 FIVE, TEN = partial(_fixed, n_iter=5), partial(_fixed, n_iter=10)
 SINGLE, DOUBLE = partial(_to, tol=1e-5), partial(_to, tol=1e-6)
 PLAIN = partial(_on_cost, shape=(N, M), act=partial(_eager, n_iter=10))
@@ -114,6 +134,7 @@ CALLS = (
     _codes("dino_codes", N, M, _dino),
     _router("moe_router, 10 iterations", 10),
     _router("moe_router to 1e-4", None),
+    _layer("normalize and back", (70, 4, 4)),
     _solves("solve, 10 sweeps", TEN, (N, M), peer=PLAIN, decides=False),
     _solves("solve float64, 10 sweeps", TEN, (N, M), torch.float64, peer=PLAIN),
     _clouds("solve clouds, 5 sweeps", FIVE, decides=False),

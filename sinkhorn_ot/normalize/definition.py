@@ -12,7 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import shown
+from sinkhorn_ot.problem import checks, shown
+
+
+# what has no weight may be larger than what has, by as much in its logarithm
+MOST = 40.0
 
 
 @shown
@@ -35,6 +39,15 @@ def working(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def given(x: Tensor, a: Tensor | None, b: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return weights (1, n) and (1, m): without any, one for each row and n / m for each column."""
+    if a is not None and b is not None:
+        return a, b
+    n, m = x.shape[1:]
+    new = working(x.dtype), x.device
+    return checks.full((1, n), 1.0, *new), checks.full((1, m), n / m, *new)
+
+
 def matrices(x: Tensor, a: Tensor, b: Tensor, *how: Any) -> Tensor:
     """Return the matrices (B, n, m) of logits x (B, n, m) for weights (B or 1, n) and (B or 1, m).
 
@@ -50,7 +63,9 @@ def matrices(x: Tensor, a: Tensor, b: Tensor, *how: Any) -> Tensor:
     # what is infinite has no derivative, and must not make one of another
     live = _live(L, f, g) & (a > 0) & (b > 0)
     if not asked.log:
-        return (a * b * torch.where(_live(L, f, g), L + f + g, -math.inf).exp()).to(x.dtype)
+        return (a * b * _density(torch.where(_live(L, f, g), L + f + g, -math.inf), a * b)).to(
+            x.dtype
+        )
     z = torch.where(live, L, 0.0) + torch.where(f > -math.inf, f, 0.0) + _log(a)
     z = z + torch.where(g > -math.inf, g, 0.0) + _log(b)
     return torch.where(live, z, -math.inf).to(x.dtype)
@@ -68,15 +83,15 @@ def tangents(
     weight, moved = torch.ones_like(b), torch.zeros_like(b)
     f = df = torch.zeros_like(a)
     for f, after in steps:
-        df = -((L + f + g).exp() * (weight * (dL + dg) + moved)).sum(2, keepdim=True)
-        dg = -((L + f + after).exp() * (a * (dL + df) + da)).sum(1, keepdim=True)
+        df = -(_density(L + f + g, weight) * (weight * (dL + dg) + moved)).sum(2, keepdim=True)
+        dg = -(_density(L + f + after, a) * (a * (dL + df) + da)).sum(1, keepdim=True)
         g, weight, moved = after, b, db
     rate = dL + df + dg
     if asked.log:
         rate = rate + torch.where(a > 0, da / a, 0.0) + torch.where(b > 0, db / b, 0.0)
         live = _live(L, f, g) & (a > 0) & (b > 0)
         return torch.where(live, rate, 0.0).to(x.dtype)
-    return ((L + f + g).exp() * (a * b * rate + a * db + b * da)).to(x.dtype)
+    return (_density(L + f + g, a * b) * (a * b * rate + a * db + b * da)).to(x.dtype)
 
 
 def _steps(
@@ -100,12 +115,15 @@ def _answer(z: Tensor, weight: Tensor, axis: int) -> Tensor:
     heavy = torch.where(weight > 0, z, -math.inf)
     top = heavy.detach().amax(axis, keepdim=True)
     top = torch.where(top > -math.inf, top, 0.0)
-    # what has no weight may be larger than what has
-    most = 0.5 * math.log(torch.finfo(z.dtype).max)
-    terms = torch.where(z > -math.inf, z - top, -math.inf).clamp(max=most).exp()
+    terms = _density(torch.where(z > -math.inf, z - top, -math.inf), weight)
     total = (weight * terms).sum(axis, keepdim=True)
     some = total > 0
     return torch.where(some, -top - torch.where(some, total, 1.0).log(), -math.inf)
+
+
+def _density(z: Tensor, weight: Tensor) -> Tensor:
+    """Return exp(z), which is a number even where no weight holds it down."""
+    return torch.where(weight > 0, z, z.clamp(max=MOST)).exp()
 
 
 def _log(weight: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ class Matrices(torch.autograd.Function):
     """The matrices, as `operators.matrices` returns them."""
 
     @staticmethod
-    def forward(x: Tensor, a: Tensor, b: Tensor, *how: Any) -> Any:
+    def forward(x: Tensor, a: Any, b: Any, *how: Any) -> Any:
         """Compute them; modes are shown the operator."""
         act = torch.ops.sinkhorn_ot.normalize if checks.seen_through(x) else operators.matrices
         return act(x, a, b, *how)
@@ -36,7 +36,8 @@ class Matrices(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *rates: Any) -> Any:
         """Return the tangent of the matrices."""
-        at = ctx.saved_tensors
+        x, a, b = ctx.saved_tensors
+        at = x, *definition.given(x, a, b)
         return definition.tangents(*at, *_zeros(at, rates), *ctx.how)
 
     @staticmethod
@@ -49,7 +50,7 @@ class Derivatives(torch.autograd.Function):
     """The derivatives of the matrices, as `operators.derivatives` returns them."""
 
     @staticmethod
-    def forward(G: Tensor, x: Tensor, a: Tensor, b: Tensor, *how: Any) -> Any:
+    def forward(G: Tensor, x: Tensor, a: Any, b: Any, *how: Any) -> Any:
         """Compute them; modes are shown the operator."""
         seen = checks.seen_through(G, x)
         act = torch.ops.sinkhorn_ot.normalize_backward if seen else operators.derivatives
@@ -70,8 +71,9 @@ class Derivatives(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *rates: Any) -> Any:
         """Return the tangents of the derivatives."""
-        G, *at = ctx.saved_tensors
-        dG, *moved = _zeros(ctx.saved_tensors, rates)
+        G, x, a, b = ctx.saved_tensors
+        at = x, *definition.given(x, a, b)
+        dG, *moved = _zeros((G, *at), rates)
         return operators.moved(G, at, dG, moved, ctx.how)
 
     @staticmethod

@@ -66,7 +66,7 @@ def normalize(
     look = x.device.type == "cpu" and not checks.seen_through(x, *_tensors(a, b))
     if look and not bool((x.detach() < math.inf).all()):
         checks.refuse("logits", "be numbers below inf", x, ~(x < math.inf))
-    rows, columns = _sums(a, b, x, look)
+    rows, columns = _sums(a, b, x, look, swap)
     with torch.autocast(x.device.type, enabled=False):
         if n_iter == 0 or x.numel() == 0:
             plain = x.to(working(x.dtype)) * scale
@@ -76,13 +76,15 @@ def normalize(
         return _matrices(x, rows, columns, scale, n_iter, log)
 
 
-def _matrices(x: Tensor, a: Tensor, b: Tensor, scale: float, n_iter: int, log: bool) -> Tensor:
+def _matrices(
+    x: Tensor, a: Tensor | None, b: Tensor | None, scale: float, n_iter: int, log: bool
+) -> Tensor:
     """Return the matrices of logits (..., n, m), rows first."""
     # imported here: it registers operators, which only this call needs
     from .functions import Matrices
 
     *batch, n, m = x.shape
-    a, b = (_flat(w, batch) for w in (a, b))
+    a, b = (None if w is None else _flat(w, batch) for w in (a, b))
     act: Any = Matrices.apply
     if torch.compiler.is_compiling():
         act = torch.ops.sinkhorn_ot.normalize
@@ -96,18 +98,22 @@ def _flat(w: Tensor, batch: list[int]) -> Tensor:
     return (w if shared else w.expand(*batch, w.shape[-1])).reshape(-1, w.shape[-1])
 
 
-def _sums(a: Any, b: Any, x: Tensor, look: bool) -> tuple[Tensor, Tensor]:
-    """Return what rows and columns sum to, in the dtype of the computation."""
+def _sums(
+    a: Any, b: Any, x: Tensor, look: bool, swap: bool
+) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    """Return what rows and columns sum to, in the dtype of the computation; None as it is meant."""
     n, m = x.shape[-2:]
     rows = None if a is None else _weights("a", a, n, x, look)
     columns = None if b is None else _weights("b", b, m, x, look)
-    if rows is None and columns is None:
-        new = working(x.dtype), x.device
-        return checks.full((n,), 1.0, *new), checks.full((m,), n / m, *new)
-    if rows is None:
-        assert columns is not None
+    if rows is not None:
+        return rows, _evenly(rows, m) if columns is None else columns
+    if columns is not None:
         return _evenly(columns, n), columns
-    return rows, _evenly(rows, m) if columns is None else columns
+    if not swap or n == m:
+        return None, None
+    # turned round, it would be the columns that sum to one
+    new = working(x.dtype), x.device
+    return checks.full((n,), 1.0, *new), checks.full((m,), n / m, *new)
 
 
 def _evenly(w: Tensor, k: int) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from .definition import MOST
 from .scaled import over
 
 
@@ -22,6 +23,7 @@ class Logs:
         self._L, self._a, self._b = L, a, b
         self.dtype = L.dtype
         self._log_a, self._log_b = a.log(), b.log()
+        self._most_a, self._most_b = (torch.where(w > 0, math.inf, MOST) for w in (a, b))
         self._i, self._j = axes
         self._steps: list[tuple[Tensor, Tensor]] = []
 
@@ -57,14 +59,12 @@ class Logs:
         for k in range(len(self._steps) - 1, -1, -1):
             f, g = self._steps[k]
             to_b += sigma
-            over_rows = (self._L + f).add_(self._log_b + g).exp_().mul_(sigma)
+            over_rows = self._over_rows(f, self._log_b + g).mul_(sigma)
             rho = rho - over_rows.sum(self._j, keepdim=True)
             to_L.addcmul_(over_rows, self._a, value=-1)
             to_a += rho
-            over_columns = self._L + (self._log_a + f)
-            if k:
-                over_columns += self._steps[k - 1][1]
-            over_columns.exp_().mul_(rho)
+            before = self._steps[k - 1][1] if k else torch.zeros_like(g)
+            over_columns = self._over_columns(self._log_a + f, before).mul_(rho)
             to_L.addcmul_(over_columns, self._b if k else torch.ones_like(self._b), value=-1)
             sigma = over_columns.sum(self._i, keepdim=True).neg_()
             rho = torch.zeros_like(rho)
@@ -78,9 +78,17 @@ class Logs:
             G.masked_fill_((self._L + row).add_(column) == -math.inf, 0.0)
             rho, sigma = G.sum(self._j, keepdim=True), G.sum(self._i, keepdim=True)
             return over(rho, self._a), over(sigma, self._b), G
-        rho = (self._L + f).add_(column).exp_().mul_(G).sum(self._j, keepdim=True)
-        sigma = (self._L + row).add_(g).exp_().mul_(G).sum(self._i, keepdim=True)
+        rho = self._over_rows(f, column).mul_(G).sum(self._j, keepdim=True)
+        sigma = self._over_columns(row, g).mul_(G).sum(self._i, keepdim=True)
         return rho, sigma, G.mul_(self.plan())
+
+    def _over_rows(self, f: Tensor, column: Tensor) -> Tensor:
+        """Return the matrices over the weights of their rows."""
+        return torch.minimum((self._L + f).add_(column), self._most_a).exp_()
+
+    def _over_columns(self, row: Tensor, g: Tensor) -> Tensor:
+        """Return the matrices over the weights of their columns."""
+        return torch.minimum((self._L + row).add_(g), self._most_b).exp_()
 
     @staticmethod
     def _answer(z: Tensor, axis: int) -> Tensor:

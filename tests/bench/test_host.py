@@ -23,6 +23,7 @@ MOST = {
     "swav_codes, rows too long for the chip": 8,
     "dino_codes": 4,
     "moe_router, 10 iterations": 2,
+    "normalize and back": 2,
     "moe_router to 1e-4": 2,
     "solve, 10 sweeps": 25,
     "solve clouds, 5 sweeps": 52,

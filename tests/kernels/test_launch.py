@@ -5,7 +5,7 @@ from compiling import child
 
 
 SAME = """
-import sys; sys.path.insert(0, "tests/kernels")
+import sys; sys.path[:0] = ["tests", "tests/kernels"]
 import torch, triton, triton.language as tl
 from no_device import no_device
 from sinkhorn_ot.kernels import launch as module
@@ -63,7 +63,7 @@ def test_the_kernels_are_those_that_triton_chooses(tmp_path):
 
 
 COUNTS = """
-import sys; sys.path.insert(0, "tests/kernels")
+import sys; sys.path[:0] = ["tests", "tests/kernels"]
 import torch
 import sinkhorn_ot as so
 from sinkhorn_ot import adapters

@@ -19,7 +19,12 @@ _LOWER = "kernels problem normalize sweeps results exact solvers gradients"
 _UPPER = "solve derived adapters compat testing demo"
 ORDER = f"{_LOWER} {_UPPER}".split()
 # who may launch kernels, and only from inside a function or from a module that is imported late
-LAUNCHES = {"sweeps/gpu.py", "adapters/swav/operators.py", "adapters/moe.py"}
+LAUNCHES = {
+    "sweeps/gpu.py",
+    "normalize/operators.py",
+    "adapters/swav/operators.py",
+    "adapters/moe.py",
+}
 # who may call the constructor of a problem
 MAKER = "problem/making.py"
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
