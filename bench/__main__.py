@@ -38,6 +38,7 @@ TABLE = {
     "vs_threads": Entry("cpu.vs.threads", "2 minutes"),
     "vs_published": Entry("cpu.vs.published", "half a minute"),
     "vs_sela": Entry("cpu.vs.sela", "a minute"),
+    "vs_layers": Entry("cpu.vs.layers", "a minute"),
     "vs_simplex": Entry("cpu.vs.simplex", "a minute"),
     "vs_emd": Entry("cpu.vs.emd", "half a minute"),
     "gpu": Entry("gpu.run", "5 minutes of a card"),

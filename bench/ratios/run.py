@@ -23,6 +23,7 @@ FAMILIES = (
     "vs_simplex",
     "vs_published",
     "vs_sela",
+    "vs_layers",
     "vs_threads",
     "memory",
 )

@@ -47,22 +47,25 @@ class Logs:
         f, g = self._steps[-1]
         return self._log_a + f, self._log_b + g
 
-    def back(self, G: Tensor, log: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def back(self, G: Tensor, log: bool, weights: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Return derivatives to L, a and b.
 
         Args:
             G: Derivatives to the matrices, or to their log; becomes those to L.
             log: Which.
+            weights: Whether those to a and b are wanted.
         """
         rho, sigma, to_L = self._ends(G, log)
         to_a, to_b = torch.zeros_like(rho), torch.zeros_like(sigma)
         for k in range(len(self._steps) - 1, -1, -1):
             f, g = self._steps[k]
-            to_b += sigma
+            if weights:
+                to_b += sigma
             over_rows = self._over_rows(f, self._log_b + g).mul_(sigma)
             rho = rho - over_rows.sum(self._j, keepdim=True)
             to_L.addcmul_(over_rows, self._a, value=-1)
-            to_a += rho
+            if weights:
+                to_a += rho
             before = self._steps[k - 1][1] if k else torch.zeros_like(g)
             over_columns = self._over_columns(self._log_a + f, before).mul_(rho)
             to_L.addcmul_(over_columns, self._b if k else torch.ones_like(self._b), value=-1)

@@ -90,17 +90,22 @@ def matrices(x: Tensor, a: Tensor, b: Tensor, *how: Any) -> Tensor:
 def derivatives(
     G: Tensor, x: Tensor, a: Tensor, b: Tensor, *how: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return derivatives to x, a and b of a loss with derivatives G to the matrices."""
-    asked = How(*how)
+    """Return derivatives to x, a and b of a loss with derivatives G to the matrices.
+
+    `how` ends with whether those to the weights are wanted; if not they are zeros.
+    """
+    *rest, weights = how
+    asked = How(*rest)
     out = torch.empty_like(x)
     to_a, to_b = torch.zeros_like(a), torch.zeros_like(b)
     reach = _reach(a, b, asked.n_iter)
     for part in _parts(x, asked.n_iter):
         steps, _ = _taken(x, a, b, asked, part, reach, keep=True)
-        to_L, for_a, for_b = steps.back(part.take(G, steps.dtype), asked.log)
+        to_L, for_a, for_b = steps.back(part.take(G, steps.dtype), asked.log, weights)
         part.put(out, to_L.mul_(asked.scale))
-        part.add(to_a, for_a)
-        part.add(to_b, for_b)
+        if weights:
+            part.add(to_a, for_a)
+            part.add(to_b, for_b)
     return out, to_a, to_b
 
 

@@ -17,6 +17,11 @@ from sinkhorn_ot.problem import shown
 # how far exponents may reach for products of E, alpha and beta to stay normal numbers
 REACH = {torch.float32: 36.0, torch.float64: 300.0}
 
+# entries of a matrix from which a product is quicker than its calls
+_LARGE = 1 << 14
+# terms of a float32 sum that one product adds up without a loss that shows
+_LONG = 4096
+
 
 @shown
 class Step(NamedTuple):
@@ -46,6 +51,9 @@ class Scaled:
         self.dtype = E.dtype
         (self._i, self._j), self._empty = axes, empty
         self._work = torch.empty_like(E)
+        # a large matrix alone is read once for a product, and no larger than a sum allows
+        one = axes == (1, 2) and E.shape[0] == 1
+        self._single = one and E.numel() >= _LARGE and max(E.shape) <= _LONG
         self._steps: list[Step] = []
 
     def run(self, n_iter: int, keep: bool) -> None:
@@ -71,33 +79,37 @@ class Scaled:
         end = self._steps[-1]
         return end.alpha.double().log_(), end.beta.double().log_()
 
-    def back(self, G: Tensor, log: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def back(self, G: Tensor, log: bool, weights: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Return derivatives to the log of E, to a and to b; all of them write over what is held.
 
         Args:
             G: Derivatives to the matrices, or to their log.
             log: Which.
+            weights: Whether those to a and b are wanted.
         """
         rho, sigma, to_E = self._ends(G, log)
         self._E.neg_()
-        to_a, to_b = rho.clone(), sigma.clone()
+        to_a, to_b = torch.zeros_like(rho), sigma.clone()
         last = len(self._steps) - 1
+        products = []
         for k in range(last, -1, -1):
             step = self._steps[k]
             down = step.beta * sigma
-            to_E.addcmul_(step.alpha, down)
+            products.append((step.alpha, down))
             moved = self._rows(down).mul_(step.f)
-            to_a += moved
             rho = moved.add_(rho) if k == last else moved
+            if weights:
+                to_a += rho
             across = step.alpha * rho
             if k == 0:
-                to_E += across
+                products.append((across, torch.ones_like(down)))
                 break
             before = self._steps[k - 1]
-            to_E.addcmul_(across, before.beta)
+            products.append((across, before.beta))
             sigma = self._columns(across).mul_(before.g)
-            to_b += sigma
-        return to_E.mul_(self._E), to_a, to_b
+            if weights:
+                to_b += sigma
+        return self._summed(to_E, products).mul_(self._E), to_a, to_b
 
     def _ends(self, G: Tensor, log: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Return derivatives to log f over a, to log g over b, and to the last exponents over -E.
@@ -118,10 +130,26 @@ class Scaled:
         sigma = moved.mul_(end.alpha).sum(self._i, keepdim=True).mul_(end.g)
         return rho, sigma, G.mul_(-end.alpha).mul_(end.beta)
 
+    def _summed(self, x: Tensor, products: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Add products of a row and a column to x."""
+        if self._i == 0:
+            for row, column in products:
+                x.addcmul_(row, column)
+            return x
+        # in float64, whose precision nobody chooses
+        rows, columns = zip(*products, strict=True)
+        return torch.baddbmm(
+            x.double(), torch.cat(rows, 2).double(), torch.cat(columns, 1).double()
+        )
+
     def _rows(self, beta: Tensor) -> Tensor:
+        if self._single:
+            return torch.mv(self._E[0], beta.view(-1)).view(1, -1, 1)
         return torch.mul(self._E, beta, out=self._work).sum(self._j, keepdim=True)
 
     def _columns(self, alpha: Tensor) -> Tensor:
+        if self._single:
+            return torch.mv(self._E[0].t(), alpha.view(-1)).view(1, 1, -1)
         return torch.mul(self._E, alpha, out=self._work).sum(self._i, keepdim=True)
 
     def _inverse(self, total: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def verify(args, within_budget, **how):
         # what cancels is made of terms as large as that
         size = 8.0 if how.get("log") else 1.0
         size = max(20.0, args[1].abs().max()) if name.startswith("to ") else size
-        within_budget(got, e, t, name, ulps=16, scale=size)
+        within_budget(got, e, t, name, ulps=20, scale=size)
 
 
 @LOG
@@ -93,7 +93,7 @@ def test_masks_and_weights_of_zero(log, scale):
     got = launched(G, x, a, b, log=log)
     want = (
         portable.matrices(x, a, b, 1.0, 5, log),
-        *portable.derivatives(G, x, a, b, 1.0, 5, log),
+        *portable.derivatives(G, x, a, b, 1.0, 5, log, True),
     )
     if scale > 1:
         # a little weight would change more there than a number holds
