@@ -7,9 +7,10 @@ logarithms, an exponential an entry and half step. Going back, the steps are tak
 1 / (alpha E) of each is put aside, in memory of the program that its next matrices use again; what
 the rows had follows from it. By logarithms, what each half step added is put aside.
 
-Per entry and iteration, forward 4 operations and no memory; backward 14, and per column a number
-written and read, which stays in the cache. One read and one write of the matrix in all, backward
-two reads.
+A 4 x 4 matrix has a thread of its own: counted in the code for sm_90, an iteration takes 132
+instructions forward and 330 back, 8 and 12 of them special functions, and no word with neighbours.
+So 65536 of them, 20 times, should take an H200 6 us forward (2 us are their memory) and 14 us back.
+Going back, a number for each column and step is written and read again, which stays in the cache.
 """
 
 import struct

@@ -95,8 +95,5 @@ class Logs:
 
     @staticmethod
     def _answer(z: Tensor, axis: int) -> Tensor:
-        top = z.amax(axis, keepdim=True)
-        top.masked_fill_(top == -math.inf, 0.0)
-        total = z.sub_(top).exp_().sum(axis, keepdim=True)
-        answer = total.log_().add_(top).neg_()
+        answer = torch.logsumexp(z, axis, keepdim=True).neg_()
         return answer.masked_fill_(answer == math.inf, -math.inf)
