@@ -24,6 +24,7 @@ FAMILIES = {
     "vs_simplex": "exact counts, beside the simplex",
     "vs_published": "SwAV's codes, beside its loop",
     "vs_sela": "SeLa's labels, beside its loop",
+    "vs_layers": "layers, beside plain loops",
     "vs_threads": "two threads, beside one",
     "memory": "peak memory, beside all of these",
 }

@@ -55,7 +55,7 @@ def test_autograd_through_plain_code(way, shape, n_iter, scale, log):
         torch.testing.assert_close(g, w, rtol=1e-8, atol=1e-10, msg=lambda m, name=name: name + m)
 
 
-@pytest.mark.slow(3)
+@pytest.mark.slow(4)
 @LOG
 @pytest.mark.parametrize("first", ["rows", "columns"])
 @pytest.mark.parametrize("n_iter", [0, 1, 3])
@@ -110,6 +110,21 @@ def test_weights_of_zero_have_derivatives(way):
         assert g.isfinite().all()
 
 
+@pytest.mark.parametrize("scale", [1.0, 300.0, 3000.0])
+def test_a_row_without_weight_is_as_if_absent(way, scale):
+    x = (scale * torch.randn(7, 4, 5, dtype=torch.float64)).requires_grad_()
+    a, b, G = weights(4), weights(5), torch.randn(7, 4, 5, dtype=torch.float64)
+    a[1], kept = 0.0, [0, 2, 3]
+    at = x, a.requires_grad_(), b.requires_grad_()
+    got = grads(so.normalize(x, 3, a, b), at, G)
+    want = grads(so.normalize(x[:, kept], 3, a[kept], b), at, G[:, kept])
+    # what a little weight would change there may be more than a number holds
+    assert got[1].isfinite().all()
+    assert (got[0][:, 1] == 0).all()
+    for g, w in zip((got[0], got[1][kept], got[2]), (want[0], want[1][kept], want[2]), strict=True):
+        torch.testing.assert_close(g, w)
+
+
 @LOG
 def test_weights_that_are_left_out_follow_those_given(log):
     x = torch.randn(3, 4, dtype=torch.float64)
@@ -157,6 +172,7 @@ def test_the_gradient_of_totals_is_none():
     torch.testing.assert_close(x.grad, torch.zeros_like(x), rtol=0, atol=1e-14)
 
 
+@pytest.mark.slow(2)
 def test_third_derivatives():
     x = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
 

@@ -19,7 +19,7 @@ def arguments(shared=True, dtype=torch.float32, log=False):
     return torch.randn(3, 4, 5, dtype=dtype), a, b, 1.5, 3, log
 
 
-@pytest.mark.slow(2)
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
