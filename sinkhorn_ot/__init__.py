@@ -21,9 +21,8 @@ from .adapters import (
     swav_codes_from_features,
     zipf_marginal,
 )
-from .derived import SinkhornDistance, sinkhorn_distance
+from .derived import SinkhornDistance, normalize, sinkhorn_distance
 from .exact import solve_exact
-from .normalize import normalize
 from .problem import Dense, PointCloud, Streamed
 from .results import Certificate, ConvergenceError, ConvergenceWarning, Status, Transport
 from .solve import solve

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "sinkhorn_ot"
 SKIPPED = {"__init__", "demo"}
 # colours: what is asked and the primitive, the loop, what is known, the surface
 KINDS = {
-    0: {"kernels", "problem", "normalize", "sweeps"},
+    0: {"kernels", "problem", "sweeps"},
     1: {"solvers", "exact", "derived"},
     2: {"results", "gradients"},
     3: {"solve", "adapters", "compat", "testing"},

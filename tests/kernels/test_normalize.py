@@ -2,11 +2,11 @@ import math
 
 import pytest
 import torch
-from normalize.plainly import by_logs, by_scaling, weights
+from derived.layer.plainly import by_logs, by_scaling, weights
 
+from sinkhorn_ot.derived.layer import portable
 from sinkhorn_ot.kernels import normalize as kernels
 from sinkhorn_ot.kernels.configs import normalize_tile
-from sinkhorn_ot.normalize import portable
 
 
 INF = math.inf

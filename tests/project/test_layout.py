@@ -15,13 +15,12 @@ import sinkhorn_ot
 ROOT = Path(sinkhorn_ot.__file__).parent
 REPOSITORY = ROOT.parent
 # a room may import only what stands before it; the demo is a user and imports the surface
-_LOWER = "kernels problem normalize sweeps results exact solvers gradients"
-_UPPER = "solve derived adapters compat testing demo"
-ORDER = f"{_LOWER} {_UPPER}".split()
+_ORDER = "kernels problem sweeps results exact solvers gradients solve derived adapters"
+ORDER = [*_ORDER.split(), "compat", "testing", "demo"]
 # who may launch kernels, and only from inside a function or from a module that is imported late
 LAUNCHES = {
     "sweeps/gpu.py",
-    "normalize/operators.py",
+    "derived/layer/operators.py",
     "adapters/swav/operators.py",
     "adapters/moe.py",
 }

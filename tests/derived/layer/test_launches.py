@@ -3,10 +3,10 @@
 import pytest
 import torch
 from counting import Operators
-from normalize.plainly import weights
+from derived.layer.plainly import weights
 
 import sinkhorn_ot as so
-from sinkhorn_ot.normalize import operators
+from sinkhorn_ot.derived.layer import operators
 from sinkhorn_ot.problem import checks
 
 
