@@ -279,3 +279,27 @@ def test_a_pair_at_no_distance_has_a_finite_derivative():
         leaf = x.clone().requires_grad_()
         _exact(so.PointCloud(leaf, Y, metric), A, B, REG).value.backward()
         assert torch.isfinite(leaf.grad).all()
+
+
+@pytest.mark.parametrize("soft", [0.7, (0.7, None), (None, 0.7)])
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_who_has_no_partner_with_weight_has_no_part_in_others(soft, weight):
+    """One row without weight reaches the last column, so that no plan knows it."""
+    a, b = torch.tensor([0.0, 1.0], dtype=D), torch.tensor([0.5, 0.5, weight], dtype=D)
+    C = torch.tensor([[0.3, 0.2, 0.5], [0.1, 0.4, math.inf]], dtype=D)
+    turned = (C.mT, b, a)
+    for cost, one, other in ((C, a, b), turned):
+        for tell in ("f", "g", "barycentric", "apply"):
+            leaf = b.clone().requires_grad_()
+            given = (leaf if t is b else t for t in (one, other))
+            try:
+                r = _solve(cost, *given, REG, unbalanced=soft)
+            except ValueError as error:
+                assert "partner" in str(error)
+                continue
+            out = getattr(r, tell)
+            out = out(torch.arange(1.0, len(other) + 1).double()[:, None]) if callable(out) else out
+            keep = torch.tensor([1.0, 0.7], dtype=D) if len(out) == 2 else W[0, :3]
+            keep = keep * torch.tensor([1.0, 1.0, 0.0], dtype=D)[: len(out)]
+            (grad,) = torch.autograd.grad((out.view(-1) * keep).sum(), leaf)
+            assert grad[2] == 0, f"{tell} of {tuple(cost.shape)}"
