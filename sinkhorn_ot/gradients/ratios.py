@@ -28,31 +28,31 @@ class Ratios:
 
     def __init__(self, coupling: Entropic) -> None:
         p = self.problem = coupling.problem
-        self._of, reg = coupling, p.reg[:, None]
+        self._of = coupling
         self.weighs = p.b > 0
         self.all_weigh = bool(self.weighs.all())
         self.log_b = torch.where(self.weighs, p.b, 1.0).log()
-        phi = (coupling.f - p.shifts[0]) / reg
-        psi = (coupling.g - p.shifts[1]) / reg + self.log_b
-        no_row, no_column = self._isolated()
-        self._phi, self._psi = (
-            phi.masked_fill(no_row, -math.inf),
-            psi.masked_fill(no_column, -math.inf),
-        )
+        self._phi, self._psi = self._exponents()
         entries = math.prod(p.shape)
         self._fits = entries * p.work.itemsize <= p.cost.memory
 
-    def _isolated(self) -> tuple[Tensor, Tensor]:
-        """Return which rows and columns have no partner with weight: plans do not know them."""
+    def _exponents(self) -> tuple[Tensor, Tensor]:
+        """Return what rows and columns add to the exponents, -inf for who has no partner."""
         k, p = self._of, self.problem
-        u, v = k.u, k.v
-        if not self.all_weigh and not bool((p.a > 0).all()):
+        # scaled potentials say who has no partner; f and g are finite there
+        phi, psi = k.u - p.a.log(), k.v
+        rows = p.a > 0
+        every_row = bool(rows.all())
+        if not every_row:
+            phi = torch.where(rows, phi, (k.f - p.shifts[0]) / p.reg[:, None])
+        if not self.all_weigh:
+            psi = torch.where(self.weighs, psi, (k.g - p.shifts[1]) / p.reg[:, None])
+        if not every_row and not self.all_weigh:
             # points without weight are as alone as their sums are
-            u = torch.where(p.a > 0, u, k.sweep.log_sum_rows(v))
-            v = torch.where(self.weighs, v, k.sweep.log_sum_columns(k.u))
-        else:
-            u, v = (torch.where(w > 0, t, 0.0) for w, t in ((p.a, u), (p.b, v)))
-        return u == -math.inf, v == -math.inf
+            phi = torch.where(~rows & k.sweep.log_sum_rows(k.v).isneginf(), -math.inf, phi)
+            alone = k.sweep.log_sum_columns(k.u).isneginf()
+            psi = torch.where(~self.weighs & alone, -math.inf, psi)
+        return phi, psi
 
     def blocks(self) -> Iterator[tuple[Index, Tensor, Tensor]]:
         """Yield the numbers of some rows, their costs and their ratios, (B, rows, m) each."""

@@ -4,6 +4,8 @@ It shares no code with the package. Marginals are compared as logarithms, becaus
 relaxed plan leaves with next to nothing would be below the roundings of the others.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.func import jacrev
@@ -16,8 +18,21 @@ STEPS = 60
 FOUND = 1e-14
 
 
-def gradients(p: Problem) -> dict[str, list[Tensor]]:
-    """Return the derivatives of each number by the five tensors."""
+class Truth(NamedTuple):
+    """Derivatives of a number by the five tensors.
+
+    Attributes:
+        grads: The derivatives.
+        terms: The largest entry of what each is the difference of: with potentials held, and by
+            how they answer.
+    """
+
+    grads: list[Tensor]
+    terms: list[float]
+
+
+def gradients(p: Problem) -> dict[str, Truth]:
+    """Return the derivatives of each number."""
     C, a, b = posed(*p.args)
     z = potentials(C, a, b, p)
     inverse = torch.linalg.pinv(jacrev(lambda z: _off(z, C, a, b, p))(z), rtol=1e-13)
@@ -28,9 +43,18 @@ def gradients(p: Problem) -> dict[str, list[Tensor]]:
         price = (inverse.mT @ by_z).detach()
         leaves = [t.clone().requires_grad_() for t in p.args]
         moved = posed(*leaves)
-        number = numbers(_answer(z, *moved, p), p)[name] - price @ _off(z, *moved, p)
-        found[name] = list(torch.autograd.grad(number, leaves))
-        assert all(bool(torch.isfinite(t).all()) for t in found[name])
+        held = numbers(_answer(z, *moved, p), p)[name]
+        answers = price @ _off(z, *moved, p)
+        first, second = (
+            torch.autograd.grad(t, leaves, allow_unused=True, materialize_grads=True)
+            for t in (held, answers)
+        )
+        grads = [s - t for s, t in zip(first, second, strict=True)]
+        assert all(bool(torch.isfinite(t).all()) for t in grads)
+        terms = [
+            float(torch.maximum(s.abs(), t.abs()).max()) for s, t in zip(first, second, strict=True)
+        ]
+        found[name] = Truth(grads, terms)
     return found
 
 
