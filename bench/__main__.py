@@ -24,6 +24,8 @@ class Entry(NamedTuple):
 TABLE = {
     "crosscheck": Entry("cpu.crosscheck", "half a minute"),
     "stress": Entry("cpu.stress", "a minute"),
+    "gradients": Entry("cpu.gradients.run", "5 minutes"),
+    "gradient_cost": Entry("cpu.gradients.cost", "3 minutes"),
     "fuzz": Entry("cpu.fuzz.run", "a minute or more"),
     "memory": Entry("cpu.vs.memory", "3 minutes"),
     "scale": Entry("cpu.scale", "2 minutes"),

@@ -28,14 +28,31 @@ class Ratios:
 
     def __init__(self, coupling: Entropic) -> None:
         p = self.problem = coupling.problem
-        self._of, reg = coupling, p.reg[:, None]
-        self._phi = (coupling.f - p.shifts[0]) / reg
+        self._of = coupling
         self.weighs = p.b > 0
         self.all_weigh = bool(self.weighs.all())
         self.log_b = torch.where(self.weighs, p.b, 1.0).log()
-        self._psi = (coupling.g - p.shifts[1]) / reg + self.log_b
+        self._phi, self._psi = self._exponents()
         entries = math.prod(p.shape)
         self._fits = entries * p.work.itemsize <= p.cost.memory
+
+    def _exponents(self) -> tuple[Tensor, Tensor]:
+        """Return what rows and columns add to the exponents, -inf for who has no partner."""
+        k, p = self._of, self.problem
+        # scaled potentials say who has no partner; f and g are finite there
+        phi, psi = k.u - p.a.log(), k.v
+        rows = p.a > 0
+        every_row = bool(rows.all())
+        if not every_row:
+            phi = torch.where(rows, phi, (k.f - p.shifts[0]) / p.reg[:, None])
+        if not self.all_weigh:
+            psi = torch.where(self.weighs, psi, (k.g - p.shifts[1]) / p.reg[:, None])
+        if not every_row and not self.all_weigh:
+            # points without weight are as alone as their sums are
+            phi = torch.where(~rows & k.sweep.log_sum_rows(k.v).isneginf(), -math.inf, phi)
+            alone = k.sweep.log_sum_columns(k.u).isneginf()
+            psi = torch.where(~self.weighs & alone, -math.inf, psi)
+        return phi, psi
 
     def blocks(self) -> Iterator[tuple[Index, Tensor, Tensor]]:
         """Yield the numbers of some rows, their costs and their ratios, (B, rows, m) each."""

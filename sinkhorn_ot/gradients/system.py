@@ -25,7 +25,7 @@ _FACTOR = 16
 # products at most, with a factor and without one
 _MENDED, _MOST = 12, 20_000
 # what is added to the diagonal of a system, relative to the column sums: parts that nothing joins
-# have a constant each, which rounding alone would decide
+# have a constant each, which rounding alone would decide where marginals are exact
 _HELD = 1e-14
 # residual of a solution relative to the right side, in the preconditioner's norm
 _TARGETS = {torch.float64: 1e-13, torch.float32: 1e-6}
@@ -74,7 +74,8 @@ class System:
         if p.exact:
             # what is off is the error of the marginals, and has no answer
             right = right - c * (right.sum(-1, keepdim=True) / c.sum(-1, keepdim=True))
-        diagonal = c / other + _HELD * c
+        # relaxed marginals leave no constant open, and what is added would be off by costs far away
+        diagonal = c / other + _HELD * c if p.exact else c / other
         if p.relax[0] == 0:
             return torch.where(c > 0, right / diagonal, 0.0)
         mass = self.mass[0]

@@ -135,3 +135,12 @@ def test_an_outcome_only_gets_worse():
     assert verdict.outcome == "wrong"
     verdict.near("a number", float("nan"), 0.0, float("inf"))
     assert len(verdict.faults) == 2
+
+
+def test_a_derivative_that_is_off_is_noticed(monkeypatch):
+    from sinkhorn_ot.gradients.system import System
+
+    real = System.solve
+    assert not wrong("gradients", 12)
+    monkeypatch.setattr(System, "solve", lambda self, s, t: real(self, s, 1.01 * t))
+    assert "derivative by" in wrong("gradients", 12)

@@ -279,3 +279,30 @@ def test_a_pair_at_no_distance_has_a_finite_derivative():
         leaf = x.clone().requires_grad_()
         _exact(so.PointCloud(leaf, Y, metric), A, B, REG).value.backward()
         assert torch.isfinite(leaf.grad).all()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+@pytest.mark.parametrize("tell", ["f", "g", "barycentric", "apply"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_who_has_no_partner_with_weight_has_no_part_in_others(weight, tell, turned):
+    """One row without weight reaches the last column, so that no plan knows it."""
+    a = torch.tensor([0.0, 1.0], dtype=D)
+    b = torch.tensor([0.5, 0.5, weight], dtype=D, requires_grad=True)
+    C = torch.tensor([[0.3, 0.2, 0.5], [0.1, 0.4, math.inf]], dtype=D)
+    r = _solve(C.mT, b, a, REG, unbalanced=0.7) if turned else _solve(C, a, b, REG, unbalanced=0.7)
+    out = getattr(r, tell)
+    out = out(torch.arange(1.0, r.g.shape[0] + 1).double()[:, None]) if callable(out) else out
+    # what is told of the column itself is its own
+    (grad,) = torch.autograd.grad(out.reshape(-1)[:2].sum(), b)
+    assert grad[2] == 0
+
+
+def test_relaxed_derivatives_know_nothing_of_a_constant_of_the_costs():
+    """Exact columns take a constant into g: what rows are worth to <P, C> does not change."""
+    grads = []
+    for constant in (0.0, 1e6):
+        a = A.clone().requires_grad_()
+        r = _solve(COST + constant, a, B, REG, unbalanced=(3000 * REG, None))
+        grads.append(torch.autograd.grad(r.value_linear, a)[0])
+    # roundings of a million, and no more
+    torch.testing.assert_close(*grads, rtol=0, atol=1e-5)

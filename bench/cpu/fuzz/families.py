@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bench.cpu.fuzz import calls, distances, entropic, exact, labels
+from bench.cpu.fuzz import calls, distances, entropic, exact, gradients, labels
 from bench.cpu.fuzz.draws import Random
 from bench.cpu.fuzz.verdict import Verdict
 
@@ -76,4 +76,5 @@ FAMILIES: dict[str, Callable[[Random], Verdict]] = {
     "sela": labels.sela,
     "swav": labels.swav,
     "moe": labels.moe,
+    "gradients": gradients.differentiated,
 }

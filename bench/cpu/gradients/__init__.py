@@ -1,0 +1,1 @@
+"""Derivatives of transport by several packages, beside those of a dense system in float64."""
