@@ -39,8 +39,8 @@ def sinkhorn_divergence(  # noqa: PLR0913
 
     Finds S = OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2 + reg / 2 (m_a - m_b)^2, where OT is the
     optimum of what `solve` minimises and m are total weights, which differ only beside penalties.
-    S is never negative, and zero for equal measures, where exp(-C / reg) is positive definite, as it
-    is for every metric that has a name; for a function it is whatever the three numbers make.
+    S is never negative, and zero for equal measures, where exp(-C / reg) is positive definite, as
+    for every metric that has a name; for a function it is whatever the three numbers make.
 
     Source: J. Feydy, T. Sejourne, F.-X. Vialard, S. Amari, A. Trouve, G. Peyre, Interpolating
     between optimal transport and MMD using Sinkhorn divergences, AISTATS 2019, equation 3; with

@@ -25,7 +25,7 @@ class Divergence:
 
     Attributes:
         between: The transport of a onto b.
-        within: The transports of a onto itself and of b onto itself, each once for all who share it.
+        within: The transports of a and of b onto themselves, each once for all who share it.
         weights: The weights a and b as they were given.
         reg: The regularisation as it was given.
         bounded: Whether the divergence is known to be never negative.
@@ -55,8 +55,8 @@ class Divergence:
     def f(self) -> Tensor:
         """Source potential of the divergence, (..., n), in units of the cost: f_ab - f_aa.
 
-        With exact marginals `value` is <a, f> + <b, g>, half of it each, and f is what it changes by
-        with the weights a, up to a constant.
+        With exact marginals `value` is <a, f> + <b, g>, half of it each, and f is its derivative by
+        the weights a, up to a constant.
         """
         return self._out(self._potentials[0])
 
@@ -91,7 +91,7 @@ class Divergence:
 
     @property
     def _mass_apart(self) -> Tensor | float:
-        """reg / 2 (m_a - m_b)^2, which beside penalties the other terms leave out."""
+        """What masses that differ add: reg / 2 (m_a - m_b)^2."""
         if self.between.problem.exact:
             return 0.0
         a, b = self._masses

@@ -11,14 +11,14 @@ from sinkhorn_ot.solvers import Iterate, Sinkhorn
 
 @dataclass(frozen=True)
 class Symmetric:
-    """Mix a potential with what answers it, and with what answers that.
+    """Mix a potential with what answers it, and with what answers that: all that a sweep makes.
 
     Let T be the answer. Near the solution it turns an error e into -A e, where the eigenvalues of A
     are those of the plan, each row over its weight: from 0 to 1 where exp(-C / reg) is positive
-    definite. So T T gives A^2 e, and (1 + 8 T + 8 T T) / 17, the Chebyshev polynomial of second
-    degree, leaves at most 1/17 of every error, whatever reg is, for one sweep; the mean of 1 and T,
-    which is usual, leaves a half. Where penalties keep the masses alike, a sweep halves the constant
-    that they agree on: (1 + 2 T + 2 T T) / 5 leaves a fifth of that and of all others.
+    definite. So T T makes A^2 e of it, and (1 + 8 T + 8 T T) / 17, the Chebyshev polynomial of
+    second degree, leaves at most 1/17 of every error, whatever reg is; the mean of 1 and T, which
+    is usual, leaves a half. Beside penalties a sweep also evens the masses of both sides, which
+    changes what it does to a constant: (1 + 2 T + 2 T T) / 5 leaves a fifth of that and the rest.
 
     Source of the mean: J. Feydy et al., Interpolating between optimal transport and MMD using
     Sinkhorn divergences, AISTATS 2019, section 3.
