@@ -21,7 +21,14 @@ from .adapters import (
     swav_codes_from_features,
     zipf_marginal,
 )
-from .derived import SinkhornDistance, normalize, sinkhorn_distance
+from .derived import (
+    Divergence,
+    SinkhornDistance,
+    SinkhornDivergence,
+    normalize,
+    sinkhorn_distance,
+    sinkhorn_divergence,
+)
 from .exact import solve_exact
 from .problem import Dense, PointCloud, Streamed
 from .results import Certificate, ConvergenceError, ConvergenceWarning, Status, Transport
@@ -39,6 +46,7 @@ __all__ = [
     "ConvergenceError",
     "ConvergenceWarning",
     "Dense",
+    "Divergence",
     "LabelBank",
     "Nesterov",
     "Newton",
@@ -49,6 +57,7 @@ __all__ = [
     "SelaSchedule",
     "Sinkhorn",
     "SinkhornDistance",
+    "SinkhornDivergence",
     "Status",
     "Streamed",
     "SwAVLoss",
@@ -66,6 +75,7 @@ __all__ = [
     "sela_labels",
     "sela_labels_from_features",
     "sinkhorn_distance",
+    "sinkhorn_divergence",
     "solve",
     "solve_exact",
     "swapped_prediction_loss",

@@ -167,7 +167,7 @@ class Implicit:
 
     def _moved_points(self, by: Tensor) -> Parts:
         """Return what the factors of the cost are worth."""
-        p = self._result.problem
+        p, given = self._result.problem, self._leaves.given
         assert isinstance(p.cost, PointCloud)
         metric, twice = METRICS[p.cost.metric], torch.is_grad_enabled()
         left, right = p.cost.factors
@@ -176,15 +176,29 @@ class Implicit:
             left, right = live["left"], live["right"]
         if metric.bilinear:
             x, y = (t.to(p.work).expand(p.shape[0], -1, -1) for t in (left, right))
-            moved = self._times(y), self._times(x, transpose=True)
-            pair = [by[:, None, None] * t for t in moved]
+            once = self._mirrored
+            moved = self._times(y) if "x" in given else None
+            back = self._times(x, transpose=True) if "y" in given and not once else None
+            by = (2 * by if once else by)[:, None, None]
+            pair = [t if t is None else by * t for t in (moved, back)]
             if len(left) == 1:
-                pair = [t.sum(0, keepdim=True) for t in pair]
+                pair = [t if t is None else t.sum(0, keepdim=True) for t in pair]
         elif twice:
             pair = list(metric.pull(left, right, self._moved(by).to(left.dtype)))
         else:
             return summed(self._ratios, Weights(own=by), costs=True).cost
-        return dict(zip(("left", "right"), pair, strict=True))
+        named = zip(("left", "right"), pair, strict=True)
+        return {name: t for name, t in named if t is not None}
+
+    @property
+    def _mirrored(self) -> bool:
+        """Whether a measure is moved onto itself: one side's derivatives are the other's too.
+
+        Second derivatives see both sides, which then must stand apart.
+        """
+        p, given = self._result.problem, self._leaves.given
+        one = "x" in given and given["x"] is given.get("y") and not torch.is_grad_enabled()
+        return one and p.relax[0] == p.relax[1] and torch.equal(p.a, p.b)
 
     @property
     def _live(self) -> Parts:

@@ -42,8 +42,8 @@ def _as_they_are(x: Tensor, y: Tensor) -> Pair:
 
 
 def _centred(x: Tensor, y: Tensor) -> Pair:
-    # distances do not see the origin, rounding does
-    centre = (x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True)) / 2
+    # distances do not see the origin, rounding does: so that it has no derivatives either
+    centre = ((x.mean(-2, keepdim=True) + y.mean(-2, keepdim=True)) / 2).detach()
     return x - centre, y - centre
 
 

@@ -11,7 +11,7 @@ from sinkhorn_ot.problem import Problem, checks, shown, within
 
 from .certificate import Certificate, dual_value, feasible_duals
 from .compiler import uncompiled
-from .coupling import Coupling, Stored, levelled, marginal_error, masses
+from .coupling import Coupling, Stored, levelled, marginal_error
 from .coupling import log_plan as form_log_plan
 from .coupling import plan as form_plan
 from .functions import Derivatives, attached
@@ -90,12 +90,12 @@ class Transport:
 
         KL(p | q) = sum p log(p / q) - p + q, on plans and on relaxed marginals alike.
         """
-        return self._function("value", self._values[0])
+        return self._function("value", self._primal)
 
     @property
     def dual_value(self) -> Tensor:
         """The dual objective at f, g, (...); no larger than the optimum of `value`."""
-        return self._function("dual_value", self._values[1])
+        return self._function("dual_value", self._dual)
 
     @property
     def gap(self) -> Tensor:
@@ -103,7 +103,7 @@ class Transport:
 
         A plan that misses its marginals is not feasible, so the gap may then be of either sign.
         """
-        return self._out(self._values[0] - self._values[1])
+        return self._out(self._primal - self._dual)
 
     @cached_property
     @uncompiled
@@ -111,7 +111,7 @@ class Transport:
         """L1 distance of the marginals from what they must be, relative to their mass, (...)."""
         if self.measured is not None:
             return self._out(self.measured)
-        return self._out(marginal_error(self.coupling, self._marginals))
+        return self._out(marginal_error(self.coupling, (self._rows, self._columns)))
 
     @cached_property
     def converged(self) -> Tensor:
@@ -226,36 +226,54 @@ class Transport:
 
     @cached_property
     @uncompiled
-    def _marginals(self) -> tuple[Tensor, Tensor]:
-        return masses(self.coupling)
+    def _rows(self) -> Tensor:
+        """Row sums of the plan, (B, n)."""
+        return self.coupling.apply(torch.ones_like(self.problem.b)[..., None])[..., 0]
 
     @cached_property
     @uncompiled
-    def _values(self) -> tuple[Tensor, Tensor]:
+    def _columns(self) -> Tensor:
+        """Column sums of the plan, (B, m)."""
+        return self.coupling.apply(torch.ones_like(self.problem.a)[..., None], True)[..., 0]
+
+    @cached_property
+    def _primal(self) -> Tensor:
         p = self.problem
-        f, g = self.coupling.f, self.coupling.g
         if isinstance(self.coupling, Stored):
-            return self.coupling.linear(), dual_value(p, f, g)
-        rows, columns = self._marginals
+            return self.coupling.linear()
+        f, g = self.coupling.f, self.coupling.g
         # <P, C> + reg sum P log(P / ab) = <f, P 1> + <g, P^T 1>, then the masses of KL
-        mass_a, mass_b = p.masses
-        slack = p.reg * (mass_a * mass_b - rows.sum(-1))
-        primal = (f * rows).sum(-1) + (g * columns).sum(-1) + slack
-        dual = slack
-        sides = ((rows, p.a, f, p.relax[0]), (columns, p.b, g, p.relax[1]))
-        for mass, weight, potential, rho in sides:
-            if math.isinf(rho):
-                dual = dual + (potential * weight).sum(-1)
-            elif rho > 0:
-                # a point without weight may have a price whose pull is inf
-                pull = torch.special.expm1(-potential / rho).masked_fill(weight == 0, 0.0)
-                dual = dual - rho * (weight * pull).sum(-1)
+        value = (f * self._rows).sum(-1) + (g * self._columns).sum(-1) + self._slack
+        sides = ((self._rows, p.a, p.relax[0]), (self._columns, p.b, p.relax[1]))
+        for mass, weight, rho in sides:
+            if 0 < rho < math.inf:
                 # in terms of the difference, which a large rho would magnify the rounding of
                 off = torch.where(weight > 0, mass / weight - 1, 0.0)
                 divergence = torch.special.xlog1py(1 + off, off) - off
-                primal = primal + rho * (weight * divergence).sum(-1)
-        stays = self._stays()
-        return primal + stays, dual + stays
+                value = value + rho * (weight * divergence).sum(-1)
+        return value + self._stays()
+
+    @cached_property
+    def _dual(self) -> Tensor:
+        p = self.problem
+        f, g = self.coupling.f, self.coupling.g
+        if isinstance(self.coupling, Stored):
+            return dual_value(p, f, g)
+        value = self._slack
+        for weight, potential, rho in ((p.a, f, p.relax[0]), (p.b, g, p.relax[1])):
+            if math.isinf(rho):
+                value = value + (potential * weight).sum(-1)
+            elif rho > 0:
+                # a point without weight may have a price whose pull is inf
+                pull = torch.special.expm1(-potential / rho).masked_fill(weight == 0, 0.0)
+                value = value - rho * (weight * pull).sum(-1)
+        return value + self._stays()
+
+    @property
+    def _slack(self) -> Tensor:
+        """Return what the masses of KL(P | a b^T) cost, (B,)."""
+        mass_a, mass_b = self.problem.masses
+        return self.problem.reg * (mass_a * mass_b - self._rows.sum(-1))
 
     def _stays(self) -> Tensor:
         """Return what the penalties are for points set aside, (B,)."""

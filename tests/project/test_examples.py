@@ -23,6 +23,7 @@ RUNS = {
     "exact_and_certificate": (["--points", "40"], "OPTIMAL, by exact"),
     "batch_of_histograms": (["--images", "30"], "all converged: True"),
     "sinkhorn_distance": (["--images", "25"], "one call, 3 alphas"),
+    "gradient_flow": (["--points", "40", "--steps", "8"], "divergence: 98% as wide"),
     "unbalanced": (["--points", "40"], "targets free: CONVERGED"),
     "warm_start_and_progress": (["--points", "60", "--steps", "2"], "callback: STOPPED"),
     "swav": (SMALL, "SwAV features  NMI 0."),

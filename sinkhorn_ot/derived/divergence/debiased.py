@@ -1,0 +1,136 @@
+"""sinkhorn_divergence(): three transport problems, two of which have one potential each."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import METRICS, PointCloud, broadcast, checks
+from sinkhorn_ot.results import ConvergenceWarning, Status, Transport, uncompiled
+from sinkhorn_ot.solve import MAX_ITER, ON_FAIL, solve
+
+from .result import Divergence
+from .symmetric import SYMMETRIC
+
+
+# what two clouds cost: the name of a metric, or a function of both that returns (..., n, m)
+Metric = str | Callable[[Any, Any], Tensor]
+
+
+@uncompiled
+def sinkhorn_divergence(  # noqa: PLR0913
+    x: Any,
+    y: Any,
+    a: Any = None,
+    b: Any = None,
+    reg: Any = None,
+    *,
+    metric: Metric = "sqeuclidean",
+    unbalanced: Any = None,
+    tol: float | None = None,
+    max_iter: int = MAX_ITER,
+    init: "Divergence | None" = None,
+    on_fail: str = "warn",
+) -> Divergence:
+    """Compare two clouds of points by transport, without the bias of regularisation.
+
+    Finds S = OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2 + reg / 2 (m_a - m_b)^2, where OT is the
+    optimum of what `solve` minimises and m are total weights, which differ only beside penalties.
+    S is never negative, and zero for equal measures, where exp(-C / reg) is positive definite, as
+    for every metric that has a name; for a function it is whatever the three numbers make.
+
+    Source: J. Feydy, T. Sejourne, F.-X. Vialard, S. Amari, A. Trouve, G. Peyre, Interpolating
+    between optimal transport and MMD using Sinkhorn divergences, AISTATS 2019, equation 3; with
+    penalties T. Sejourne, J. Feydy, F.-X. Vialard, A. Trouve, G. Peyre, Sinkhorn divergences for
+    unbalanced optimal transport, 2019, definition 6.
+
+    Args:
+        x: Source points, (..., n, d). Leading dimensions broadcast, and a cloud shared by a batch
+            is moved onto itself once.
+        y: Target points, (..., m, d).
+        a: Source weights (..., n); None means 1/n each.
+        b: Target weights (..., m), of the same total as a unless penalties allow another; None
+            means 1/m each.
+        reg: Regularisation in units of the cost, above zero; one number or one per problem.
+        metric: "sqeuclidean" |x - y|^2, "euclidean" |x - y|, "cosine" 1 - <x, y> / (|x| |y|), which
+            does not see lengths, "dot" -<x, y>; or a function that takes two clouds, x and y, x and
+            x, y and y, and returns what their points cost, (..., n, m), symmetrically.
+        unbalanced: One KL penalty for both marginals instead of exact ones.
+        tol: Relative L1 marginal error to reach in each problem; None means 1e-9 in float64, 1e-6
+            otherwise. The divergence misses what is left of about its square.
+        max_iter: Sweeps allowed in each problem.
+        init: Warm start: an earlier result of clouds of these sizes.
+        on_fail: What to do where tol is not reached: "warn", "raise" `ConvergenceError`, "ignore".
+
+    Returns:
+        A `Divergence`. Its value has derivatives by points, weights, reg and penalty where these
+        require grad, by the envelope theorem and without storage; its potentials have them too.
+
+    Raises:
+        ValueError: If an argument breaks a rule.
+        ConvergenceError: With on_fail="raise".
+    """
+    checks.one_of("on_fail", on_fail, ON_FAIL)
+    if reg is None:
+        raise ValueError("reg must be given: a number above zero, in units of the cost")
+    if not callable(metric):
+        checks.one_of("metric", metric, tuple(METRICS))
+    _one_penalty(unbalanced)
+    if not isinstance(init, Divergence | None):
+        raise ValueError(f"init must be an earlier Divergence, got {type(init).__name__}")
+    starts = (None, None, None) if init is None else (init.between, *init.within)
+    how: dict[str, Any] = {"unbalanced": unbalanced, "tol": tol, "max_iter": max_iter}
+    between = solve(_cost(metric, x, y), a, b, reg, **how, init=starts[0], on_fail="ignore")
+    within = tuple(
+        _within(metric, points, weights, reg, how, start)
+        for points, weights, start in ((x, a, starts[1]), (y, b, starts[2]))
+    )
+    found = Divergence(between, within, (a, b), reg, bounded=not callable(metric))
+    return _told(found, on_fail)
+
+
+def _cost(metric: Metric, x: Any, y: Any) -> Any:
+    return metric(x, y) if callable(metric) else PointCloud(x, y, metric)
+
+
+def _within(
+    metric: Metric, x: Any, a: Any, reg: Any, how: dict[str, Any], start: Transport | None
+) -> Transport:
+    """Return the transport of a measure onto itself, once for all who share it."""
+    cost = _cost(metric, x, x)
+    batch = torch.Size(np.shape(reg) if not isinstance(reg, Tensor) else reg.shape)
+    if batch:
+        # each regularisation has its own problem
+        like = cost.x if isinstance(cost, PointCloud) else torch.as_tensor(cost)
+        n = like.shape[-2]
+        w = like.new_full((n,), 1 / n, dtype=torch.float64) if a is None else torch.as_tensor(a)
+        a = w.expand(*broadcast("a", w.shape[:-1], "reg", batch), n)
+    init: Any = start
+    if start is None and metric == "dot":
+        # where squared distances would begin: at half of what a point and itself cost
+        assert isinstance(cost, PointCloud)
+        init = None, -cost.x.detach().double().square().sum(-1) / 2
+    # a kernel that nobody knows to be positive definite may take many symmetric steps
+    method = "auto" if callable(metric) else SYMMETRIC
+    return solve(cost, a, a, reg, **how, method=method, init=init, on_fail="ignore")
+
+
+def _one_penalty(unbalanced: Any) -> None:
+    """Require the same penalty on both sides."""
+    if unbalanced is None or np.ndim(unbalanced) == 0:
+        return
+    pair = list(unbalanced)
+    if len(pair) != 2 or pair[0] is not pair[1] and not pair[0] == pair[1]:
+        raise ValueError(f"unbalanced must be one penalty for both sides, got {unbalanced!r}")
+
+
+def _told(found: Divergence, on_fail: str) -> Divergence:
+    """Return the result, once it is known that it is good or whoever asked has been told."""
+    if on_fail == "raise":
+        return found.check()
+    if on_fail == "warn" and found.status is not Status.CONVERGED:
+        warnings.warn(found.message, ConvergenceWarning, stacklevel=4)
+    return found
