@@ -15,6 +15,7 @@ from sinkhorn_ot.results import (
     Solution,
     Status,
     Transport,
+    transformable,
     uncompiled,
     waiting,
 )
@@ -37,6 +38,7 @@ MAX_ITER = 10_000
 
 
 @uncompiled
+@transformable
 def solve(  # noqa: PLR0913
     cost: Any,
     a: Any = None,
@@ -161,7 +163,7 @@ def _told(result: Transport, on_fail: str) -> Transport:
     # whoever stopped it knows
     asked = (Status.CONVERGED, Status.STOPPED)
     if on_fail == "warn" and [s for s in result.statuses if s not in asked]:
-        warnings.warn(result.message, ConvergenceWarning, stacklevel=4)
+        warnings.warn(result.message, ConvergenceWarning, stacklevel=5)
     return result
 
 
@@ -201,7 +203,7 @@ def _scaled(
     size = weight.shape[-1]
     if isinstance(potential, Tensor):
         # where a solve starts does not change where it ends
-        potential = potential.detach()
+        potential = checks.own("init", potential).detach()
     t = checks.at_least_dims("init", checks.tensor("init", potential), 1, f"(..., {size})")
     if t.shape[-1] != size:
         raise ValueError(f"init must hold {size} {side} potentials, got {tuple(t.shape)}")

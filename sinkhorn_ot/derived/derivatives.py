@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import METRICS, PointCloud
@@ -49,9 +48,8 @@ class ByMultiplier:
             )
 
         def pull(by: Tensor) -> tuple[Tensor | None, ...]:
-            with torch.no_grad():
-                parts = self._leaves.pulled(self._answer.problem, self._worth(by))
-            return final(what, parts, by, *leaves)
+            parts = self._leaves.pulled(self._answer.problem, self._worth(by))
+            return final(what, parts, *leaves)
 
         return attached(pull if kind == "value" else refuse, flat, *leaves)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, broadcast, checks, make
-from sinkhorn_ot.results import ConvergenceWarning, waiting
+from sinkhorn_ot.results import ConvergenceWarning, transformable, waiting
 
 from .apart import found
 from .derivatives import differentiable
@@ -19,6 +19,7 @@ from .walk import Goal
 ON_FAIL = ("warn", "raise", "ignore")
 
 
+@transformable
 def sinkhorn_distance(
     cost: Any,
     a: Any = None,
@@ -70,7 +71,7 @@ def sinkhorn_distance(
     if on_fail == "raise":
         answer.check()
     if on_fail == "warn" and not bool(answer.converged.all()):
-        warnings.warn(answer.message, ConvergenceWarning, stacklevel=2)
+        warnings.warn(answer.message, ConvergenceWarning, stacklevel=3)
     return answer if leaves is None else differentiable(answer, leaves)
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import METRICS
@@ -39,9 +38,8 @@ class ByDuals:
             )
 
         def pull(by: Tensor) -> tuple[Tensor | None, ...]:
-            with torch.no_grad():
-                parts = self._leaves.pulled(self._problem, self._worth(by))
-            return final(f"{kind} of solve_exact", parts, by, *leaves)
+            parts = self._leaves.pulled(self._problem, self._worth(by))
+            return final(f"{kind} of solve_exact", parts, *leaves)
 
         values = ("value", "value_linear", "dual_value")
         return attached(pull if kind in values else refuse, flat, *leaves)

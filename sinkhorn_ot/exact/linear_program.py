@@ -15,6 +15,7 @@ from sinkhorn_ot.results import (
     Stored,
     Stranded,
     Transport,
+    transformable,
     uncompiled,
     waiting,
 )
@@ -34,6 +35,7 @@ _STRANDED = 1e-8
 
 
 @uncompiled
+@transformable
 def solve_exact(
     cost: Any, a: Any = None, b: Any = None, *, engine: str = "auto", max_iter: int | None = None
 ) -> Transport:
@@ -225,5 +227,5 @@ def _warn(x: Answers) -> None:
             f"a gap of {x.measured.gap[k]:.3g} and a marginal_error of "
             f"{x.measured.marginal_error[k]:.3g} by {x.engine[k]}{hint}",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=6,
         )

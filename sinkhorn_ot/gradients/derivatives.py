@@ -59,10 +59,9 @@ class Implicit:
 
         def pull(by: Tensor) -> tuple[Tensor | None, ...]:
             self._warn()
-            with torch.no_grad():
-                found = self._implicit(KINDS[kind](self._of, by, *(t.detach() for t in given)))
-                parts = self._leaves.pulled(self._result.problem, found)
-            return final(kind, parts, by, *leaves)
+            found = self._implicit(KINDS[kind](self._of, by, *(t.detach() for t in given)))
+            parts = self._leaves.pulled(self._result.problem, found)
+            return final(kind, parts, *leaves, *given)
 
         return attached(pull, flat, *leaves)
 
@@ -104,9 +103,7 @@ class Implicit:
         costs = not {"cost", "x", "y"}.isdisjoint(given)
         sums = summed(self._ratios, w, costs=costs, energy="reg" in given)
         parts = {name: x.clone() for name, x in direct.parts.items()} | sums.cost
-        own_b = torch.where(
-            p.b > 0, (sums.columns + columns * self._system.mass[1]) / p.b, sums.columns
-        )
+        own_b = (sums.columns + columns * self._system.mass[1]) / torch.where(p.b > 0, p.b, 1.0)
         for name, more in (("a", sums.over_a), ("b", own_b), ("reg", -sums.energy / p.reg)):
             parts[name] = parts[name] + more if name in parts else more
         sides = (("rho_a", rows, self._of.f), ("rho_b", columns, self._of.g))
@@ -148,14 +145,8 @@ class Implicit:
         flat = self._of.apply(x.detach(), transpose)
         if not torch.is_grad_enabled():
             return flat
-        kind, back = "apply_transpose" if transpose else "apply", not transpose
-
-        def pull(by: Tensor) -> tuple[Tensor | None, ...]:
-            with torch.no_grad():
-                found = self._of.apply(by, back)
-            return final(kind, (found,), by, x)
-
-        return self.link(kind, attached(pull, flat, x), x)
+        flat = attached(lambda by: (self._times(by, not transpose),), flat, x)
+        return self.link("apply_transpose" if transpose else "apply", flat, x)
 
     def _moved(self, by: Tensor) -> Tensor:
         """Return the plan for each unit of the value: what a cost is worth."""

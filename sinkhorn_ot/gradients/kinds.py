@@ -108,7 +108,7 @@ def _answers(p: Problem, side: int, by: Tensor, potential: Tensor, parts: Parts)
     """Return weights of the pairs of points without weight, None where there are none."""
     weight, rho = (p.a, p.b)[side], p.relax[side]
     none = weight == 0
-    if not bool((none & (by != 0)).any()):
+    if not bool((none & ((by != 0) | by.requires_grad)).any()):
         return None
     by, kappa = torch.where(none, by, 0.0), elasticity(p, side)
     if 0 < rho < math.inf:

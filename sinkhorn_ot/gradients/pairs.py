@@ -100,12 +100,12 @@ def summed(ratios: Ratios, w: Weights, *, costs: bool = False, energy: bool = Fa
         if w.added is not None:
             more = w.added(index, C)
             M += more
-            over_a[:, index] += torch.where(a > 0, more / a, 0.0).sum(-1)
+            over_a[:, index] += (more / torch.where(a > 0, a, math.inf)).sum(-1)
         rows[:, index] = M.sum(-1)
         columns += torch.where(ratios.weighs, M.sum(-2), 0.0)
         if energy:
             E = ratios.exponents(index, C).sub_(ratios.log_b[:, None, :])
-            spent += torch.where(M == 0, 0.0, M * E).sum((-2, -1))
+            spent += (M * E.masked_fill_(E.isneginf(), 0.0)).sum((-2, -1))
         if by_cost is not None:
             M /= -p.reg[:, None, None]
             by_cost.add(index, M if w.own is None else M.add_((w.own[:, None, None] * a) * B))

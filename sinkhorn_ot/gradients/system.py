@@ -10,6 +10,7 @@ curve, by conjugate gradients or a factorisation.
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.results import attached
 from sinkhorn_ot.solvers import JOINED, by_diagonal, conjugate_gradients, factorised
 from sinkhorn_ot.sweeps import elasticity
 
@@ -52,6 +53,19 @@ class System:
             s: Derivatives by f, (B, n).
             t: Derivatives by g, (B, m).
         """
+        z = self._solved(s.detach(), t.detach())
+        if not (torch.is_grad_enabled() and (s.requires_grad or t.requires_grad)):
+            return z
+        n = s.shape[1]
+
+        # the system is symmetric
+        def pull(by: Tensor) -> tuple[Tensor]:
+            return (torch.cat(self.solve(by[:, :n], by[:, n:]), -1),)
+
+        both = attached(pull, torch.cat(z, -1), torch.cat((s, t), -1))
+        return both[:, :n], both[:, n:]
+
+    def _solved(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         p, (r, c), kappa = self._problem, self.mass, self._kappa[0]
         share = kappa * torch.where(r > 0, s / r, 0.0)
         down = self._ratios.apply(share, transpose=True)

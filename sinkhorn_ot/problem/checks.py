@@ -14,6 +14,9 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 # what has no ways of its own
 _PLAIN = (Tensor, torch.nn.Parameter, type(None))
 
+# the insides of torch
+_TORCH: Any = torch._C
+
 # the largest whole number that others than Python count to
 _COUNTED = 2**63 - 1
 # numbers whose extremes NumPy finds sooner, for its calls are shorter
@@ -27,9 +30,9 @@ def tensor(name: str, x: Any, *, whole: bool = False, graph: bool = False) -> Te
         name: What messages call it.
         x: A tensor, an array or lists.
         whole: Whether whole numbers and truths are taken too, as float64.
-        graph: Whether it may require grad, and stays in its graph.
+        graph: Whether it may require grad or be inside a transform, and stays there.
     """
-    t = plain(name, x) if isinstance(x, Tensor) else torch.from_numpy(array(name, x))
+    t = strided(name, x) if isinstance(x, Tensor) else torch.from_numpy(array(name, x))
     # what is only marked as negated has no array
     t = t.resolve_neg()
     if whole and not (t.is_floating_point() or t.is_complex()):
@@ -39,6 +42,22 @@ def tensor(name: str, x: Any, *, whole: bool = False, graph: bool = False) -> Te
             f"{name} must be floating point, got {_dtype(t)}: convert it, e.g. .float()"
         )
     return t if graph else constant(name, t)
+
+
+def plain(name: str, t: Tensor) -> Tensor:
+    """Require a strided tensor with numbers of its own, outside function transforms."""
+    return strided(name, own(name, t))
+
+
+def own(name: str, t: Tensor) -> Tensor:
+    """Require a tensor that does not stand for others."""
+    # a compiler sees through what it maps
+    if not torch.compiler.is_compiling() and _wrapped(t):
+        raise ValueError(
+            f"{name} must be a tensor of its own, got one inside a transform of torch.func: call "
+            "this outside of vmap, grad and jvp; leading dimensions are a batch"
+        )
+    return t
 
 
 def strided(name: str, t: Tensor) -> Tensor:
@@ -58,18 +77,6 @@ def strided(name: str, t: Tensor) -> Tensor:
     return t
 
 
-def plain(name: str, t: Tensor) -> Tensor:
-    """Require a strided tensor with numbers of its own, outside function transforms."""
-    strided(name, t)
-    # a compiler sees through what it maps
-    if not torch.compiler.is_compiling() and _transformed(t):
-        raise ValueError(
-            f"{name} must be a tensor of its own, got one inside a transform of torch.func: call "
-            "this outside of vmap, grad and jvp; leading dimensions are a batch"
-        )
-    return t
-
-
 def present(name: str, t: Tensor) -> Tensor:
     """Require a tensor that holds numbers."""
     if t.device.type == "meta":
@@ -77,11 +84,30 @@ def present(name: str, t: Tensor) -> Tensor:
     return t
 
 
-def _transformed(t: Tensor) -> bool:
-    """Say whether `t` stands for others, inside vmap, grad or jvp."""
-    # torch has no public word for it
-    inside: Any = torch._C
-    found: bool = inside._functorch.is_functorch_wrapped_tensor(t)
+def transforming() -> bool:
+    """Say whether a call is inside a transform of torch.func, or in forward mode."""
+    # torch has no public word for either
+    inside: bool = _TORCH._are_functorch_transforms_active()
+    return inside or forward_ad._current_level >= 0
+
+
+def transformed(t: Any) -> bool:
+    """Say whether `t` stands for others, inside vmap, grad or jvp, or has a tangent."""
+    return isinstance(t, Tensor) and (_wrapped(t) or _tangent(t))
+
+
+def differentiated(t: Tensor) -> bool:
+    """Say whether somebody waits for derivatives by `t`, whatever it stands for."""
+    functions = _TORCH._functorch
+    while functions.is_functorch_wrapped_tensor(t):
+        if functions.is_gradtrackingtensor(t):
+            return True
+        t = functions.get_unwrapped(t)
+    return t.requires_grad or _tangent(t)
+
+
+def _wrapped(t: Tensor) -> bool:
+    found: bool = _TORCH._functorch.is_functorch_wrapped_tensor(t)
     return found
 
 
@@ -127,6 +153,7 @@ def _exactly(name: str, t: Tensor) -> Tensor:
 
 def constant(name: str, t: Tensor) -> Tensor:
     """Return `t` cut from the graph; require that nobody waits for its derivative."""
+    own(name, t)
     if torch.is_grad_enabled():
         if t.requires_grad:
             raise ValueError(

@@ -91,10 +91,15 @@ def _pull_product(left: Tensor, right: Tensor, by: Tensor) -> Pair:
 
 
 def _pull_distance(left: Tensor, right: Tensor, by: Tensor) -> Pair:
-    distance = _distance(left, right)
+    held = _distance(left.detach(), right.detach())
     # where points coincide a distance has a kink, whose middle is flat
-    apart = distance > 0
-    share = torch.where(apart, by / torch.where(apart, distance, 1.0), 0.0)
+    apart = held > 0
+    distance = torch.where(apart, held, 1.0)
+    if torch.is_grad_enabled() and (left.requires_grad or right.requires_grad):
+        # the derivatives of its square, of any order, without the rounding of that
+        square = _product(*_of_squares(left, right))
+        distance = (distance.square() + torch.where(apart, square - square.detach(), 0.0)).sqrt()
+    share = torch.where(apart, by / distance, 0.0)
     one, other = _pull_product(left, right, share)
     rows, columns = share.sum(-1, keepdim=True), share.sum(-2)[..., None]
     return rows * left - one, columns * right - other

@@ -17,6 +17,7 @@ from .rounding import feasible
 from .scaled import Scaled
 from .solution import Solution
 from .status import ConvergenceError, ConvergenceWarning, Status, Stranded
+from .transforms import transformable
 from .transport import Transport
 
 
@@ -49,6 +50,7 @@ __all__ = [
     "relative",
     "transform_columns",
     "transform_rows",
+    "transformable",
     "uncompiled",
     "waiting",
 ]

@@ -6,6 +6,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.problem import checks
+
+from .transforms import outside
+
 
 # from the derivative of a loss by some numbers to those by what they were made of
 Pull = Callable[[Tensor], tuple[Tensor | None, ...]]
@@ -41,7 +45,10 @@ def attached(pull: Pull, numbers: Tensor, *leaves: Tensor) -> Tensor:
 
 
 def final(what: str, parts: tuple[Tensor | None, ...], *leaves: Tensor) -> tuple[Any, ...]:
-    """Return derivatives that have none themselves: whoever asks for those is told."""
+    """Return derivatives that have none by the leaves: whoever asks for those is told.
+
+    What derivatives they have by what multiplied them stay.
+    """
     if not torch.is_grad_enabled():
         return parts
 
@@ -51,7 +58,10 @@ def final(what: str, parts: tuple[Tensor | None, ...], *leaves: Tensor) -> tuple
             "points, weights and reg"
         )
 
-    return tuple(None if t is None else attached(refuse, t, *leaves) for t in parts)
+    # beside what is multiplied, so that only who asks for more comes by
+    return tuple(
+        None if t is None else t + attached(refuse, torch.zeros_like(t), *leaves) for t in parts
+    )
 
 
 class _Attached(torch.autograd.Function):
@@ -69,5 +79,20 @@ class _Attached(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         _ = ctx.saved_tensors
         (grad,) = grads
-        parts = ctx.pull(grad) if any(ctx.needs_input_grad[2:]) else ()
+        parts = _pulled(ctx.pull, grad) if any(ctx.needs_input_grad[2:]) else ()
         return None, grad, *(parts or [None] * (len(ctx.needs_input_grad) - 2))
+
+
+def _pulled(pull: Pull, by: Tensor) -> tuple[Tensor | None, ...]:
+    """Pull one derivative, or those that `vmap` has put into one, by turns."""
+    if not (checks.transforming() and checks.transformed(by)):
+        return pull(by)
+    there: list[bool] = []
+
+    def act(one: Tensor) -> tuple[Tensor, ...]:
+        parts = pull(one)
+        there[:] = [t is not None for t in parts]
+        return tuple(t for t in parts if t is not None)
+
+    found = iter(outside(act, by))
+    return tuple(next(found) if held else None for held in there)

@@ -17,6 +17,7 @@ from .coupling import plan as form_plan
 from .functions import Derivatives, attached
 from .rounding import feasible
 from .status import ConvergenceError, Status, Stranded
+from .transforms import outside
 
 
 @shown
@@ -298,6 +299,9 @@ class Transport:
     @uncompiled
     def _applied(self, kind: str, x: Tensor, size: int) -> Tensor:
         p = self.problem
+        if checks.transforming() and checks.transformed(x):
+            self._constant_only(f"{kind}() of what is inside a transform")
+            return outside(lambda one: (self._applied(kind, one, size),), x)[0]
         x = checks.tensor("x", x, graph=True)
         checks.same_device("x", x, p.a.device, "the cost")
         vector = x.ndim == 1 or x.shape == (*p.batch_shape, size)
