@@ -39,12 +39,13 @@ def wrong(family, tries=6):
 
 
 def off_by_a_little(r):
-    r.__dict__["plan"] = r.plan * 1.001
+    # what a result keeps is flat
+    r.__dict__["_plan"] = r._plan * 1.001
     return r
 
 
 def tilted(r):
-    r.__dict__["value"] = r.value + 1e-6 * (1 + r.value.abs())
+    r.__dict__["_primal"] = r._primal + 1e-6 * (1 + r._primal.abs())
     return r
 
 

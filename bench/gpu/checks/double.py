@@ -38,8 +38,10 @@ def fixed(device: Device, make: Callable[..., Case], n: int, m: int, **how: Any)
     r = so.solve(cost, a, b, 1 / float(p.inv_reg[0]), n_iter=N_ITER)
     u, v = p.iterate(torch.float64, N_ITER)
     worst, reach = 0.0, max(1.0, p.reach())
-    for got, weight, t in zip((r.f, r.g), (p.a, p.b), (u, v), strict=True):
-        scaled = got.reshape(weight.shape) * p.inv_reg[:, None]
+    # with the constant that the sweeps left them
+    raw = r.coupling.f, r.coupling.g
+    for got, weight, t in zip(raw, (p.a, p.b), (u, v), strict=True):
+        scaled = got * p.inv_reg[:, None]
         off = (scaled + weight.log() - t)[weight > 0].abs()
         worst = max(worst, float(off.nan_to_num(math.inf).max()))
     return share(worst, _ROUNDINGS * N_ITER * reach)

@@ -33,6 +33,11 @@ def _flat(t: Tensor) -> Tensor:
     return t[None] if t.ndim == 1 else t
 
 
+def _raw(r: so.Transport) -> tuple[Tensor, Tensor]:
+    """Return potentials (B, n) and (B, m) as the sweeps left them, with the constant of these."""
+    return r.coupling.f, r.coupling.g
+
+
 def fixed_solve(device: Device, make: Callable[..., Case], n: int, m: int, **how: Any) -> float:
     """Check the potentials of `solve(n_iter=...)`."""
     p = make(device, *device.shape(n, m), **how)
@@ -41,10 +46,10 @@ def fixed_solve(device: Device, make: Callable[..., Case], n: int, m: int, **how
     p.u, p.v = truth
     reach = p.reach()
     spent = 0.0
-    for got, weight, e, t in zip((r.f, r.g), (p.a, p.b), eager, truth, strict=True):
+    for got, weight, e, t in zip(_raw(r), (p.a, p.b), eager, truth, strict=True):
         # a point without weight has a potential all the same, which the iteration does not see
         live = weight > 0
-        scaled = _flat(got).double() * p.inv_reg.double()[:, None]
+        scaled = got.double() * p.inv_reg.double()[:, None]
         log_w = weight.double().log()
         spent = max(spent, within(scaled[live], (e - log_w)[live], (t - log_w)[live], reach))
     return spent

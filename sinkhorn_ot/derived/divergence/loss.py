@@ -70,5 +70,6 @@ class SinkhornDivergence(nn.Module):
 
     def extra_repr(self) -> str:
         """Say what it is called with."""
-        reg = f"{float(self.reg):g}" if getattr(self.reg, "ndim", 0) == 0 else "(...)"
+        number = self.reg.detach() if isinstance(self.reg, Tensor) else self.reg
+        reg = f"{float(number):g}" if getattr(number, "ndim", 0) == 0 else "(...)"
         return f"reg={reg}, metric={self.metric!r}, unbalanced={self.unbalanced}"

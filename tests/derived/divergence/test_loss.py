@@ -71,7 +71,7 @@ def test_trains_a_map():
         value = loss(line(x), y)
         value.backward()
         steps.step()
-        values.append(float(value))
+        values.append(float(value.detach()))
     assert values[-1] < 0.1 * values[0]
 
 
