@@ -17,6 +17,7 @@ import torch
 FIGURES = (
     "plans",
     "clouds",
+    "gradients",
     "sweep",
     "convergence",
     "annealing",

@@ -45,10 +45,9 @@ def gradients(p: Problem) -> dict[str, Truth]:
         moved = posed(*leaves)
         held = numbers(_answer(z, *moved, p), p)[name]
         answers = price @ _off(z, *moved, p)
-        first, second = (
-            torch.autograd.grad(t, leaves, allow_unused=True, materialize_grads=True)
-            for t in (held, answers)
-        )
+        # potentials that are held depend on nothing
+        first = _grads(held, leaves) if held.requires_grad else list(map(torch.zeros_like, leaves))
+        second = _grads(answers, leaves)
         grads = [s - t for s, t in zip(first, second, strict=True)]
         assert all(bool(torch.isfinite(t).all()) for t in grads)
         terms = [
@@ -56,6 +55,14 @@ def gradients(p: Problem) -> dict[str, Truth]:
         ]
         found[name] = Truth(grads, terms)
     return found
+
+
+def _grads(number: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    return list(
+        torch.autograd.grad(
+            number, leaves, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+    )
 
 
 def potentials(C: Tensor, a: Tensor, b: Tensor, p: Problem) -> Tensor:
