@@ -55,12 +55,14 @@ def test_points_cost_what_they_are_apart(mass):
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("reg", [0.05, 0.5])
 def test_is_what_its_definition_says(metric, rho, reg):
+    """Alone, where few points are moved onto themselves whole, and as a batch."""
     mass = 1.0 if rho is None else 1.7
     b = B * mass
     want = oracle.divergence(X, Y, A, b, reg, metric, math.inf if rho is None else rho)
-    r = so.sinkhorn_divergence(X, Y, A, b, reg, metric=metric, unbalanced=rho)
-    assert bool(r.converged)
-    assert float(r.value) == pytest.approx(float(want), rel=1e-9, abs=1e-13)
+    for x in (X, X[None]):
+        r = so.sinkhorn_divergence(x, Y, A, b, reg, metric=metric, unbalanced=rho)
+        assert bool(r.converged.all())
+        assert float(r.value) == pytest.approx(float(want), rel=1e-9, abs=1e-13)
 
 
 def test_a_large_reg_leaves_the_means():
@@ -152,13 +154,17 @@ def test_dimensions_broadcast_and_many_regs():
 
 
 @pytest.mark.parametrize("rho", [None, 0.3])
-def test_points_without_weight_are_not_there(rho):
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_points_without_weight_are_not_there(rho, batch):
     a, b = weights(9, seed=3, zero=4), weights(7, seed=4, zero=0)
     few = so.sinkhorn_divergence(X[a > 0], Y[b > 0], a[a > 0], b[b > 0], 0.05, unbalanced=rho)
     far = X.clone()
     far[4] = 1e3
-    r = so.sinkhorn_divergence(far, Y, a, b, 0.05, unbalanced=rho)
-    assert float(r.value) == pytest.approx(float(few.value), rel=1e-9)
+    r = so.sinkhorn_divergence(far.expand(*batch, 9, 2), Y, a, b, 0.05, unbalanced=rho)
+    # a batch takes symmetric steps, whatever its size
+    assert (r.within[0].method == "symmetric") == bool(batch)
+    torch.testing.assert_close(r.value, few.value.expand(batch), rtol=1e-9, atol=0)
+    assert bool(r.converged.all())
     assert bool(r.f.isfinite().all())
 
 
@@ -186,7 +192,7 @@ def test_half_precision_is_read_as_it_is(dtype):
 )
 @pytest.mark.parametrize("reg", [1e-4, 1e-2, 1.0])
 def test_a_measure_and_itself_take_few_sweeps(metric, rho, reg):
-    x, most = cloud(150, 3, at=3.0), 10 if rho is None else 16
+    x, most = cloud(250, 3, at=3.0), 10 if rho is None else 16
     r = so.sinkhorn_divergence(x, x, reg=reg, metric=metric, unbalanced=rho, on_fail="ignore")
     assert r.within[0].method == "symmetric"
     assert r.within[0].status is so.Status.CONVERGED
