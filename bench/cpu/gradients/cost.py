@@ -50,8 +50,8 @@ def solved(kind: str, n: int, tracked: bool = True) -> tuple[so.Transport, list[
     if kind == "stored":
         C = torch.cdist(x.detach(), y.detach()).square().requires_grad_(tracked)
         return so.solve(C, a, b, REG), [C]
-    memory = {"memory": 0} if kind == "points, unheld" else {}
-    return so.solve(so.PointCloud(x, y, **memory), a, b, REG), [x, y]
+    cloud = so.PointCloud(x, y, memory=0) if kind == "points, unheld" else so.PointCloud(x, y)
+    return so.solve(cloud, a, b, REG), [x, y]
 
 
 def told(kind: str, act: str, r: so.Transport) -> Tensor:

@@ -69,7 +69,8 @@ def draw(k: int) -> Problem:
     W, w_f, w_g = rng.standard_normal((n, m)), rng.standard_normal(n), rng.standard_normal(m)
     w_g += (w_f.sum() - w_g.sum()) / m
     args = tuple(map(torch.from_numpy, (np.zeros((n, m)), x, y, *logits)))
-    return Problem(args, reg, rho, torch.from_numpy(W), tuple(map(torch.from_numpy, (w_f, w_g))))
+    w = torch.from_numpy(w_f), torch.from_numpy(w_g)
+    return Problem(args, reg, rho, torch.from_numpy(W), w)
 
 
 def posed(cost: Tensor, x: Tensor, y: Tensor, *logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
