@@ -154,7 +154,8 @@ class Implicit:
         by = by.to(P.dtype)[:, None]
         if self._result.problem.cost.batch_shape[0] == 1:
             return (by.mT @ P.flatten(1)).view_as(P[:1])
-        return by[..., None] * P
+        # what was formed for this alone may be written over
+        return by[..., None] * P if P.requires_grad else P.mul_(by[..., None])
 
     def _moved_points(self, by: Tensor) -> Parts:
         """Return what the factors of the cost are worth."""
