@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.compiled import graphed
 from sinkhorn_ot.gradients import differentiable
 from sinkhorn_ot.problem import Problem, checks, make, within
 from sinkhorn_ot.results import (
@@ -37,6 +38,7 @@ ON_FAIL = ("warn", "raise", "ignore")
 MAX_ITER = 10_000
 
 
+@graphed
 @uncompiled
 @transformable
 def solve(  # noqa: PLR0913
@@ -163,7 +165,7 @@ def _told(result: Transport, on_fail: str) -> Transport:
     # whoever stopped it knows
     asked = (Status.CONVERGED, Status.STOPPED)
     if on_fail == "warn" and [s for s in result.statuses if s not in asked]:
-        warnings.warn(result.message, ConvergenceWarning, stacklevel=5)
+        warnings.warn(result.message, ConvergenceWarning, stacklevel=6)
     return result
 
 

@@ -1,14 +1,20 @@
 """Training steps under torch.compile and torch.export, beside the same steps taken eagerly."""
 
+import math
 import time
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 import sinkhorn_ot as so
-import sinkhorn_ot.adapters.swav.operators  # noqa: F401  (registers them)
+
+# they register operators
+import sinkhorn_ot.adapters.swav.operators
+import sinkhorn_ot.compiled.operators
 
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -124,13 +130,122 @@ def test_export_holds_the_operator():
         torch.testing.assert_close(program.module()(x), model(x), rtol=1e-6, atol=1e-6)
 
 
+C, X, Y = torch.rand(3, 5, 6), torch.rand(5, 2), torch.rand(6, 2)
+A = torch.tensor([0.1, 0.0, 0.3, 0.2, 0.4])
+NUMBERS = {
+    "plan": lambda r: r.plan,
+    "log_plan": lambda r: r.log_plan.clamp(min=-300),
+    "potentials": lambda r: (r.f, r.g),
+    "values": lambda r: (r.value, r.value_linear, r.dual_value, r.gap, r.marginal_error),
+    "products": lambda r: (r.apply(Y[:, 0]), r.apply_transpose(X), r.barycentric(Y)),
+}
+SOLVES = {
+    "batch": lambda n: so.solve(2 * C, A, reg=0.1, n_iter=n),
+    "regs": lambda n: so.solve(2 * C.double(), reg=torch.tensor([0.1, 0.2, 0.3]), n_iter=n),
+    "relaxed": lambda n: so.solve(C[0] * 2, A, None, 0.1, unbalanced=(0.5, None), n_iter=n),
+    "free": lambda n: so.solve((C[0] * 2).half(), reg=0.1, unbalanced=0, n_iter=n),
+    "cloud": lambda n: so.solve(so.PointCloud(2 * X, Y, "euclidean"), reg=0.1, n_iter=n),
+}
+
+
+@pytest.mark.slow(1)
+@pytest.mark.parametrize("solve", SOLVES)
+@pytest.mark.parametrize("number", NUMBERS)
+def test_fixed_sweeps_are_in_a_graph_without_a_break(number, solve):
+    torch._dynamo.reset()
+    counts = (1, 4) if number == "plan" else (4,)
+    for n in counts:
+        act = lambda n=n: NUMBERS[number](SOLVES[solve](n))  # noqa: E731
+        got = torch.compile(act, fullgraph=True, backend="aot_eager")()
+        torch.testing.assert_close(got, act(), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.slow(5)
+def test_a_compiled_layer_of_fixed_sweeps_trains_what_surrounds_it():
+    def layer(net: nn.Module, x: Tensor) -> Tensor:
+        s = net(x)
+        P = so.solve(-s.detach(), reg=0.1, n_iter=5).plan
+        return -(P * functional.log_softmax(s, -1)).sum()
+
+    torch._dynamo.reset()
+    x, nets = torch.randn(20, 12), (Net(), Net())
+    for way, net in zip((layer, torch.compile(layer, fullgraph=True)), nets, strict=True):
+        way(net, x).backward()
+    torch.testing.assert_close(grads(nets[0]), grads(nets[1]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow(3)
+def test_export_of_fixed_sweeps_and_codes():
+    class Both(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return so.swav_codes(x), so.solve(x, reg=0.2, n_iter=3).plan
+
+    rows = torch.export.Dim("rows", min=2, max=100)
+    program = torch.export.export(Both(), (C[0],), dynamic_shapes=({0: rows},))
+    for x in (C[0], torch.rand(9, 6)):
+        torch.testing.assert_close(program.module()(x), Both()(x), rtol=1e-6, atol=1e-7)
+
+
+def test_what_no_graph_holds_breaks_it_and_says_so():
+    torch._dynamo.reset()
+
+    def act(c: Tensor) -> tuple[Any, Tensor]:
+        r = so.solve(c, reg=0.1, n_iter=3)
+        return r.message, r.plan * 2
+
+    eager = act(C)
+    found = torch.compile(act, backend="eager")(C)
+    assert found[0] == eager[0]
+    torch.testing.assert_close(found[1], eager[1])
+    for refused in (act, lambda c: so.solve(c, reg=0.1).plan):
+        torch._dynamo.reset()
+        with pytest.raises(torch._dynamo.exc.Unsupported, match="solve does what numbers say"):
+            torch.compile(refused, fullgraph=True, backend="eager")(C)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda c: so.solve(c, reg=0.1, n_iter=0).plan, "n_iter must be"),
+        (lambda c: so.solve(c, reg=-0.1, n_iter=2).plan, "reg must be"),
+        (lambda c: so.solve(c, -c[0, :, 0], reg=0.1, n_iter=2).plan, "a must be non-negative"),
+        (lambda c: so.solve(c / 0, reg=0.1, n_iter=2).plan, "cost must"),
+        (lambda c: so.solve(c.requires_grad_(), reg=0.1, n_iter=2).plan, "n_iter must not be"),
+    ],
+)
+def test_bad_input_is_refused_in_graphs_too(act, message):
+    torch._dynamo.reset()
+    with pytest.raises(ValueError, match=message):
+        torch.compile(act, backend="aot_eager")(C.clone())
+
+
+def test_shapes_and_kinds_on_a_device_that_is_not_here():
+    with FakeTensorMode():
+        cost = torch.empty(3, 5, 6, device="cuda", dtype=torch.bfloat16)
+        asked = cost, None, "", None, None, None, 0.1, [math.inf, 0.5]
+        u, v = torch.ops.sinkhorn_ot.sweeps(*asked, 4)
+        P = torch.ops.sinkhorn_ot.swept(*asked, "plan", u, v, None)
+    assert [(t.shape, t.dtype, t.device.type) for t in (u, v, P)] == [
+        ((3, 5), torch.float32, "cuda"), ((3, 6), torch.float32, "cuda"),
+        ((3, 5, 6), torch.float32, "cuda"),
+    ]  # fmt: skip
+
+
 def _arguments() -> dict[str, list[tuple]]:
     """Return arguments of every operator of the package."""
     keep = torch.rand(2, 7) > 0.3
     S, z, c = torch.rand(2, 7, 5), torch.randn(2, 7, 3), torch.randn(2, 5, 3)
+    exact, u, v = [math.inf] * 2, torch.rand(2, 5).double(), torch.rand(2, 6).double()
+    problems = [
+        (C[:2], None, "", A, None, None, 0.1, exact),
+        (X.expand(2, 5, 2), Y, "euclidean", None, None, torch.tensor([0.1, 0.2]), 0.0, [0.5, 0.0]),
+    ]
     how = (3.0, 3, 4, False, torch.float32), (3.0, 2, 7, True, torch.float64)
     return {
         "codes": [(S, kept, *h) for kept in (None, keep) for h in how],
+        "sweeps": [(*p, 3) for p in problems],
+        "swept": [(*p, name, u, v, None) for p in problems for name in ("plan", "value")]
+        + [(*problems[0], "apply", u, v, torch.rand(6, 2))],
         "feature_codes": [(z, c, kept, *h) for kept in (None, keep) for h in how],
     }
 
