@@ -15,7 +15,7 @@ import sinkhorn_ot
 ROOT = Path(sinkhorn_ot.__file__).parent
 REPOSITORY = ROOT.parent
 # a room may import only what stands before it; the demo is a user and imports the surface
-_ORDER = "kernels problem sweeps results exact solvers gradients compiled solve derived adapters"
+_ORDER = "kernels problem sweeps results exact solvers gradients solve derived adapters"
 ORDER = [*_ORDER.split(), "compat", "testing", "demo"]
 # who may launch kernels, and only from inside a function or from a module that is imported late
 LAUNCHES = {

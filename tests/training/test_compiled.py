@@ -14,7 +14,8 @@ import sinkhorn_ot as so
 
 # they register operators
 import sinkhorn_ot.adapters.swav.operators
-import sinkhorn_ot.compiled.operators
+import sinkhorn_ot.derived.layer.operators
+import sinkhorn_ot.solve.operators
 
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -241,7 +242,10 @@ def _arguments() -> dict[str, list[tuple]]:
         (X.expand(2, 5, 2), Y, "euclidean", None, None, torch.tensor([0.1, 0.2]), 0.0, [0.5, 0.0]),
     ]
     how = (3.0, 3, 4, False, torch.float32), (3.0, 2, 7, True, torch.float64)
+    layer = torch.randn(2, 4, 3), torch.rand(1, 4), torch.rand(2, 3), 1.5, 3, False
     return {
+        "normalize": [layer],
+        "normalize_backward": [(layer[0], *layer, wanted) for wanted in (False, True)],
         "codes": [(S, kept, *h) for kept in (None, keep) for h in how],
         "sweeps": [(*p, 3) for p in problems],
         "swept": [(*p, name, u, v, None) for p in problems for name in ("plan", "value")]

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.compiled import graphed
 from sinkhorn_ot.gradients import differentiable
 from sinkhorn_ot.problem import Problem, checks, make, within
 from sinkhorn_ot.results import (
@@ -32,6 +31,8 @@ from sinkhorn_ot.solvers import (
     watch,
 )
 from sinkhorn_ot.sweeps import Sweep, choose, passes
+
+from .graph import graphed
 
 
 ON_FAIL = ("warn", "raise", "ignore")
@@ -105,8 +106,9 @@ def solve(  # noqa: PLR0913
     leaves, (cost, a, b, reg, unbalanced, _) = waiting(cost, a, b, reg, unbalanced)
     if leaves is not None and n_iter is not None:
         raise ValueError(
-            f"n_iter must not be given where {leaves.names} requires grad: sweeps are not "
-            f"differentiated; leave it out, and the solution is, or pass .detach()"
+            f"n_iter must not be given where {leaves.names} requires grad: sweeps of solve are "
+            "not differentiated; leave it out, and the solution is, take normalize, whose are, or "
+            "pass .detach()"
         )
     problem = make(cost, a, b, reg, unbalanced, values=n_iter is None or _on_cpu(cost))
     u, v = (None, None) if init is None else _warm(problem, init)
