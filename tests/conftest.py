@@ -50,7 +50,9 @@ def _poison_empty(monkeypatch: pytest.MonkeyPatch) -> None:
 def _poisoned(empty):
     def poisoned(*args, **kwargs):
         out = empty(*args, **kwargs)
-        return out.fill_(torch.nan) if out.is_floating_point() and not out.is_meta else out
+        if out.is_floating_point() and not out.is_meta:
+            out.detach().fill_(torch.nan)
+        return out
 
     return poisoned
 

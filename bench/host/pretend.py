@@ -180,7 +180,8 @@ def _by_kernels(operator: str) -> Callable[..., Any]:
     from sinkhorn_ot.derived.layer import operators as layer
 
     acts: dict[str, Callable[..., Any]] = {
-        "codes": operators.codes_by_triton, "feature_codes": operators.feature_codes_by_triton,
+        "codes": operators.launched(operators.codes_by_triton),
+        "feature_codes": operators.launched(operators.feature_codes_by_triton),
         "normalize": layer.matrices_by_triton,
         "normalize_backward": layer.derivatives_by_triton,
     }  # fmt: skip

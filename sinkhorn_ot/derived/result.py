@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, shown
-from sinkhorn_ot.results import ConvergenceError, Derivatives, Entropic, Status, Transport
+from sinkhorn_ot.results import ConvergenceError, Copied, Derivatives, Entropic, Status, Transport
 from sinkhorn_ot.sweeps import passes
 
 
@@ -52,7 +52,7 @@ class Found:
 
 @shown
 @dataclass(frozen=True, eq=False)
-class SinkhornDistance:
+class SinkhornDistance(Copied):
     """Cuturi's distance for one problem or a batch, with the plan that has it.
 
     Tensors have the batch's leading dimensions, the caller's device, and float64 or float32. The

@@ -10,7 +10,7 @@ from .certificate import (
 )
 from .compiler import uncompiled
 from .coupling import Coupling, Entropic, Stored, levelled, marginal_error, masses, plan, relative
-from .functions import Derivatives, attached, final
+from .functions import Copied, Derivatives, attached, final
 from .last_look import judged
 from .leaves import Leaves, Parts, waiting
 from .rounding import feasible
@@ -25,6 +25,7 @@ __all__ = [
     "Certificate",
     "ConvergenceError",
     "ConvergenceWarning",
+    "Copied",
     "Coupling",
     "Derivatives",
     "Entropic",

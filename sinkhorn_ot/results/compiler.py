@@ -10,6 +10,11 @@ import torch
 P = ParamSpec("P")
 T = TypeVar("T")
 
+# why a graph breaks where one is called
+_WHY = (
+    "does what numbers say, which no graph holds: compile without fullgraph, call it outside, or "
+    "give solve n_iter"
+)
 # functions as the compiler leaves them alone, once they have met it
 _LEFT_ALONE: dict[Callable[..., Any], Callable[..., Any]] = {}
 
@@ -25,7 +30,8 @@ def uncompiled(act: Callable[P, T]) -> Callable[P, T]:
         if torch.compiler.is_compiling():
             # asked for only there: it imports the compiler
             if act not in _LEFT_ALONE:
-                _LEFT_ALONE[act] = torch.compiler.disable(act)  # type: ignore[no-untyped-call]
+                why = f"{act.__name__} {_WHY}"
+                _LEFT_ALONE[act] = torch.compiler.disable(act, reason=why)  # type: ignore[no-untyped-call]
             found: T = _LEFT_ALONE[act](*args, **kwargs)
             return found
         return act(*args, **kwargs)

@@ -1,7 +1,8 @@
 """Numbers that know their derivatives: the one `autograd.Function` of all that a result tells."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -27,6 +28,21 @@ class Derivatives(Protocol):
             given: Arguments of the method, flat.
         """
         ...
+
+
+class Copied:
+    """A result whose copies hold constants, but for shallow ones, which are the same result.
+
+    What derivatives end in stays where it is.
+    """
+
+    derivatives: Derivatives | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "derivatives": None}
+
+    def __copy__(self) -> Self:
+        return replace(self)  # type: ignore[type-var]
 
 
 def attached(pull: Pull, numbers: Tensor, *leaves: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from .compiler import uncompiled
 from .coupling import Coupling, Stored, levelled, marginal_error
 from .coupling import log_plan as form_log_plan
 from .coupling import plan as form_plan
-from .functions import Derivatives, attached
+from .functions import Copied, Derivatives, attached
 from .rounding import feasible
 from .status import ConvergenceError, Status, Stranded
 from .transforms import outside
@@ -22,7 +22,7 @@ from .transforms import outside
 
 @shown
 @dataclass(frozen=True, eq=False)
-class Transport:
+class Transport(Copied):
     """The answer to a transport problem, for one problem or a batch of them.
 
     Everything that costs a pass over the cost is computed when first asked for. Tensors have the
@@ -37,7 +37,7 @@ class Transport:
         measured: Marginal error at the solver's last look, (B,), or None if it never looked.
         notes: Why single problems have no plan, by their number in the flat batch.
         derivatives: What its numbers are functions of, if an argument requires grad. Measurements
-            (errors, gap, bounds) are constants.
+            (errors, gap, bounds) are constants, and so is all of a deep copy or of a pickle.
     """
 
     problem: Problem

@@ -92,7 +92,7 @@ if not MEETS:
     gpu._CACHED = 0
 choice._kernels = gpu.kernels
 making._dtypes = lambda cost: (torch.float32, torch.float32)
-sys.modules["sinkhorn_ot.solve"]._on_cpu = lambda cost: False
+sys.modules["sinkhorn_ot.solve.call"]._on_cpu = lambda cost: False
 whole.serves = lambda *_: True
 whole.multiprocessors = lambda device: 132
 calls["solve"] = lambda: so.solve(torch.empty(400, 300), None, None, 0.1, n_iter=10)

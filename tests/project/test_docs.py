@@ -29,6 +29,8 @@ def test_every_public_name_has_an_entry():
     assert set(so.__all__) - {"adapters"} == set(documented)
 
 
+# what torch itself warns of when it loads its transforms
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 @pytest.mark.parametrize("page", RUN, ids=name)
 def test_blocks_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     mpl.use("Agg")

@@ -2,7 +2,8 @@
 
 A code is a softmax of `S / eps + phi`, one `phi` per prototype. A CPU comes to it `by_products`;
 CUDA takes float32 and half precision through the operator that Triton kernels implement; elsewhere,
-where no value may be looked at, `by_logs` takes the same steps one softmax at a time.
+where no value may be looked at, `by_logs` takes the same steps one softmax at a time. A compiler is
+shown the operator on either.
 """
 
 import importlib.util
@@ -68,8 +69,8 @@ def swav_codes(
 
     Raises:
         ValueError: If an argument breaks a rule; for a score that is not finite, with the index of
-            the first one. Values are looked at on the CPU only, and not under `torch.compile`:
-            there a NaN in the scores makes every code of its problem NaN.
+            the first one. Values are looked at on the CPU only: elsewhere a NaN in the scores makes
+            every code of its problem NaN.
         RuntimeError: If a rank of the group cannot be reached.
 
     Source: M. Caron et al., Unsupervised learning of visual features by contrasting cluster
@@ -93,13 +94,12 @@ def codes_of(p: Asked) -> Tensor:
 
 
 def _solved(p: Asked) -> Tensor:
-    if p.n_iter is not None and p.ranks.alone and has_kernels(p.S):
-        # autocast has no say in what kernels compute
-        return _by_operator(p, p.n_iter)
-    if p.n_iter is not None and p.S.device.type == "cpu" and not torch.compiler.is_compiling():
-        codes = by_arrays(p, p.n_iter)
-        if codes is not None:
-            return read_out(codes, p)
+    if p.n_iter is not None and p.ranks.alone:
+        if has_kernels(p.S) or (torch.compiler.is_compiling() and p.S.device.type == "cpu"):
+            # autocast has no say in what operators compute
+            return _by_operator(p, p.n_iter)
+        if p.S.device.type == "cpu":
+            return by_host(p, p.n_iter)
     with torch.autocast(p.S.device.type, enabled=False):
         if p.n_iter is None:
             return read_out(codes_at(p, converged(p)), p)
@@ -108,14 +108,21 @@ def _solved(p: Asked) -> Tensor:
         return read_out(by_logs(p, p.n_iter), p)
 
 
+def by_host(p: Asked, n_iter: int) -> Tensor:
+    """Return the codes of one process on a CPU; raise if a score is not finite."""
+    with torch.autocast("cpu", enabled=False):
+        codes = by_arrays(p, n_iter)
+        return read_out(by_products(p, n_iter) if codes is None else codes, p)
+
+
 def has_kernels(S: Tensor) -> bool:
     """Say whether kernels take numbers of this dtype on this device."""
     return _TRITON and S.device.type == "cuda" and S.dtype != torch.float64
 
 
 def _by_operator(p: Asked, n_iter: int) -> Tensor:
-    """Return the codes, (..., N - start, K), as the operator of the kernels writes them."""
-    # imported here: it registers operators, which only CUDA tensors need
+    """Return the codes, (..., N - start, K), as the operator writes them."""
+    # imported here: it registers operators, which neither a CPU nor a user of solve needs
     from . import operators
 
     *batch, N, K = p.S.shape
@@ -123,8 +130,7 @@ def _by_operator(p: Asked, n_iter: int) -> Tensor:
     keep = None if p.mask is None else p.mask.reshape(-1, N)
     how = n_iter, N - p.start, p.hard, p.out_dtype
     if checks.seen_through(problems, keep):
-        inv_eps = torch.full((len(problems),), 1.0 / p.eps, device=p.S.device)
-        codes: Tensor = torch.ops.sinkhorn_ot.codes(problems, keep, inv_eps, *how)
+        codes: Tensor = torch.ops.sinkhorn_ot.codes(problems, keep, 1.0 / p.eps, *how)
     else:
         codes = operators.codes_by_triton(problems, keep, 1.0 / p.eps, *how)
     return codes.reshape(*batch, N - p.start, K)

@@ -193,12 +193,11 @@ def _without_scores(z: Tensor, C: Tensor, queue: SwAVQueue | None, **options: An
     with torch.autocast(z.device.type, enabled=False):
         units = _units(rows.float()).reshape(-1, *rows.shape[-2:])
         keep = None if p.mask is None else p.mask.reshape(units.shape[:2])
-        inv_eps = torch.full((len(units),), 1.0 / p.eps, device=z.device)
         last = rows.shape[-2] - p.start
         at = units, _units(C.float())[None], keep
-        launched = operators.feature_codes_by_triton
+        launched = operators.launched(operators.feature_codes_by_triton)
         act = torch.ops.sinkhorn_ot.feature_codes if checks.seen_through(*at) else launched
-        codes: Tensor = act(*at, inv_eps, p.n_iter, last, p.hard, p.out_dtype)
+        codes: Tensor = act(*at, 1.0 / p.eps, p.n_iter, last, p.hard, p.out_dtype)
     return codes.reshape(*z.shape[:-2], last, len(C))
 
 

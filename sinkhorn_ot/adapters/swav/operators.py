@@ -1,6 +1,7 @@
 """SwAV's codes as PyTorch operators: `torch.compile`, fake tensors and `vmap` see through them.
 
-Each operator has one meaning and two implementations: eager PyTorch on CPUs, Triton on CUDA. They
+Each operator has one meaning and two implementations: what a call runs on a CPU anyway, and Triton
+on CUDA. A compiler that looked into the steps would take a minute to make what is no faster. They
 are registered when this file is first imported, under `torch.ops.sinkhorn_ot`. None of them has a
 derivative; asking for one is an error.
 """
@@ -11,7 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.adapters.arguments import Asked
 from sinkhorn_ot.problem import shown
+from sinkhorn_ot.sweeps import ALONE
+
+from .codes import by_host
 
 
 @shown
@@ -19,8 +24,7 @@ class How(NamedTuple):
     """What both operators take beside what they read and the mask of it.
 
     Attributes:
-        inv_eps: 1 / eps of each problem, (B,); where kernels are called without an operator, one
-            number for all.
+        inv_eps: 1 / eps; kernels take that of each problem too, (B,).
         n_iter: Iterations.
         last: How many codes are asked for.
         hard: Whether each is one at its largest entry.
@@ -35,7 +39,7 @@ class How(NamedTuple):
 
 
 # the same in the words of PyTorch, to whom an operator has one signature
-_HOW = "Tensor? keep, Tensor inv_eps, SymInt n_iter, SymInt last, bool hard, ScalarType dtype"
+_HOW = "Tensor? keep, float inv_eps, SymInt n_iter, SymInt last, bool hard, ScalarType dtype"
 
 
 def codes(S: Tensor, keep: Tensor | None, *how: Any) -> Tensor:
@@ -50,18 +54,11 @@ def codes(S: Tensor, keep: Tensor | None, *how: Any) -> Tensor:
         *how: The fields of `How`.
     """
     inv_eps, n_iter, last, hard, dtype = How(*how)
-    assert isinstance(inv_eps, Tensor)
-    E = S.float() * inv_eps[:, None, None]
-    out = torch.zeros_like(E[..., :1], dtype=torch.bool) if keep is None else ~keep[..., None]
-    g = E.new_zeros(E.shape[:2])
-    f = E.new_zeros(E.shape[0], E.shape[2])
-    for _ in range(n_iter):
-        f = -torch.logsumexp((E + g[:, :, None]).masked_fill(out, -torch.inf), -2)
-        g = -torch.logsumexp(E + f[:, None, :], -1)
-    rows = slice(S.shape[1] - last, None)
-    Q = E[:, rows] + f[:, None, :] + g[:, rows, None]
-    Q = _one_hot(Q.argmax(-1), Q.shape[-1], dtype) if hard else Q.exp().to(dtype)
-    return Q.masked_fill_(out[:, rows], 0.0)
+    start = S.shape[1] - last
+    kept = None if keep is None else keep[:, start:]
+    assert isinstance(inv_eps, float)
+    p = Asked(S, ALONE, 1.0 / inv_eps, n_iter, keep, start, kept, dtype, hard, "scores")
+    return by_host(p, n_iter).contiguous()
 
 
 def feature_codes(z: Tensor, c: Tensor, keep: Tensor | None, *how: Any) -> Tensor:
@@ -110,6 +107,17 @@ def _read(soft: Tensor | None, labels: Tensor | None, K: int, dtype: torch.dtype
     return _one_hot(labels, K, dtype)
 
 
+def launched(launch: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return an operator's implementation: kernels are given 1 / eps of each problem."""
+
+    def launches(first: Tensor, *args: Any) -> Tensor:
+        *others, inv_eps, n_iter, last, hard, dtype = args
+        each = torch.full((len(first),), inv_eps, device=first.device)
+        return launch(first, *others, each, n_iter, last, hard, dtype)
+
+    return launches
+
+
 def _batched(op: Callable[..., Any]) -> Callable[..., Any]:
     """Return the vmap rule: every tensor has a batch dimension already, so fold the new one in."""
 
@@ -151,6 +159,6 @@ for _meaning, _read_from, _launch, _shape in (
         device_types="cpu",
         schema=f"({_read_from}, {_HOW}) -> Tensor",
     )
-    _op.register_kernel("cuda")(_launch)
+    _op.register_kernel("cuda")(launched(_launch))
     _op.register_fake(_shape)
     _op.register_vmap(_batched(_op))

@@ -32,11 +32,14 @@ from sinkhorn_ot.solvers import (
 )
 from sinkhorn_ot.sweeps import Sweep, choose, passes
 
+from .graph import graphed
+
 
 ON_FAIL = ("warn", "raise", "ignore")
 MAX_ITER = 10_000
 
 
+@graphed
 @uncompiled
 @transformable
 def solve(  # noqa: PLR0913
@@ -103,8 +106,9 @@ def solve(  # noqa: PLR0913
     leaves, (cost, a, b, reg, unbalanced, _) = waiting(cost, a, b, reg, unbalanced)
     if leaves is not None and n_iter is not None:
         raise ValueError(
-            f"n_iter must not be given where {leaves.names} requires grad: sweeps are not "
-            f"differentiated; leave it out, and the solution is, or pass .detach()"
+            f"n_iter must not be given where {leaves.names} requires grad: sweeps of solve are "
+            "not differentiated; leave it out, and the solution is, take normalize, whose are, or "
+            "pass .detach()"
         )
     problem = make(cost, a, b, reg, unbalanced, values=n_iter is None or _on_cpu(cost))
     u, v = (None, None) if init is None else _warm(problem, init)
@@ -163,7 +167,7 @@ def _told(result: Transport, on_fail: str) -> Transport:
     # whoever stopped it knows
     asked = (Status.CONVERGED, Status.STOPPED)
     if on_fail == "warn" and [s for s in result.statuses if s not in asked]:
-        warnings.warn(result.message, ConvergenceWarning, stacklevel=5)
+        warnings.warn(result.message, ConvergenceWarning, stacklevel=6)
     return result
 
 
