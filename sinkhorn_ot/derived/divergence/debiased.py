@@ -11,11 +11,15 @@ from torch import Tensor
 from sinkhorn_ot.problem import METRICS, PointCloud, broadcast, checks
 from sinkhorn_ot.results import ConvergenceWarning, Status, Transport, uncompiled
 from sinkhorn_ot.solve import MAX_ITER, ON_FAIL, solve
+from sinkhorn_ot.solvers import Sinkhorn
 
 from .result import Divergence
 from .symmetric import SYMMETRIC
 
 
+# points up to which one problem is solved whole, whose calls cost more than its arithmetic: with
+# exact marginals, and with penalties
+_FEW = (100, 200)
 # what two clouds cost: the name of a metric, or a function of both that returns (..., n, m)
 Metric = str | Callable[[Any, Any], Tensor]
 
@@ -113,9 +117,17 @@ def _within(
         # where squared distances would begin: at half of what a point and itself cost
         assert isinstance(cost, PointCloud)
         init = None, -cost.x.detach().double().square().sum(-1) / 2
+    how = how | {"method": _method(cost, batch, how["unbalanced"] is not None)}
+    return solve(cost, a, a, reg, **how, init=init, on_fail="ignore")
+
+
+def _method(cost: Any, batch: torch.Size, relaxed: bool) -> str | Sinkhorn:
+    """Return what moves a measure onto itself in the least time."""
     # a kernel that nobody knows to be positive definite may take many symmetric steps
-    method = "auto" if callable(metric) else SYMMETRIC
-    return solve(cost, a, a, reg, **how, method=method, init=init, on_fail="ignore")
+    if not isinstance(cost, PointCloud):
+        return "auto"
+    alone = cost.device.type == "cpu" and not (batch or cost.batch_shape)
+    return "auto" if alone and cost.shape[0] <= _FEW[relaxed] else SYMMETRIC
 
 
 def _one_penalty(unbalanced: Any) -> None:

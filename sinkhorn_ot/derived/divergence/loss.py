@@ -70,6 +70,5 @@ class SinkhornDivergence(nn.Module):
 
     def extra_repr(self) -> str:
         """Say what it is called with."""
-        number = self.reg.detach() if isinstance(self.reg, Tensor) else self.reg
-        reg = f"{float(number):g}" if getattr(number, "ndim", 0) == 0 else "(...)"
+        reg = "a tensor" if isinstance(self.reg, Tensor) else f"{self.reg:g}"
         return f"reg={reg}, metric={self.metric!r}, unbalanced={self.unbalanced}"
