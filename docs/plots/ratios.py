@@ -19,6 +19,7 @@ FAMILIES = {
     "vs_relaxed": "relaxed marginals, beside POT",
     "vs_batches": "batches, beside their loop and POT",
     "vs_clouds": "clouds, beside their matrix",
+    "vs_divergence": "divergences of clouds, beside GeomLoss",
     "vs_l1": "pixel grids, beside MDOT-TNT",
     "vs_emd": "exact plans, beside ot.emd and SciPy",
     "vs_simplex": "exact counts, beside the simplex",

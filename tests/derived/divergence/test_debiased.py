@@ -55,12 +55,14 @@ def test_points_cost_what_they_are_apart(mass):
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("reg", [0.05, 0.5])
 def test_is_what_its_definition_says(metric, rho, reg):
+    """Alone, where few points are moved onto themselves whole, and as a batch."""
     mass = 1.0 if rho is None else 1.7
     b = B * mass
     want = oracle.divergence(X, Y, A, b, reg, metric, math.inf if rho is None else rho)
-    r = so.sinkhorn_divergence(X, Y, A, b, reg, metric=metric, unbalanced=rho)
-    assert bool(r.converged)
-    assert float(r.value) == pytest.approx(float(want), rel=1e-9, abs=1e-13)
+    for x in (X, X[None]):
+        r = so.sinkhorn_divergence(x, Y, A, b, reg, metric=metric, unbalanced=rho)
+        assert bool(r.converged.all())
+        assert float(r.value) == pytest.approx(float(want), rel=1e-9, abs=1e-13)
 
 
 def test_a_large_reg_leaves_the_means():
