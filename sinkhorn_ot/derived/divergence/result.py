@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import shown
-from sinkhorn_ot.results import ConvergenceError, Status, Transport
+from sinkhorn_ot.results import ConvergenceError, Status, Transport, uncompiled
 
 
 # what the three problems are called
@@ -38,6 +38,7 @@ class Divergence:
     bounded: bool
 
     @property
+    @uncompiled
     def value(self) -> Tensor:
         """The divergence, (...), in units of cost times mass.
 
@@ -52,6 +53,7 @@ class Divergence:
         return self._out(value)
 
     @property
+    @uncompiled
     def f(self) -> Tensor:
         """Source potential of the divergence, (..., n), in units of the cost: f_ab - f_aa.
 
@@ -61,6 +63,7 @@ class Divergence:
         return self._out(self._potentials[0])
 
     @property
+    @uncompiled
     def g(self) -> Tensor:
         """Target potential of the divergence, (..., m): g_ab - g_bb."""
         return self._out(self._potentials[1])

@@ -61,6 +61,24 @@ def test_autocast_changes_nothing():
     assert torch.equal(x.grad, grad)
 
 
+@pytest.mark.slow(3)
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+def test_stands_in_a_compiled_step():
+    loss = so.SinkhornDivergence(0.1)
+
+    def step(x):
+        return 2 * loss(x.sin(), Y)
+
+    found = []
+    for call in (step, torch.compile(step, backend="eager")):
+        x = X.clone().requires_grad_()
+        value = call(x)
+        value.backward()
+        found.append((value.detach(), x.grad))
+    for plain, compiled in zip(*found, strict=True):
+        assert torch.equal(plain, compiled)
+
+
 def test_trains_a_map():
     line = nn.Linear(2, 2)
     x, loss = torch.randn(64, 2), so.SinkhornDivergence(0.1)
