@@ -15,6 +15,7 @@ def tables() -> None:
     _memory(_read("memory"))
     _stress(_read("stress"))
     _scale(_read("scale"))
+    _annealed(_read("annealed"))
 
 
 def _read(name: str) -> dict[str, Any] | None:
@@ -30,6 +31,19 @@ def _memory(found: dict[str, Any] | None) -> None:
         for r in found["rows"]
     ]
     return table("memory", ["call", "peak here", "peak of a peer", "which"], rows)
+
+
+def _annealed(found: dict[str, Any] | None) -> None:
+    if found is None:
+        return _nothing("annealed")
+    rows: dict[tuple[Any, ...], list[str]] = {}
+    scalings = sorted({r["scaling"] for r in found["rows"]})
+    for r in found["rows"]:
+        kind = r["p"], r["reach"] or "none", "yes" if r["debias"] else "no"
+        cells = rows.setdefault(kind, [str(part) for part in kind])
+        cells.append(f"{r['value']:.0e}, {r['gradient']:.0e}")
+    header = ["p", "reach", "debias", *(f"scaling {s:g}" for s in scalings)]
+    return table("annealed", header, list(rows.values()))
 
 
 def _stress(found: dict[str, Any] | None) -> None:
