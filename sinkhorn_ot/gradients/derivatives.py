@@ -152,7 +152,7 @@ class Implicit:
         """Return the plan for each unit of the value: what a cost is worth."""
         P = self._number("plan", plan(self._of))
         by = by.to(P.dtype)[:, None]
-        if self._result.problem.cost.batch_shape[0] == 1:
+        if self._result.problem.shared:
             return (by.mT @ P.flatten(1)).view_as(P[:1])
         # what was formed for this alone may be written over
         return by[..., None] * P if P.requires_grad else P.mul_(by[..., None])
