@@ -141,6 +141,21 @@ def test_what_has_no_derivative_is_refused(row):
     assert text in str(caught.value)
 
 
+def test_b_is_brought_to_the_mass_of_a_in_derivatives_too():
+    """What a call does with weights that do not quite agree is a part of what it tells."""
+    for tell in ("value", "g"):
+        grads = []
+        for scaled in (False, True):
+            a, b = _leaf(A), _leaf(B)
+            r = so.solve(COST, a, b * (a.sum() / b.sum()) if scaled else b, 0.3)
+            getattr(r, tell).square().sum().backward()
+            grads.append((a.grad, b.grad))
+        for one, other in zip(*grads, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+        # scaling b alone changes nothing
+        assert abs(float(grads[0][1] @ B)) < 1e-9
+
+
 def test_both_penalties_from_one_tensor_have_derivatives():
     both = torch.tensor([0.5, 0.9], dtype=torch.float64, requires_grad=True)
     apart = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (0.5, 0.9)]
