@@ -146,7 +146,7 @@ def test_b_is_brought_to_the_mass_of_a_in_derivatives_too():
     for tell in ("value", "g"):
         grads = []
         for scaled in (False, True):
-            a, b = _leaf(A), _leaf(B)
+            a, b = _leaf(3 * A), _leaf(3 * B)
             r = so.solve(COST, a, b * (a.sum() / b.sum()) if scaled else b, 0.3)
             getattr(r, tell).square().sum().backward()
             grads.append((a.grad, b.grad))
