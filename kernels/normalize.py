@@ -162,7 +162,7 @@ def _normalize(
 
 @triton.jit
 def _back_by_scales(x, G, a, b, columns, each, n_iter, LOG: tl.constexpr):
-    """Return derivatives to the exponents, to a and to b; see `derived/layer/scaled.py`."""
+    """Return derivatives to the exponents, to a and to b; see `gradients/layer/scaled.py`."""
     E = _exp(x)
     f, g = tl.zeros_like(a), tl.zeros_like(b)
     alpha, beta = f, tl.full(b.shape, 1.0, b.dtype)

@@ -25,11 +25,11 @@ from .derived import (
     Divergence,
     SinkhornDistance,
     SinkhornDivergence,
-    normalize,
     sinkhorn_distance,
     sinkhorn_divergence,
 )
 from .exact import solve_exact
+from .gradients import normalize
 from .problem import Dense, PointCloud, Streamed
 from .results import Certificate, ConvergenceError, ConvergenceWarning, Status, Transport
 from .solve import solve

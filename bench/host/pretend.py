@@ -177,7 +177,7 @@ def _is_device(a: Any) -> bool:
 def _by_kernels(operator: str) -> Callable[..., Any]:
     """Return what a card runs for an operator of the package."""
     from sinkhorn_ot.adapters.swav import operators
-    from sinkhorn_ot.derived.layer import operators as layer
+    from sinkhorn_ot.gradients.layer import operators as layer
 
     acts: dict[str, Callable[..., Any]] = {
         "codes": operators.launched(operators.codes_by_triton),

@@ -1,8 +1,7 @@
-"""Problems that are answered by solving others, and a layer of the steps that solve them."""
+"""Problems that are answered by solving others."""
 
 from .distance import sinkhorn_distance
 from .divergence import Divergence, SinkhornDivergence, sinkhorn_divergence
-from .layer import normalize
 from .result import SinkhornDistance
 
 
@@ -10,7 +9,6 @@ __all__ = [
     "Divergence",
     "SinkhornDistance",
     "SinkhornDivergence",
-    "normalize",
     "sinkhorn_distance",
     "sinkhorn_divergence",
 ]

@@ -1,6 +1,8 @@
-"""Derivatives of entropic results by the arguments that they were made of."""
+"""Derivatives: of solutions by what they were made of, and of a fixed number of steps."""
 
 from .derivatives import differentiable
+from .layer import normalize
+from .steps import stepwise
 
 
-__all__ = ["differentiable"]
+__all__ = ["differentiable", "normalize", "stepwise"]

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.gradients import differentiable
+from sinkhorn_ot.gradients import differentiable, stepwise
 from sinkhorn_ot.problem import Problem, checks, make, within
 from sinkhorn_ot.results import (
     ConvergenceWarning,
     Entropic,
+    Leaves,
     Solution,
     Status,
     Transport,
@@ -104,12 +105,6 @@ def solve(  # noqa: PLR0913
     }
     _checked(reg, callback, n_iter, given)
     leaves, (cost, a, b, reg, unbalanced, _) = waiting(cost, a, b, reg, unbalanced)
-    if leaves is not None and n_iter is not None:
-        raise ValueError(
-            f"n_iter must not be given where {leaves.names} requires grad: sweeps of solve are "
-            "not differentiated; leave it out, and the solution is, take normalize, whose are, or "
-            "pass .detach()"
-        )
     problem = make(cost, a, b, reg, unbalanced, values=n_iter is None or _on_cpu(cost))
     u, v = (None, None) if init is None else _warm(problem, init)
     tol = _tolerance(tol, problem)
@@ -118,7 +113,8 @@ def solve(  # noqa: PLR0913
         if n_iter is not None:
             chosen = choose(problem, tol)
             found = fixed(chosen, checks.count("n_iter", n_iter), u, v)
-            return _report(parted(problem, found), found, chosen, "plain")
+            result = _report(parted(problem, found), found, chosen, "plain")
+            return result if leaves is None else _stepwise(result, leaves, n_iter, init)
         solver = _solver(method, problem)
         posed = pose(problem, u, v)
         with watch(progress, callback, tol, max_iter) as told:
@@ -128,6 +124,15 @@ def solve(  # noqa: PLR0913
         result = _report(problem, posed.undo(found), sweep, name)
         _told(result, on_fail)
         return result if leaves is None else differentiable(result, leaves)
+
+
+def _stepwise(result: Transport, leaves: Leaves, n_iter: int, init: Any) -> Transport:
+    if init is not None:
+        raise ValueError(
+            f"init must not be given with n_iter where {leaves.names} requires grad: leave n_iter "
+            "out, and the solution is differentiated, whatever the start"
+        )
+    return stepwise(result, leaves, n_iter)
 
 
 def _checked(reg: Any, callback: Any, n_iter: int | None, given: dict[str, bool]) -> None:

@@ -9,7 +9,7 @@ import torch
 
 import sinkhorn_ot as so
 
-from .test_first_order import COST, REG, A, B, X, Y
+from .test_first_order import COST, REG, A, B, X
 
 
 def _leaf(t=COST):
@@ -109,11 +109,6 @@ def test_an_open_constant_is_no_derivative_but_plans_are():
 REFUSED = {
     "round": (lambda: so.solve(_leaf(), reg=0.3).round(), "round() has no derivatives"),
     "certificate": (lambda: so.solve(_leaf(), reg=0.3).certificate(), "certificate() has no deriv"),
-    "n_iter": (lambda: so.solve(_leaf(), reg=0.3, n_iter=3), "n_iter must not be given where cost"),
-    "n_iter of points": (
-        lambda: so.solve(so.PointCloud(_leaf(X), Y), reg=0.3, n_iter=3),
-        "n_iter must not be given where x requires grad",
-    ),
     "a free side": (
         lambda: so.solve(COST, reg=0.3, unbalanced=torch.tensor(0.0, requires_grad=True)),
         "unbalanced must be above zero and finite where it requires grad, got 0",

@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from derived.layer.plainly import by_logs, by_scaling, weights
+from gradients.layer.plainly import by_logs, by_scaling, weights
 
-from sinkhorn_ot.derived.layer import portable
+from sinkhorn_ot.gradients.layer import portable
 from sinkhorn_ot.kernels import normalize as kernels
 from sinkhorn_ot.kernels.configs import normalize_tile
 

@@ -20,7 +20,7 @@ ORDER = [*_ORDER.split(), "compat", "testing", "demo"]
 # who may launch kernels, and only from inside a function or from a module that is imported late
 LAUNCHES = {
     "sweeps/gpu.py",
-    "derived/layer/operators.py",
+    "gradients/layer/operators.py",
     "adapters/swav/operators.py",
     "adapters/moe.py",
 }

@@ -14,7 +14,7 @@ import sinkhorn_ot as so
 
 # they register operators
 import sinkhorn_ot.adapters.swav.operators
-import sinkhorn_ot.derived.layer.operators
+import sinkhorn_ot.gradients.layer.operators
 import sinkhorn_ot.solve.operators
 
 
@@ -211,7 +211,10 @@ def test_what_no_graph_holds_breaks_it_and_says_so():
         (lambda c: so.solve(c, reg=-0.1, n_iter=2).plan, "reg must be"),
         (lambda c: so.solve(c, -c[0, :, 0], reg=0.1, n_iter=2).plan, "a must be non-negative"),
         (lambda c: so.solve(c / 0, reg=0.1, n_iter=2).plan, "cost must"),
-        (lambda c: so.solve(c.requires_grad_(), reg=0.1, n_iter=2).plan, "n_iter must not be"),
+        (
+            lambda c: so.solve(c.requires_grad_(), reg=0.1, n_iter=2, unbalanced=1.0).plan,
+            "n_iter must not be",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_graphs_too(act, message):

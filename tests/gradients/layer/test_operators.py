@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from derived.layer.plainly import weights
+from gradients.layer.plainly import weights
 from torch._subclasses import FakeTensorMode
 
 import sinkhorn_ot as so
-import sinkhorn_ot.derived.layer.operators
+import sinkhorn_ot.gradients.layer.operators
 
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from derived.layer.plainly import by_logs, by_scaling, weights
+from gradients.layer.plainly import by_logs, by_scaling, weights
 
 import sinkhorn_ot as so
-from sinkhorn_ot.derived.layer import definition, portable, scaled
+from sinkhorn_ot.gradients.layer import definition, portable, scaled
 
 
 INF = math.inf

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from counting import Operators
-from derived.layer.plainly import weights
+from gradients.layer.plainly import weights
 
 import sinkhorn_ot as so
-from sinkhorn_ot.derived.layer import operators
+from sinkhorn_ot.gradients.layer import operators
 from sinkhorn_ot.problem import checks
 
 

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from derived.layer.plainly import by_logs, by_scaling, weights
+from gradients.layer.plainly import by_logs, by_scaling, weights
 from torch.autograd import gradcheck, gradgradcheck
 
 import sinkhorn_ot as so
-from sinkhorn_ot.derived.layer import definition, portable, scaled
+from sinkhorn_ot.gradients.layer import definition, portable, scaled
 
 
 # torch's own forward mode is told of in words that it warns of
