@@ -9,6 +9,7 @@ import math
 import warnings
 from dataclasses import replace
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -31,6 +32,10 @@ from .kinds import KINDS, Direct
 from .pairs import Weights, column_sums, row_sums, summed
 from .ratios import Ratios
 from .system import System
+
+
+# roundings that potentials are made of, and what share of a derivative may be off untold
+_ROUNDED, _LOOSE = 10.0, 1e-3
 
 
 def differentiable(result: Transport, leaves: Leaves) -> Transport:
@@ -78,6 +83,20 @@ class Implicit:
                 stacklevel=2,
             )
 
+    def _weigh(self) -> None:
+        """Tell of derivatives that rounding, or what marginals miss, may have decided."""
+        p, missed = self._result.problem, self._result.measured
+        rounding = torch.full_like(p.reg, _ROUNDED * torch.finfo(p.work).eps)
+        loose = self._system.amplified * (rounding if missed is None else rounding.max(missed))
+        if bool((loose > _LOOSE).any()):
+            warnings.warn(
+                f"gradients may be off by a share of {min(1.0, float(loose.max())):.2g}: what they "
+                "ask of f and g hangs on pairs that carry next to nothing. A smaller tol, float64 "
+                "or a larger reg helps; the plan itself is not concerned",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+
     @cached_property
     def _system(self) -> System:
         return System(self._ratios)
@@ -98,6 +117,7 @@ class Implicit:
             s = s + torch.where(p.a > 0, sums.rows, 0.0) / p.reg[:, None]
             t = t + torch.where(p.b > 0, sums.columns, 0.0) / p.reg[:, None]
         rows, columns = self._system.solve(s, t)
+        self._weigh()
         given = self._leaves.given
         w = replace(w, rows=rows, columns=columns)
         costs = not {"cost", "x", "y"}.isdisjoint(given)
@@ -213,12 +233,23 @@ class Implicit:
         rho, reg = live[("rho_a", "rho_b")[side]], live["reg"][:, None]
         beside = reg * live["ba"[side]].sum(-1, keepdim=True)
         if p.relax[side] == 0:
-            return beside - reg * (row_sums, column_sums)[side](self._of)
+            return beside - reg * self._ratio(side)
         potential = self._potential(side)
         if math.isinf(p.relax[side]):
             return potential + beside - reg
         worth = beside - reg - (rho + reg) * torch.expm1(-potential / rho)
         return worth if p.aside is None else torch.where(p.aside[side] > 0, beside + rho, worth)
+
+    def _ratio(self, side: int) -> Tensor:
+        """Return sum_j P_ij / a_i of the rows, or that of the columns, beside a free marginal."""
+        p, weight = self._result.problem, self._live["ab"[side]]
+        other = (p.b, p.a)[side]
+        if not torch.is_grad_enabled() or bool((weight == 0).any()):
+            ratio = (row_sums, column_sums)[side](self._of)
+            what = "value beside a weight of zero on a free side"
+            (found,) = final(what, (ratio,), *self._leaves.tensors)
+            return cast("Tensor", found)
+        return self._times(torch.ones_like(other)[..., None], side == 1)[..., 0] / weight
 
     def _divergence(self) -> Tensor:
         """Return KL(P | a b^T), (B,): what reg is worth."""

@@ -37,7 +37,13 @@ _ROUNDED = 1e3
 
 
 class System:
-    """The linear system of one solved problem, or of a batch."""
+    """The linear system of one solved problem, or of a batch.
+
+    Attributes:
+        mass: Sums of the plan's rows and columns.
+        amplified: How many times larger the last solution was than without any off-diagonal, (B,):
+            by as much potentials, and their derivatives, may be further off than marginals.
+    """
 
     def __init__(self, ratios: Ratios) -> None:
         self._ratios, p = ratios, ratios.problem
@@ -45,6 +51,7 @@ class System:
         one_a, one_b = torch.ones_like(p.a), torch.ones_like(p.b)
         self.mass = ratios.apply(one_b), ratios.apply(one_a, transpose=True)
         self._kappa = elasticity(p, 0)[:, None], elasticity(p, 1)[:, None]
+        self.amplified = torch.zeros_like(p.reg)
 
     def solve(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return z of the rows (B, n) and of the columns (B, m); zero where there is no weight.
@@ -73,15 +80,17 @@ class System:
         scale = p.reg * (s.abs().sum(-1) + t.abs().sum(-1))
         columns = torch.zeros_like(c)
         if p.relax[1] > 0:
-            columns = torch.where(c > 0, self._columns(right, scale), 0.0)
+            whole = p.reg[:, None] * t.abs()
+            columns = torch.where(c > 0, self._columns(right, whole, scale), 0.0)
         across = self._ratios.apply(columns)
         return kappa * torch.where(r > 0, (p.reg[:, None] * s - across) / r, 0.0), columns
 
-    def _columns(self, right: Tensor, scale: Tensor) -> Tensor:
+    def _columns(self, right: Tensor, whole: Tensor, scale: Tensor) -> Tensor:
         """Return x with (diag(c / kappa_b) - kappa_a curve) x = right, (B, m).
 
         Args:
             right: The right side.
+            whole: How large its numbers were before rows were taken off, (B, m).
             scale: How large the numbers were of which it is the rest, (B,).
         """
         p, (_, c), (kappa, other) = self._problem, self.mass, self._kappa
@@ -120,6 +129,9 @@ class System:
                 torch.full_like(p.reg, _MENDED),
             )[0]
             x = torch.where(arrived[:, None] | ~torch.isfinite(mended), x, mended)
+        # beside what the right side is the rest of
+        plain = torch.where(c > 0, right.abs().maximum(whole) / diagonal, 0.0).amax(-1)
+        self.amplified = torch.where(plain > 0, x.abs().amax(-1) / plain, 0.0)
         return self._sound(right - product(x), right, scale, x)
 
     def _levelled(self, x: Tensor) -> Tensor:
@@ -133,7 +145,8 @@ class System:
         """Return a solution, or raise if it is none."""
         rounding = _ROUNDED * torch.finfo(x.dtype).eps * scale
         missed, whole = off.abs().sum(-1), right.abs().sum(-1)
-        bad = ~(missed <= _FAILED * whole + rounding)
+        # what comes in as no number goes out as one, as everywhere in torch
+        bad = ~(missed <= _FAILED * whole + rounding) & torch.isfinite(whole)
         if bool(bad.any()):
             k = int(bad.nonzero()[0])
             where = f" of problem {k}" if len(bad) > 1 else ""

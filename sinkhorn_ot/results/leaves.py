@@ -137,6 +137,10 @@ def _taken(given: Parts, name: str, t: Any) -> Any:
 def _penalties(given: Parts, unbalanced: Any) -> Any:
     if _waits(unbalanced) and unbalanced.ndim == 1 and len(unbalanced) == 2:
         unbalanced = tuple(unbalanced.unbind())
+    if _waits(unbalanced) and unbalanced.numel() != 1:
+        raise ValueError(
+            f"unbalanced must be one penalty or two, got shape {tuple(unbalanced.shape)}"
+        )
     if not isinstance(unbalanced, (tuple, list)) or len(unbalanced) != 2:
         return _taken(given, "rho", unbalanced)
     names = ("rho_a", "rho_b")

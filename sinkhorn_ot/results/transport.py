@@ -86,6 +86,7 @@ class Transport(Copied):
         return self._function("value_linear", self._linear)
 
     @property
+    @uncompiled
     def value(self) -> Tensor:
         """The objective at the plan: <P, C> + reg KL(P | a b^T) + penalties, (...).
 
@@ -94,6 +95,7 @@ class Transport(Copied):
         return self._function("value", self._primal)
 
     @property
+    @uncompiled
     def dual_value(self) -> Tensor:
         """The dual objective at f, g, (...); no larger than the optimum of `value`."""
         return self._function("dual_value", self._dual)

@@ -1,6 +1,7 @@
 """What a result with derivatives is otherwise: the same numbers, and clear about what it lacks."""
 
 import gc
+import math
 import warnings
 import weakref
 
@@ -87,6 +88,29 @@ def test_a_plan_that_is_none_yet_warns_once_of_its_derivatives():
         r.value.backward()
 
 
+def test_derivatives_that_rounding_decides_are_told():
+    """Two groups joined by next to nothing: f hangs on that, the plan does not."""
+    C = torch.rand(4, 4, dtype=torch.float64)
+    C[:2, 2:] += 2.5
+    C[2:, :2] += 2.5
+    leaf = _leaf(C)
+    r = so.solve(leaf, reg=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        r.plan.square().sum().backward()
+        r.value.backward()
+    with pytest.warns(so.ConvergenceWarning, match="gradients may be off by a share of"):
+        (r.f * COST[0, 0]).square().sum().backward()
+
+
+@pytest.mark.parametrize("number", [math.inf, math.nan])
+def test_what_comes_in_as_no_number_goes_out_as_one(number):
+    """A loss that is scaled too far is skipped by whoever scales it, not stopped here."""
+    C = _leaf()
+    so.solve(C, reg=0.3).plan.backward(torch.full(COST.shape, number, dtype=torch.float64))
+    assert not torch.isfinite(C.grad).any()
+
+
 def test_an_open_constant_is_no_derivative_but_plans_are():
     """Two groups that serve only each other: their constants are apart, their plan is not."""
     C = COST[:4, :4].clone()
@@ -118,6 +142,10 @@ REFUSED = {
             COST, reg=0.3, unbalanced=(1.0, torch.tensor(torch.inf, requires_grad=True))
         ),
         "unbalanced must be above zero and finite where it requires grad, got inf",
+    ),
+    "three penalties": (
+        lambda: so.solve(COST, reg=0.3, unbalanced=torch.ones(3, requires_grad=True)),
+        "unbalanced must be one penalty or two",
     ),
     "a stream": (
         lambda: so.Streamed(_leaf()),

@@ -6,7 +6,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import sinkhorn_ot as so
 
-from .test_first_order import COST, REG, RHO, A, B, M, N, W, X, Y, _exact, _relaxed
+from .test_first_order import A0, COST, REG, RHO, A, B, M, N, W, X, Y, _exact, _relaxed
 
 
 def _leaves(*tensors):
@@ -23,6 +23,33 @@ def test_values_of_costs_have_second_derivatives(tell):
     assert gradgradcheck(lambda *t: getattr(_exact(*t), tell), exact, atol=1e-6)
     relaxed = _leaves(COST, A, 1.3 * B, REG, RHO)
     assert gradgradcheck(lambda *t: getattr(_relaxed(*t), tell), relaxed, atol=1e-6)
+
+
+@pytest.mark.parametrize("free", [(0.0, 0.5), (0.5, 0.0), (0.0, 0.0), (0.0, None), (None, 0.0)])
+def test_values_beside_free_marginals_have_second_derivatives(free):
+    def call(*t):
+        return so.solve(*t, unbalanced=free, tol=1e-13, on_fail="ignore").value
+
+    fixed = B if free == (0.0, None) else A
+    leaves = _leaves(COST, A, B, REG)
+    if None in free:
+        # the exact side's weights are no function of their own
+
+        def alone(C, w, reg):
+            return call(C, w, fixed, reg) if free[0] == 0 else call(C, fixed, w, reg)
+
+        w = A if free[0] == 0 else B
+        assert gradgradcheck(alone, _leaves(COST, w, REG), atol=1e-6)
+    else:
+        assert gradgradcheck(call, leaves, atol=1e-6)
+
+
+def test_a_weight_of_zero_on_a_free_side_has_no_second_derivative():
+    C, a = _leaves(COST, A0)
+    value = so.solve(C, a, B, 0.3, unbalanced=(0.0, None)).value
+    (first,) = torch.autograd.grad(value, a, create_graph=True)
+    with pytest.raises(RuntimeError, match="value beside a weight of zero on a free side has fir"):
+        first.sum().backward()
 
 
 @pytest.mark.parametrize("metric", METRICS)

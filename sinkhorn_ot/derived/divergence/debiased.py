@@ -1,5 +1,6 @@
 """sinkhorn_divergence(): three transport problems, two of which have one potential each."""
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -78,6 +79,9 @@ def sinkhorn_divergence(  # noqa: PLR0913
         ConvergenceError: With on_fail="raise".
     """
     checks.one_of("on_fail", on_fail, ON_FAIL)
+    for name, t in (("x", x), ("y", y), ("a", a), ("b", b), ("reg", reg)):
+        if isinstance(t, Tensor):
+            checks.own(name, t)
     if reg is None:
         raise ValueError("reg must be given: a number above zero, in units of the cost")
     if not callable(metric):
@@ -92,8 +96,16 @@ def sinkhorn_divergence(  # noqa: PLR0913
         _within(metric, points, weights, reg, how, start)
         for points, weights, start in ((x, a, starts[1]), (y, b, starts[2]))
     )
-    found = Divergence(between, within, (a, b), reg, bounded=not callable(metric))
+    found = Divergence(between, within, (_kept(a), _kept(b)), _kept(reg), not callable(metric))
     return _told(found, on_fail)
+
+
+def _kept(t: Any) -> Any:
+    """Return a copy, which who changes an argument later does not change; a function if it was."""
+    if isinstance(t, Tensor) and t.requires_grad and torch.is_grad_enabled():
+        return t.clone()
+    with torch.inference_mode(False):
+        return t.detach().clone() if isinstance(t, Tensor) else copy.copy(t)
 
 
 def _cost(metric: Metric, x: Any, y: Any) -> Any:

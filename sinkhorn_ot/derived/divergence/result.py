@@ -37,6 +37,10 @@ class Divergence:
     reg: Any
     bounded: bool
 
+    def __getstate__(self) -> dict[str, Any]:
+        # copies hold constants, as those of transports do
+        return {**self.__dict__, **self.detach().__dict__}
+
     @property
     @uncompiled
     def value(self) -> Tensor:
