@@ -179,7 +179,8 @@ def _alone(found: Solution, k: int, p: Problem, limits: Limits) -> tuple[Solutio
     start = before.v if made and bool(torch.isfinite(before.error).all()) else None
     posed = _bounded(pose(one, None, start), p)
     other, _, name = run(posed, None, left, alone=told is None)
-    other = posed.undo(other)
+    # a batch has no use for its kernel, whose memory is the next one's
+    other = posed.undo(replace(other, scaled=None))
     other = replace(other, n_iter=other.n_iter + made) if made else other
     assert other.error is not None
     better = other.status[0] in (Status.CONVERGED, Status.INFEASIBLE)
