@@ -279,3 +279,19 @@ def test_a_batch_goes_on_from_a_result():
     again = so.solve(C, a, b, 0.02, tol=1e-10, init=first)
     assert int(again.n_iter.max()) <= 3
     torch.testing.assert_close(again.plan, first.plan, atol=1e-9, rtol=0)
+
+
+def test_problems_that_go_alone_hand_on_the_memory_of_their_kernels(monkeypatch):
+    from sinkhorn_ot.solvers import automatic
+
+    alone, ends = automatic._alone, []
+
+    def noted(*args):
+        ends.append(alone(*args))
+        return ends[-1]
+
+    monkeypatch.setattr(automatic, "_alone", noted)
+    C = torch.rand(3, 300, 300, dtype=torch.float64)
+    assert bool(so.solve(C, reg=0.1).converged.all())
+    assert len(ends) == 3
+    assert all(end.scaled is None for end, _ in ends)

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from sinkhorn_ot.problem import METRICS, PointCloud
 from sinkhorn_ot.results import Leaves, Parts, attached, final
 
 from .result import SinkhornDistance
@@ -67,13 +66,6 @@ class ByMultiplier:
             g = k.g - ((k.g * p.b).sum(-1) / mass)[:, None]
             parts |= {"a": by[:, None] * f, "b": by[:, None] * g}
         if {"cost", "x", "y"} & set(given):
-            P = by[:, None, None] * answer.plan.reshape(p.shape)
-            P = P.sum(0, keepdim=True) if p.cost.batch_shape[0] == 1 else P
-            parts |= _of_cost(p.cost, P) if isinstance(p.cost, PointCloud) else {"C": P}
+            plan = by[:, None, None] * answer.plan.reshape(p.shape)
+            parts |= self._leaves.by_cost(p, plan)
         return parts
-
-
-def _of_cost(cloud: PointCloud, P: Tensor) -> Parts:
-    left, right = cloud.factors
-    pair = METRICS[cloud.metric].pull(left, right, P.to(left.dtype))
-    return dict(zip(("left", "right"), pair, strict=True))

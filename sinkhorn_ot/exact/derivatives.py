@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from sinkhorn_ot.problem import METRICS
 from sinkhorn_ot.results import Leaves, Parts, Stored, Transport, attached, final
 
 
@@ -46,12 +45,6 @@ class ByDuals:
 
     def _worth(self, by: Tensor) -> Parts:
         """Return derivatives of values by the parts of the problem."""
-        k, one = self._of, self._problem.cost.batch_shape[0] == 1
-        parts = {"a": by[:, None] * k.f, "b": by[:, None] * k.g}
-        P = by[:, None, None] * k.P
-        P = P.sum(0, keepdim=True) if one else P
-        if (cloud := self._leaves.cloud) is None:
-            return parts | {"C": P}
-        left, right = cloud.flat(self._problem.batch_shape).factors
-        pair = METRICS[cloud.metric].pull(left, right, P.to(left.dtype))
-        return parts | dict(zip(("left", "right"), pair, strict=True))
+        k, plan = self._of, by[:, None, None] * self._of.P
+        weights = {"a": by[:, None] * k.f, "b": by[:, None] * k.g}
+        return weights | self._leaves.by_cost(self._problem, plan)

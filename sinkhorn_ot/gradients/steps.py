@@ -53,12 +53,8 @@ class Steps:
         """Return numbers of the result with their derivatives."""
 
         def pull(by: Tensor) -> tuple[Tensor | None, ...]:
-            twice = torch.is_grad_enabled()
+            twice, at = torch.is_grad_enabled(), self._leaves.again()
             with torch.enable_grad():
-                at = {
-                    name: t.view_as(t) if twice else t.detach().requires_grad_()
-                    for name, t in self._leaves.given.items()
-                }
                 told = self._told(kind, self._leaves.parts(self._problem, at), *given)
             if not told.requires_grad:
                 return (None,) * len(at)

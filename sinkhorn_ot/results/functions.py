@@ -1,4 +1,4 @@
-"""Numbers that know their derivatives: the one `autograd.Function` of all that a result tells."""
+"""Numbers that know their derivatives: a function whose backward pass is told when it is made."""
 
 from collections.abc import Callable
 from dataclasses import replace

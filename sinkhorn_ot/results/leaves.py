@@ -74,14 +74,33 @@ class Leaves:
         left, right = metric.factors(*metric.place(x, y))
         return {"left": left, "right": right}
 
+    def by_cost(self, p: Problem, by: Tensor) -> Parts:
+        """Return derivatives by the parts that costs are made of from those by all costs.
+
+        Args:
+            p: The flat problem.
+            by: Derivatives by the costs of each problem, (B, n, m).
+        """
+        by = by.sum(0, keepdim=True) if p.cost.batch_shape[0] == 1 else by
+        if self.cloud is None:
+            return {"C": by}
+        left, right = self.cloud.flat(p.batch_shape).factors
+        pair = METRICS[self.cloud.metric].pull(left, right, by.to(left.dtype))
+        return dict(zip(("left", "right"), pair, strict=True))
+
+    def again(self) -> Parts:
+        """Return the tensors as what a function of them is differentiated by in a backward pass.
+
+        With gradients on they are in their graph; else they begin one of their own.
+        """
+        if torch.is_grad_enabled():
+            return {name: t.view_as(t) for name, t in self.given.items()}
+        return {name: t.detach().requires_grad_() for name, t in self.given.items()}
+
     def pulled(self, p: Problem, grads: Parts) -> tuple[Tensor | None, ...]:
         """Return derivatives by the tensors from those by the parts that they enter."""
-        twice = torch.is_grad_enabled()
+        twice, given = torch.is_grad_enabled(), self.again()
         with torch.enable_grad():
-            given = {
-                name: t.view_as(t) if twice else t.detach().requires_grad_()
-                for name, t in self.given.items()
-            }
             parts = self.parts(p, given)
         names = [name for name in parts if name in grads and parts[name].requires_grad]
         along = [grads[name].to(parts[name].dtype) for name in names]

@@ -34,9 +34,6 @@ _STAGE = 15
 _LARGE, _CONJUGATE, _FOLLOWED = 1.5e-3, 100.0, 70.0
 # pairs and multiply-adds of a Hessian up to which a problem is small
 PAIRS, HESSIAN = 1 << 18, 2e8
-# so many times as many pairs are small if the cost spreads over so little of reg that plain steps
-# may arrive; up to what spread single precision holds a kernel
-MANY, PLAIN, EASY = 8, 110.0, 30.0
 # share of the cost together below which a problem is alone: each that leaves makes others leave
 _CLEARLY = 0.8
 # digits of the default tolerance
@@ -117,15 +114,7 @@ def _by_themselves(
     staged = stages * (_STAGE * (_STEP + _PAIR * pairs) + _EXP * pairs)
     newton = depth * (1 + 1.5 * stages) * step + staged
     large = guess.clamp(max=_FOLLOWED * depth) * (_CALL + _LARGE * pairs)
-    easy = p.exact & (pairs <= MANY * PAIRS) & (sharp <= easiest(p))
-    large = torch.where(easy, torch.minimum(plain, large), large)
     afresh = _ALONE + taken + torch.where(small, torch.minimum(plain, newton), large)
     near = torch.minimum(plain, _NEAR * depth * step) + _EXP * pairs
     alone = _ALONE + taken + torch.where(small, near, _CONJUGATE * (_CALL + _LARGE * pairs))
     return afresh, alone
-
-
-def easiest(p: Problem) -> float:
-    """Return up to what spread of the cost over reg plain steps are tried on many pairs."""
-    # others sweep sharp plans in the precision of their costs, which in double is theirs too
-    return PLAIN if p.dtype == torch.float64 else EASY

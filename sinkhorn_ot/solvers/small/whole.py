@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, shown
 from sinkhorn_ot.results import Scaled, Solution, Status
-from sinkhorn_ot.solvers.price import EASY, HESSIAN, MANY, PAIRS, easiest
+from sinkhorn_ot.solvers.price import HESSIAN, PAIRS
 from sinkhorn_ot.solvers.sinkhorn import Anneal
 from sinkhorn_ot.solvers.steps import HELD
 from sinkhorn_ot.sweeps import in_single
@@ -21,8 +21,9 @@ from sinkhorn_ot.sweeps import in_single
 from .scaling import NORMAL, Array, Scaling
 
 
-# spread of the cost over reg from which twice as many pairs are small
-_SHARP = 500.0
+# so many times as many pairs are small if the cost spreads over so little of reg that plain steps
+# may arrive, and twice as many if over so much; up to what spread single precision holds a kernel
+_PLAIN, _MANY, _SHARP, _EASY = 110.0, 8, 500.0, 30.0
 _STAGES = Anneal(start=0.05, tol=1e-2)
 # how many plain steps may be to come: a Newton step costs some thirty, and large problems are swept
 # in half the time; error from which others had better go on than begin
@@ -56,7 +57,9 @@ def solve_small(
     if batch > 1 or p.a.device.type != "cpu":
         return None
     sharp = (p.bounds.high - p.bounds.low) / p.least_reg
-    more = MANY if sharp <= easiest(p) else 1 if sharp < _SHARP else 2
+    # others sweep sharp plans in the precision of their costs, which here is double
+    most = _PLAIN if p.dtype == torch.float64 else _EASY
+    more = _MANY if sharp <= most else 1 if sharp < _SHARP else 2
     few = n * m <= PAIRS * max(more, 1 if p.exact else 4)
     if not few or not (p.exact or _soft(p)):
         return None
@@ -148,7 +151,7 @@ def _answer(stage: Scaling, log_a: Array, passes: int, newton: bool) -> _Answer:
 def _in_single(p: Problem, C: Tensor, tol: float) -> bool:
     """Say whether a kernel in single precision will do, and holds all pairs as normal numbers."""
     sharp = (p.bounds.high - p.bounds.low) / p.least_reg
-    easy = sharp <= EASY and not p.bounds.forbids
+    easy = sharp <= _EASY and not p.bounds.forbids
     return C.dtype == torch.float32 and easy and not p.shift and in_single(p, tol)
 
 
