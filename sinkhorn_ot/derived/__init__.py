@@ -1,8 +1,7 @@
 """Problems that are answered by solving others."""
 
-from .distance import sinkhorn_distance
+from .distance import SinkhornDistance, sinkhorn_distance
 from .divergence import Divergence, SinkhornDivergence, sinkhorn_divergence
-from .result import SinkhornDistance
 
 
 __all__ = [

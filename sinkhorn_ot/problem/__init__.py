@@ -1,16 +1,27 @@
 """What is asked: costs, weights and rules, checked once and frozen. It knows no solver."""
 
 from . import checks
-from .cost import Bounds, Cost, blocks, broadcast, flatten, within
-from .dense import Dense, as_cost
+from .costs import (
+    METRICS,
+    Bounds,
+    Cost,
+    Dense,
+    Facts,
+    PointCloud,
+    Streamed,
+    as_cost,
+    blocks,
+    broadcast,
+    filled,
+    flatten,
+    survey,
+    within,
+)
 from .making import make, make_plain, make_share
-from .metrics import METRICS
-from .points import PointCloud
 from .problem import Problem
 from .regularisation import Unresolved
 from .rows import Block, Index, Rows, as_rows, at_once, entries, number
 from .show import in_short, shown
-from .streamed import Facts, Streamed, filled, survey
 
 
 __all__ = [

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from . import checks
-from .cost import Bounds, Cost, broadcast
-from .dense import Dense, as_cost
+from .costs import Bounds, Cost, Dense, as_cost, broadcast
 from .marginals import (
     HELD,
     Array,

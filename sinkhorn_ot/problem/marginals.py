@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import checks
-from .cost import Cost
+from .costs import Cost
 from .problem import EXACT, Relax
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cost import Bounds, Cost
+from .costs import Bounds, Cost
 from .rows import entries
 from .show import shown
 

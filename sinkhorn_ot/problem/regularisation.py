@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from . import checks
-from .cost import Bounds
-from .dense import Dense
+from .costs import Bounds, Dense
 from .problem import Problem
 
 

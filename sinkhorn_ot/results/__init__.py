@@ -8,16 +8,23 @@ from .certificate import (
     transform_columns,
     transform_rows,
 )
-from .compiler import uncompiled
 from .coupling import Coupling, Entropic, Stored, levelled, marginal_error, masses, plan, relative
-from .functions import Copied, Derivatives, attached, final
+from .graph import (
+    Copied,
+    Derivatives,
+    Leaves,
+    Parts,
+    attached,
+    final,
+    transformable,
+    uncompiled,
+    waiting,
+)
 from .last_look import judged
-from .leaves import Leaves, Parts, waiting
 from .rounding import feasible
 from .scaled import Scaled
 from .solution import Solution
 from .status import ConvergenceError, ConvergenceWarning, Status, Stranded
-from .transforms import transformable
 from .transport import Transport
 
 

@@ -10,14 +10,12 @@ from torch import Tensor
 from sinkhorn_ot.problem import Problem, checks, shown, within
 
 from .certificate import Certificate, dual_value, feasible_duals
-from .compiler import uncompiled
 from .coupling import Coupling, Stored, levelled, marginal_error
 from .coupling import log_plan as form_log_plan
 from .coupling import plan as form_plan
-from .functions import Copied, Derivatives, attached
+from .graph import Copied, Derivatives, attached, outside, uncompiled
 from .rounding import feasible
 from .status import ConvergenceError, Status, Stranded
-from .transforms import outside
 
 
 @shown

@@ -1,9 +1,8 @@
 """The one primitive: what a sweep is, who makes it for which cost and device, and over ranks."""
 
-from .blockwise import exponent
 from .choice import choose, in_single, one_kernel, passes
-from .cpu import column_sums, empty, exp_
 from .over_ranks import OverRanks
+from .portable import column_sums, empty, exp_, exponent
 from .protocol import (
     Accelerates,
     Moves,

@@ -6,10 +6,8 @@ import torch
 
 from sinkhorn_ot.problem import Problem
 
-from .on_the_fly import OnTheFly
+from .portable import OnTheFly, SharedKernel, StoredKernel
 from .protocol import Bare, Sweep
-from .shared_cost import SharedKernel
-from .stored import StoredKernel
 
 
 # share of the mass from which a pair's rounding in single precision shows in marginals

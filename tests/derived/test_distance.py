@@ -322,7 +322,7 @@ def test_a_batch_is_its_problems():
 def test_a_batch_of_costs_and_large_batches_in_parts(monkeypatch: pytest.MonkeyPatch):
     C = torch.rand(5, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     whole = distance(C, alpha=0.2)
-    monkeypatch.setattr("sinkhorn_ot.derived.moments._HELD", 2 * 24)
+    monkeypatch.setattr("sinkhorn_ot.derived.distance.moments._HELD", 2 * 24)
     parts = distance(C, alpha=0.2)
     torch.testing.assert_close(parts.value, whole.value, rtol=1e-12, atol=0)
     for k in range(5):
@@ -340,7 +340,7 @@ def test_each_problem_ends_by_itself():
 def test_products_serve_many_columns(monkeypatch: pytest.MonkeyPatch):
     C, a, b, alpha = random(4, share=0.8)
     direct = distance(C, a, b, alpha=alpha)
-    monkeypatch.setattr("sinkhorn_ot.derived.moments._DIRECT", 1)
+    monkeypatch.setattr("sinkhorn_ot.derived.distance.moments._DIRECT", 1)
     r = distance(C, a, b, alpha=alpha, on_fail="raise")
     assert float(r.value) == pytest.approx(float(direct.value), rel=1e-9)
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 import sinkhorn_ot as so
 from sinkhorn_ot.problem import make
-from sinkhorn_ot.sweeps.on_the_fly import OnTheFly as Sweep
+from sinkhorn_ot.sweeps.portable.on_the_fly import OnTheFly as Sweep
+from sinkhorn_ot.sweeps.portable.stored import StoredKernel
 from sinkhorn_ot.sweeps.reference import Reference
-from sinkhorn_ot.sweeps.stored import StoredKernel
 
 
 def cost(n: int = 65, m: int = 17, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -157,7 +157,7 @@ def test_a_memory_map_is_read_and_never_loaded(tmp_path, monkeypatch):
     C[:] = cost(n, m, torch.float32).numpy()
     C.flush()
     # as if it had too many entries for a kernel to be held
-    monkeypatch.setattr("sinkhorn_ot.problem.streamed.MEMORY", 0)
+    monkeypatch.setattr("sinkhorn_ot.problem.costs.streamed.MEMORY", 0)
     tracemalloc.start()
     r = so.solve(so.Streamed(Watched(tmp_path / "C", np.float32, "r", shape=(n, m))), reg=0.1)
     peak = tracemalloc.get_traced_memory()[1]

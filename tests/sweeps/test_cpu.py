@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sinkhorn_ot.sweeps.cpu import (
+from sinkhorn_ot.sweeps.portable.cpu import (
     batch_column_sums,
     batch_row_sums,
     empty,

@@ -9,8 +9,8 @@ pytestmark = pytest.mark.slow(3)
 BODY = """
 from sinkhorn_ot.sweeps.over_ranks import OverRanks
 from sinkhorn_ot.sweeps.ranks import Ranks
-from sinkhorn_ot.sweeps.stored import StoredKernel
-from sinkhorn_ot.sweeps.on_the_fly import OnTheFly
+from sinkhorn_ot.sweeps.portable.stored import StoredKernel
+from sinkhorn_ot.sweeps.portable.on_the_fly import OnTheFly
 from sinkhorn_ot.solvers.automatic import METHODS, NEWTON, SWITCH
 from sinkhorn_ot.problem import make
 from dataclasses import replace

@@ -7,10 +7,10 @@ import torch
 
 from sinkhorn_ot import PointCloud, testing
 from sinkhorn_ot.problem import Problem, make
-from sinkhorn_ot.sweeps.on_the_fly import OnTheFly
+from sinkhorn_ot.sweeps.portable.on_the_fly import OnTheFly
+from sinkhorn_ot.sweeps.portable.shared_cost import SharedKernel
+from sinkhorn_ot.sweeps.portable.stored import StoredKernel
 from sinkhorn_ot.sweeps.reference import Reference
-from sinkhorn_ot.sweeps.shared_cost import SharedKernel
-from sinkhorn_ot.sweeps.stored import StoredKernel
 
 
 INF = math.inf

@@ -9,9 +9,9 @@ import sinkhorn_ot as so
 from sinkhorn_ot import testing
 from sinkhorn_ot.problem import Problem, make
 from sinkhorn_ot.solvers.automatic import SWITCH
-from sinkhorn_ot.sweeps import sparse, stored
+from sinkhorn_ot.sweeps.portable import sparse, stored
+from sinkhorn_ot.sweeps.portable.sparse import SparseKernel, may_be_sparse
 from sinkhorn_ot.sweeps.reference import Reference
-from sinkhorn_ot.sweeps.sparse import SparseKernel, may_be_sparse
 
 
 def sharp(n: int = 300, m: int = 260, reg: float = 1e-4, *, zeros: bool = False) -> Problem:

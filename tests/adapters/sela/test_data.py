@@ -51,7 +51,7 @@ def mapped(S: Tensor, path) -> np.memmap:
 @pytest.fixture(params=["held", "never held"])
 def held(request, monkeypatch):
     if request.param == "never held":
-        monkeypatch.setattr("sinkhorn_ot.problem.streamed.MEMORY", 0)
+        monkeypatch.setattr("sinkhorn_ot.problem.costs.streamed.MEMORY", 0)
 
 
 @pytest.mark.slow(1)
@@ -154,7 +154,7 @@ def test_modalities_are_averaged():
 
 
 def test_few_passes_over_data_that_are_not_held(monkeypatch):
-    monkeypatch.setattr("sinkhorn_ot.problem.streamed.MEMORY", 0)
+    monkeypatch.setattr("sinkhorn_ot.problem.costs.streamed.MEMORY", 0)
     S, passes = log_probs(40_000, 16, 6.0), []
 
     def read():

@@ -6,7 +6,7 @@ from derived.divergence.test_debiased import METRICS, A, B, D, X, Y, cloud
 from torch.autograd import gradcheck, gradgradcheck
 
 import sinkhorn_ot as so
-from sinkhorn_ot.sweeps.on_the_fly import OnTheFly
+from sinkhorn_ot.sweeps.portable.on_the_fly import OnTheFly
 
 
 REG, RHO = torch.tensor(0.3, dtype=D), torch.tensor(0.6, dtype=D)

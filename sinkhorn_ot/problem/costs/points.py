@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checks
+from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem.rows import Block
+from sinkhorn_ot.problem.show import shown
+
 from .cost import MEMORY, Bounds, broadcast, flatten, tiles
 from .metrics import METRICS
-from .rows import Block
-from .show import shown
 
 
 @shown

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Index
+from sinkhorn_ot.sweeps.protocol import Sweep, move_rows
 
 from .blockwise import TINY, Blockwise
 from .cpu import exp_
-from .protocol import Sweep, move_rows
 
 
 class OnTheFly(Blockwise):

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Block, Problem
-
-from .protocol import move_rows
+from sinkhorn_ot.sweeps.protocol import move_rows
 
 
 Array = npt.NDArray[Any]

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, at_once
+from sinkhorn_ot.sweeps.protocol import Sweep, move_rows
 
 from .blockwise import TILE, TINY, Blockwise
 from .cpu import empty, normal_exp_
-from .protocol import Sweep, move_rows
 
 
 class SharedKernel(Blockwise):

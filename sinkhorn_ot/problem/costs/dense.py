@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import checks
+from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem.rows import Block, entries
+from sinkhorn_ot.problem.show import shown
+
 from .cost import MEMORY, Bounds, Cost, flatten, tiles
-from .rows import Block, entries
-from .show import shown
 
 
 @shown

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Block, Dense, Problem, at_once
+from sinkhorn_ot.sweeps.protocol import Sweep, move_rows
 
 from .blockwise import TILE, TINY, Blockwise, square
 from .cpu import (
@@ -25,7 +26,6 @@ from .cpu import (
     normal_exp_,
     row_sums,
 )
-from .protocol import Sweep, move_rows
 from .sparse import SparseKernel, may_be_sparse
 
 

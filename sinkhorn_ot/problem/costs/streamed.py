@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import checks
+from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem.rows import Block, Index, Rows, as_rows, number
+from sinkhorn_ot.problem.show import shown
+
 from .cost import MEMORY, Bounds, flatten
-from .rows import Block, Index, Rows, as_rows, number
-from .show import shown
 
 
 @shown

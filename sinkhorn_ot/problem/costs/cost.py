@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .rows import Block, Index, at_once
-from .show import shown
+from sinkhorn_ot.problem.rows import Block, Index, at_once
+from sinkhorn_ot.problem.show import shown
 
 
 # entries of one row block: small enough for cache, large enough to hide the call
