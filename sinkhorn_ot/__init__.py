@@ -30,7 +30,7 @@ from .derived import (
 )
 from .exact import solve_exact
 from .gradients import normalize
-from .problem import Dense, PointCloud, Streamed
+from .problem import KL, L2, TV, Between, Dense, PointCloud, Streamed
 from .results import Certificate, ConvergenceError, ConvergenceWarning, Status, Transport
 from .solve import solve
 from .solvers import Anderson, Anneal, Nesterov, Newton, Plain, Progress, Sinkhorn, Switch
@@ -42,11 +42,14 @@ __all__ = [
     "Anderson",
     "Anneal",
     "BalancedLabels",
+    "Between",
     "Certificate",
     "ConvergenceError",
     "ConvergenceWarning",
     "Dense",
     "Divergence",
+    "KL",
+    "L2",
     "LabelBank",
     "Nesterov",
     "Newton",
@@ -63,6 +66,7 @@ __all__ = [
     "SwAVLoss",
     "SwAVQueue",
     "Switch",
+    "TV",
     "Transport",
     "adapters",
     "align_marginal",

@@ -18,27 +18,35 @@ from .costs import (
     within,
 )
 from .making import make, make_plain, make_share
+from .penalties import KL, L2, TV, Between, Penalty
 from .problem import Problem
 from .regularisation import Unresolved
+from .relaxation import asked
 from .rows import Block, Index, Rows, as_rows, at_once, entries, number
 from .show import in_short, shown
 
 
 __all__ = [
+    "Between",
     "Block",
     "Bounds",
     "Cost",
     "Dense",
     "Facts",
     "Index",
+    "KL",
+    "L2",
     "METRICS",
+    "Penalty",
     "PointCloud",
     "Problem",
     "Rows",
     "Streamed",
+    "TV",
     "Unresolved",
     "as_cost",
     "as_rows",
+    "asked",
     "at_once",
     "blocks",
     "broadcast",

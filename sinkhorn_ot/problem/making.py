@@ -18,14 +18,14 @@ from .marginals import (
     flat,
     held,
     mass_rtol,
-    relaxation,
     tensor,
     total,
     uniform,
     weights,
 )
-from .problem import EXACT, Problem
+from .problem import EXACT, Penalties, Problem
 from .regularisation import finest, least_cost, regularisation, resolved, without_far
+from .relaxation import possible, relaxation
 from .rows import at_once
 
 
@@ -41,6 +41,7 @@ def make(
     reg: Any = None,
     unbalanced: Any = None,
     *,
+    mass: Any = None,
     values: bool = True,
 ) -> Problem:
     """Check every argument and return the flat problem.
@@ -50,7 +51,8 @@ def make(
         a: Source weights (..., n); None means 1/n each.
         b: Target weights (..., m); None means 1/m each.
         reg: A number above zero or one per problem; None for exact transport.
-        unbalanced: None, one KL penalty for both marginals, or one for each.
+        unbalanced: None, one penalty for both marginals, or one for each.
+        mass: What is to be moved in all, None for what the marginals say.
         values: Whether to look at the numbers too, which on CUDA waits for the device.
 
     Raises:
@@ -61,17 +63,37 @@ def make(
     if cost.device.type == "meta":
         raise ValueError("cost must hold numbers, got a tensor on the meta device")
     n, m = cost.shape
-    relax = relaxation(unbalanced)
+    relax, penalties = relaxation(unbalanced, mass)
     a, b, batch, rounded = _weights(a, b, cost, relax == EXACT, values)
     bounds = cost.validate() if values else Bounds(-math.inf, math.inf)
     reg, one_reg = regularisation(reg, batch, values, like=a)
     known: dict[str, Any] = {"rounded": rounded, "one_reg": one_reg}
     p = Problem(cost.flat(batch), a, b, reg, relax, batch, _dtypes(cost)[0], bounds, **known)
+    if penalties != (None, None):
+        p = _penalised(p, penalties, values)
     if values and p.least_reg < finest(p):
         p = resolved(without_far(p))
     shift = least_cost(p)
     p = replace(p, shift=shift) if shift else p
-    return _evened(_parted(p)) if p.bounds.forbids else p
+    p = _evened(_parted(p)) if p.bounds.forbids else p
+    return possible(p) if p.penalised and values else p
+
+
+def _penalised(p: Problem, penalties: Penalties, values: bool) -> Problem:
+    """Return the problem with penalties of other kinds, less points that must carry nothing."""
+    sides = zip(penalties, (p.a, p.b), strict=True)
+    first, second = (
+        None if side is None else side.flat(w, p.batch_shape, values) for side, w in sides
+    )
+    p = replace(p, penalties=(first, second))
+    closed = [None if side is None else side.closed() for side in p.penalties]
+    if not values or all(off is None or not bool(off.any()) for off in closed):
+        return p
+    rows, columns = (
+        torch.zeros_like(w, dtype=torch.bool) if off is None else off
+        for off, w in zip(closed, (p.a, p.b), strict=True)
+    )
+    return p.without(rows, columns)
 
 
 def make_plain(cost: Any, a: Any, b: Any, most: int) -> Problem | None:
@@ -224,11 +246,16 @@ def _parted(p: Problem) -> Problem:
         columns |= (allowed & weighs[:, :, None]).any(-2)
     rows, columns = ~rows & (p.a > 0), ~columns & (p.b > 0)
     alone = [bool(side.any()) for side in (rows, columns)]
-    if alone[0] and math.isinf(p.relax[0]):
-        _stranded("row", "a", checks.first_index(rows), p)
-    if alone[1] and math.isinf(p.relax[1]):
-        _stranded("column", "b", checks.first_index(columns), p)
+    for side, (kind, off) in enumerate((("row", rows), ("column", columns))):
+        if alone[side] and bool((held := off & _moves(p, side)).any()):
+            _stranded(kind, "ab"[side], checks.first_index(held), p)
     return p.without(rows, columns) if any(alone) else p
+
+
+def _moves(p: Problem, side: int) -> Tensor:
+    """Say which points of a side must carry something, (B, n), or whether all must, ()."""
+    penalty = p.penalties[side]
+    return torch.tensor(math.isinf(p.relax[side])) if penalty is None else ~penalty.rests()
 
 
 def _stranded(kind: str, weight: str, at: tuple[int, ...], p: Problem) -> None:

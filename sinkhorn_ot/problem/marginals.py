@@ -10,7 +10,6 @@ from torch import Tensor
 
 from . import checks
 from .costs import Cost
-from .problem import EXACT, Relax
 
 
 Array = npt.NDArray[np.float64]
@@ -29,25 +28,6 @@ _MASS_RTOL = {
 _STEPS = 3
 # total weights whose products float32 holds
 HELD = (1e-18, 1e18)
-
-
-def relaxation(unbalanced: Any) -> Relax:
-    """Return the KL penalty of each marginal; inf is an exact one."""
-    if unbalanced is None:
-        return EXACT
-    if isinstance(unbalanced, Tensor):
-        unbalanced = checks.constant("unbalanced", checks.plain("unbalanced", unbalanced))
-        checks.present("unbalanced", unbalanced)
-    if isinstance(unbalanced, (Tensor, np.ndarray)):
-        unbalanced = unbalanced.tolist()
-    pair = unbalanced if isinstance(unbalanced, (tuple, list)) else (unbalanced, unbalanced)
-    if len(pair) != 2:
-        raise ValueError(f"unbalanced must be one penalty or two, got {unbalanced!r}")
-    first, second = (math.inf if rho is None else checks.number("unbalanced", rho) for rho in pair)
-    for rho in (first, second):
-        if not rho >= 0:
-            raise ValueError(f"unbalanced must be at least zero, or None for exact, got {rho!r}")
-    return first, second
 
 
 def weights(name: str, w: Any, size: int, cost: Cost, values: bool) -> Tensor:

@@ -3,17 +3,19 @@
 import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from .costs import Bounds, Cost
+from .penalties import Moved, Penalty
 from .rows import entries
 from .show import shown
 
 
 Relax = tuple[float, float]
+Penalties = tuple[Penalty | None, Penalty | None]
 
 EXACT: Relax = (math.inf, math.inf)
 
@@ -31,7 +33,8 @@ class Problem:
         a: Source weights in the working dtype, shape (B, n).
         b: Target weights in the working dtype, shape (B, m).
         reg: Entropic regularisation in units of the cost, shape (B,); 0 means exact transport.
-        relax: KL penalty on each marginal; inf keeps it exact, 0 leaves it free.
+        relax: KL penalty on each marginal; inf keeps it exact, 0 leaves it free, and nan says that
+            the side has a penalty of another kind.
         batch_shape: Leading dimensions of the caller.
         dtype: What the caller is given back: float64 or float32.
         bounds: Where the entries of the cost lie; unknown bounds are infinite.
@@ -43,6 +46,7 @@ class Problem:
         far: Pairs that cost more are forbidden, because no plan could use them at this reg.
         one_reg: The regularisation of all problems, if one number was given: to know it takes no
             wait for the device.
+        penalties: Penalties of other kinds, per side; None where `relax` says it all.
     """
 
     cost: Cost
@@ -58,6 +62,7 @@ class Problem:
     rounded: float = 0.0
     far: float = math.inf
     one_reg: float | None = None
+    penalties: Penalties = (None, None)
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
@@ -73,6 +78,22 @@ class Problem:
     def exact(self) -> bool:
         """Whether both marginals are exact: neither is relaxed or free."""
         return self.relax == EXACT
+
+    @property
+    def one_mass(self) -> bool:
+        """Whether both sides fix the mass of a plan, so that potentials share a constant."""
+        return self.exact or all(isinstance(penalty, Moved) for penalty in self.penalties)
+
+    @property
+    def penalised(self) -> bool:
+        """Whether a side has a penalty that is not one KL number."""
+        return self.penalties != (None, None)
+
+    @property
+    def unbalanced(self) -> tuple[Any, Any]:
+        """What is asked of each marginal: a number, or a penalty of another kind."""
+        first, second = zip(self.relax, self.penalties, strict=True)
+        return first[1] or first[0], second[1] or second[0]
 
     @property
     def work(self) -> torch.dtype:
@@ -115,14 +136,24 @@ class Problem:
         few: dict[str, Any] = {k: t[at] for k, t in held.items() if isinstance(t, Tensor)}
         if self.aside:
             few["aside"] = self.aside[0][at], self.aside[1][at]
+        if self.penalised:
+            first, second = self.penalties
+            few["penalties"] = first and first.select(at), second and second.select(at)
         return replace(self, cost=cost, **few)
 
     def transposed(self) -> "Problem":
         """Return the problem of moving `b` onto `a`."""
-        relax = self.relax[1], self.relax[0]
-        aside = self.aside and (self.aside[1], self.aside[0])
-        cost = self.cost.transposed()
-        return replace(self, cost=cost, a=self.b, b=self.a, relax=relax, aside=aside)
+        swapped = {
+            "relax": self.relax[::-1],
+            "aside": self.aside and self.aside[::-1],
+            "penalties": self.penalties[::-1],
+        }
+        return replace(self, cost=self.cost.transposed(), a=self.b, b=self.a, **cast(Any, swapped))
+
+    def _shown(self) -> dict[str, object]:
+        """Return what is shown of it: penalties only where there are some."""
+        hidden = () if self.penalised else ("penalties",)
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
 
     def at(self, reg: Tensor) -> "Problem":
         """Return the same problem at another regularisation."""

@@ -104,7 +104,8 @@ def without_far(p: Problem) -> Problem:
     than that carries nothing, but where the nearer pairs leave no plan.
     """
     reg = p.least_reg
-    if not isinstance(p.cost, Dense):
+    # other penalties set other prices on what is far
+    if not isinstance(p.cost, Dense) or p.penalised:
         return p
     costs = p.cost.C.double().flatten()
     costs = costs[costs < math.inf].sort().values

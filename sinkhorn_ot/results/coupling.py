@@ -113,6 +113,9 @@ class Entropic:
         """Return the transform of the other side's potential; a free one is zero, come what may."""
         if self.problem.relax[side] == 0:
             return torch.zeros_like(log_sum)
+        if (penalty := self.problem.penalties[side]) is not None:
+            weight = (self.problem.a, self.problem.b)[side]
+            return penalty.answer(log_sum, weight, self.problem.reg[:, None])
         return -elasticity(self.problem, side)[:, None] * log_sum
 
     def _in_units(self, scaled: Tensor) -> Tensor:
@@ -220,10 +223,27 @@ def inner(problem: Problem, block: Callable[[Index, Tensor], Tensor]) -> Tensor:
     return total
 
 
-def mass_optimality(problem: Problem, rho: float, weight: Tensor, potential: Tensor) -> Tensor:
-    """Return what a marginal must be: the weight, or weight * exp(-potential / rho) if relaxed."""
+def mass_optimality(p: Problem, side: int, mass: Tensor, potential: Tensor) -> Tensor:
+    """Return what a marginal must be, (B, n) or (B, m).
+
+    That is the weight, or weight * exp(-potential / rho) beside a KL penalty. Beside another one it
+    is what the marginal would be after a plain step, which changes nothing at the solution alone.
+
+    Args:
+        p: The problem.
+        side: 0 for rows, 1 for columns.
+        mass: What the marginal is.
+        potential: Its potential, in units of the cost.
+    """
+    rho, weight = p.relax[side], (p.a, p.b)[side]
     if math.isinf(rho):
         return weight
+    if (penalty := p.penalties[side]) is not None:
+        phi = potential / p.reg[:, None]
+        offered = torch.where(mass > 0, (mass / weight).log() - phi, -math.inf)
+        target = mass * (penalty.answer(offered, weight, p.reg[:, None]) - phi).exp()
+        # of a mass below all numbers nobody knows what it would be
+        return torch.where(mass > 0, target, mass)
     # a point without weight may have a price at which its share is inf
     return (weight * (-potential / rho).exp()).masked_fill(weight == 0, 0.0)
 
@@ -239,20 +259,19 @@ def marginal_error(coupling: Coupling, marginals: tuple[Tensor, Tensor]) -> Tens
     """Return how far the marginals are from what they must be, in L1, relative to that, (B,)."""
     p = coupling.problem
     off = torch.zeros_like(p.reg)
-    sides = zip(marginals, p.relax, (p.a, p.b), (coupling.f, coupling.g), strict=True)
-    for mass, rho, weight, potential in sides:
-        if rho > 0:
-            target = mass_optimality(p, rho, weight, potential)
+    for side, (mass, potential) in enumerate(zip(marginals, (coupling.f, coupling.g), strict=True)):
+        if p.relax[side] != 0:
+            target = mass_optimality(p, side, mass, potential)
             off = off + relative((mass - target).abs().sum(-1), target.sum(-1))
     return off
 
 
 def levelled(p: Problem, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-    """Return potentials of exact marginals with <b, g> = 0, what they share in f; others as such.
+    """Return potentials of one mass with <b, g> = 0, what they share in f; others as such.
 
     So the numbers of g are small where costs are all large, and keep their digits.
     """
-    if not p.exact:
+    if not p.one_mass:
         return f, g
     level = ((p.b * g).sum(-1) / p.b.sum(-1))[:, None]
     return f + level, g - level

@@ -10,7 +10,7 @@ from torch import Tensor
 from sinkhorn_ot.problem import Problem, checks, shown, within
 
 from .certificate import Certificate, dual_value, feasible_duals
-from .coupling import Coupling, Stored, levelled, marginal_error
+from .coupling import Coupling, Entropic, Stored, levelled, marginal_error
 from .coupling import log_plan as form_log_plan
 from .coupling import plan as form_plan
 from .graph import Copied, Derivatives, attached, outside, uncompiled
@@ -109,7 +109,11 @@ class Transport(Copied):
     @cached_property
     @uncompiled
     def marginal_error(self) -> Tensor:
-        """L1 distance of the marginals from what they must be, relative to their mass, (...)."""
+        """L1 distance of the marginals from what they must be, relative to that mass, (...).
+
+        They must be the weights where these are exact, weight * exp(-potential / rho) beside KL
+        penalties, and what a plain step would make of them beside others: zero at the solution.
+        """
         if self.measured is not None:
             return self._out(self.measured)
         return self._out(marginal_error(self.coupling, (self._rows, self._columns)))
@@ -245,8 +249,10 @@ class Transport(Copied):
         f, g = self.coupling.f, self.coupling.g
         # <P, C> + reg sum P log(P / ab) = <f, P 1> + <g, P^T 1>, then the masses of KL
         value = (f * self._rows).sum(-1) + (g * self._columns).sum(-1) + self._slack
-        sides = ((self._rows, p.a, p.relax[0]), (self._columns, p.b, p.relax[1]))
-        for mass, weight, rho in sides:
+        sides = zip((self._rows, self._columns), (p.a, p.b), p.relax, p.penalties, strict=True)
+        for mass, weight, rho, penalty in sides:
+            if penalty is not None:
+                value = value + penalty.value(mass, weight)
             if 0 < rho < math.inf:
                 # in terms of the difference, which a large rho would magnify the rounding of
                 off = torch.where(weight > 0, mass / weight - 1, 0.0)
@@ -261,14 +267,37 @@ class Transport(Copied):
         if isinstance(self.coupling, Stored):
             return dual_value(p, f, g)
         value = self._slack
-        for weight, potential, rho in ((p.a, f, p.relax[0]), (p.b, g, p.relax[1])):
-            if math.isinf(rho):
+        if p.penalised:
+            value, f, g = self._within(f, g)
+        for weight, potential, rho, penalty in zip(
+            (p.a, p.b), (f, g), p.relax, p.penalties, strict=True
+        ):
+            if penalty is not None:
+                value = value + penalty.dual(potential, weight)
+            elif math.isinf(rho):
                 value = value + (potential * weight).sum(-1)
             elif rho > 0:
                 # a point without weight may have a price whose pull is inf
                 pull = torch.special.expm1(-potential / rho).masked_fill(weight == 0, 0.0)
                 value = value - rho * (weight * pull).sum(-1)
         return value + self._stays()
+
+    def _within(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the masses of KL cost, (B,), at the nearest potentials that penalties allow.
+
+        A step beyond what they allow, however small, would have a dual of -inf.
+        """
+        p, coupling = self.problem, self.coupling
+        assert isinstance(coupling, Entropic)
+        near_f, near_g = (
+            t if penalty is None else penalty.nearest(t)
+            for t, penalty in zip((f, g), p.penalties, strict=True)
+        )
+        u = coupling.u + (near_f - f) / p.reg[:, None]
+        v = coupling.v + (near_g - g) / p.reg[:, None]
+        mass_a, mass_b = p.masses
+        mass = replace(coupling, u=u, v=v, scaled=None).apply(torch.ones_like(p.b)[..., None])
+        return p.reg * (mass_a * mass_b - mass.sum((-2, -1))), near_f, near_g
 
     @property
     def _slack(self) -> Tensor:
@@ -280,8 +309,10 @@ class Transport(Copied):
         """Return what the penalties are for points set aside, (B,)."""
         p = self.problem
         cost = torch.zeros_like(p.reg)
-        for rho, weight in zip(p.relax, p.aside or (), strict=False):
-            if 0 < rho < math.inf:
+        for rho, penalty, weight in zip(p.relax, p.penalties, p.aside or (), strict=False):
+            if penalty is not None:
+                cost = cost + penalty.value(torch.zeros_like(weight), weight)
+            elif 0 < rho < math.inf:
                 cost = cost + rho * weight.sum(-1)
         return cost
 
@@ -347,7 +378,9 @@ class Transport(Copied):
 
     def _exact_only(self, what: str) -> None:
         if not self.problem.exact:
-            raise ValueError(f"{what} needs exact marginals, got unbalanced={self.problem.relax}")
+            raise ValueError(
+                f"{what} needs exact marginals, got unbalanced={self.problem.unbalanced}"
+            )
 
     def _shown(self) -> dict[str, object]:
         """Return what is shown of it: what is known without a pass over the cost."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.gradients import differentiable, stepwise
-from sinkhorn_ot.problem import Problem, checks, make, within
+from sinkhorn_ot.problem import Problem, asked, checks, make, within
 from sinkhorn_ot.results import (
     ConvergenceWarning,
     Entropic,
@@ -50,6 +50,7 @@ def solve(  # noqa: PLR0913
     reg: Any = None,
     *,
     unbalanced: Any = None,
+    mass: Any = None,
     method: str | Sinkhorn = "auto",
     tol: float | None = None,
     max_iter: int = MAX_ITER,
@@ -69,8 +70,11 @@ def solve(  # noqa: PLR0913
             shared by a whole batch is not copied.
         b: Target weights (..., m), of the same total as a; None means 1/m each.
         reg: Regularisation in units of the cost, above zero; one number or one per problem.
-        unbalanced: KL penalty on the marginals, one number or (on a, on b), instead of exact ones:
-            None is exact, 0 leaves a marginal free.
+        unbalanced: Penalty on the marginals, one or (on a, on b), instead of exact ones: a number
+            is the strength of a KL penalty, None is exact, 0 leaves a marginal free; or `KL(rho)`
+            per point, `TV(rho)`, `L2(rho)`, `Between(low, high)`.
+        mass: What to move in all, one number or one per problem: P 1 <= a and P^T 1 <= b instead of
+            exact marginals.
         method: "auto", "sinkhorn", "newton", or a configured solver such as
             `Sinkhorn(Nesterov())`. What ran is told by the result's `method`.
         tol: Relative L1 marginal error to reach; None means 1e-9 in float64, 1e-6 otherwise.
@@ -104,8 +108,14 @@ def solve(  # noqa: PLR0913
         "callback": callback is not None,
     }
     _checked(reg, callback, n_iter, given)
-    leaves, (cost, a, b, reg, unbalanced, _) = waiting(cost, a, b, reg, unbalanced)
-    problem = make(cost, a, b, reg, unbalanced, values=n_iter is None or _on_cpu(cost))
+    leaves, (cost, a, b, reg, unbalanced, _) = waiting(cost, a, b, reg, asked(unbalanced))
+    values = n_iter is None or _on_cpu(cost)
+    problem = make(cost, a, b, reg, unbalanced, mass=mass, values=values)
+    if leaves is not None and problem.penalised:
+        raise ValueError(
+            f"{leaves.names} requires grad, and gradients beside mass= or penalties other than one "
+            "KL number per side are not supported: detach it, or call it under torch.no_grad()"
+        )
     u, v = (None, None) if init is None else _warm(problem, init)
     tol = _tolerance(tol, problem)
     # inside autocast the products of a sweep would be half precision, and so would their error
@@ -160,7 +170,7 @@ def _solver(method: str | Sinkhorn, problem: Problem) -> Sinkhorn | None:
         solver = METHODS[checks.one_of("method", method, tuple(METHODS))]
     if solver is not None and solver.needs_exact and not problem.exact:
         raise ValueError(
-            f"method {solver.name!r} needs exact marginals, got unbalanced={problem.relax}"
+            f"method {solver.name!r} needs exact marginals, got unbalanced={problem.unbalanced}"
         )
     return solver
 

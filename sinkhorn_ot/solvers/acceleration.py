@@ -132,7 +132,7 @@ class _AndersonSteps(State):
         self._penalty = torch.full_like(self._best, options.wait)
 
     def __call__(self, at: Iterate) -> Tensor:
-        if at.sweep.problem.exact:
+        if at.sweep.problem.one_mass:
             # a constant changes nothing, so nothing keeps a combination from making it huge
             centre = (self._weight * at.residual).sum(-1, keepdim=True)
             at = at._replace(residual=at.residual - centre)

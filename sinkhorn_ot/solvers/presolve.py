@@ -69,7 +69,7 @@ def _flipped(problem: Problem, u: Tensor | None, v: Tensor | None) -> bool:
     """Say whether rows and columns had better change places.
 
     What is iterated on is the columns' potential: let it be the one that is known, else the free
-    one, else the short one.
+    one, else that of a penalty which takes a step of its own, else the short one.
     """
     if isinstance(problem.cost, Streamed):
         return False
@@ -77,6 +77,9 @@ def _flipped(problem: Problem, u: Tensor | None, v: Tensor | None) -> bool:
         return v is None
     if 0 in problem.relax:
         return problem.relax[1] > 0
+    rows, columns = (penalty is not None for penalty in problem.penalties)
+    if rows != columns:
+        return rows
     return 4 * problem.shape[1] <= problem.shape[2]
 
 
@@ -85,7 +88,7 @@ def _levelled(problem: Problem, v: Tensor | None) -> Tensor | None:
 
     With exact marginals it means nothing, but may be so large that it takes digits from the rest.
     """
-    if v is None or not problem.exact:
+    if v is None or not problem.one_mass:
         return v
     psi = weightless(v, problem.b.log())
     return v - (problem.b * psi).sum(-1, keepdim=True) / problem.b.sum(-1, keepdim=True)
@@ -134,11 +137,11 @@ def support(problem: Problem) -> Support | None:
     """Return the problem among its points with weight; None where all had better stay.
 
     They stay where few are without weight, in batches, whose problems differ in them, beside a free
-    side, in costs that are read elsewhere, and on accelerators.
+    side and penalties other than KL, in costs that are read elsewhere, and on accelerators.
     """
     batch, n, m = problem.shape
     one = batch == 1 and problem.a.device.type == "cpu"
-    if not one or 0 in problem.relax:
+    if not one or 0 in problem.relax or problem.penalised:
         return None
     # by NumPy, whose calls are shorter
     a, b = problem.a.numpy()[0], problem.b.numpy()[0]

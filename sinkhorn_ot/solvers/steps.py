@@ -54,8 +54,9 @@ def parted(p: Problem, found: Solution) -> Problem:
     if p.exact or p.bounds.low > -math.inf:
         return p
     sides = zip((found.u, found.v), p.relax, strict=True)
+    # nan is a penalty of another kind
     rows, columns = (
-        torch.isneginf(scaled) if rho < math.inf else torch.zeros_like(scaled, dtype=torch.bool)
+        torch.zeros_like(scaled, dtype=torch.bool) if rho == math.inf else torch.isneginf(scaled)
         for scaled, rho in sides
     )
     return p.without(rows, columns)
@@ -65,7 +66,7 @@ def answer(sweep: Sweep, u: Tensor, psi: Tensor, log_s: Tensor, log_b: Tensor) -
     """Return where a plain step moves the column potentials, after a sweep."""
     p = sweep.problem
     psi = move_columns(p, psi, log_s, log_b)
-    if p.exact or 0 in p.relax:
+    if p.exact or 0 in p.relax or p.penalised:
         return psi
     # what no pair allows carries nothing, as if its price had no end
     phi = torch.where(u > -math.inf, u - p.a.log(), math.inf)
@@ -79,7 +80,11 @@ def move_columns(p: Problem, psi: Tensor, log_s: Tensor, log_b: Tensor) -> Tenso
         return torch.zeros_like(psi)
     off = log_s - log_b
     moved = psi - off
-    if not math.isinf(p.relax[1]):
+    if (penalty := p.penalties[1]) is not None:
+        # columns without weight offer nothing, whatever their numbers say
+        offered = torch.where(log_s > -math.inf, -moved, -math.inf)
+        moved = penalty.answer(offered, p.b, p.reg[:, None])
+    elif not math.isinf(p.relax[1]):
         moved = elasticity(p, 1)[:, None] * moved
     # a sum of zero means that no pair is allowed: nothing to answer
     return torch.where((log_b > -math.inf) & (log_s > -math.inf), moved, psi)
@@ -125,8 +130,9 @@ def _log_change(
 def column_error(p: Problem, psi: Tensor, log_s: Tensor) -> Tensor:
     """Return the relative L1 distance of the column sums from what they must be, (B,).
 
-    Exact columns must sum to b; relaxed ones to b exp(-g / rho), their optimality condition. Masses
-    out of range have an error of inf, but only once they are about what they will be.
+    Exact columns must sum to b; relaxed ones to b exp(-g / rho), their optimality condition; those
+    with another penalty to what they would after a plain step. Masses out of range have an error of
+    inf, but only once they are about what they will be.
     """
     if p.exact:
         return (log_s.exp() - p.b).abs().sum(-1) / p.b.sum(-1)
@@ -135,7 +141,10 @@ def column_error(p: Problem, psi: Tensor, log_s: Tensor) -> Tensor:
         # relaxed rows may begin far above the weights: wrong, but for the next step to mend
         held = torch.where(log_s < math.inf, log_s.clamp(max=HELD * math.log(most)), log_s)
         return ((held.exp() - p.b).abs().sum(-1) / p.b.sum(-1)).clamp(max=most)
-    log_t = log_s if rho == 0 else p.b.log() - psi * (p.reg / rho)[:, None]
+    if p.penalties[1] is not None:
+        log_t = log_s + (move_columns(p, psi, log_s, p.b.log()) - psi)
+    else:
+        log_t = log_s if rho == 0 else p.b.log() - psi * (p.reg / rho)[:, None]
     # without the largest exponent no scale is too large or too small
     top = torch.maximum(log_s, log_t).amax(-1, keepdim=True)
     top = top.masked_fill(top == -math.inf, 0.0)

@@ -20,7 +20,7 @@ from sinkhorn_ot.kernels.clouds import METRICS, Clouds, place
 from sinkhorn_ot.kernels.whole_steps import HELD_STEPS
 from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem, Streamed
 
-from .protocol import Moves, Rules, Sweep, elasticity
+from .protocol import Moves, Rules, Sweep, elasticity, sweep_apart
 
 
 # pairs whose cost stays in a GPU's cache from sweep to sweep
@@ -89,8 +89,11 @@ class _Kernels:
         return self.apply(u, v, y, transpose=True)
 
     def moves(self, *, memory: int, growth: float, wait: int, begin: float) -> Moves | None:
-        """Return a run of Anderson's steps, two launches each, or three for relaxed marginals."""
-        if memory > HELD_STEPS.value:
+        """Return a run of Anderson's steps, two launches each, or three for relaxed marginals.
+
+        None too where a column's penalty is none that kernels know.
+        """
+        if memory > HELD_STEPS.value or self.problem.penalised:
             return None
         p = self.problem
         relaxed = None if p.exact else steps.Relaxed(p.a, p.reg, p.relax, p.dtype)
@@ -122,6 +125,8 @@ class DenseKernels(_Kernels):
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move the rows, then sum the columns, in logarithms that cannot underflow."""
         a, inv_reg = self.problem.a, self._inv_reg
+        if self.problem.penalties[0] is not None:
+            return sweep_apart(self, a.log(), v)
         return dense_sweep.sweep(
             self._C, u, v, a, inv_reg, kappa=self._kappa, first=u is None, log=True
         )
@@ -222,6 +227,8 @@ class CloudKernels(_Kernels):
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move the rows, then sum the columns, in logarithms that cannot underflow."""
         a, inv_reg = self.problem.a, self._inv_reg
+        if self.problem.penalties[0] is not None:
+            return sweep_apart(self, a.log(), v)
         return point_cloud.sweep(
             self._clouds, u, v, a, inv_reg, kappa=self._kappa, first=u is None, log=True
         )

@@ -208,15 +208,26 @@ def elasticity(problem: Problem, side: int) -> Tensor:
 
 
 def move_rows(problem: Problem, log_a: Tensor, log_sum: Tensor) -> Tensor:
-    """Return the row potential that answers the row sums: log a - kappa * log_sum.
+    """Return the row potential that answers the row sums: log a - kappa * log_sum for KL.
 
-    A row without weight, or one whose every pair is forbidden, stays at -inf; what is no number
-    stays one that nobody believes.
+    What other penalties say takes all rows of a problem. A row without weight, or one whose every
+    pair is forbidden, stays at -inf; what is no number stays one that nobody believes.
     """
-    if math.isinf(problem.relax[0]):
+    if (penalty := problem.penalties[0]) is not None:
+        u = log_a + penalty.answer(log_sum, problem.a, problem.reg[:, None])
+    elif math.isinf(problem.relax[0]):
         u = log_a - log_sum
     elif problem.relax[0] == 0:
         return log_a
     else:
         u = log_a - elasticity(problem, 0)[:, None] * log_sum
     return torch.where((log_a > -math.inf) & (log_sum != -math.inf), u, -math.inf)
+
+
+def sweep_apart(sweep: Sweep, log_a: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what `sweep` does, by a pass for the rows and one for the columns.
+
+    So rows are moved that have to know of each other, or have a penalty that no kernel knows.
+    """
+    u = move_rows(sweep.problem, log_a, sweep.log_sum_rows(v))
+    return u, sweep.log_sum_columns(u) + v

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import METRICS, PointCloud, broadcast, checks
+from sinkhorn_ot.problem import METRICS, Penalty, PointCloud, asked, broadcast, checks
 from sinkhorn_ot.results import ConvergenceWarning, Status, Transport, uncompiled
 from sinkhorn_ot.solve import MAX_ITER, ON_FAIL, solve
 from sinkhorn_ot.solvers import Sinkhorn
@@ -143,7 +143,10 @@ def _method(cost: Any, batch: torch.Size, relaxed: bool) -> str | Sinkhorn:
 
 
 def _one_penalty(unbalanced: Any) -> None:
-    """Require the same penalty on both sides."""
+    """Require the same penalty on both sides, of KL's kind, of which the divergence is known."""
+    sides = unbalanced if isinstance(unbalanced, (tuple, list)) else [unbalanced]
+    if any(isinstance(asked(side), Penalty) for side in sides):
+        raise ValueError(f"unbalanced must be one KL number for both sides, got {unbalanced!r}")
     if unbalanced is None or np.ndim(unbalanced) == 0:
         return
     pair = list(unbalanced)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Index
-from sinkhorn_ot.sweeps.protocol import Sweep, move_rows
+from sinkhorn_ot.sweeps.protocol import Sweep, move_rows, sweep_apart
 
 from .blockwise import TINY, Blockwise
 from .cpu import exp_
@@ -20,6 +20,8 @@ class OnTheFly(Blockwise):
 
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move the rows, then sum the columns, block by block."""
+        if self.problem.penalties[0] is not None:
+            return sweep_apart(self, self.log_a, v)
         new, s = torch.empty_like(self.problem.a), torch.zeros_like(self.problem.b)
         for rows, C in self._tiles():
             base, block, sums = self._summed(rows, C, u, v)

@@ -1,0 +1,102 @@
+"""How `unbalanced=` and `mass=` are read, and whether what they ask can be had."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import checks
+from .penalties import KL, Moved, Penalty
+from .problem import EXACT, Penalties, Problem, Relax
+
+
+# how far totals that must agree may be apart by rounding
+_RTOL = 2e-7
+
+
+def asked(unbalanced: Any) -> Any:
+    """Return `unbalanced` with KL penalties of one number as that number."""
+    if isinstance(unbalanced, (tuple, list)):
+        return type(unbalanced)(map(asked, unbalanced))
+    plain = isinstance(unbalanced, KL) and np.ndim(unbalanced.rho) == 0
+    return unbalanced.rho if plain else unbalanced
+
+
+def relaxation(unbalanced: Any, mass: Any = None) -> tuple[Relax, Penalties]:
+    """Return the KL penalty of each marginal, inf for an exact one, and penalties of other kinds.
+
+    A side with such a penalty has no number: its entry is nan, which nobody can take for one.
+    """
+    if mass is not None:
+        if unbalanced is not None:
+            raise ValueError(
+                f"mass must not be given with unbalanced, got mass={mass!r:.60} and "
+                f"unbalanced={unbalanced!r:.200}: give one or the other"
+            )
+        return (math.nan, math.nan), (Moved(mass), Moved(mass))
+    if unbalanced is None:
+        return EXACT, (None, None)
+    if isinstance(unbalanced, Tensor):
+        unbalanced = checks.constant("unbalanced", checks.plain("unbalanced", unbalanced))
+        checks.present("unbalanced", unbalanced)
+    if isinstance(unbalanced, (Tensor, np.ndarray)):
+        unbalanced = unbalanced.tolist()
+    unbalanced = asked(unbalanced)
+    pair = unbalanced if isinstance(unbalanced, (tuple, list)) else (unbalanced, unbalanced)
+    if len(pair) != 2:
+        raise ValueError(f"unbalanced must be one penalty or two, got {unbalanced!r}")
+    (first, second), (one, other) = map(_number, pair), map(_penalty, pair)
+    return (first, second), (one, other)
+
+
+def _number(rho: Any) -> float:
+    """Return the number of an entry: inf for an exact side, nan for a penalty of another kind."""
+    if isinstance(rho, Penalty):
+        return math.nan
+    found = math.inf if rho is None else checks.number("unbalanced", rho)
+    if not found >= 0:
+        raise ValueError(f"unbalanced must be at least zero, or None for exact, got {found!r}")
+    return found
+
+
+def _penalty(rho: Any) -> Penalty | None:
+    return rho if isinstance(rho, Penalty) else None
+
+
+def possible(p: Problem) -> Problem:
+    """Return the problem; raise unless both marginals can have one total."""
+    rows, columns = _extent(p, 0), _extent(p, 1)
+    for (_, most), (least, _), few, many in (
+        (rows, columns, "a", "b"),
+        (columns, rows, "b", "a"),
+    ):
+        if bool((bad := least > most * (1 + _RTOL)).any()):
+            k = checks.first_index(bad)[0]
+            where = f" in problem {k}" if p.shape[0] > 1 else ""
+            raise ValueError(
+                f"unbalanced must let both marginals have one total mass, but that of {many} is at "
+                f"least {float(least[k]):.9g} and that of {few} at most {float(most[k]):.9g}{where}"
+            )
+    return p
+
+
+def _extent(p: Problem, side: int) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest total of one marginal, (B,)."""
+    weight, penalty = (p.a, p.b)[side], p.penalties[side]
+    total = weight.sum(-1)
+    if isinstance(penalty, Moved):
+        name = "ab"[side]
+        if bool((bad := penalty.mass[:, 0] > total * (1 + _RTOL)).any()):
+            k = checks.first_index(bad)[0]
+            where = f" of problem {k}" if p.shape[0] > 1 else ""
+            raise ValueError(
+                f"mass must be at most what {name} has and can move, {float(total[k]):.9g}{where}, "
+                f"got {float(penalty.mass[k]):.9g}"
+            )
+    if penalty is not None:
+        return penalty.extent(weight)
+    if math.isinf(p.relax[side]):
+        return total, total
+    return torch.zeros_like(total), torch.full_like(total, math.inf)
