@@ -30,7 +30,7 @@ from .derived import (
 )
 from .exact import solve_exact
 from .gradients import normalize
-from .problem import Dense, PointCloud, Streamed
+from .problem import Dense, GridCost, PointCloud, Streamed
 from .results import Certificate, ConvergenceError, ConvergenceWarning, Status, Transport
 from .solve import solve
 from .solvers import Anderson, Anneal, Nesterov, Newton, Plain, Progress, Sinkhorn, Switch
@@ -47,6 +47,7 @@ __all__ = [
     "ConvergenceWarning",
     "Dense",
     "Divergence",
+    "GridCost",
     "LabelBank",
     "Nesterov",
     "Newton",
