@@ -30,7 +30,7 @@ from .derived import (
 )
 from .exact import solve_exact
 from .gradients import normalize
-from .problem import KL, L2, TV, Between, Dense, PointCloud, Streamed
+from .problem import KL, L2, TV, Between, Dense, GridCost, PointCloud, Streamed
 from .results import Certificate, ConvergenceError, ConvergenceWarning, Status, Transport
 from .solve import solve
 from .solvers import Anderson, Anneal, Nesterov, Newton, Plain, Progress, Sinkhorn, Switch
@@ -48,6 +48,7 @@ __all__ = [
     "ConvergenceWarning",
     "Dense",
     "Divergence",
+    "GridCost",
     "KL",
     "L2",
     "LabelBank",

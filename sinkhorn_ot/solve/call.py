@@ -65,7 +65,7 @@ def solve(  # noqa: PLR0913
     Finds min over P >= 0 with P 1 = a, P^T 1 = b of <P, C> + reg * KL(P | a b^T).
 
     Args:
-        cost: Tensor or array (..., n, m), or `PointCloud(x, y)`. inf forbids a pair.
+        cost: Tensor or array (..., n, m), `PointCloud(x, y)` or `GridCost`. inf forbids a pair.
         a: Source weights (..., n); None means 1/n each. Leading dimensions broadcast, and a cost
             shared by a whole batch is not copied.
         b: Target weights (..., m), of the same total as a; None means 1/m each.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Cost, Dense, PointCloud, Problem, Streamed, shown
+from sinkhorn_ot.problem import Cost, Dense, GridCost, PointCloud, Problem, Streamed, shown
 from sinkhorn_ot.results import Solution
 from sinkhorn_ot.sweeps import weightless
 
@@ -167,6 +167,9 @@ def _among(cost: Cost, rows: Places, columns: Places, left: float) -> Cost | Non
     if isinstance(cost, PointCloud):
         i, j = torch.from_numpy(rows), torch.from_numpy(columns)
         return replace(cost, x=cost.x[:, i], y=cost.y[:, j])
+    # what is left of a small grid is none, and soon stored
+    if isinstance(cost, GridCost) and math.prod(cost.shape) <= FEW:
+        return Dense._of(_entries(cost.rows(0, cost.shape[0])[0], rows, columns)[None])
     return None
 
 

@@ -4,9 +4,9 @@ import importlib.util
 
 import torch
 
-from sinkhorn_ot.problem import Problem
+from sinkhorn_ot.problem import GridCost, Problem
 
-from .portable import OnTheFly, SharedKernel, StoredKernel
+from .portable import OnTheFly, Separable, SharedKernel, StoredKernel
 from .protocol import Bare, Sweep
 
 
@@ -17,11 +17,13 @@ _ALONE = 1 / 16
 def choose(problem: Problem, tol: float) -> Sweep:
     """Return the implementation for `problem`, whose kernel is good to `tol`.
 
-    On a GPU the Triton kernels serve stored costs and clouds; costs that are streamed and machines
-    without triton are served by the portable code, as everything on a CPU is.
+    On a GPU the Triton kernels serve stored costs and clouds; costs that are streamed, those of
+    grids and machines without triton are served by the portable code, as everything on a CPU is.
     """
     if (kernels := _kernels(problem)) is not None:
         return kernels
+    if isinstance(problem.cost, GridCost):
+        return Separable(problem)
     store = torch.float32 if in_single(problem, tol) else torch.float64
     batch, n, m = problem.shape
     for dtype in (store, torch.float64):

@@ -1,7 +1,8 @@
-"""What it costs to move mass from point to point: stored, computed from clouds, or streamed."""
+"""What it costs to move mass from point to point: stored, of clouds, of grids, or streamed."""
 
 from .cost import Bounds, Cost, blocks, broadcast, flatten, within
 from .dense import Dense, as_cost
+from .grid import GridCost
 from .metrics import METRICS
 from .points import PointCloud
 from .streamed import Facts, Streamed, filled, survey
@@ -12,6 +13,7 @@ __all__ = [
     "Cost",
     "Dense",
     "Facts",
+    "GridCost",
     "METRICS",
     "PointCloud",
     "Streamed",

@@ -1,14 +1,16 @@
-"""Sweeps in plain PyTorch, for any device: kernels that are stored, shared, sparse, or not held."""
+"""Sweeps in plain PyTorch, for any device: kernels stored, shared, sparse, of axes, or not held."""
 
 from .blockwise import exponent
 from .cpu import column_sums, empty, exp_
 from .on_the_fly import OnTheFly
+from .separable import Separable
 from .shared_cost import SharedKernel
 from .stored import StoredKernel
 
 
 __all__ = [
     "OnTheFly",
+    "Separable",
     "SharedKernel",
     "StoredKernel",
     "column_sums",
