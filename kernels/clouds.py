@@ -3,8 +3,9 @@
 Every metric is one formula, `C_ij = norm_i + norm_j - <x_i, y_j>`, with the factor of the product
 folded into the scales, and a row of `METRICS`. Few coordinates may skip it: squared differences
 keep the cost of close points exact to its last digits, for less than the exponential beside.
-Distances always do: their root would double the digits that a product loses. In float64 nothing is
-split, and a product is one product.
+Distances always do: the root of one would double the digits that a product loses, and differences
+are not centred either, for points of one cluster would lose digits to another one far away. In
+float64 nothing is split, and a product is one product.
 """
 
 import math
@@ -62,7 +63,8 @@ class Clouds:
     Attributes:
         rows: The resident side, one result per point.
         columns: The side that streams past.
-        kind: "difference", "distance" or "product" by coordinates, or "matrix" on tensor cores.
+        kind: "difference", "distance", "absolute" or "product" by coordinates, or "matrix" on
+            tensor cores.
         precision: How a product of fp32 numbers rounds, "ieee" or "tf32".
         width: Coordinates per stored point.
         batch: Number of clouds, 1 if all problems share them.
@@ -92,7 +94,7 @@ class Metric:
     Attributes:
         place: Moves both clouds, given their dtype before it was widened; None leaves them.
         few: How clouds of few coordinates are met: by their "difference", squared, by "distance",
-            which is its root, or by their "product".
+            which is its root, by the "absolute" differences, or by their "product".
         factor: What the product of two points is multiplied with.
         constant: The part of every cost that is a point's own, or None for nothing.
         norm: What is a point's own beyond few coordinates, (B, n) in fp64, if not that constant.
@@ -125,7 +127,8 @@ def _square(x: Tensor) -> Tensor:
 
 METRICS = {
     "sqeuclidean": Metric(_centred, "difference", factor=2.0, norm=_square),
-    "euclidean": Metric(_centred, "distance", most=math.inf),
+    "euclidean": Metric(None, "distance", most=math.inf),
+    "manhattan": Metric(None, "absolute", most=math.inf),
     "dot": Metric(None, "product"),
     "cosine": Metric(_normalised, "product", constant=0.5),
 }
@@ -325,7 +328,13 @@ def _coordinate(rows, columns, batch, i, j, k, KIND: tl.constexpr):
     """Return what coordinate k adds to a pair, (J, I)."""
     x = line(rows, batch, i, k)[None, :]
     y = line(columns, batch, j, k)[:, None]
-    return x * y if KIND == "product" else (x - y) * (x - y)
+    if KIND == "product":
+        found = x * y
+    elif KIND == "absolute":
+        found = tl.abs(x - y)
+    else:
+        found = (x - y) * (x - y)
+    return found
 
 
 @triton.jit
@@ -333,7 +342,7 @@ def pairs(
     rows, columns, batch, i, j, held,
     KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Return <x_i, y_j>, or |x_i - y_j|, squared but for the kind "distance", before scales.
+    """Return <x_i, y_j>, or |x_i - y_j|, squared for the kind "difference", before scales.
 
     The tile is (I, J) from tensor cores. Direct kinds make it (J, I): lanes lie along its last
     axis, so a thread owns whole rows and sums them without asking its neighbours.

@@ -26,6 +26,8 @@ def costs(x: Tensor, y: Tensor, metric: str) -> Long:
     if metric in ("sqeuclidean", "euclidean"):
         square = ((left - right) ** 2).sum(-1)
         return square if metric == "sqeuclidean" else np.sqrt(square)
+    if metric == "manhattan":
+        return abs(left - right).sum(-1)
     product = (left * right).sum(-1)
     if metric == "dot":
         return -product

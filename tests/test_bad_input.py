@@ -176,7 +176,7 @@ ROWS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: solve(BATCH, init=(A, torch.ones(3, 5))), "init and the problem must have leading dimensions",
     ),
     # points
-    "metric unknown": (lambda: cloud(metric="l1"), "metric must be one of 'sqeuclidean', 'euclidean', 'dot', 'cosine', got 'l1'"),
+    "metric unknown": (lambda: cloud(metric="l1"), "metric must be one of 'sqeuclidean', 'euclidean', 'manhattan', 'chebyshev', 'dot', 'cosine', got 'l1'"),
     "dimensions differ": (lambda: cloud(y=Y[:, :2]), "x and y must have points of one dimension, got 3 and 2"),
     "dtypes differ": (lambda: cloud(y=Y.double()), "x and y must share a dtype, got torch.float32 and torch.float64"),
     "devices differ": (lambda: cloud(y=Y.to("meta")), "y must be on the device of x (cpu), got meta"),

@@ -323,6 +323,8 @@ _POINT_CLOUD = {
             (784, "dot", False),
         )
     },
+    "10000x10000 d=3 fp32 manhattan": _point_cloud(10000, 10000, 3, metric="manhattan"),
+    "10000x10000 d=64 fp32 manhattan": _point_cloud(10000, 10000, 64, metric="manhattan"),
 }
 
 

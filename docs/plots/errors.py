@@ -42,7 +42,7 @@ BAD = (
     "so.solve(C, reg=0.1).apply(torch.ones(2))",
     "so.solve(C, reg=0.1, unbalanced=1.0).certificate()",
     "so.PointCloud(torch.rand(4, 2), torch.rand(4, 3))",
-    "so.PointCloud(torch.rand(4, 2), torch.rand(4, 2), 'manhattan')",
+    "so.PointCloud(torch.rand(4, 2), torch.rand(4, 2), 'canberra')",
 )
 
 

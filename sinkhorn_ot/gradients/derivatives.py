@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import METRICS, PointCloud
+from sinkhorn_ot.problem import PointCloud
 from sinkhorn_ot.results import (
     ConvergenceWarning,
     Entropic,
@@ -181,7 +181,7 @@ class Implicit:
         """Return what the factors of the cost are worth."""
         p, given = self._result.problem, self._leaves.given
         assert isinstance(p.cost, PointCloud)
-        metric, twice = METRICS[p.cost.metric], torch.is_grad_enabled()
+        metric, twice = p.cost.rule, torch.is_grad_enabled()
         left, right = p.cost.factors
         if twice:
             live = self._live

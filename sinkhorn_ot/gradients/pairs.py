@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import METRICS, Index, PointCloud, Problem, shown
+from sinkhorn_ot.problem import Index, PointCloud, Problem, shown
 from sinkhorn_ot.results import Entropic, Parts
 
 from .ratios import Ratios
@@ -131,7 +131,7 @@ class _ByCost:
             self.parts: Parts = {"C": p.a.new_zeros(batch, *p.shape[1:])}
         else:
             self._left, self._right = self._cost.factors
-            self._metric = METRICS[self._cost.metric]
+            self._metric = self._cost.rule
             self.parts = {
                 "left": torch.zeros_like(self._left),
                 "right": torch.zeros_like(self._right),

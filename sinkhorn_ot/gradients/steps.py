@@ -10,7 +10,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import METRICS
 from sinkhorn_ot.results import Leaves, Parts, Transport, attached
 
 from .layer import normalize
@@ -106,7 +105,7 @@ class Steps:
             C = parts["C"]
         elif "left" in parts:
             assert self._leaves.cloud is not None
-            C = METRICS[self._leaves.cloud.metric].join(parts["left"], parts["right"])
+            C = self._leaves.cloud.rule.join(parts["left"], parts["right"])
         else:
             C = p.cost.rows(0, p.shape[1])
         return C.to(p.work)

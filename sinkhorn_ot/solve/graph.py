@@ -44,6 +44,8 @@ def _plain(given: dict[str, Any]) -> bool:
     if not set(given) <= {*_PLACES, "unbalanced", "n_iter"}:
         return False
     cost, reg = given["cost"], given.get("reg")
+    if isinstance(cost, PointCloud) and not isinstance(cost.metric, str):
+        return False
     parts = [cost.x, cost.y] if isinstance(cost, PointCloud) else [cost]
     weights = [w for w in (given.get("a"), given.get("b")) if w is not None]
     tensors = [*parts, *weights, *([reg] if isinstance(reg, Tensor) else [])]
@@ -77,9 +79,10 @@ class Swept:
         cost, reg = given["cost"], given["reg"]
         cloud = isinstance(cost, PointCloud)
         self._asked = (
-            cost.x if cloud else cost,
-            cost.y if cloud else None,
+            cost.scaled(cost.x) if cloud else cost,
+            cost.scaled(cost.y) if cloud else None,
             cost.metric if cloud else "",
+            cost.power if cloud else 1.0,
             given.get("a"),
             given.get("b"),
             reg if isinstance(reg, Tensor) else None,

@@ -24,6 +24,7 @@ class Asked(NamedTuple):
         cost: Costs (..., n, m), or source points (..., n, d).
         y: Target points (..., m, d), if the cost is that between points.
         metric: Their metric.
+        power: What their distances are raised to.
         a: Source weights (..., n).
         b: Target weights (..., m).
         regs: reg of each problem (...), if they have their own.
@@ -34,6 +35,7 @@ class Asked(NamedTuple):
     cost: Tensor
     y: Tensor | None
     metric: str
+    power: float
     a: Tensor | None
     b: Tensor | None
     regs: Tensor | None
@@ -43,7 +45,8 @@ class Asked(NamedTuple):
     @property
     def problem(self) -> Problem:
         """The problem, checked as far as that waits for nothing."""
-        cost = self.cost if self.y is None else PointCloud(self.cost, self.y, self.metric)
+        x, y = self.cost, self.y
+        cost = x if y is None else PointCloud(x, y, self.metric, power=self.power)
         reg, relax = self.reg if self.regs is None else self.regs, tuple(self.relax)
         values = self.cost.device.type == "cpu"
         exact = all(map(math.isinf, relax))
@@ -59,8 +62,8 @@ class Asked(NamedTuple):
 
 
 _ASKED = (
-    "Tensor cost, Tensor? y, str metric, Tensor? a, Tensor? b, Tensor? regs, float reg, "
-    "float[] relax"
+    "Tensor cost, Tensor? y, str metric, float power, Tensor? a, Tensor? b, Tensor? regs, "
+    "float reg, float[] relax"
 )
 # numbers of a result, and their dimensions behind those of a batch
 NUMBERS = {

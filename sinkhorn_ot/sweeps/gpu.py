@@ -1,6 +1,6 @@
 """The sweep on a GPU: checks, allocates and launches the kernels. Imports triton: import it late.
 
-Serves stored costs of any strides and clouds of every metric, in float64 and float32 (half
+Serves stored costs of any strides and clouds of most metrics, in float64 and float32 (half
 precision in storage): exponents are formed in the potentials' dtype. Nothing waits for the device:
 what may underflow is summed again by kernels that return at once where there is nothing to mend.
 """
@@ -32,7 +32,9 @@ _ALONE = 16
 def serves(problem: Problem) -> bool:
     """Say whether the kernels take this problem."""
     cost = problem.cost
-    return _stored(cost) is not None or (isinstance(cost, PointCloud) and cost.metric in METRICS)
+    if isinstance(cost, PointCloud):
+        return isinstance(cost.metric, str) and cost.metric in METRICS and cost.power == 1
+    return _stored(cost) is not None
 
 
 def kernels(problem: Problem) -> Sweep:
@@ -52,7 +54,8 @@ def _stored(cost: Cost) -> tuple[Tensor, int] | None:
 def _placed(cost: Cost, work: torch.dtype) -> Clouds:
     assert isinstance(cost, PointCloud)
     precision = "float64" if work == torch.float64 else "fp16x3"
-    return place(cost.x, cost.y, metric=cost.metric, precision=precision)
+    x, y = cost.scaled(cost.x), cost.scaled(cost.y)
+    return place(x, y, metric=str(cost.metric), precision=precision)
 
 
 class _Kernels:

@@ -13,7 +13,7 @@ def _leaves(*tensors):
     return [t.clone().requires_grad_() for t in tensors]
 
 
-METRICS = ["sqeuclidean", "euclidean", "dot", "cosine"]
+METRICS = ["sqeuclidean", "euclidean", "manhattan", "chebyshev", "dot", "cosine"]
 
 
 @pytest.mark.parametrize("tell", ["value", "dual_value"])

@@ -12,7 +12,7 @@ from sinkhorn_ot.kernels.clouds import place
 pytestmark = pytest.mark.slow(1)
 
 
-METRICS = ("sqeuclidean", "euclidean", "dot", "cosine")
+METRICS = ("sqeuclidean", "euclidean", "manhattan", "dot", "cosine")
 
 
 def clouds(n, m, d, B=1, work=torch.float32) -> tuple[Tensor, Tensor]:
@@ -26,6 +26,8 @@ def ground(x, y, metric) -> Tensor:
         return (x[:, :, None] - y[:, None]).square().sum(-1)
     if metric == "euclidean":
         return torch.linalg.vector_norm(x[:, :, None] - y[:, None], dim=-1)
+    if metric == "manhattan":
+        return torch.linalg.vector_norm(x[:, :, None] - y[:, None], 1, dim=-1)
     if metric == "dot":
         return -x @ y.mT
     return 1 - torch.nn.functional.cosine_similarity(x[:, :, None], y[:, None], dim=-1)

@@ -36,11 +36,12 @@ def problems(unbalanced: object = None) -> dict[str, Problem]:
     x, y = torch.randn(2, 17, 3), torch.randn(2, 33, 3)
     costs = {"own": torch.rand(2, 17, 33), "shared": torch.rand(17, 33), "cloud": PointCloud(x, y)}
     costs["distances"] = PointCloud(x, y, "euclidean")
+    costs["blocks"] = PointCloud(x, y, "manhattan", scale=[1.0, 0.5, 2.0])
     return {k: make(c, a, b, 0.3, unbalanced) for k, c in costs.items()}
 
 
 @pytest.mark.parametrize("unbalanced", [None, (0.5, 0.7), (None, 0)])
-@pytest.mark.parametrize("name", ["own", "shared", "cloud", "distances"])
+@pytest.mark.parametrize("name", ["own", "shared", "cloud", "distances", "blocks"])
 @BOTH
 def test_sweep_means_what_the_reference_means(
     name: str, unbalanced: object, work: torch.dtype

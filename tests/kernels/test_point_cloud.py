@@ -37,6 +37,8 @@ class Points:
         x, y = self.x, self.y
         if self.metric == "euclidean":
             return torch.linalg.vector_norm(x[:, :, None] - y[:, None], dim=-1)
+        if self.metric == "manhattan":
+            return torch.linalg.vector_norm(x[:, :, None] - y[:, None], 1, dim=-1)
         if self.metric == "dot":
             return -x @ y.mT
         return 1 - torch.nn.functional.cosine_similarity(x[:, :, None], y[:, None], dim=-1)
@@ -115,7 +117,7 @@ def within_budget(p, got, eager, truth, what=""):
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 17, 64, 100])
-@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean", "dot", "cosine"])
+@pytest.mark.parametrize("metric", ["sqeuclidean", "euclidean", "manhattan", "dot", "cosine"])
 def test_sweep_is_the_reference(metric, d):
     p = points(37, 90, d, metric=metric)
     verify(p, p.run())

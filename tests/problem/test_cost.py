@@ -16,6 +16,8 @@ def formula(x, y, metric):
     return {
         "sqeuclidean": lambda: (X - Y).square().sum(-1),
         "euclidean": lambda: (X - Y).square().sum(-1).sqrt(),
+        "manhattan": lambda: (X - Y).abs().sum(-1),
+        "chebyshev": lambda: (X - Y).abs().amax(-1),
         "dot": lambda: -(X * Y).sum(-1),
         "cosine": lambda: 1 - (X * Y).sum(-1) / (X.norm(dim=-1) * Y.norm(dim=-1)),
     }[metric]()
@@ -59,7 +61,7 @@ def test_a_metric_is_a_row_of_the_table(monkeypatch):
     cubed = dataclasses.replace(
         METRICS["euclidean"],
         join=lambda left, right: torch.cdist(left, right).pow(3),
-        bounds=lambda reach, span: Bounds(0.0, reach**3),
+        bounds=lambda x, y: Bounds(0.0, float(torch.cdist(x, y).amax()) ** 3),
     )
     monkeypatch.setitem(METRICS, "cubed", cubed)
     x, y = cloud(7, 3), cloud(11, 3, seed=1)

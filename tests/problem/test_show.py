@@ -192,7 +192,8 @@ def test_what_is_read_off_a_line():
     x = torch.rand(1_000_000, 3)
     assert repr(PointCloud(x, x[:5], "dot")) == (
         "PointCloud(x=float32 (1000000, 3), y=float32 (5, 3) "
-        f"{float(x[:5].min()):.4g}..{float(x[:5].max()):.4g}, metric='dot', memory=1073741824)"
+        f"{float(x[:5].min()):.4g}..{float(x[:5].max()):.4g}, metric='dot', memory=1073741824, "
+        "power=1, scale=None)"
     )
 
 
@@ -307,7 +308,8 @@ def test_half_built_objects_can_be_looked_at():
     half = object.__new__(PointCloud)
     object.__setattr__(half, "x", large())
     assert repr(half) == (
-        "PointCloud(x=float32 (1000, 1000), metric='sqeuclidean', memory=1073741824)"
+        "PointCloud(x=float32 (1000, 1000), metric='sqeuclidean', memory=1073741824, "
+        "power=1, scale=None)"
     )
 
 

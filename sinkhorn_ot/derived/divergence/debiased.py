@@ -45,7 +45,8 @@ def sinkhorn_divergence(  # noqa: PLR0913
     Finds S = OT(a, b) - OT(a, a) / 2 - OT(b, b) / 2 + reg / 2 (m_a - m_b)^2, where OT is the
     optimum of what `solve` minimises and m are total weights, which differ only beside penalties.
     S is never negative, and zero for equal measures, where exp(-C / reg) is positive definite, as
-    for every metric that has a name; for a function it is whatever the three numbers make.
+    for every metric that has a name but "chebyshev" of more than two coordinates; for a function it
+    is whatever the three numbers make.
 
     Source: J. Feydy, T. Sejourne, F.-X. Vialard, S. Amari, A. Trouve, G. Peyre, Interpolating
     between optimal transport and MMD using Sinkhorn divergences, AISTATS 2019, equation 3; with
@@ -60,9 +61,9 @@ def sinkhorn_divergence(  # noqa: PLR0913
         b: Target weights (..., m), of the same total as a unless penalties allow another; None
             means 1/m each.
         reg: Regularisation in units of the cost, above zero; one number or one per problem.
-        metric: "sqeuclidean" |x - y|^2, "euclidean" |x - y|, "cosine" 1 - <x, y> / (|x| |y|), which
-            does not see lengths, "dot" -<x, y>; or a function that takes two clouds, x and y, x and
-            x, y and y, and returns what their points cost, (..., n, m), symmetrically.
+        metric: One that `PointCloud` names, of which "cosine" does not see lengths; or a function
+            that takes two clouds, x and y, x and x, y and y, and returns what their points cost,
+            (..., n, m), symmetrically.
         unbalanced: One KL penalty for both marginals instead of exact ones.
         tol: Relative L1 marginal error to reach in each problem; None means 1e-9 in float64, 1e-6
             otherwise. The divergence misses what is left of about its square.

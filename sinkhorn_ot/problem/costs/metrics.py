@@ -1,11 +1,13 @@
 """Metrics: what one point and another cost, a row of a table each."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from . import functions
 from .cost import Bounds
 
 
@@ -21,15 +23,17 @@ class Metric:
         factors: Makes of placed clouds, once, two tensors with a row per point, (..., n, k) and
             (..., m, k).
         join: Makes the costs, (..., rows, m), of some rows of the first factor and the second.
-        bounds: Bounds the costs of points whose norms have this largest sum and product.
+        bounds: Bounds the costs of two placed clouds.
         pull: Makes of both factors and derivatives by the costs those by the factors.
+        distance: Whether the costs are distances, whose powers are costs too.
     """
 
     place: Callable[[Tensor, Tensor], Pair]
     factors: Callable[[Tensor, Tensor], Pair]
     join: Callable[[Tensor, Tensor], Tensor]
-    bounds: Callable[[float, float], Bounds]
+    bounds: Callable[[Tensor, Tensor], Bounds]
     pull: Callable[[Tensor, Tensor, Tensor], Pair]
+    distance: bool = False
 
     @property
     def bilinear(self) -> bool:
@@ -81,28 +85,83 @@ def _product_above_zero(left: Tensor, right: Tensor) -> Tensor:
     return _product(left, right).clamp_(min=0)
 
 
-def _distance(left: Tensor, right: Tensor) -> Tensor:
+def _euclidean(left: Tensor, right: Tensor) -> Tensor:
     # a root would double the digits that a product loses between close points
-    return torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
+    held = torch.cdist(left.detach(), right.detach(), compute_mode="donot_use_mm_for_euclid_dist")
+    if not _live(left, right):
+        return held
+    # the derivatives of its square, of any order, without the rounding of that; where points
+    # coincide a distance has a kink, whose middle is flat
+    apart, square = held > 0, _product(*_of_squares(*_centred(left, right)))
+    squared = torch.where(apart, held, 1.0).square()
+    return torch.where(apart, (squared + square - square.detach()).sqrt(), 0.0)
+
+
+def _manhattan(left: Tensor, right: Tensor) -> Tensor:
+    if not _live(left, right):
+        return torch.cdist(left, right, p=1.0)
+    # of which there are derivatives of any order
+    pairs = zip(left.unbind(-1), right.unbind(-1), strict=True)
+    parts = [(x[..., :, None] - y[..., None, :]).abs() for x, y in pairs]
+    return torch.stack(parts).sum(0)
+
+
+def _chebyshev(left: Tensor, right: Tensor) -> Tensor:
+    return _largest(left, right) if _live(left, right) else torch.cdist(left, right, p=math.inf)
+
+
+def _largest(left: Tensor, right: Tensor) -> Tensor:
+    # coordinates that tie share the derivative
+    return (left[..., :, None, :] - right[..., None, :, :]).abs().amax(-1)
+
+
+def _live(left: Tensor, right: Tensor) -> bool:
+    return torch.is_grad_enabled() and (left.requires_grad or right.requires_grad)
 
 
 def _pull_product(left: Tensor, right: Tensor, by: Tensor) -> Pair:
     return torch.matmul(by, right), torch.matmul(by.mT, left)
 
 
-def _pull_distance(left: Tensor, right: Tensor, by: Tensor) -> Pair:
-    held = _distance(left.detach(), right.detach())
-    # where points coincide a distance has a kink, whose middle is flat
-    apart = held > 0
-    distance = torch.where(apart, held, 1.0)
-    if torch.is_grad_enabled() and (left.requires_grad or right.requires_grad):
-        # the derivatives of its square, of any order, without the rounding of that
-        square = _product(*_of_squares(left, right))
-        distance = (distance.square() + torch.where(apart, square - square.detach(), 0.0)).sqrt()
-    share = torch.where(apart, by / distance, 0.0)
+def _pull_euclidean(left: Tensor, right: Tensor, by: Tensor) -> Pair:
+    distance = _euclidean(left, right)
+    # what is summed is the difference of two points: less their centre it keeps its digits
+    left, right = _centred(left, right)
+    apart = distance > 0
+    share = torch.where(apart, by / torch.where(apart, distance, 1.0), 0.0)
     one, other = _pull_product(left, right, share)
     rows, columns = share.sum(-1, keepdim=True), share.sum(-2)[..., None]
     return rows * left - one, columns * right - other
+
+
+def _pull_manhattan(left: Tensor, right: Tensor, by: Tensor) -> Pair:
+    rows, columns = [], []
+    # one coordinate after another, so that nothing is larger than the costs
+    for x, y in zip(left.unbind(-1), right.unbind(-1), strict=True):
+        towards = torch.sign(x[..., :, None] - y[..., None, :]) * by
+        rows.append(towards.sum(-1))
+        columns.append(-towards.sum(-2))
+    return torch.stack(rows, -1), torch.stack(columns, -1)
+
+
+def _up_to_a_square(x: Tensor, y: Tensor) -> Bounds:
+    reach = _reach(x, y)
+    return Bounds(0.0, reach * reach)
+
+
+def _up_to(order: float) -> Callable[[Tensor, Tensor], Bounds]:
+    """Return what bounds distances in the norm of an order, wherever the origin is."""
+    return lambda x, y: Bounds(0.0, _reach(*_centred(x, y), order))
+
+
+def _reach(x: Tensor, y: Tensor, order: float = 2.0) -> float:
+    longest = (t.norm(order, dim=-1).amax(-1) for t in (x, y))
+    return float(sum(longest, torch.zeros(())).amax())
+
+
+def _spanned(x: Tensor, y: Tensor) -> Bounds:
+    span = float((x.norm(dim=-1).amax(-1) * y.norm(dim=-1).amax(-1)).amax())
+    return Bounds(-span, span)
 
 
 METRICS = {
@@ -110,28 +169,83 @@ METRICS = {
         place=_centred,
         factors=_of_squares,
         join=_product_above_zero,
-        bounds=lambda reach, span: Bounds(0.0, reach * reach),
+        bounds=_up_to_a_square,
         pull=_pull_product,
     ),
     "euclidean": Metric(
-        place=_centred,
+        place=_as_they_are,
         factors=_as_they_are,
-        join=_distance,
-        bounds=lambda reach, span: Bounds(0.0, reach),
-        pull=_pull_distance,
+        join=_euclidean,
+        bounds=_up_to(2.0),
+        pull=_pull_euclidean,
+        distance=True,
+    ),
+    "manhattan": Metric(
+        place=_as_they_are,
+        factors=_as_they_are,
+        join=_manhattan,
+        bounds=_up_to(1.0),
+        pull=_pull_manhattan,
+        distance=True,
+    ),
+    "chebyshev": Metric(
+        place=_as_they_are,
+        factors=_as_they_are,
+        join=_chebyshev,
+        bounds=_up_to(math.inf),
+        pull=functions.pull(_largest),
+        distance=True,
     ),
     "dot": Metric(
         place=_as_they_are,
         factors=_of_minus,
         join=_product,
-        bounds=lambda reach, span: Bounds(-span, span),
+        bounds=_spanned,
         pull=_pull_product,
     ),
     "cosine": Metric(
         place=_normalised,
         factors=_of_one_minus,
         join=_product,
-        bounds=lambda reach, span: Bounds(0.0, 2.0),
+        bounds=lambda x, y: Bounds(0.0, 2.0),
         pull=_pull_product,
     ),
 }
+
+
+def metric_of(metric: str | functions.Function, power: float) -> Metric:
+    """Return a row of the table, a power of one, or the row that a function of points makes."""
+    if isinstance(metric, str):
+        return METRICS[metric] if power == 1 else _raised(METRICS[metric], power)
+    return Metric(
+        place=_as_they_are,
+        factors=_as_they_are,
+        join=functions.join(metric),
+        bounds=functions.bounds(metric),
+        pull=functions.pull(metric),
+    )
+
+
+def _raised(metric: Metric, power: float) -> Metric:
+    """Return a power of a distance."""
+
+    def join(left: Tensor, right: Tensor) -> Tensor:
+        return _power(metric.join(left, right), power)
+
+    def bounds(x: Tensor, y: Tensor) -> Bounds:
+        # a tensor, whose powers may be too large
+        high = torch.tensor(metric.bounds(x, y).high, dtype=torch.float64)
+        return Bounds(0.0, float(high**power))
+
+    def pull(left: Tensor, right: Tensor, by: Tensor) -> Pair:
+        distance = metric.join(left, right)
+        slope = torch.where(distance > 0, power * _power(distance, power - 1), 0.0)
+        return metric.pull(left, right, by * slope)
+
+    return replace(metric, join=join, bounds=bounds, pull=pull)
+
+
+def _power(distance: Tensor, power: float) -> Tensor:
+    # at zero a power may have no derivative, and below zero no value
+    apart = distance > 0
+    return torch.where(apart, torch.where(apart, distance, 1.0) ** power, 0.0)

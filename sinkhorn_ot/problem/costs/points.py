@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from sinkhorn_ot.problem.rows import Block
 from sinkhorn_ot.problem.show import shown
 
 from .cost import MEMORY, Bounds, broadcast, flatten, tiles
-from .metrics import METRICS
+from .functions import Function, tried, turned
+from .metrics import METRICS, Metric, metric_of
 
 
 @shown
@@ -29,25 +30,34 @@ class PointCloud:
     Args:
         x: Source points, shape (..., n, d).
         y: Target points, shape (..., m, d).
-        metric: "sqeuclidean" |x - y|^2, "euclidean" |x - y|, "dot" -<x, y>, or
-            "cosine" 1 - <x, y> / (|x| |y|).
+        metric: "sqeuclidean" |x - y|^2, "euclidean" |x - y|, "manhattan" sum |x_k - y_k|,
+            "chebyshev" max |x_k - y_k|, "dot" -<x, y>, or "cosine" 1 - <x, y> / (|x| |y|). Or a
+            function that returns what points x (..., r, d) and y (..., m, d), in float64, cost,
+            (..., r, m); inf forbids a pair. It is called for some rows x at a time, so that a row
+            must depend on no other, and differentiated by autograd.
         memory: Bytes that a stored kernel may take; 0 never stores one. A solve beyond it computes
             the kernel at every sweep, block by block, which takes longer.
+        power: What a distance is raised to, above zero: |x - y|^power for "euclidean", likewise for
+            "manhattan" and "chebyshev". Others have 1. Where points coincide a power of at most one
+            has a kink, whose derivative counts as zero.
+        scale: What each coordinate is multiplied by before points are compared, (d,), non-negative;
+            None for ones. Under "sqeuclidean" weights w of squared differences are sqrt(w) here.
 
     Raises:
-        ValueError: If shapes, dtypes, devices or the metric do not fit.
+        ValueError: If shapes, dtypes, devices, the metric or what goes with it do not fit.
     """
 
     x: Tensor
     y: Tensor
-    metric: str = "sqeuclidean"
+    metric: str | Function = "sqeuclidean"
     memory: int = MEMORY
+    power: float = field(default=1.0, kw_only=True)
+    scale: Tensor | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         x, y = _alike(self.x, self.y)
         x = checks.at_least_dims("x", x, 2, "(..., n, d)")
         y = checks.at_least_dims("y", y, 2, "(..., m, d)")
-        checks.one_of("metric", self.metric, tuple(METRICS))
         checks.count("memory", self.memory, at_least=0)
         if x.shape[-1] != y.shape[-1]:
             raise ValueError(
@@ -56,9 +66,14 @@ class PointCloud:
         if x.dtype != y.dtype:
             raise ValueError(f"x and y must share a dtype, got {x.dtype} and {y.dtype}")
         checks.same_device("y", y, x.device, "x")
-        object.__setattr__(self, "x", x)
-        object.__setattr__(self, "y", y)
+        metric, power = _compared(self.metric, self.power)
+        scale = None if self.scale is None else _scaling(self.scale, x)
+        found = {"x": x, "y": y, "metric": metric, "power": power, "scale": scale}
+        for name, value in found.items():
+            object.__setattr__(self, name, value)
         _ = self.batch_shape
+        if not isinstance(metric, str) and x.device.type != "meta":
+            tried(metric, x, y)
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -97,39 +112,92 @@ class PointCloud:
 
     def transposed(self) -> "PointCloud":
         """Return the cost from target to source points."""
-        return replace(self, x=self.y, y=self.x)
+        metric = self.metric if isinstance(self.metric, str) else turned(self.metric)
+        return replace(self, x=self.y, y=self.x, metric=metric)
 
     def rows(self, start: int, stop: int) -> Tensor:
         """Return the costs of rows start:stop, computed in float64."""
         left, right = self.factors
-        return METRICS[self.metric].join(left[:, start:stop], right)
+        return self.rule.join(left[:, start:stop], right)
 
     def tiles(self, size: int) -> Iterator[Block]:
         """Yield all rows in blocks of at most `size`."""
         return tiles(self, size)
 
     def validate(self) -> Bounds:
-        """Raise unless every coordinate is finite; return bounds on the entries."""
+        """Raise unless every number is finite; return bounds on the entries."""
         checks.finite("x", checks.constant("x", self.x))
         checks.finite("y", checks.constant("y", self.y))
-        x, y = self._placed
-        long_x, long_y = x.norm(dim=-1).amax(-1), y.norm(dim=-1).amax(-1)
-        reach, span = float((long_x + long_y).amax()), float((long_x * long_y).amax())
-        bounds = METRICS[self.metric].bounds(reach, span)
+        if self.scale is not None:
+            checks.finite("scale", self.scale)
+            if bool((self.scale < 0).any()):
+                checks.refuse("scale", "be non-negative", self.scale, self.scale < 0)
+        bounds = self.rule.bounds(*self._placed)
         if not math.isfinite(bounds.high):
-            raise ValueError(f"x and y must have finite costs, got points {reach:.3g} apart")
+            far = sum(float(t.norm(dim=-1).amax()) for t in self._placed)
+            raise ValueError(f"x and y must have finite costs, got points {far:.3g} apart")
         return bounds
 
     @functools.cached_property
+    def rule(self) -> Metric:
+        """How costs are made, bounded and differentiated."""
+        return metric_of(self.metric, self.power)
+
+    def scaled(self, points: Tensor) -> Tensor:
+        """Return points as they are compared, (..., k, d)."""
+        if self.scale is None:
+            return points
+        # half precision would lose digits that points have
+        points = points.float() if points.dtype.itemsize < 4 else points
+        return points * self.scale.to(points.dtype)
+
+    def factors_of(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the costs of other points are made of, as a function of them."""
+        return self.rule.factors(*self._moved(x, y))
+
+    @functools.cached_property
     def _placed(self) -> tuple[Tensor, Tensor]:
-        """The clouds in float64, where rounding is least."""
-        x, y = self.x.detach().double(), self.y.detach().double()
-        return METRICS[self.metric].place(x, y)
+        return self._moved(self.x.detach(), self.y.detach())
+
+    def _moved(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return clouds in float64, where rounding is least."""
+        return self.rule.place(self.scaled(x.double()), self.scaled(y.double()))
 
     @functools.cached_property
     def factors(self) -> tuple[Tensor, Tensor]:
         """What costs are made of, a block at a time: a row per point, in float64."""
-        return METRICS[self.metric].factors(*self._placed)
+        return self.rule.factors(*self._placed)
+
+
+def _compared(metric: Any, power: Any) -> tuple[str | Function, float]:
+    """Return a metric and a power of it; a squared distance has a name."""
+    # a type is called to make something else
+    named = isinstance(metric, type) or not callable(metric)
+    if named:
+        checks.one_of("metric", metric, tuple(METRICS))
+    power = checks.positive("power", power)
+    if (metric, power) == ("euclidean", 2):
+        return "sqeuclidean", 1.0
+    if power != 1 and not (named and METRICS[metric].distance):
+        distances = ", ".join(repr(name) for name, row in METRICS.items() if row.distance)
+        raise ValueError(f"power must be 1 unless metric is one of {distances}, got {power!r}")
+    return metric, power
+
+
+def _scaling(scale: Any, x: Tensor) -> Tensor:
+    """Return one number per coordinate."""
+    if isinstance(scale, Tensor) and scale.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            "scale requires grad, and is a constant here: multiply x and y by it, and they have "
+            "its derivatives"
+        )
+    t = checks.tensor("scale", scale, whole=True)
+    checks.present("scale", t)
+    if t.shape != x.shape[-1:]:
+        raise ValueError(
+            f"scale must have shape ({x.shape[-1]},), a number per coordinate, got {tuple(t.shape)}"
+        )
+    return t.to(x.device, torch.float64)
 
 
 def _alike(x: Any, y: Any) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import METRICS, Dense, PointCloud, Problem, flatten, shown
+from sinkhorn_ot.problem import Dense, PointCloud, Problem, flatten, shown
 
 
 # parts of a flat problem, by which its numbers have derivatives
@@ -67,11 +67,10 @@ class Leaves:
         assert self.cloud is not None
         cloud, one = self.cloud, self.cloud.batch_shape.numel() == 1
         x, y = (
-            flatten(given.get(name, points), p.batch_shape, one).double()
+            flatten(given.get(name, points), p.batch_shape, one)
             for name, points in (("x", cloud.x), ("y", cloud.y))
         )
-        metric = METRICS[cloud.metric]
-        left, right = metric.factors(*metric.place(x, y))
+        left, right = cloud.factors_of(x, y)
         return {"left": left, "right": right}
 
     def by_cost(self, p: Problem, by: Tensor) -> Parts:
@@ -85,7 +84,7 @@ class Leaves:
         if self.cloud is None:
             return {"C": by}
         left, right = self.cloud.flat(p.batch_shape).factors
-        pair = METRICS[self.cloud.metric].pull(left, right, by.to(left.dtype))
+        pair = self.cloud.rule.pull(left, right, by.to(left.dtype))
         return dict(zip(("left", "right"), pair, strict=True))
 
     def again(self) -> Parts:

@@ -12,7 +12,7 @@ def costs(x, y, metric):
     if metric == "cosine":
         x, y = (t / t.norm(dim=-1, keepdim=True) for t in (x, y))
         return 1 - x @ y.mT
-    apart = (x[:, None] - y[None]).norm(dim=-1)
+    apart = (x[:, None] - y[None]).norm(1.0 if metric == "manhattan" else 2.0, dim=-1)
     return apart.square() if metric == "sqeuclidean" else apart
 
 

@@ -13,7 +13,7 @@ import sinkhorn_ot as so
 
 
 D = torch.float64
-METRICS = ("sqeuclidean", "euclidean", "dot", "cosine")
+METRICS = ("sqeuclidean", "euclidean", "manhattan", "dot", "cosine")
 
 
 def cloud(n, d=2, seed=0, at=0.0):
