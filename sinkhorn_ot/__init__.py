@@ -23,10 +23,14 @@ from .adapters import (
 )
 from .derived import (
     Divergence,
+    LineTransport,
     SinkhornDistance,
     SinkhornDivergence,
+    SlicedDistance,
     sinkhorn_distance,
     sinkhorn_divergence,
+    sliced_distance,
+    solve_1d,
 )
 from .exact import solve_exact
 from .gradients import normalize
@@ -52,6 +56,7 @@ __all__ = [
     "KL",
     "L2",
     "LabelBank",
+    "LineTransport",
     "Nesterov",
     "Newton",
     "Plain",
@@ -62,6 +67,7 @@ __all__ = [
     "Sinkhorn",
     "SinkhornDistance",
     "SinkhornDivergence",
+    "SlicedDistance",
     "Status",
     "Streamed",
     "SwAVLoss",
@@ -81,7 +87,9 @@ __all__ = [
     "sela_labels_from_features",
     "sinkhorn_distance",
     "sinkhorn_divergence",
+    "sliced_distance",
     "solve",
+    "solve_1d",
     "solve_exact",
     "swapped_prediction_loss",
     "swav_codes",

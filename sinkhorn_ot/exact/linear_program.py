@@ -20,9 +20,8 @@ from sinkhorn_ot.results import (
     waiting,
 )
 
-from .choice import EQUAL
 from .derivatives import differentiable
-from .engines import ENGINES, network_simplex
+from .engines import ENGINES, EQUAL, network_simplex
 from .hall import stranded
 from .plain import SMALL, solved_plain
 from .proof import MARGINAL, Array, Index, Mask

@@ -12,9 +12,7 @@ import torch
 from sinkhorn_ot.problem import Problem, shown
 from sinkhorn_ot.results import Status, Stored, Transport
 
-from .batched import assignments, pivots, simplex_of
-from .choice import EQUAL, as_matching
-from .forest import climbed
+from .engines import EQUAL, as_matching, assignments, climbed, pivots, simplex_of
 from .proof import Array, Index, Measured, proved, rounding
 
 

@@ -13,9 +13,7 @@ from torch import Tensor
 from sinkhorn_ot.problem import Problem, shown
 from sinkhorn_ot.results import Status, Stored, feasible, feasible_duals
 
-from .batched import Flows
-from .choice import as_matching
-from .engines import BATCHED, ENGINES, network_simplex
+from .engines import BATCHED, ENGINES, Flows, as_matching, network_simplex
 from .proof import MARGINAL, Array, Index, Mask, Measured, measured, proved, reduced, settled
 
 

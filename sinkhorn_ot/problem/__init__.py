@@ -19,6 +19,7 @@ from .costs import (
     within,
 )
 from .making import make, make_plain, make_share
+from .marginals import mass_rtol
 from .penalties import KL, L2, TV, Between, Penalty
 from .problem import Problem
 from .regularisation import Unresolved
@@ -60,6 +61,7 @@ __all__ = [
     "make",
     "make_plain",
     "make_share",
+    "mass_rtol",
     "number",
     "shown",
     "survey",

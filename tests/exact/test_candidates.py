@@ -5,7 +5,7 @@ import ot
 import pytest
 
 import sinkhorn_ot as so
-from sinkhorn_ot.exact import batched, candidates
+from sinkhorn_ot.exact.engines import batched, candidates
 
 
 def problem(n, m, kind, seed=0):

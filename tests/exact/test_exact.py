@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
 import sinkhorn_ot as so
-from sinkhorn_ot.exact import engines, linear_program, rounds
-from sinkhorn_ot.exact.engines import ENGINES, Flow
+from sinkhorn_ot.exact import linear_program, rounds
+from sinkhorn_ot.exact.engines import ENGINES, Flow, table
 from sinkhorn_ot.exact.proof import Measured
 from sinkhorn_ot.exact.rounds import Answers
 
@@ -337,21 +337,21 @@ class TestEngines:
     def test_the_simplex_keeps_every_digit_beside_its_price_for_forbidden_pairs(self) -> None:
         C, a, b = rng.random((80, 80)), simplex(80), simplex(80, 0, 1)
         C[(rng.random((80, 80)) < 0.8) & (C < 0.9)] = INF
-        flow = engines.network_simplex(C, a, b, None)
+        flow = table.network_simplex(C, a, b, None)
         i, j = np.nonzero(flow.P)
         assert np.isfinite(C[i, j]).all()
         np.testing.assert_allclose(flow.f[i] + flow.g[j], C[i, j], rtol=0, atol=1e-14)
 
     def test_highs_serves_weights_below_its_tolerance(self) -> None:
         a, b = np.array([1.0, 2e-13, 5e-13, 1e-13]), np.array([3e-13, 1.0, 1e-13, 4e-13])
-        P = engines.highs(rng.random((4, 4)), a / a.sum(), b / a.sum(), None).P * a.sum()
+        P = table.highs(rng.random((4, 4)), a / a.sum(), b / a.sum(), None).P * a.sum()
         np.testing.assert_allclose(P.sum(1)[1:], a[1:], rtol=0.1)
 
     def test_shortest_paths_go_all_the_way(self) -> None:
         # a chain: each row ties its own target to the next
         C = np.full((40, 40), 50.0)
         C[np.arange(40), np.arange(40)], C[np.arange(39), np.arange(1, 40)] = 1.0, 0.5
-        flow = engines.assignment(C, np.full(40, 1 / 40), np.full(40, 1 / 40), None)
+        flow = table.assignment(C, np.full(40, 1 / 40), np.full(40, 1 / 40), None)
         np.testing.assert_array_equal(flow.P > 0, np.eye(40) > 0)
         assert (flow.f[:, None] + flow.g <= C + 1e-12).all()
 
@@ -586,7 +586,7 @@ class TestHonesty:
         assert float(r.gap) > 0.01
 
     def test_a_plan_that_misses_its_marginals(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        truth = engines.network_simplex
+        truth = table.network_simplex
 
         def short(C, a, b, limit) -> Flow:
             return truth(C, a, b, limit)._replace(P=np.zeros_like(C))
@@ -614,7 +614,7 @@ class TestHonesty:
         assert np.abs(P.sum(1) - a).sum() + np.abs(P.sum(0) - b).sum() <= 1e-15
 
     def test_potentials_that_are_not_feasible(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        truth = engines.network_simplex
+        truth = table.network_simplex
 
         def bold(C, a, b, limit) -> Flow:
             flow = truth(C, a, b, limit)
@@ -649,7 +649,7 @@ class TestHonesty:
 
     def test_few_digits_get_more_rounds(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen = []
-        truth = engines.network_simplex
+        truth = table.network_simplex
 
         def coarse(C, a, b, limit) -> Flow:
             seen.append(C)

@@ -6,7 +6,7 @@ import torch
 
 import sinkhorn_ot as so
 from sinkhorn_ot.exact import linear_program, plain
-from sinkhorn_ot.exact.forest import climbed
+from sinkhorn_ot.exact.engines.forest import climbed
 from sinkhorn_ot.problem import make, make_plain
 
 

@@ -6,8 +6,8 @@ import torch
 
 import sinkhorn_ot as so
 from sinkhorn_ot.exact import proof
-from sinkhorn_ot.exact.batched import _along_forest, of_matching, simplexes
-from sinkhorn_ot.exact.choice import as_matching
+from sinkhorn_ot.exact.engines.batched import _along_forest, of_matching, simplexes
+from sinkhorn_ot.exact.engines.choice import as_matching
 
 
 INF = float("inf")

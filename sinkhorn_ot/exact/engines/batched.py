@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sinkhorn_ot.exact.proof import used
 from sinkhorn_ot.problem import shown
 
 from .candidates import MANY, solved_on_few
-from .proof import used
 
 
 Array = npt.NDArray[np.float64]

@@ -1,0 +1,21 @@
+"""Engines: what finds a plan and potentials, which nobody has to trust."""
+
+from .batched import Flows, assignments, pivots, simplex_of
+from .choice import EQUAL, as_matching
+from .forest import climbed
+from .table import BATCHED, ENGINES, Flow, network_simplex
+
+
+__all__ = [
+    "BATCHED",
+    "ENGINES",
+    "EQUAL",
+    "Flow",
+    "Flows",
+    "as_matching",
+    "assignments",
+    "climbed",
+    "network_simplex",
+    "pivots",
+    "simplex_of",
+]
