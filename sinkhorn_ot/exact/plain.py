@@ -12,7 +12,16 @@ import torch
 from sinkhorn_ot.problem import Problem, shown
 from sinkhorn_ot.results import Status, Stored, Transport
 
-from .engines import EQUAL, as_matching, assignments, climbed, pivots, simplex_of
+from .engines import (
+    EQUAL,
+    MANY,
+    as_matching,
+    assignments,
+    climbed,
+    matched,
+    pivots,
+    simplex_of,
+)
 from .proof import Array, Index, Measured, proved, rounding
 
 
@@ -22,6 +31,8 @@ SMALL = 1 << 21
 _SHARP = 32 * float(np.finfo(np.float64).eps)
 # what a potential of the simplex may have lost per point, relative to the largest cost
 _LOST = 64 * float(np.finfo(np.float64).eps)
+# how far from one a mass is one but for rounding
+_ONE = 1e-12
 
 
 @shown
@@ -46,9 +57,7 @@ def solved_plain(p: Problem) -> Transport | None:
     C, a, b = (t.numpy()[0] for t in (p.cost.rows(0, p.shape[1]), p.a, p.b))
     n, m = C.shape
     R, g, unit = _reduced(C)
-    # two weights tell most of those that are not equal
-    equal = a[0] <= EQUAL * b[0] <= EQUAL**2 * a[0]
-    matched = equal and bool(as_matching(R[None], a[None], b[None])[0])
+    matched = _matched(R, a, b)
     name, engine = ("assignment", _matching) if matched else ("network simplex", _simplex)
     P, u, v = engine(R, a, b)
     pairs = np.flatnonzero(P.astype(bool))
@@ -66,9 +75,36 @@ def solved_plain(p: Problem) -> Transport | None:
     return Transport(p, coupling, f"exact: {name}", [Status.OPTIMAL], sweeps, missed)
 
 
+def plan_of_plain(p: Problem) -> Array:
+    """Return an optimal plan of one such problem, (n, m), without potentials and without a proof.
+
+    It takes half the time where calls cost more than arithmetic.
+
+    Args:
+        p: The problem in float64 on the CPU.
+    """
+    C, a, b = (t.numpy()[0] for t in (p.cost.rows(0, p.shape[1]), p.a, p.b))
+    if _matched(C, a, b):
+        return matched(C, a)
+    if C.size >= MANY:
+        # what looks at few pairs needs costs of a certain size; pivots are the same ones
+        C = (C - p.bounds.low) / (p.bounds.high - p.bounds.low)
+    return _simplex(C, a, b)[0]
+
+
+def _matched(R: Array, a: Array, b: Array) -> bool:
+    """Say whether a matching is sooner found than what the simplex finds."""
+    # two weights tell most of those that are not equal
+    equal = a[0] <= EQUAL * b[0] <= EQUAL**2 * a[0]
+    return equal and bool(as_matching(R[None], a[None], b[None])[0])
+
+
 def _simplex(R: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
     """Return the plan of the network simplex, and potentials without their last digits."""
     total = np.add.reduce(a)
+    if abs(total - 1) <= _ONE:
+        # other last digits are other pivots, and seldom fewer
+        return simplex_of(R, a, b, pivots(*R.shape))[:3]
     P, u, v, _ = simplex_of(R, a / total, b / total, pivots(*R.shape))
     P *= total
     return P, u, v

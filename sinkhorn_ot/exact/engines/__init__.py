@@ -1,6 +1,7 @@
 """Engines: what finds a plan and potentials, which nobody has to trust."""
 
-from .batched import Flows, assignments, pivots, simplex_of
+from .batched import Flows, assignments, matched, pivots, simplex_of
+from .candidates import MANY
 from .choice import EQUAL, as_matching
 from .forest import climbed
 from .table import BATCHED, ENGINES, Flow, network_simplex
@@ -12,9 +13,11 @@ __all__ = [
     "EQUAL",
     "Flow",
     "Flows",
+    "MANY",
     "as_matching",
     "assignments",
     "climbed",
+    "matched",
     "network_simplex",
     "pivots",
     "simplex_of",

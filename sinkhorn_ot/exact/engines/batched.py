@@ -93,14 +93,21 @@ def assignments(C: Array, a: Array, b: Array, max_iter: int | None) -> Flows:
         b: Target weights, (B, n), likewise.
         max_iter: Not used: there are no pivots.
     """
-    from scipy.optimize import linear_sum_assignment
-
     B, n, _ = C.shape
-    match = np.stack([linear_sum_assignment(C[k])[1] for k in range(B)])
-    P = np.zeros(C.shape)
-    np.put_along_axis(P, match[:, :, None], a[:, :, None], 2)
+    P = np.stack([matched(C[k], a[k]) for k in range(B)])
+    match = P.argmax(2)
     f, g = of_matching(C, match, np.zeros((B, n)))
     return Flows(P, f, g, np.zeros(B, np.intp), np.ones(B, bool))
+
+
+def matched(C: Array, a: Array) -> Array:
+    """Return the plan of a matching, (n, n), whose points have the weights `a`."""
+    from scipy.optimize import linear_sum_assignment
+
+    P = np.zeros(C.shape)
+    rows, columns = linear_sum_assignment(C)
+    P[rows, columns] = a
+    return P
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from .arrays import (
     where,
 )
 from .costs import Cost, Power, Product
-from .stairs import Stairs, Sums, stairs
+from .staircase import Stairs, Sums, stairs
 
 
 __all__ = [

@@ -1,0 +1,43 @@
+"""POT's calls, for code that has them: `import sinkhorn_ot.compat.pot as ot`."""
+
+from typing import Any
+
+from . import batch, bregman, lp, unbalanced
+from .batch import solve_batch, solve_sample_batch
+from .bregman import sinkhorn, sinkhorn2
+from .lp import emd, emd2
+from .samples import solve_sample
+from .solvers import solve
+from .unbalanced import sinkhorn_unbalanced, sinkhorn_unbalanced2
+
+
+__all__ = [
+    "batch",
+    "bregman",
+    "emd",
+    "emd2",
+    "lp",
+    "sinkhorn",
+    "sinkhorn2",
+    "sinkhorn_unbalanced",
+    "sinkhorn_unbalanced2",
+    "solve",
+    "solve_batch",
+    "solve_sample",
+    "solve_sample_batch",
+    "unbalanced",
+]
+
+# what makes problems and solves none is POT's own
+_HELPERS = ("backend", "datasets", "dist", "tic", "toc", "unif", "utils")
+
+
+def __getattr__(name: str) -> Any:
+    """Return what only makes problems from POT; say of everything else that it is there."""
+    # imported here: who asks for none needs no POT
+    import ot
+
+    if name in _HELPERS:
+        return getattr(ot, name)
+    where = ": it is in POT itself" if hasattr(ot, name) else ""
+    raise AttributeError(f"sinkhorn_ot.compat.pot has no {name!r}{where}")

@@ -1,0 +1,127 @@
+"""One way from a call of POT to `solve`: their limits, their words, their logs."""
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import checks
+from sinkhorn_ot.results import ConvergenceWarning, Status, Transport
+from sinkhorn_ot.solve import solve
+
+from .arrays import Form
+
+
+# no marginal is met more closely, in float64 and in what a GPU computes in single precision
+_LEAST = {True: 1e-13, False: 1e-6}
+# what POT calls our arguments
+WORDS = {"cost": "M", "unbalanced": "reg_m", "tol": "stopThr", "max_iter": "numItermax"}
+
+
+@dataclass(frozen=True)
+class How:
+    """When a call is content, and what it says.
+
+    Attributes:
+        stop: Relative L1 error of the marginals to reach.
+        most: Sweeps allowed.
+        verbose: Whether to show a progress bar.
+        warn: Whether to warn where the error was not reached.
+    """
+
+    stop: float
+    most: int
+    verbose: bool = False
+    warn: bool = True
+
+
+def answered(
+    cost: Any, a: Any, b: Any, reg: Any, how: How, words: dict[str, str] = WORDS, **more: Any
+) -> Transport:
+    """Return what `solve` finds, with messages that name their arguments."""
+    checks.count(words.get("max_iter", "max_iter"), how.most)
+    # a threshold of zero asks for all that there is
+    checks.number(words.get("tol", "tol"), how.stop)
+    more["tol"] = max(how.stop, _LEAST[_wide(cost)])
+    with their(words):
+        r = solve(
+            cost,
+            a,
+            b,
+            reg,
+            max_iter=how.most,
+            on_fail="ignore",
+            progress=bool(how.verbose),
+            **more,
+        )
+    if how.warn and any(s is not Status.CONVERGED for s in r.statuses):
+        warnings.warn(f"Sinkhorn did not converge. {r.message}", ConvergenceWarning, stacklevel=4)
+    return r
+
+
+class their:  # noqa: N801
+    """A context in which messages begin with the names that a caller gave his arguments."""
+
+    def __init__(self, words: dict[str, str]) -> None:
+        self._words = words
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Raise the same error in other words."""
+        if isinstance(error, ValueError):
+            first, _, rest = str(error).partition(" ")
+            if first in self._words:
+                raise ValueError(f"{self._words[first]} {rest}") from None
+
+
+def scaled(r: Transport, a: Any, b: Any, reg: Any) -> tuple[Tensor, Tensor]:
+    """Return the logarithms of the scalings of exp(-M / reg), (..., n) and (..., m)."""
+    log_a, log_b = (log_of(w, size, r) for w, size in zip((a, b), r.problem.shape[1:], strict=True))
+    return r.f / reg + log_a, r.g / reg + log_b
+
+
+def log_of(w: Any, size: int, r: Transport) -> Tensor | float:
+    """Return the logarithms of weights, as functions of them."""
+    if w is None:
+        return -math.log(size)
+    return torch.as_tensor(w, dtype=torch.float64, device=r.problem.a.device).log()
+
+
+def potentials(scalings: Any, w: Any, size: int, reg: float) -> Tensor:
+    """Return potentials of logarithms of scalings, (..., n)."""
+    log_u = torch.as_tensor(scalings, dtype=torch.float64).detach()
+    if w is None:
+        return reg * (log_u + math.log(size))
+    w = torch.as_tensor(w, dtype=torch.float64, device=log_u.device).detach()
+    # what has no weight has no scaling, and may start anywhere
+    f = reg * (log_u - w.log())
+    return torch.where(w > 0, f, 0.0)
+
+
+def logged(form: Form, r: Transport, log_u: Tensor, log_v: Tensor, reg: Any) -> dict[str, Any]:
+    """Return what all of POT's methods write down, and our result."""
+    n_iter = int(r.n_iter.max())
+    pairs = {"log_u": log_u, "log_v": log_v, "alpha": reg * log_u, "beta": reg * log_v}
+    found = {name: form.out(t) for name, t in pairs.items()}
+    return {
+        **found,
+        "u": form.out(log_u.exp()),
+        "v": form.out(log_v.exp()),
+        "logu": found["log_u"],
+        "logv": found["log_v"],
+        "err": [float(r.marginal_error.max())],
+        "niter": n_iter,
+        "n_iter": n_iter,
+        "result": r,
+    }
+
+
+def _wide(cost: Any) -> bool:
+    device = getattr(cost, "device", None)
+    host = not isinstance(device, torch.device) or device.type == "cpu"
+    return host or cost.dtype == torch.float64

@@ -1,0 +1,26 @@
+"""POT's `ot.bregman`: entropic plans, of costs and of samples."""
+
+from .empirical import empirical_sinkhorn, empirical_sinkhorn2, empirical_sinkhorn_divergence
+from .scaling import (
+    greenkhorn,
+    sinkhorn,
+    sinkhorn2,
+    sinkhorn_epsilon_scaling,
+    sinkhorn_knopp,
+    sinkhorn_log,
+    sinkhorn_stabilized,
+)
+
+
+__all__ = [
+    "empirical_sinkhorn",
+    "empirical_sinkhorn2",
+    "empirical_sinkhorn_divergence",
+    "greenkhorn",
+    "sinkhorn",
+    "sinkhorn2",
+    "sinkhorn_epsilon_scaling",
+    "sinkhorn_knopp",
+    "sinkhorn_log",
+    "sinkhorn_stabilized",
+]

@@ -1,0 +1,198 @@
+"""POT's `solve_sample`: the same of samples, whose costs need not be stored."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.exact import solve_exact
+from sinkhorn_ot.problem import PointCloud, checks
+
+from .answers import How, answered, their
+from .arrays import Form, taken
+from .result import LazyPlan, OTResult
+from .solvers import METHODS, entropic, reg_kind, solve
+
+
+# POT's names of metrics that clouds have
+METRICS = {"sqeuclidean": "sqeuclidean", "euclidean": "euclidean", "cosine": "cosine"}
+# methods of other problems, or of approximations
+_THEIRS = (
+    "gaussian",
+    "gaussian_hd",
+    "lowrank",
+    "nystroem",
+    "factored",
+    "geomloss",
+    "geomloss_auto",
+    "geomloss_tensorized",
+    "geomloss_online",
+    "geomloss_multiscale",
+    "max_sliced",
+    "bsp",
+)
+
+
+def points(x: Any, y: Any, a: Any, b: Any) -> tuple[Form, Any, list[Any]]:
+    """Return how to answer, and points and weights as `arrays.taken` does; both in one dtype."""
+    form, x, (y, a, b) = taken(x, y, a, b)
+    if y is None:
+        raise ValueError("points must be given of both sides, got none of one")
+    return form, x, [y.to(form.dtype) if form.tensors else np.asarray(y, form.dtype), a, b]
+
+
+def costs(form: Form, x: Any, y: Any, metric: Any) -> Any:
+    """Return what two clouds cost, (n, m), as an array or a tensor.
+
+    Metrics that clouds have not are SciPy's, for arrays.
+    """
+    if metric in METRICS:
+        cloud = PointCloud(x, y, METRICS[metric])
+        if checks.differentiated(cloud.x) or checks.differentiated(cloud.y):
+            return cloud
+        cloud = cloud.flat(cloud.batch_shape)
+        cloud.validate()
+        return form.out(cloud.rows(0, cloud.shape[0])[0])
+    if form.tensors:
+        known = ", ".join(map(repr, METRICS))
+        raise ValueError(f"metric must be one of {known} for tensors, got {metric!r}")
+    from scipy.spatial.distance import cdist
+
+    return np.asarray(cdist(x, y, metric=metric), form.dtype)
+
+
+def solve_sample(  # noqa: PLR0913
+    X_a: Any,
+    X_b: Any,
+    a: Any = None,
+    b: Any = None,
+    metric: str = "sqeuclidean",
+    reg: Any = None,
+    c: Any = None,
+    reg_type: Any = "KL",
+    unbalanced: Any = None,
+    unbalanced_type: str = "KL",
+    lazy: bool = False,
+    batch_size: Any = None,
+    method: str | None = None,
+    n_threads: Any = 1,
+    max_iter: int | None = None,
+    plan_init: Any = None,
+    rank: Any = 100,
+    scaling: Any = 0.95,
+    potentials_init: Any = None,
+    X_init: Any = None,
+    tol: float | None = None,
+    verbose: bool = False,
+    grad: str = "autodiff",
+    random_state: Any = None,
+    debias: bool | str = False,
+    n_projections: int = 50,
+    projections: Any = None,
+    scaler: Any = None,
+) -> OTResult:
+    """POT's `ot.solve_sample`: the plan between two clouds of points, its values, its potentials.
+
+    Args:
+        X_a: Source points, (n, d).
+        X_b: Target points, (m, d).
+        a: Source weights, (n,); None means 1/n each.
+        b: Target weights, (m,); None means 1/m each.
+        metric: "sqeuclidean", "euclidean" or "cosine"; for arrays, and not lazily, any of SciPy's.
+        reg: Regularisation in units of the cost; None or 0 for exact transport.
+        c: As `solve` takes it.
+        reg_type: As `solve` takes it.
+        unbalanced: As `solve` takes it.
+        unbalanced_type: As `solve` takes it.
+        lazy: Whether to store neither costs nor plan: `lazy_plan` has its rows.
+        batch_size: Taken, and not needed.
+        method: One of the names that `solve` takes; those of other problems are refused.
+        n_threads: Taken, and not needed.
+        max_iter: As `solve` takes it.
+        plan_init: Taken, and not needed.
+        rank: Taken, and not needed.
+        scaling: Taken, and not needed.
+        potentials_init: As `solve` takes it.
+        X_init: Taken, and not needed.
+        tol: As `solve` takes it.
+        verbose: Whether to show a progress bar.
+        grad: As `solve` takes it.
+        random_state: Taken, and not needed.
+        debias: Whether to take off half of what each cloud costs itself.
+        n_projections: Taken, and not needed.
+        projections: Taken, and not needed.
+        scaler: None.
+
+    Returns:
+        An `OTResult`, with our `Transport` as `transport`.
+
+    Raises:
+        ValueError: If an argument breaks a rule, or asks for what only POT has.
+
+    Source: R. Flamary et al., POT: Python optimal transport, JMLR 2021.
+    """
+    _ours(method, debias, scaler)
+    how: dict[str, Any] = {
+        **{"reg": reg, "c": c, "reg_type": reg_type, "unbalanced": unbalanced},
+        **{"unbalanced_type": unbalanced_type, "method": method, "max_iter": max_iter},
+        **{"potentials_init": potentials_init, "tol": tol, "verbose": verbose, "grad": grad},
+    }
+    form, x, (y, a, b) = points(X_a, X_b, a, b)
+    one = _lazily if lazy else _stored
+    if not debias:
+        return one(form, x, y, a, b, metric, how)
+    found = [one(form, *pair, metric, how) for pair in ((x, y, a, b), (x, x, a, a), (y, y, b, b))]
+    return _debiased(form, found)
+
+
+def _ours(method: Any, debias: Any, scaler: Any) -> None:
+    """Refuse what only POT has."""
+    if isinstance(method, str) and method.lower() in _THEIRS:
+        raise ValueError(f"method must be one of {METHODS}, got {method!r}: it is in POT itself")
+    if debias == "split":
+        raise ValueError("debias must be True or False, got 'split': it is in POT itself")
+    if scaler is not None:
+        raise ValueError("scaler must be None: scale the points before the call")
+
+
+def _stored(  # noqa: PLR0913
+    form: Form, x: Any, y: Any, a: Any, b: Any, metric: Any, how: dict[str, Any]
+) -> OTResult:
+    with their({"x": "X_a", "y": "X_b"}):
+        M = costs(form, x, y, metric)
+    return solve(M, a, b, **how)
+
+
+def _lazily(  # noqa: PLR0913
+    form: Form, x: Any, y: Any, a: Any, b: Any, metric: Any, how: dict[str, Any]
+) -> OTResult:
+    """Return a result of costs that are computed where they are read."""
+    checks.one_of("metric", metric, tuple(METRICS))
+    reg, cloud = how["reg"], PointCloud(x, y, METRICS[metric])
+    if how["unbalanced"] is not None or how["c"] is not None:
+        raise ValueError("unbalanced and c must be None with lazy=True: POT has neither")
+    if reg is None or (not isinstance(reg, Tensor) and reg == 0):
+        r = solve_exact(cloud, a, b)
+        parts = {"value": lambda: r.value, "value_linear": lambda: r.value_linear}
+        more = {"plan": lambda: r.plan, "potentials": lambda: (r.f, r.g)}
+        return OTResult(form, parts | more, r)
+    most = 1000 if how["max_iter"] is None else how["max_iter"]
+    limits = How(1e-9 if how["tol"] is None else how["tol"], most, how["verbose"])
+    r = answered(cloud, a, b, reg, limits, {"x": "X_a", "y": "X_b"})
+    found = entropic(form, r, (a, b, reg), reg_kind(how["reg_type"]), how["grad"] == "envelope")
+    return found.lazily(LazyPlan(form, r))
+
+
+def _debiased(form: Form, found: list[OTResult]) -> OTResult:
+    between, *within = found
+
+    def taken_off(name: str) -> Any:
+        half = sum(getattr(one, name) for one in within) / 2
+        return torch.as_tensor(getattr(between, name) - half)
+
+    parts = {name: lambda name=name: taken_off(name) for name in ("value", "value_linear")}
+    kept = ("plan", "potentials", "lazy_plan")
+    parts |= {name: lambda name=name: getattr(between, name) for name in kept}
+    names = ("res_ab", "res_aa", "res_bb")
+    return OTResult(form, parts, between.transport, log=dict(zip(names, found, strict=True)))

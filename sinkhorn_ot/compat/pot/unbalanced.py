@@ -1,0 +1,304 @@
+"""POT's `sinkhorn_unbalanced`: entropic plans whose marginals are penalised."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.results import Transport
+
+from .answers import WORDS, How, answered, logged
+from .arrays import Form, known, taken
+from .result import OTResult
+
+
+METHODS = (
+    "sinkhorn",
+    "sinkhorn_stabilized",
+    "sinkhorn_translation_invariant",
+    "sinkhorn_reg_scaling",
+)
+OPTIONS = ("tau", "translation_invariant")
+COSTS = ("linear", "total")
+
+
+def sinkhorn_unbalanced(  # noqa: PLR0913
+    a: Any,
+    b: Any,
+    M: Any,
+    reg: Any,
+    reg_m: Any,
+    method: str = "sinkhorn",
+    reg_type: str = "kl",
+    c: Any = None,
+    warmstart: Any = None,
+    numItermax: int = 1000,
+    stopThr: float = 1e-6,
+    verbose: bool = False,
+    log: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """POT's `ot.sinkhorn_unbalanced`: the entropic plan with penalised marginals.
+
+    Args:
+        a: Source weights, (n,); [] means 1/n each.
+        b: Target weights, (m,), or (m, k) for k targets; [] means 1/m each.
+        M: Costs, (n, m).
+        reg: Regularisation in units of the cost, above zero.
+        reg_m: KL penalty on the marginals, one number or a pair; inf is an exact one.
+        method: One of POT's names, in any case; all are answered by one solver.
+        reg_type: "kl", against c, or "entropy", against ones.
+        c: Reference of the regularisation, (n, m); None is a b^T.
+        warmstart: Logarithms of scalings, (n,) and (m,).
+        numItermax: Sweeps allowed.
+        stopThr: Relative L1 error of what the marginals answer to reach.
+        verbose: Whether to show a progress bar.
+        log: Whether to return a dictionary too.
+        kwargs: `tau`: taken, and not needed.
+
+    Returns:
+        The plan, (n, m), or with k targets <P, M> of each, (k,); with log=True beside it a
+        dictionary: logu and logv, cost, total_cost, err, niter, and our `Transport` as result.
+
+    Raises:
+        ValueError: If an argument breaks a rule.
+
+    Source: L. Chizat, G. Peyre, B. Schmitzer, F.-X. Vialard, Scaling algorithms for unbalanced
+    transport problems, 2016.
+    """
+    how = How(stopThr, numItermax, verbose)
+    p, r = _found(a, b, M, reg, reg_m, method, reg_type, c, warmstart, how, kwargs)
+    answer = p.form.out(p.linear(r) if r.problem.batch_shape else r.plan)
+    return (answer, p.written(r)) if log else answer
+
+
+def sinkhorn_unbalanced2(  # noqa: PLR0913
+    a: Any,
+    b: Any,
+    M: Any,
+    reg: Any,
+    reg_m: Any,
+    method: str = "sinkhorn",
+    reg_type: str = "kl",
+    c: Any = None,
+    warmstart: Any = None,
+    returnCost: str = "linear",
+    numItermax: int = 1000,
+    stopThr: float = 1e-6,
+    verbose: bool = False,
+    log: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """POT's `ot.sinkhorn_unbalanced2`: what the entropic plan with penalised marginals costs.
+
+    Args:
+        a: Source weights, (n,); [] means 1/n each.
+        b: Target weights, (m,), or (m, k) for k targets; [] means 1/m each.
+        M: Costs, (n, m).
+        reg: Regularisation in units of the cost, above zero.
+        reg_m: KL penalty on the marginals, one number or a pair; inf is an exact one.
+        method: One of POT's names, in any case; all are answered by one solver.
+        reg_type: "kl", against c, or "entropy", against ones.
+        c: Reference of the regularisation, (n, m); None is a b^T.
+        warmstart: Logarithms of scalings, (n,) and (m,).
+        returnCost: "linear", <P, M>, or "total", with entropy and penalties as POT counts them.
+        numItermax: Sweeps allowed.
+        stopThr: Relative L1 error of what the marginals answer to reach.
+        verbose: Whether to show a progress bar.
+        log: Whether to return a dictionary too, as `sinkhorn_unbalanced` does.
+        kwargs: As `sinkhorn_unbalanced` takes them.
+
+    Returns:
+        The cost, (), or (k,) for k targets; with log=True a dictionary beside it.
+
+    Raises:
+        ValueError: If an argument breaks a rule.
+
+    Source: as for `sinkhorn_unbalanced`.
+    """
+    checks.one_of("returnCost", returnCost, COSTS)
+    how = How(stopThr, numItermax, verbose)
+    p, r = _found(a, b, M, reg, reg_m, method, reg_type, c, warmstart, how, kwargs)
+    cost = p.form.out(p.linear(r) if returnCost == "linear" else p.total(r))
+    return (cost, p.written(r)) if log else cost
+
+
+def sinkhorn_knopp_unbalanced(  # noqa: PLR0913
+    a: Any,
+    b: Any,
+    M: Any,
+    reg: Any,
+    reg_m: Any,
+    reg_type: str = "kl",
+    c: Any = None,
+    warmstart: Any = None,
+    **kwargs: Any,
+) -> Any:
+    """POT's name for `sinkhorn_unbalanced` by one method, whose answer is that of all."""
+    return sinkhorn_unbalanced(
+        a, b, M, reg, reg_m, reg_type=reg_type, c=c, warmstart=warmstart, **kwargs
+    )
+
+
+sinkhorn_stabilized_unbalanced = sinkhorn_knopp_unbalanced
+
+
+def pair(reg_m: Any) -> tuple[Any, Any]:
+    """Return the penalties of both marginals; None is an exact one."""
+    if isinstance(reg_m, (int, float)) or np.ndim(reg_m) == 0:
+        sides = [reg_m, reg_m]
+    else:
+        sides = list(reg_m) * (2 if len(reg_m) == 1 else 1)
+    if len(sides) != 2:
+        raise ValueError(f"reg_m must be one penalty or two, got {len(sides)}")
+    first, second = (
+        None if not isinstance(rho, Tensor) and math.isinf(rho) else rho for rho in sides
+    )
+    return first, second
+
+
+@shown
+@dataclass(frozen=True, eq=False)
+class Relaxed:
+    """An entropic problem with penalised marginals, as POT poses it and as `solve` does.
+
+    <P, M> + reg KL(P | c) is <P, C> + reg KL(P | a b^T), up to masses of the references, for the
+    cost C = M - reg log(c / (a b^T)).
+
+    Attributes:
+        form: How to answer.
+        M: Costs, (n, m).
+        cost: The cost that `solve` is given, (n, m) or (k, n, m).
+        a: Source weights.
+        b: Target weights, (m,) or (k, m).
+        reg: Regularisation.
+        relax: Penalties.
+        c: The reference; None is a b^T.
+    """
+
+    form: Form
+    M: Any
+    cost: Any
+    a: Any
+    b: Any
+    reg: Any
+    relax: tuple[Any, Any]
+    c: Any
+
+    @staticmethod
+    def posed(  # noqa: PLR0913
+        form: Form,
+        M: Any,
+        a: Any,
+        b: Any,
+        reg: Any,
+        relax: tuple[Any, Any],
+        kind: str,
+        c: Any,
+    ) -> "Relaxed":
+        """Return the problem; `kind` is "kl" or "entropy", whose reference are ones."""
+        if kind == "entropy":
+            c = torch.ones((), dtype=torch.float64)
+        if c is None:
+            return Relaxed(form, M, M, a, b, reg, relax, None)
+        C, c = torch.as_tensor(M), torch.as_tensor(c)
+        log_a, log_b = _log(a, C.shape[0], C.device), _log(b, C.shape[1], C.device)
+        log_ab = log_a[:, None] + log_b[..., None, :]
+        return Relaxed(form, M, C + reg * (log_ab - c.to(C.device).log()), a, b, reg, relax, c)
+
+    def solved(self, how: How, warmstart: Any = None) -> Transport:
+        """Return the answer, from logarithms of scalings."""
+        init = None
+        if warmstart is not None:
+            f, g = (float(self.reg) * torch.as_tensor(t).detach() for t in warmstart)
+            init = (f.mT, g.mT) if f.ndim == 2 else (f, g)
+        more = {"unbalanced": self.relax, "init": init}
+        if self.relax == (None, None):
+            more.pop("unbalanced")
+        return answered(self.cost, self.a, self.b, self.reg, how, WORDS, **more)
+
+    def linear(self, r: Transport) -> Tensor:
+        """Return <P, M>, (...)."""
+        if self.c is None:
+            return r.value_linear
+        found: Tensor = (r.plan * torch.as_tensor(self.M)).sum((-2, -1))
+        return found
+
+    def total(self, r: Transport) -> Tensor:
+        """Return the objective as POT counts it: its divergences leave out masses, (...)."""
+        P = r.plan
+        a, b = (self._weights(w, n, r) for w, n in zip((self.a, self.b), P.shape[-2:], strict=True))
+        c = a[..., :, None] * b[..., None, :] if self.c is None else self.c
+        value: Tensor = self.linear(r) + self.reg * _divergence(P, c).sum((-2, -1))
+        for rho, w, mass in zip(self.relax, (a, b), (P.sum(-1), P.sum(-2)), strict=True):
+            if rho is not None:
+                value = value + rho * _divergence(mass, w).sum(-1)
+        return value
+
+    def scalings(self, r: Transport) -> tuple[Tensor, Tensor]:
+        """Return logarithms of the scalings of c exp(-M / reg), (..., n) and (..., m)."""
+        return r.f / self.reg, r.g / self.reg
+
+    def written(self, r: Transport) -> dict[str, Any]:
+        """Return what POT writes down."""
+        log_u, log_v = self.scalings(r)
+        if r.problem.batch_shape:
+            log_u, log_v = log_u.mT, log_v.mT
+        found = logged(self.form, r, log_u, log_v, self.reg)
+        costs = {"cost": self.linear(r), "total_cost": self.total(r)}
+        return found | {name: self.form.out(t) for name, t in costs.items()}
+
+    def result(self, r: Transport) -> OTResult:
+        """Return the answer as POT's `solve` tells it."""
+        parts = {
+            "value": lambda: self.total(r),
+            "value_linear": lambda: self.linear(r),
+            "plan": lambda: r.plan,
+            "potentials": lambda: self.scalings(r),
+        }
+        return OTResult(self.form, parts, r)
+
+    def _weights(self, w: Any, size: int, r: Transport) -> Tensor:
+        if w is None:
+            return r.problem.a.new_full((size,), 1 / size)
+        return torch.as_tensor(w, device=r.problem.a.device)
+
+
+def _found(  # noqa: PLR0913
+    a: Any,
+    b: Any,
+    M: Any,
+    reg: Any,
+    reg_m: Any,
+    method: str,
+    reg_type: str,
+    c: Any,
+    warmstart: Any,
+    how: How,
+    options: dict[str, Any],
+) -> tuple[Relaxed, Transport]:
+    known(options, OPTIONS)
+    checks.one_of("method", method.lower() if isinstance(method, str) else method, METHODS)
+    kind = checks.one_of("reg_type", str(reg_type).lower(), ("kl", "entropy"))
+    form, M, (a, b, c) = taken(M, a, b, c)
+    b = b.T if b is not None and b.ndim == 2 else b
+    p = Relaxed.posed(form, M, a, b, reg, pair(reg_m), kind, c)
+    return p, p.solved(how, warmstart)
+
+
+def _log(w: Any, size: int, device: torch.device) -> Tensor:
+    """Return logarithms of weights; what has none has no pairs, whatever they cost."""
+    if w is None:
+        return torch.full((size,), -math.log(size), dtype=torch.float64, device=device)
+    t = torch.as_tensor(w, dtype=torch.float64, device=device)
+    return torch.where(t > 0, t, 1.0).log()
+
+
+def _divergence(p: Tensor, q: Tensor) -> Tensor:
+    """Return p log(p / q), 0 where p is."""
+    ratio = torch.where((p > 0) & (q > 0), p / torch.where(q > 0, q, 1.0), 1.0)
+    return p * ratio.log()
