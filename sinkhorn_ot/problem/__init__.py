@@ -20,6 +20,7 @@ from .costs import (
 )
 from .making import make, make_plain, make_share
 from .marginals import mass_rtol
+from .mask import There, masked
 from .penalties import KL, L2, TV, Between, Penalty
 from .problem import Problem
 from .regularisation import Unresolved
@@ -46,6 +47,7 @@ __all__ = [
     "Rows",
     "Streamed",
     "TV",
+    "There",
     "Unresolved",
     "as_cost",
     "as_rows",
@@ -62,6 +64,7 @@ __all__ = [
     "make_plain",
     "make_share",
     "mass_rtol",
+    "masked",
     "number",
     "shown",
     "survey",

@@ -277,10 +277,11 @@ def first_index(bad: Tensor) -> tuple[int, ...]:
 def refuse(name: str, rule: str, x: Tensor, bad: Tensor) -> NoReturn:
     """Raise for the first bad entry of `x`."""
     at = first_index(bad)
-    raise ValueError(f"{name} must {rule}, got {float(x[at]):.4g} at index {_index(at)}")
+    raise ValueError(f"{name} must {rule}, got {float(x[at]):.4g} at index {place(at)}")
 
 
-def _index(at: tuple[int, ...]) -> str:
+def place(at: tuple[int, ...]) -> str:
+    """Return an index as text."""
     return str(at[0]) if len(at) == 1 else str(at)
 
 
@@ -329,7 +330,7 @@ def weights(name: str, x: Tensor) -> Tensor:
     # a positive weight everywhere leaves nobody empty, one anywhere not the only one
     if high <= 0 or (low == 0 and x.ndim > 1 and bool((x.amax(-1) <= 0).any())):
         empty = x.amax(-1) <= 0
-        where = f" in problem {_index(first_index(empty))}" if empty.ndim else ""
+        where = f" in problem {place(first_index(empty))}" if empty.ndim else ""
         raise ValueError(f"{name} must have some positive weight, got all zeros{where}")
     # what a plan makes of less would not be normal numbers
     if high < 1e-290 or (x.ndim > 1 and float(x.amax(-1).amin()) < 1e-290):

@@ -23,6 +23,7 @@ from .marginals import (
     uniform,
     weights,
 )
+from .mask import There
 from .problem import EXACT, Penalties, Problem
 from .regularisation import finest, least_cost, regularisation, resolved, without_far
 from .relaxation import possible, relaxation
@@ -43,6 +44,7 @@ def make(
     *,
     mass: Any = None,
     values: bool = True,
+    there: There | None = None,
 ) -> Problem:
     """Check every argument and return the flat problem.
 
@@ -54,6 +56,7 @@ def make(
         unbalanced: None, one penalty for both marginals, or one for each.
         mass: What is to be moved in all, None for what the marginals say.
         values: Whether to look at the numbers too, which on CUDA waits for the device.
+        there: Which points are, (..., n) and (..., m), if `masked` made cost and weights.
 
     Raises:
         Unresolved: If reg is too small for the numbers.
@@ -68,6 +71,8 @@ def make(
     bounds = cost.validate() if values else Bounds(-math.inf, math.inf)
     reg, one_reg = regularisation(reg, batch, values, like=a)
     known: dict[str, Any] = {"rounded": rounded, "one_reg": one_reg}
+    if there is not None:
+        known["there"] = tuple(t.expand(*batch, -1).reshape(len(a), -1) for t in there)
     p = Problem(cost.flat(batch), a, b, reg, relax, batch, _dtypes(cost)[0], bounds, **known)
     if penalties != (None, None):
         p = _penalised(p, penalties, values)
@@ -81,9 +86,10 @@ def make(
 
 def _penalised(p: Problem, penalties: Penalties, values: bool) -> Problem:
     """Return the problem with penalties of other kinds, less points that must carry nothing."""
-    sides = zip(penalties, (p.a, p.b), strict=True)
+    sides = zip(penalties, (p.a, p.b), p.there or (None, None), strict=True)
     first, second = (
-        None if side is None else side.flat(w, p.batch_shape, values) for side, w in sides
+        None if side is None else side.flat(w, p.batch_shape, values, there)
+        for side, w, there in sides
     )
     p = replace(p, penalties=(first, second))
     closed = [None if side is None else side.closed() for side in p.penalties]
@@ -232,7 +238,7 @@ def _evened(p: Problem) -> Problem:
     """Return the problem with masses that agree wherever points only serve each other."""
     if not (p.rounded and p.exact and isinstance(p.cost, Dense) and p.a.device.type == "cpu"):
         return p
-    C = p.cost.C.expand(p.shape)
+    C = p.cost.whole.expand(p.shape)
     parts = [even(*one, p.rounded) for one in zip(p.a, p.b, math.inf > C, strict=True)]
     return replace(p, b=torch.stack(parts))
 

@@ -32,7 +32,7 @@ HELD = (1e-18, 1e18)
 
 def weights(name: str, w: Any, size: int, cost: Cost, values: bool) -> Tensor:
     """Return the weights of one side, checked; uniform ones if none are given."""
-    if w is None or _nothing(w):
+    if w is None or nothing(w):
         # an empty list is POT's word for uniform
         return uniform((size,), torch.float64, cost)
     t = checks.at_least_dims(name, checks.tensor(name, w, whole=True), 1, f"(..., {size})")
@@ -50,7 +50,8 @@ def uniform(shape: tuple[int, ...], dtype: torch.dtype, cost: Cost) -> Tensor:
     return checks.full(shape, 1.0 / shape[-1], dtype, cost.device)
 
 
-def _nothing(w: Any) -> bool:
+def nothing(w: Any) -> bool:
+    """Say whether weights are an empty list, which means uniform ones."""
     return w.shape == (0,) if isinstance(w, np.ndarray) else isinstance(w, (list, tuple)) and not w
 
 

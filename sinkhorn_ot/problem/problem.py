@@ -44,6 +44,8 @@ class Problem:
         rounded: How far sums of the weights may be off, relative to their mass, because they were
             given in less than float64.
         far: Pairs that cost more are forbidden, because no plan could use them at this reg.
+        there: Which points are, (B, n) and (B, m), where others are padding: without weight, and
+            told as zero whatever they are. None if there is no padding.
         one_reg: The regularisation of all problems, if one number was given: to know it takes no
             wait for the device.
         penalties: Penalties of other kinds, per side; None where `relax` says it all.
@@ -61,6 +63,7 @@ class Problem:
     aside: tuple[Tensor, Tensor] | None = None
     rounded: float = 0.0
     far: float = math.inf
+    there: tuple[Tensor, Tensor] | None = None
     one_reg: float | None = None
     penalties: Penalties = (None, None)
 
@@ -134,8 +137,9 @@ class Problem:
         at = entries(index)
         held = {field.name: getattr(self, field.name) for field in fields(self)}
         few: dict[str, Any] = {k: t[at] for k, t in held.items() if isinstance(t, Tensor)}
-        if self.aside:
-            few["aside"] = self.aside[0][at], self.aside[1][at]
+        for name in ("aside", "there"):
+            if pair := held[name]:
+                few[name] = pair[0][at], pair[1][at]
         if self.penalised:
             first, second = self.penalties
             few["penalties"] = first and first.select(at), second and second.select(at)
@@ -146,13 +150,15 @@ class Problem:
         swapped = {
             "relax": self.relax[::-1],
             "aside": self.aside and self.aside[::-1],
+            "there": self.there and self.there[::-1],
             "penalties": self.penalties[::-1],
         }
         return replace(self, cost=self.cost.transposed(), a=self.b, b=self.a, **cast(Any, swapped))
 
     def _shown(self) -> dict[str, object]:
-        """Return what is shown of it: penalties only where there are some."""
-        hidden = () if self.penalised else ("penalties",)
+        """Return what is shown of it: padding and penalties only where there are some."""
+        rare = (("there", self.there is None), ("penalties", not self.penalised))
+        hidden = [name for name, none in rare if none]
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
 
     def at(self, reg: Tensor) -> "Problem":

@@ -107,7 +107,7 @@ def without_far(p: Problem) -> Problem:
     # other penalties set other prices on what is far
     if not isinstance(p.cost, Dense) or p.penalised:
         return p
-    costs = p.cost.C.double().flatten()
+    costs = p.cost.whole.double().flatten()
     costs = costs[costs < math.inf].sort().values
     soft = sum(rho for rho in p.relax if rho < math.inf)
     room = sum(p.shape[1:]) * (costs - costs[0] + _NOTHING * (float(p.reg.max()) + soft))
@@ -116,7 +116,7 @@ def without_far(p: Problem) -> Problem:
         far = float(costs[k])
         nearer = replace(p, bounds=Bounds(p.bounds.low, far, True), far=far)
         if reg >= finest(nearer):
-            C = p.cost.C
+            C = p.cost.whole
             nearer = replace(nearer, cost=Dense(C.masked_fill(far < C, math.inf)))
             return nearer if _all_have_partners(nearer) else p
     return p
@@ -126,7 +126,7 @@ def _dear_alone(p: Problem) -> str:
     """Return which row or column has costs that are far from the others', in words, if one has."""
     if not isinstance(p.cost, Dense):
         return ""
-    C = p.cost.C.double()
+    C = p.cost.whole.double()
     finite = math.inf > C
     size = max(abs(p.bounds.low), abs(p.bounds.high))
     for kind, axis in (("row", -1), ("column", -2)):

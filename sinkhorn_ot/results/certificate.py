@@ -77,16 +77,29 @@ def feasible_duals(p: Problem, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
 
     A point without weight binds nobody while the other side is transformed and is set last.
     """
-    first = _polish(p, g=g.masked_fill(p.b <= 0, -math.inf))
-    second = _polish(p, f=f.masked_fill(p.a <= 0, -math.inf))
+    first = _blank(p, *_polish(p, g=g.masked_fill(p.b <= 0, -math.inf)))
+    second = _blank(p, *_polish(p, f=f.masked_fill(p.a <= 0, -math.inf)))
     better = (dual_value(p, *first) >= dual_value(p, *second))[:, None]
     return torch.where(better, first[0], second[0]), torch.where(better, first[1], second[1])
 
 
 def _polish(p: Problem, f: Tensor | None = None, g: Tensor | None = None) -> tuple[Tensor, Tensor]:
     if g is not None:
-        f = transform_rows(p, g)
+        f = _unbound(p, transform_rows(p, g), 0)
         return f, transform_columns(p, f, below)
     assert f is not None
-    g = transform_columns(p, f)
+    g = _unbound(p, transform_columns(p, f), 1)
     return transform_rows(p, g, below), g
+
+
+def _blank(p: Problem, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """Return potentials that are zero in the padding."""
+    if p.there is None:
+        return f, g
+    return torch.where(p.there[0], f, 0.0), torch.where(p.there[1], g, 0.0)
+
+
+def _unbound(p: Problem, potential: Tensor, side: int) -> Tensor:
+    """Return a potential that binds nobody in the padding."""
+    there = p.there
+    return potential if there is None else potential.masked_fill(~there[side], -math.inf)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Index, Problem, blocks, shown
-from sinkhorn_ot.sweeps import Sweep, elasticity, empty, exp_, exponent
+from sinkhorn_ot.sweeps import BySize, Sweep, elasticity, empty, exp_, exponent
 
 from .scaled import Scaled
 
@@ -95,8 +95,7 @@ class Entropic:
         log_a = p.a.log()
         phi = self.u - log_a
         if float(log_a.amin()) == -math.inf:
-            answer = self._answer(0, self.sweep.log_sum_rows(self.v))
-            phi = torch.where(p.a > 0, phi, answer)
+            phi = torch.where(p.a > 0, phi, self._answer(0))
         return self._in_units(phi) + p.shifts[0]
 
     @cached_property
@@ -105,18 +104,19 @@ class Entropic:
         log_b = p.b.log()
         psi = self.v - log_b
         if float(log_b.amin()) == -math.inf:
-            answer = self._answer(1, self.sweep.log_sum_columns(self.u))
-            psi = torch.where(p.b > 0, psi, answer)
+            psi = torch.where(p.b > 0, psi, self._answer(1))
         return self._in_units(psi) + p.shifts[1]
 
-    def _answer(self, side: int, log_sum: Tensor) -> Tensor:
+    def _answer(self, side: int) -> Tensor:
         """Return the transform of the other side's potential; a free one is zero, come what may."""
-        if self.problem.relax[side] == 0:
-            return torch.zeros_like(log_sum)
-        if (penalty := self.problem.penalties[side]) is not None:
-            weight = (self.problem.a, self.problem.b)[side]
-            return penalty.answer(log_sum, weight, self.problem.reg[:, None])
-        return -elasticity(self.problem, side)[:, None] * log_sum
+        p, weight = self.problem, (self.problem.a, self.problem.b)[side]
+        padding = p.there is not None and not bool((p.there[side] & (weight == 0)).any())
+        if p.relax[side] == 0 or padding:
+            return torch.zeros_like(weight)
+        sums = self.sweep.log_sum_columns(self.u) if side else self.sweep.log_sum_rows(self.v)
+        if (penalty := p.penalties[side]) is not None:
+            return penalty.answer(sums, weight, p.reg[:, None])
+        return -elasticity(p, side)[:, None] * sums
 
     def _in_units(self, scaled: Tensor) -> Tensor:
         # a point that no pair allows has no answer and carries nothing: any number will do
@@ -190,12 +190,26 @@ def plan(coupling: Coupling) -> Tensor:
         return coupling.scaled.plan().to(coupling.problem.dtype)
     if isinstance(coupling, Stored):
         return coupling.P.to(coupling.problem.dtype)
+    if isinstance(coupling, Entropic) and isinstance(coupling.sweep, BySize):
+        return _by_size(coupling, coupling.sweep, plan, 0.0)
     return _formed(coupling, coupling.block)
 
 
 def log_plan(coupling: Coupling) -> Tensor:
     """Return the logarithm of the plan of a coupling, (B, n, m), likewise."""
+    if isinstance(coupling, Entropic) and isinstance(coupling.sweep, BySize):
+        return _by_size(coupling, coupling.sweep, log_plan, -math.inf)
     return _formed(coupling, coupling.log_block)
+
+
+def _by_size(k: Entropic, sweep: BySize, form: Callable[[Coupling], Tensor], rest: float) -> Tensor:
+    """Form what groups of a ragged batch have, and fill in what none of a group has."""
+    p = k.problem
+    out = torch.full(p.shape, rest, dtype=p.dtype, device=p.a.device)
+    for group, part in sweep.parts:
+        few = form(Entropic(part, group.rows(k.u), group.columns(k.v)))
+        out[group.index, : group.n, : group.m] = few
+    return out
 
 
 def _formed(coupling: Coupling, block: Callable[..., Tensor]) -> Tensor:

@@ -1,5 +1,6 @@
 """solve(): check the arguments, pose the problem, choose, run, put the answer back, report."""
 
+import functools
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.gradients import differentiable, stepwise
-from sinkhorn_ot.problem import Problem, asked, checks, make, within
+from sinkhorn_ot.problem import Problem, asked, checks, make, masked, within
 from sinkhorn_ot.results import (
     ConvergenceWarning,
     Entropic,
@@ -34,10 +35,13 @@ from sinkhorn_ot.solvers import (
 from sinkhorn_ot.sweeps import Sweep, choose, passes
 
 from .graph import graphed
+from .ragged import SOLVE, SWEEP, by_size
 
 
 ON_FAIL = ("warn", "raise", "ignore")
 MAX_ITER = 10_000
+# what starts are called
+_SIDES = ("source", "target")
 
 
 @graphed
@@ -49,6 +53,7 @@ def solve(  # noqa: PLR0913
     b: Any = None,
     reg: Any = None,
     *,
+    mask: Any = None,
     unbalanced: Any = None,
     mass: Any = None,
     method: str | Sinkhorn = "auto",
@@ -70,6 +75,9 @@ def solve(  # noqa: PLR0913
             shared by a whole batch is not copied.
         b: Target weights (..., m), of the same total as a; None means 1/m each.
         reg: Regularisation in units of the cost, above zero; one number or one per problem.
+        mask: Which points of a padded batch are there, (rows, columns): each booleans (..., n), or
+            whole numbers (...), how many of the first points are, or None for all. What the cost,
+            its points, weights and starts hold elsewhere counts for nothing, whatever it is.
         unbalanced: Penalty on the marginals, one or (on a, on b), instead of exact ones: a number
             is the strength of a KL penalty, None is exact, 0 leaves a marginal free; or `KL(rho)`
             per point, `TV(rho)`, `L2(rho)`, `Between(low, high)`.
@@ -108,9 +116,11 @@ def solve(  # noqa: PLR0913
         "callback": callback is not None,
     }
     _checked(reg, callback, n_iter, given)
+    values, there = n_iter is None or _on_cpu(cost), None
+    if mask is not None:
+        cost, a, b, there = masked(cost, a, b, mask, values)
     leaves, (cost, a, b, reg, unbalanced, _) = waiting(cost, a, b, reg, asked(unbalanced))
-    values = n_iter is None or _on_cpu(cost)
-    problem = make(cost, a, b, reg, unbalanced, mass=mass, values=values)
+    problem = make(cost, a, b, reg, unbalanced, mass=mass, values=values, there=there)
     if leaves is not None and problem.penalised:
         raise ValueError(
             f"{leaves.names} requires grad, and gradients beside mass= or penalties other than one "
@@ -121,19 +131,43 @@ def solve(  # noqa: PLR0913
     # inside autocast the products of a sweep would be half precision, and so would their error
     with _exactly(problem.a.device.type):
         if n_iter is not None:
-            chosen = choose(problem, tol)
-            found = fixed(chosen, checks.count("n_iter", n_iter), u, v)
-            result = _report(parted(problem, found), found, chosen, "plain")
+            count = functools.partial(_fixed, tol=tol, n_iter=checks.count("n_iter", n_iter))
+            found, swept, name = by_size(problem, u, v, count, SWEEP)
+            result = _report(parted(problem, found), found, swept, name)
             return result if leaves is None else _stepwise(result, leaves, n_iter, init)
         solver = _solver(method, problem)
-        posed = pose(problem, u, v)
         with watch(progress, callback, tol, max_iter) as told:
             limits = Limits(tol, max_iter, told)
             # who is to be told of every sweep is not served by what makes many at once
-            found, sweep, name = run(posed, solver, limits, alone=callback is None)
-        result = _report(problem, posed.undo(found), sweep, name)
+            alone = callback is None
+            act = functools.partial(_run, solver=solver, limits=limits, alone=alone)
+            found, swept, name = act(problem, u, v) if told else by_size(problem, u, v, act, SOLVE)
+        result = _report(problem, found, swept, name)
         _told(result, on_fail)
         return result if leaves is None else differentiable(result, leaves)
+
+
+def _run(
+    problem: Problem,
+    u: Tensor | None,
+    v: Tensor | None,
+    *,
+    solver: Sinkhorn | None,
+    limits: Limits,
+    alone: bool,
+) -> tuple[Solution, Sweep | None, str]:
+    """Pose a problem, solve it, and undo what was posed."""
+    posed = pose(problem, u, v)
+    found, sweep, name = run(posed, solver, limits, alone=alone)
+    return posed.undo(found), sweep, name
+
+
+def _fixed(
+    problem: Problem, u: Tensor | None, v: Tensor | None, *, tol: float, n_iter: int
+) -> tuple[Solution, Sweep | None, str]:
+    """Sweep a problem a number of times."""
+    sweep = choose(problem, tol)
+    return fixed(sweep, n_iter, u, v), sweep, "plain"
 
 
 def _stepwise(result: Transport, leaves: Leaves, n_iter: int, init: Any) -> Transport:
@@ -208,25 +242,25 @@ def _warm(problem: Problem, init: Any) -> tuple[Tensor | None, Tensor | None]:
         init = init.f, init.g
     if not (isinstance(init, (tuple, list)) and len(init) == 2) or all(p is None for p in init):
         raise ValueError(f"init must be a result or a pair (f, g), got {type(init).__name__}")
-    (f, g), shifts = init, problem.shifts
-    u = _scaled(problem, f, problem.a, "source", shifts[0])
-    return u, _scaled(problem, g, problem.b, "target", shifts[1])
+    f, g = init
+    return _scaled(problem, f, 0), _scaled(problem, g, 1)
 
 
-def _scaled(
-    problem: Problem, potential: Any, weight: Tensor, side: str, shift: float
-) -> Tensor | None:
-    """Return (potential - shift) / reg + log weight, (B, size)."""
+def _scaled(problem: Problem, potential: Any, side: int) -> Tensor | None:
+    """Return (potential - shift) / reg + log weight of a side, (B, size)."""
     if potential is None:
         return None
+    weight, shift = (problem.a, problem.b)[side], problem.shifts[side]
     size = weight.shape[-1]
     if isinstance(potential, Tensor):
         # where a solve starts does not change where it ends
         potential = checks.own("init", potential).detach()
     t = checks.at_least_dims("init", checks.tensor("init", potential), 1, f"(..., {size})")
     if t.shape[-1] != size:
-        raise ValueError(f"init must hold {size} {side} potentials, got {tuple(t.shape)}")
+        raise ValueError(f"init must hold {size} {_SIDES[side]} potentials, got {tuple(t.shape)}")
     checks.same_device("init", t, problem.b.device, "cost")
     within("init", t.shape[:-1], problem.batch_shape)
+    if problem.there is not None:
+        t = torch.where(problem.there[side].view(*problem.batch_shape, size), t, 0.0)
     t = checks.finite("init", t).to(problem.work).expand(*problem.batch_shape, size)
     return (t.reshape(-1, size) - shift) / problem.reg[:, None] + weight.log()

@@ -155,12 +155,15 @@ def support(problem: Problem) -> Support | None:
     if cost is None:
         return None
     a, b = torch.from_numpy(a[None, rows]), torch.from_numpy(b[None, columns])
-    fewer = replace(problem, cost=cost, a=a, b=b, bounds=cost.validate(), aside=None)
+    fewer = replace(problem, cost=cost, a=a, b=b, bounds=cost.validate(), aside=None, there=None)
     return Support(fewer, rows, columns, (n, m))
 
 
 def _among(cost: Cost, rows: Places, columns: Places, left: float) -> Cost | None:
     """Return the cost among some points, a share `left` of it, where that is worth it."""
+    if isinstance(cost, Dense) and rows[-1] + columns[-1] + 2 == len(rows) + len(columns):
+        # the first of all are a view
+        return cost._of(cost.C[:, : len(rows), : len(columns)])
     if isinstance(cost, Dense) and (left <= STORED or cost.C.numel() <= FEW):
         return cost._of(_entries(cost.C[0], rows, columns)[None])
     # points are few numbers

@@ -2,7 +2,7 @@
 
 from .choice import choose, in_single, one_kernel, passes
 from .over_ranks import OverRanks
-from .portable import column_sums, empty, exp_, exponent
+from .portable import BySize, Group, column_sums, empty, exp_, exponent, groups
 from .protocol import (
     Accelerates,
     Moves,
@@ -20,6 +20,8 @@ from .ranks import ALONE, Ranks, same
 __all__ = [
     "ALONE",
     "Accelerates",
+    "BySize",
+    "Group",
     "Moves",
     "OverRanks",
     "Ranks",
@@ -34,6 +36,7 @@ __all__ = [
     "empty",
     "exp_",
     "exponent",
+    "groups",
     "in_single",
     "one_kernel",
     "passes",

@@ -6,7 +6,7 @@ import torch
 
 from sinkhorn_ot.problem import GridCost, Problem
 
-from .portable import OnTheFly, Separable, SharedKernel, StoredKernel
+from .portable import PASS, BySize, OnTheFly, Separable, SharedKernel, StoredKernel, groups
 from .protocol import Bare, Sweep
 
 
@@ -44,7 +44,8 @@ def passes(problem: Problem, sweep: Sweep | None) -> Sweep:
     """
     # asking a protocol takes long beside a small problem
     if sweep is None or not isinstance(sweep, Bare):
-        return OnTheFly(problem)
+        parts = groups(problem, PASS)
+        return BySize(problem, parts) if parts else OnTheFly(problem)
     return sweep.of(problem)
 
 

@@ -25,7 +25,7 @@ def found(p: Problem, alphas: list[float], goal: Goal) -> list[Found]:
         ValueError: If there is no plan of allowed pairs, or none within alpha.
     """
     names = [f" in problem {k}" if len(alphas) > 1 else "" for k in range(len(alphas))]
-    gaps = [_gaps(C.double() - p.shift) for C in p.cost.C] if isinstance(p.cost, Dense) else []
+    gaps = [_gaps(C.double() - p.shift) for C in p.cost.whole] if isinstance(p.cost, Dense) else []
     if not any(gaps) and _alike(p):
         return together(p, alphas, goal, names)
     gaps = gaps if len(gaps) == len(alphas) else [g for g in gaps for _ in alphas]
@@ -55,7 +55,7 @@ def _alone(p: Problem, gaps: list[float], alpha: float, goal: Goal, name: str) -
     """
     for most in gaps:
         assert isinstance(p.cost, Dense)
-        C = p.cost.C.double()
+        C = p.cost.whole.double()
         nearer = Dense(C.masked_fill(most + p.shift < C, math.inf))
         bounds = Bounds(p.bounds.low, most + p.shift, True)
         try:

@@ -4,6 +4,7 @@ from .cost import Bounds, Cost, blocks, broadcast, flatten, within
 from .dense import Dense, as_cost
 from .grid import GridCost
 from .metrics import METRICS
+from .padding import padded, repeated
 from .points import PointCloud
 from .streamed import Facts, Streamed, filled, survey
 
@@ -22,6 +23,8 @@ __all__ = [
     "broadcast",
     "filled",
     "flatten",
+    "padded",
+    "repeated",
     "survey",
     "within",
 ]

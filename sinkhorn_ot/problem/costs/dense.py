@@ -68,14 +68,27 @@ class Dense:
         """Return the problems at `index` of a flat batch."""
         return self._of(self.C[entries(index)])
 
+    def first(self, n: int, m: int) -> "Dense":
+        """Return the cost between the first points, without a copy."""
+        return self._of(self.C[..., :n, :m])
+
     def transposed(self) -> "Dense":
         """Return the cost from target to source points, without a copy."""
         return self._of(self.C.mT)
 
-    @classmethod
-    def _of(cls, C: Tensor) -> "Dense":
+    @property
+    def whole(self) -> Tensor:
+        """All entries, that may be read."""
+        return self.fill(self.C)
+
+    def fill(self, C: Tensor) -> Tensor:
+        """Return what these entries are with others in their place, (..., n, m)."""
+        return C
+
+    @staticmethod
+    def _of(C: Tensor) -> "Dense":
         """Return costs that are part of what has been checked."""
-        cost = object.__new__(cls)
+        cost = object.__new__(Dense)
         object.__setattr__(cost, "C", C)
         return cost
 

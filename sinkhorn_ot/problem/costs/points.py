@@ -110,6 +110,10 @@ class PointCloud:
         """Return the problems at `index` of a flat batch."""
         return replace(self, x=self.x[index], y=self.y[index])
 
+    def first(self, n: int, m: int) -> "PointCloud":
+        """Return the cost between the first points."""
+        return replace(self, x=self.x[..., :n, :], y=self.y[..., :m, :])
+
     def transposed(self) -> "PointCloud":
         """Return the cost from target to source points."""
         metric = self.metric if isinstance(self.metric, str) else turned(self.metric)

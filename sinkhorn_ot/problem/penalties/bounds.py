@@ -67,9 +67,11 @@ class Between(Penalty):
         high: Tensor = self.high
         return high == 0
 
-    def flat(self, weight: Tensor, batch: torch.Size, values: bool) -> "Between":
+    def flat(
+        self, weight: Tensor, batch: torch.Size, values: bool, there: Tensor | None = None
+    ) -> "Between":
         """Return the bounds of a flat batch, checked."""
-        held = super().flat(weight, batch, values)
+        held = super().flat(weight, batch, values, there)
         if values:
             crossed, idle = held.low > held.high, (held.low > 0) & (weight == 0)
             if bool(torch.isinf(held.low).any()):
@@ -91,6 +93,9 @@ class Between(Penalty):
 
     def _missing(self, name: str) -> float:
         return 0.0 if name == "low" else math.inf
+
+    def _idle(self, name: str) -> float:
+        return self._missing(name)
 
 
 @shown
@@ -144,7 +149,9 @@ class Moved(Penalty):
         """Say that every point may carry nothing."""
         return torch.ones_like(self.mass, dtype=torch.bool)
 
-    def flat(self, weight: Tensor, batch: torch.Size, values: bool) -> "Moved":
+    def flat(
+        self, weight: Tensor, batch: torch.Size, values: bool, there: Tensor | None = None
+    ) -> "Moved":
         """Return the masses of a flat batch, (B, 1)."""
         given = self.mass
         if isinstance(given, Tensor) and given.ndim:

@@ -61,20 +61,28 @@ class Penalty:
         """Say which points must carry nothing, (B, n); None if the kind has none."""
         return None
 
-    def flat(self: P, weight: Tensor, batch: torch.Size, values: bool) -> P:
+    def flat(
+        self: P, weight: Tensor, batch: torch.Size, values: bool, there: Tensor | None = None
+    ) -> P:
         """Return the penalty of a flat batch, its numbers checked.
 
         Args:
             weight: Weights (B, n), of the dtype and device to be had.
             batch: Leading dimensions of the caller.
             values: Whether to look at the numbers of tensors too.
+            there: Which points are, (B, n): what others are given is not read; None if all are.
         """
         parts = {}
         for field in fields(self):
             name, given = f"{field.name} of {type(self).__name__}", getattr(self, field.name)
             least = self._missing(field.name) if given is None else given
-            parts[field.name] = per_point(name, least, weight, batch, values)
+            held = None if there is None else (there, self._idle(field.name))
+            parts[field.name] = per_point(name, least, weight, batch, values, there=held)
         return replace(self, **parts)
+
+    def _idle(self, name: str) -> float:
+        """Return what asks nothing of a point without weight."""
+        return 0.0
 
     def _missing(self, name: str) -> float:
         """Return what None stands for."""
@@ -88,9 +96,19 @@ class Penalty:
 
 
 def per_point(
-    name: str, given: Any, weight: Tensor, batch: torch.Size, values: bool, size: int | None = None
+    name: str,
+    given: Any,
+    weight: Tensor,
+    batch: torch.Size,
+    values: bool,
+    *,
+    size: int | None = None,
+    there: tuple[Tensor, float] | None = None,
 ) -> Tensor:
-    """Return a number or tensor (..., n) as (B, n), non-negative, inf allowed."""
+    """Return a number or tensor (..., n) as (B, n), non-negative, inf allowed.
+
+    Where points are not `there` it is the number given with that.
+    """
     n = weight.shape[-1] if size is None else size
     t = checks.tensor(
         name, given if isinstance(given, torch.Tensor) else _listed(name, given), whole=True
@@ -98,15 +116,18 @@ def per_point(
     if t.device != weight.device and t.ndim == 0:
         t = t.to(weight.device)
     checks.same_device(name, checks.present(name, t), weight.device, "cost")
-    if values and not bool((t >= 0).all()):
-        checks.refuse(name, "be at least zero", t, ~(t >= 0))
     try:
-        return t.to(weight.dtype).expand(*batch, n).reshape(len(weight), n)
+        flat = t.to(weight.dtype).expand(*batch, n).reshape(len(weight), n)
     except RuntimeError:
         shape = f"(..., {n}), where leading dimensions are {tuple(batch)}"
         raise ValueError(
             f"{name} must be one number or have shape {shape}, got {tuple(t.shape)}"
         ) from None
+    if there is not None:
+        t = flat = torch.where(there[0], flat, there[1])
+    if values and not bool((t >= 0).all()):
+        checks.refuse(name, "be at least zero", t, ~(t >= 0))
+    return flat
 
 
 def _listed(name: str, given: Any) -> Any:

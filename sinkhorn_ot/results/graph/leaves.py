@@ -46,7 +46,8 @@ class Leaves:
         """
         found: Parts = {}
         if "cost" in given:
-            found["C"] = flatten(given["cost"], p.batch_shape, p.cost.batch_shape.numel() == 1)
+            C = flatten(given["cost"], p.batch_shape, p.cost.batch_shape.numel() == 1)
+            found["C"] = p.cost.fill(C) if isinstance(p.cost, Dense) else C
         if "x" in given or "y" in given:
             found |= self._factors(p, given)
         for name, like in (("a", p.a), ("b", p.b), ("reg", p.reg), ("alpha", p.reg)):
@@ -130,7 +131,7 @@ def waiting(
         held = cost.C if isinstance(cost, Dense) else cost
         if _waits(held):
             given["cost"] = held
-            cost = held.detach()
+            cost = replace(cost, C=held.detach()) if isinstance(cost, Dense) else held.detach()
     named = (("a", a), ("b", b), ("reg", reg), ("alpha", alpha))
     a, b, reg, alpha = (_taken(given, *one) for one in named)
     unbalanced = _penalties(given, unbalanced)

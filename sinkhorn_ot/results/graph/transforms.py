@@ -304,7 +304,7 @@ def _leaves(given: Mapping[str, Any]) -> dict[str, Tensor]:
         raise ValueError(
             f"{name} must have at least {size} dimensions, got shape {np.shape(named[name])}"
         )
-    most = max(leading.values())
+    most = max(*leading.values(), *_led(given.get("mask")))
     rho: Any = given.get("unbalanced")
     pair = isinstance(rho, (tuple, list)) and len(rho) == 2
     named |= dict(zip(PENALTIES[1:], rho, strict=True)) if pair else {PENALTIES[0]: rho}
@@ -313,6 +313,13 @@ def _leaves(given: Mapping[str, Any]) -> dict[str, Tensor]:
         if isinstance(t, Tensor) and (checks.transformed(t) or t.requires_grad):
             found[name] = t[(None,) * (most - leading.get(name, most))]
     return found
+
+
+def _led(mask: Any) -> list[int]:
+    """Return how many leading dimensions the sides of a mask have; booleans have points too."""
+    sides = mask if isinstance(mask, (tuple, list)) else ()
+    held = [side if isinstance(side, Tensor) else np.asarray(side) for side in sides]
+    return [0, *(t.ndim - (t.dtype in (torch.bool, np.bool_)) for t in held)]
 
 
 def _put(given: Mapping[str, Any], leaves: Mapping[str, Tensor]) -> dict[str, Any]:

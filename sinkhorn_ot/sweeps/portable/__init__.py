@@ -1,6 +1,7 @@
 """Sweeps in plain PyTorch, for any device: kernels stored, shared, sparse, of axes, or not held."""
 
 from .blockwise import exponent
+from .by_size import PASS, BySize, Group, groups
 from .cpu import column_sums, empty, exp_
 from .on_the_fly import OnTheFly
 from .separable import Separable
@@ -9,6 +10,9 @@ from .stored import StoredKernel
 
 
 __all__ = [
+    "PASS",
+    "BySize",
+    "Group",
     "OnTheFly",
     "Separable",
     "SharedKernel",
@@ -17,4 +21,5 @@ __all__ = [
     "empty",
     "exp_",
     "exponent",
+    "groups",
 ]
