@@ -175,6 +175,51 @@ def test_derivatives_are_those_of_the_problem_alone_and_zero_in_the_padding(seed
         assert bool((by[~held] == 0).all())
 
 
+PENALTIES = {
+    "TV": lambda at: so.TV(0.3),
+    "L2": lambda at: (so.L2(0.8), None),
+    "KL per point": lambda at: so.KL(at(0, [0.0, 0.5, 1.0, 2.0, math.inf, 0.3])),
+    "bounds": lambda at: (None, so.Between(0.05, at(1, [0.2, 1.0, 0.5, 0.9, math.inf]))),
+}
+
+
+@pytest.mark.usefixtures("_in_groups")
+@pytest.mark.parametrize("cloud", [False, True])
+@pytest.mark.parametrize("kind", [*PENALTIES, "mass"])
+def test_penalties_of_other_kinds(kind, cloud):
+    torch.manual_seed(5)
+    n, m = torch.tensor([6, 3, 5]), torch.tensor([5, 4, 5])
+    cost = torch.rand(3, 6, 5, dtype=torch.float64)
+    x, y = torch.rand(3, 6, 2, dtype=torch.float64), torch.rand(3, 5, 2, dtype=torch.float64)
+    for k in range(3):
+        cost[k, n[k] :], cost[k, :, m[k] :], x[k, n[k] :], y[k, m[k] :] = [math.nan] * 4
+
+    def asked(k):
+        """Return the penalties of a problem, or with None those of all, junk in the padding."""
+
+        def at(side, given):
+            w = torch.tensor(given, dtype=torch.float64)
+            if k is not None:
+                return w[: (n, m)[side][k]]
+            there = torch.arange(len(w)) < (n, m)[side][:, None]
+            return torch.where(there, w, math.nan)
+
+        square = kind == "KL per point"
+        rule = {"mass": 0.6} if kind == "mass" else {"unbalanced": PENALTIES[kind](at)}
+        return {"unbalanced": (rule["unbalanced"], None)} if square else rule
+
+    how = {"reg": 0.1, "tol": 1e-13, "max_iter": 2000, "on_fail": "ignore"}
+    r = so.solve(so.PointCloud(x, y) if cloud else cost, mask=(n, m), **asked(None), **how)
+    for k in range(3):
+        i, j = slice(int(n[k])), slice(int(m[k]))
+        cut = so.PointCloud(x[k, i], y[k, j]) if cloud else cost[k, i, j]
+        s = so.solve(cut, **asked(k), **how)
+        _same(r.plan[k], _within((6, 5), (i, j), s.plan), 1e-11)
+        _same(r.value[k], s.value, 1e-11)
+        _same(r.dual_value[k], s.dual_value, 1e-11)
+        assert bool((r.f[k, n[k] :] == 0).all())
+
+
 def test_second_derivatives_pass_the_padding_by():
     C = torch.rand(2, 3, 4, dtype=torch.float64)
     C[0, 2:], C[0, :, 3:] = math.nan, math.inf
