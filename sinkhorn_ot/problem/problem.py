@@ -161,6 +161,13 @@ class Problem:
         hidden = [name for name, none in rare if none]
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
 
+    def blank(self, t: Tensor, side: int) -> Tensor:
+        """Return numbers of a side's points, (..., n) or (..., n, k), zero in the padding."""
+        if self.there is None:
+            return t
+        there, more = self.there[side], (1,) * (t.ndim - len(self.batch_shape) - 1)
+        return torch.where(there.view(*self.batch_shape, there.shape[1], *more), t, 0.0)
+
     def at(self, reg: Tensor) -> "Problem":
         """Return the same problem at another regularisation."""
         return replace(self, reg=reg, one_reg=None)

@@ -69,13 +69,13 @@ class Transport(Copied):
 
         Potentials of exact marginals share a constant, which is such that <b, g> = 0.
         """
-        return self._blank(self._function("f", self._potentials[0]), 0)
+        return self.problem.blank(self._function("f", self._potentials[0]), 0)
 
     @property
     @uncompiled
     def g(self) -> Tensor:
         """Target potential in units of the cost, (..., m); finite everywhere, zero in padding."""
-        return self._blank(self._function("g", self._potentials[1]), 1)
+        return self.problem.blank(self._function("g", self._potentials[1]), 1)
 
     @property
     @uncompiled
@@ -305,15 +305,6 @@ class Transport(Copied):
         mass_a, mass_b = self.problem.masses
         return self.problem.reg * (mass_a * mass_b - self._rows.sum(-1))
 
-    def _blank(self, t: Tensor, side: int) -> Tensor:
-        """Return numbers of a side's points, (..., n) or (..., n, k), zero in the padding."""
-        p = self.problem
-        if p.there is None:
-            return t
-        more = (1,) * (t.ndim - len(p.batch_shape) - 1)
-        there = p.there[side]
-        return torch.where(there.view(*p.batch_shape, there.shape[1], *more), t, 0.0)
-
     def _stays(self) -> Tensor:
         """Return what the penalties are for points set aside, (B,)."""
         p = self.problem
@@ -351,9 +342,9 @@ class Transport(Copied):
             raise ValueError(f"x must have shape {shape}, got {tuple(x.shape)}")
         within("x", columns.shape[:-2], p.batch_shape)
         side = 0 if kind == "apply_transpose" else 1
-        flat = self._blank(columns.to(p.work).expand(*p.batch_shape, *columns.shape[-2:]), side)
-        flat = flat.reshape(p.shape[0], *columns.shape[-2:])
-        out = self._blank(self._function(kind, self._acted(kind, flat), flat), 1 - side)
+        wide = columns.to(p.work).expand(*p.batch_shape, *columns.shape[-2:])
+        flat = p.blank(wide, side).reshape(p.shape[0], *columns.shape[-2:])
+        out = p.blank(self._function(kind, self._acted(kind, flat), flat), 1 - side)
         return out[..., 0] if vector else out
 
     def _acted(self, kind: str, x: Tensor, back: bool = False) -> Tensor:
