@@ -322,6 +322,25 @@ def test_zero_weights_and_forbidden_pairs():
     assert float(r.plan.sum(0)[b > 0].min()) > 0.05 - 1e-9
 
 
+@pytest.mark.parametrize("rho", [1.0, 100.0])
+@pytest.mark.parametrize("more", [1.01, 3.0])
+def test_masses_that_differ_are_no_long_way(more, rho):
+    """Plain steps would drift by the logarithm of the ratio, of a way of rho / reg."""
+    C, a, b = D.C[0], D.a[0], more * D.b[0]
+    kinds = (so.TV(rho), so.L2(100 * rho), (so.TV(rho), rho), (so.Between(0.05, 0.3), so.TV(rho)))
+    for given in kinds:
+        r = so.solve(C, a, b, 0.01, unbalanced=given)
+        assert r.converged
+        assert int(r.n_iter) < 400
+        assert abs(float(r.gap)) < 1e-7 * rho
+    # what both sides would rather destroy than move beyond their price
+    r = so.solve(C, a, b, 0.01, unbalanced=so.TV(rho), tol=1e-10)
+    assert float(r.f.abs().max()) <= rho + 1e-8
+    assert float(r.g.abs().max()) <= rho + 1e-8
+    assert float(r.plan.sum()) == pytest.approx(1.0, abs=1e-9)
+    assert float(r.value) > rho * (more - 1)
+
+
 def test_a_closed_point_is_left_out():
     high = np.full(M, 0.4)
     high[2] = 0

@@ -15,6 +15,11 @@ from sinkhorn_ot.sweeps import Repeats, Sweep, Whole, elasticity, weightless
 _SAME_MASS = 1e-14
 # the share of a format's exponents that masses may use: values are masses times potentials
 HELD = 0.9
+# digits that a sum may lose
+_DIGITS = 100
+# a constant that steps find by themselves, in units of reg; how often it is doubled, into how many
+# parts the interval is divided that must hold it, and how often
+_NEAR, _DOUBLINGS, _PARTS, _ROUNDS = 0.1, 24, 17, 4
 # relative error below which masses are about what they will be
 _SETTLED = 0.5
 
@@ -66,8 +71,10 @@ def answer(sweep: Sweep, u: Tensor, psi: Tensor, log_s: Tensor, log_b: Tensor) -
     """Return where a plain step moves the column potentials, after a sweep."""
     p = sweep.problem
     psi = move_columns(p, psi, log_s, log_b)
-    if p.exact or 0 in p.relax or p.penalised:
+    if p.one_mass or 0 in p.relax:
         return psi
+    if p.penalised:
+        return psi - shared(p, u - p.a.log(), psi)
     # what no pair allows carries nothing, as if its price had no end
     phi = torch.where(u > -math.inf, u - p.a.log(), math.inf)
     reached = torch.where(log_s > -math.inf, psi, math.inf)
@@ -109,6 +116,51 @@ def level(p: Problem, phi: Tensor, psi: Tensor, total: Callable[[Tensor], Tensor
     # below that plain steps are fast, and phi has too few digits
     useful = torch.isfinite(t) & (p.reg <= min(rho_a, rho_b))
     return torch.where(useful, t, 0.0)
+
+
+def shared(p: Problem, phi: Tensor, psi: Tensor) -> Tensor:
+    """Return the same constant, (B, 1), beside penalties of any kind: searched for, if it is large.
+
+    Steps alone would drift towards it by as little as the logarithm of what the masses differ by.
+    Close to it they are fast, and it is left to them.
+    """
+    reg = p.reg[:, None]
+    sides = [
+        (side, torch.where((held := weight > 0) & scaled.isfinite(), scaled * reg, 0.0), held)
+        for side, (scaled, weight) in enumerate(((phi, p.a), (psi, p.b)))
+    ]
+
+    def unequal(t: Tensor) -> Tensor:
+        """Return by what the mass that the rows want exceeds the columns', for t (K, B, 1)."""
+        rows, columns = (
+            torch.where(held, _wanted(p, side, f - t if side else f + t), 0.0).sum(-1, keepdim=True)
+            for side, f, held in sides
+        )
+        # sums that should be one may differ by their rounding
+        apart, digit = rows - columns, _DIGITS * torch.finfo(reg.dtype).eps
+        return torch.where(apart.abs() <= digit * torch.minimum(rows, columns), 0.0, apart)
+
+    near = _NEAR * reg * reg.new_tensor([-1.0, 1.0])[:, None, None]
+    less, more = unequal(near)
+    far = (less < 0) | (more > 0)
+    if far.device.type == "cpu" and not bool(far.any()):
+        return torch.zeros_like(reg)
+    sizes = _NEAR * reg * 2.0 ** torch.arange(_DOUBLINGS, dtype=reg.dtype, device=reg.device)
+    grid = torch.cat([-sizes.flip(-1), sizes], -1).t()[..., None]
+    for _ in range(_ROUNDS):
+        k = (unequal(grid) > 0).sum(0, keepdim=True)
+        low, high = (grid.gather(0, j.clamp(0, len(grid) - 1))[0] for j in (k - 1, k))
+        parts = torch.linspace(0.0, 1.0, _PARTS, dtype=reg.dtype, device=reg.device)
+        grid = low + (high - low) * parts[:, None, None]
+    return torch.where(far, (low + high) / 2, 0.0) / reg
+
+
+def _wanted(p: Problem, side: int, potential: Tensor) -> Tensor:
+    """Return the marginal that one side wants at potentials (K, B, n), in units of the cost."""
+    rho, weight = p.relax[side], (p.a, p.b)[side]
+    if (penalty := p.penalties[side]) is not None:
+        return penalty.wanted(potential, weight)
+    return weight if math.isinf(rho) else weight * (-potential / rho).exp()
 
 
 def _log_change(

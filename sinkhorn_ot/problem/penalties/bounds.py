@@ -47,6 +47,10 @@ class Between(Penalty):
         at = torch.where(potential > 0, self.low, most)
         return torch.where((potential != 0) & (weight > 0), potential * at, 0.0).sum(-1)
 
+    def wanted(self, potential: Tensor, weight: Tensor) -> Tensor:
+        """Return the largest mass where it is cheaper than free, else the least."""
+        return torch.where(potential < 0, self.high, self.low)
+
     def nearest(self, potential: Tensor) -> Tensor:
         """Return potentials that are at least zero where there is no upper bound."""
         return torch.where(torch.isinf(self.high), potential.clamp(min=0.0), potential)

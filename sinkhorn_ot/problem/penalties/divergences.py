@@ -13,7 +13,7 @@ from .penalty import Penalty
 
 
 # steps after which Newton's iteration for a logarithm plus an exponential has all digits
-_NEWTON = 7
+_NEWTON = 4
 
 
 @shown
@@ -31,6 +31,12 @@ class _Divergence(Penalty):
         """Say which points may carry nothing, (B, n)."""
         rho: Tensor = self.rho
         return rho < math.inf
+
+    def _softly(self, potential: Tensor, weight: Tensor, soft: Tensor) -> Tensor:
+        """Return a marginal, but the weight at exact points and any mass of a free one's price."""
+        free = torch.where(potential < 0, math.inf, 0.0)
+        marginal = torch.where(self.rho > 0, soft, free)
+        return torch.where(torch.isinf(self.rho), weight, marginal)
 
     def extent(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the least and the largest total that the marginal may have, (B,)."""
@@ -69,6 +75,10 @@ class KL(_Divergence):
         pull = torch.where(torch.isinf(self.rho), potential, pull)
         return torch.where((weight > 0) & (self.rho > 0), weight * pull, 0.0).sum(-1)
 
+    def wanted(self, potential: Tensor, weight: Tensor) -> Tensor:
+        """Return w exp(-f / rho)."""
+        return self._softly(potential, weight, weight * (-potential / self.rho).exp())
+
     def nearest(self, potential: Tensor) -> Tensor:
         """Return zero at free points."""
         return torch.where(self.rho > 0, potential, 0.0)
@@ -100,6 +110,11 @@ class TV(_Divergence):
         """Return sum min(f, rho) w."""
         return (torch.minimum(potential, self.rho) * weight).sum(-1)
 
+    def wanted(self, potential: Tensor, weight: Tensor) -> Tensor:
+        """Return w within the price, nothing above it, and all mass there is below."""
+        below = torch.where(potential < -self.rho, math.inf, weight)
+        return torch.where(potential > self.rho, 0.0, below)
+
     def nearest(self, potential: Tensor) -> Tensor:
         """Return potentials of at least -rho."""
         return torch.maximum(potential, -self.rho)
@@ -124,7 +139,7 @@ class L2(_Divergence):
         soft = torch.where(stiff, 1.0, reg / (self.rho * weight))
         # y + log y = z for y = exp(f / reg + log_sum) / soft
         z = 1 / soft + log_sum - soft.log()
-        s = torch.where(z > 1, z.clamp(min=1.0).log(), z)
+        s = torch.where(z > 1, z.clamp(min=1.0).log(), z.clamp(max=0.0))
         for _ in range(_NEWTON):
             # from above a convex function, which no step leaves
             y = s.exp()
@@ -145,6 +160,10 @@ class L2(_Divergence):
             torch.isinf(self.rho), f * weight, f * weight - f.square() / (2 * self.rho)
         )
         return torch.where((self.rho > 0) & (weight > 0), pull, 0.0).sum(-1)
+
+    def wanted(self, potential: Tensor, weight: Tensor) -> Tensor:
+        """Return w - f / rho, or nothing."""
+        return self._softly(potential, weight, (weight - potential / self.rho).clamp(min=0.0))
 
     def nearest(self, potential: Tensor) -> Tensor:
         """Return zero at free points."""

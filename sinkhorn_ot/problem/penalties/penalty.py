@@ -44,6 +44,13 @@ class Penalty:
         """Return -F*(-f) at potentials in units of the cost that `nearest` has passed, (B,)."""
         raise NotImplementedError
 
+    def wanted(self, potential: Tensor, weight: Tensor) -> Tensor:
+        """Return the marginal whose price is the potential, (..., B, n); either one at a corner.
+
+        It is a subgradient of the dual, and falls where the potential rises.
+        """
+        raise NotImplementedError
+
     def nearest(self, potential: Tensor) -> Tensor:
         """Return the nearest potentials, (B, n), at which the dual is above -inf."""
         return potential
