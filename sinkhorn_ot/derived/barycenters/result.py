@@ -234,6 +234,6 @@ class Barycenter:
             "m": p.shape[2],
             "debiased": self.asked.debiased,
             "status": self.statuses,
-            "n_iter": self.sweeps.reshape(p.batch_shape[:-1]),
-            "marginal_error": self.measured.reshape(p.batch_shape[:-1]),
+            "n_iter": self.sweeps,
+            "marginal_error": self.measured,
         }
