@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.problem import at_once, checks, shown
 from sinkhorn_ot.sweeps import Ranks
 
 
 # scores over their temperature beyond which sums of a few are none that float64 holds
 HELD = 1e307
+# scores of other samples that are looked at together
+_TILE = 1 << 16
 
 
 # what ranks need not agree on
@@ -220,6 +222,39 @@ def per_label(
             f"{name} must have shape ({K},) or (..., {K}) to fit {owner} of {tuple(shape)}, "
             f"got {tuple(t.shape)}"
         ) from None
+
+
+def others(name: str, x: Any, potentials: Tensor) -> Tensor:
+    """Return scores of samples that were not there, (..., M, K), which fit potentials (..., K)."""
+    S = checks.at_least_dims(name, checks.tensor(name, x), 2, "(..., M, K)")
+    checks.same_device(name, S, potentials.device, "the potentials")
+    *batch, K = potentials.shape
+    if S.shape[-1] != K or batch not in ([], [*S.shape[:-2]]):
+        leading = ", ".join(map(str, batch)) or "..."
+        raise ValueError(f"{name} must have shape ({leading}, M, {K}), got {tuple(S.shape)}")
+    return S
+
+
+def best_labels(name: str, x: Any, potentials: Tensor) -> Tensor:
+    """Return argmax of scores + potentials for samples that were not there, (..., M), int64.
+
+    Raises:
+        ValueError: If the scores do not fit, one is NaN or inf, or a sample may take no label.
+    """
+    S = others(name, x, potentials)
+    labels = torch.empty(S.shape[:-1], dtype=torch.int64, device=S.device)
+    size = max(1, at_once(S.device, _TILE) // max(1, S[..., 0, :].numel()))
+    for start in range(0, S.shape[-2], size):
+        rows = slice(start, start + size)
+        best = (S[..., rows, :].double() + potentials[..., None, :]).max(-1)
+        labels[..., rows] = best.indices
+        if not bool(best.values.isfinite().all()):
+            at = checks.first_index(~best.values.isfinite())
+            value, where = float(best.values[at]), (*at[:-1], start + at[-1])
+            rule = "allow every sample a label that has a share, and hold numbers below inf"
+            place = where[0] if len(where) == 1 else where
+            raise ValueError(f"{name} must {rule}, got {value:.4g} at best in row {place}")
+    return labels
 
 
 def temperature(name: str, value: Any) -> float:

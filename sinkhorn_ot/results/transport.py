@@ -14,13 +14,14 @@ from .coupling import Coupling, Entropic, Stored, levelled, marginal_error
 from .coupling import log_plan as form_log_plan
 from .coupling import plan as form_plan
 from .graph import Copied, Derivatives, attached, outside, uncompiled
+from .maps import Maps
 from .rounding import feasible
 from .status import ConvergenceError, Status, Stranded
 
 
 @shown
 @dataclass(frozen=True, eq=False)
-class Transport(Copied):
+class Transport(Copied, Maps):
     """The answer to a transport problem, for one problem or a batch of them.
 
     Everything that costs a pass over the cost is computed when first asked for. Tensors have the

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.adapters.arguments import best_labels
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.results import uncompiled
@@ -58,6 +59,24 @@ class BalancedLabels:
     def bound(self) -> Tensor:
         """What the value of no labelling in such counts exceeds, (...)."""
         return self.value + self.gap
+
+    @constant
+    def of(self, scores: Any) -> Tensor:
+        """Return labels of samples that were not there, by the prices as they are.
+
+        No counts bind them. Those that were there get the labels they had, but where two tie, as at
+        the prices of a best labelling some do.
+
+        Args:
+            scores: Score of each other sample and the same labels, (..., M, K).
+
+        Returns:
+            argmax of scores + potentials, (..., M), int64.
+
+        Raises:
+            ValueError: If the scores do not fit, one is NaN or inf, or a sample may take no label.
+        """
+        return best_labels("scores", scores, self.potentials)
 
 
 @uncompiled

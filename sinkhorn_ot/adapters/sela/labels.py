@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.adapters.arguments import best_labels
 from sinkhorn_ot.adapters.balanced import balanced_labels
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import Problem, checks, make_share, shown
@@ -63,6 +64,25 @@ class SelaLabels:
     n_iter: Tensor
     marginal_error: Tensor
     soft: Tensor | None = None
+
+    @constant
+    def of(self, log_probs: Any) -> Tensor:
+        """Return labels of samples that were not there, by the potentials as they are.
+
+        No sample changes the label of another, and no share binds them. Those that were there get
+        the labels they had, unless rounding made the counts exact. More than memory holds is
+        labelled block by block, by a call for each.
+
+        Args:
+            log_probs: Log-probabilities of other samples and the same labels, (..., M, K).
+
+        Returns:
+            argmax of log_probs + potentials, (..., M), int64.
+
+        Raises:
+            ValueError: If they do not fit, one is NaN or inf, or a sample may take no label.
+        """
+        return best_labels("log_probs", log_probs, self.potentials)
 
 
 @uncompiled

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.adapters.arguments import Asked, checked, per_label, sound
+from sinkhorn_ot.adapters.arguments import Asked, checked, others, per_label, sound
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.adapters.softmaxes import closed, codes_at, softmax, stepped
 from sinkhorn_ot.problem import checks, shown
@@ -55,13 +55,8 @@ class SwAVCodes:
         Raises:
             ValueError: If the scores do not fit, or on the CPU one is not finite.
         """
-        S = checks.at_least_dims("scores", checks.tensor("scores", scores), 2, "(..., M, K)")
+        S = others("scores", scores, self.potentials)
         phi = self.potentials[..., None, :] * (1.0 / self.eps)
-        checks.same_device("scores", S, phi.device, "the potentials")
-        *batch, _, K = phi.shape
-        if S.shape[-1] != K or batch not in ([], [*S.shape[:-2]]):
-            leading = ", ".join(map(str, batch)) or "..."
-            raise ValueError(f"scores must have shape ({leading}, M, {K}), got {tuple(S.shape)}")
         with torch.autocast(S.device.type, enabled=False):
             return closed(softmax(sound("scores", S), 1.0 / self.eps, phi), phi).to(S.dtype)
 

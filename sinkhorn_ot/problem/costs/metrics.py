@@ -82,7 +82,11 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _product_above_zero(left: Tensor, right: Tensor) -> Tensor:
-    return _product(left, right).clamp_(min=0)
+    product = _product(left, right)
+    if not _live(left, right):
+        return product.clamp_(min=0)
+    # where rounding is below zero the derivatives are those of the square all the same
+    return product + (-product.detach()).clamp_(min=0)
 
 
 def _euclidean(left: Tensor, right: Tensor) -> Tensor:

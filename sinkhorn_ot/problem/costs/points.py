@@ -173,19 +173,18 @@ class PointCloud:
         return self.rule.factors(*self._placed)
 
 
-def _compared(metric: Any, power: Any) -> tuple[str | Function, float]:
+def _compared(metric: Any, power: Any) -> tuple[Any, float]:
     """Return a metric and a power of it; a squared distance has a name."""
     # a type is called to make something else
-    named = isinstance(metric, type) or not callable(metric)
-    if named:
-        checks.one_of("metric", metric, tuple(METRICS))
+    function = callable(metric) and not isinstance(metric, type)
+    name = "" if function else checks.one_of("metric", metric, tuple(METRICS))
     power = checks.positive("power", power)
-    if (metric, power) == ("euclidean", 2):
+    if (name, power) == ("euclidean", 2):
         return "sqeuclidean", 1.0
-    if power != 1 and not (named and METRICS[metric].distance):
-        distances = ", ".join(repr(name) for name, row in METRICS.items() if row.distance)
+    if power != 1 and not (name and METRICS[name].distance):
+        distances = ", ".join(repr(row) for row in METRICS if METRICS[row].distance)
         raise ValueError(f"power must be 1 unless metric is one of {distances}, got {power!r}")
-    return metric, power
+    return name or metric, power
 
 
 def _scaling(scale: Any, x: Tensor) -> Tensor:
