@@ -1,16 +1,16 @@
 """POT's `ot.partial`: transport of a part of the mass, exactly and with entropy."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import checks, shown
 
 from .answers import How, answered, references
 from .arrays import Form, taken
-from .lp import emd2
+from .lp import emd, emd2
 
 
 METHODS = ("sinkhorn", "sinkhorn_log")
@@ -43,9 +43,11 @@ def partial_wasserstein(
     Source: L. Chapel, M. Alaya, G. Gasso, Partial optimal transport with applications on
     positive-unlabeled learning, NeurIPS 2020.
     """
-    cost, found = _moved(a, b, M, m, kwargs)
-    P = found.pop("G")
-    return (P, found | {"cost": cost, "partial_w_dist": cost}) if log else P
+    p = _posed(a, b, M, m)
+    if not log:
+        return emd(*p.given, **kwargs)[: p.n, : p.k]
+    cost, found = p.solved(kwargs)
+    return found.pop("G"), found | {"cost": cost, "partial_w_dist": cost}
 
 
 def partial_wasserstein2(
@@ -70,9 +72,12 @@ def partial_wasserstein2(
 
     Source: as for `partial_wasserstein`.
     """
-    cost, found = _moved(a, b, M, m, kwargs)
-    P = found.pop("G")
-    return (cost, found | {"cost": cost, "partial_w_dist": cost, "T": P}) if log else cost
+    p = _posed(a, b, M, m)
+    if not log:
+        # what stays costs nothing
+        return emd2(*p.given, **kwargs)
+    cost, found = p.solved(kwargs)
+    return cost, found | {"cost": cost, "partial_w_dist": cost, "T": found.pop("G")}
 
 
 def entropic_partial_wasserstein(  # noqa: PLR0913
@@ -124,20 +129,35 @@ def entropic_partial_wasserstein(  # noqa: PLR0913
     return P, {"partial_w_dist": (P * M).sum(), "err": [float(r.marginal_error)], "result": r}
 
 
-def _moved(a: Any, b: Any, M: Any, m: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return what moving a part costs, and what is known of it.
+@shown
+class _Widened(NamedTuple):
+    """A partial problem as a whole one: one more point on each side takes what stays.
 
-    One more point on each side takes what stays, for nothing; both may not exchange.
+    Attributes:
+        n: Sources without it.
+        k: Targets without it.
+        given: Weights and costs with it.
     """
+
+    n: int
+    k: int
+    given: tuple[Any, Any, Any]
+
+    def solved(self, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return what moving a part costs, and what is known of it."""
+        cost, found = emd2(*self.given, log=True, return_matrix=True, **options)
+        found["u"], found["v"] = found["u"][: self.n], found["v"][: self.k]
+        return cost, found | {"G": found["G"][: self.n, : self.k]}
+
+
+def _posed(a: Any, b: Any, M: Any, m: Any) -> _Widened:
     form, M, (a, b) = taken(M, a, b)
     left, right = _total(a), _total(b)
     mass = _mass(m, left, right)
     n, k = M.shape
     a, b = (_full(w, size, M) for w, size in zip((a, b), (n, k), strict=True))
     a, b = _with(a, right - mass, form), _with(b, left - mass, form)
-    cost, found = emd2(a, b, _widened(M, form), log=True, return_matrix=True, **options)
-    found["u"], found["v"], found["G"] = found["u"][:n], found["v"][:k], found["G"][:n, :k]
-    return cost, found
+    return _Widened(n, k, (a, b, _widened(M, form)))
 
 
 def _mass(m: Any, left: float, right: float) -> float:
