@@ -33,6 +33,7 @@ FIGURES = (
     "grid",
     "profile",
     "ratios",
+    "coming",
     "gpu",
     "predicted",
 )

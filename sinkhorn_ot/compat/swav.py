@@ -1,5 +1,6 @@
 """SwAV's published call, for a training loop that already has it: change the import."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch.distributed as dist
@@ -7,6 +8,8 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters.swav import codes_of_named
 from sinkhorn_ot.problem import checks
+
+from .ranks import everyone
 
 
 def distributed_sinkhorn(
@@ -38,13 +41,32 @@ def distributed_sinkhorn(
     Source: M. Caron et al., Unsupervised learning of visual features by contrasting cluster
     assignments, NeurIPS 2020.
     """
-    if group is None and dist.is_available() and dist.is_initialized():
-        group = dist.group.WORLD
+    group = everyone() if group is None else group
     size = 1 if group is None else dist.get_world_size(group)
     if world_size not in (None, size):
         raise ValueError(f"world_size must be the number of ranks, {size}, got {world_size!r}")
     if out.ndim != 2:
         raise ValueError(f"out must have shape (B, K), got {tuple(out.shape)}")
+    if isinstance(epsilon, int) and epsilon > 1:
+        raise ValueError(
+            f"epsilon must be a temperature, got {epsilon}: an early version of the published call "
+            "takes exp(scores / epsilon).t() and iterations; pass the scores themselves, epsilon "
+            "and iterations"
+        )
     checks.positive("epsilon", epsilon)
     checks.count("sinkhorn_iterations", sinkhorn_iterations)
     return codes_of_named(("out", "epsilon"), out, epsilon, sinkhorn_iterations, group)
+
+
+def reading(args: Any) -> Callable[[Tensor], Tensor]:
+    """Return `distributed_sinkhorn(out)` in its published shape, which reads the rest from `args`.
+
+    Args:
+        args: What has `epsilon` and `sinkhorn_iterations`, such as a parsed command line. They are
+            read at each call.
+    """
+
+    def distributed_sinkhorn_of(out: Tensor) -> Tensor:
+        return distributed_sinkhorn(out, args.epsilon, args.sinkhorn_iterations)
+
+    return distributed_sinkhorn_of

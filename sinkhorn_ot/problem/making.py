@@ -33,6 +33,8 @@ from .rows import at_once
 # what plain costs are at most beside their spread, what that is at least, and how far plain masses
 # may be apart
 _OFFSET, _SPREAD, _PLAIN = 10.0, 1e-100, 1e-7
+# pairs up to which a short look takes less than the rest
+_FEW = 1 << 14
 
 
 def make(
@@ -62,6 +64,10 @@ def make(
         Unresolved: If reg is too small for the numbers.
         ValueError: If an argument breaks a rule; the message names it.
     """
+    if values and unbalanced is None and mass is None and isinstance(reg, (float, int)):
+        p = _small(cost, a, b, reg)
+        if p is not None:
+            return p
     cost = as_cost(cost)
     if cost.device.type == "meta":
         raise ValueError("cost must hold numbers, got a tensor on the meta device")
@@ -102,8 +108,14 @@ def _penalised(p: Problem, penalties: Penalties, values: bool) -> Problem:
     return p.without(rows, columns)
 
 
-def make_plain(cost: Any, a: Any, b: Any, most: int) -> Problem | None:
-    """Return one small exact problem, if a short look shows that it is as plain as most are.
+def _small(cost: Any, a: Any, b: Any, reg: Any) -> Problem | None:
+    """Return one problem so small that looking at it takes longer than solving it, if plain."""
+    p = make_plain(cost, a, b, _FEW, checks.positive("reg", reg))
+    return p if p is not None and p.least_reg >= finest(p) else None
+
+
+def make_plain(cost: Any, a: Any, b: Any, most: int, reg: float = 0.0) -> Problem | None:
+    """Return one small problem with exact marginals, if a short look shows that it is as plain as most are.
 
     What it makes is what `make` does. It leaves to that whatever has more to it: a cost object, a
     batch, other dtypes and devices, forbidden pairs, bad input.
@@ -113,6 +125,7 @@ def make_plain(cost: Any, a: Any, b: Any, most: int) -> Problem | None:
         a: Source weights.
         b: Target weights.
         most: The largest number of pairs that is small.
+        reg: Regularisation, checked; 0 is exact transport.
     """
     if hasattr(cost, "tiles"):
         return None
@@ -128,8 +141,8 @@ def make_plain(cost: Any, a: Any, b: Any, most: int) -> Problem | None:
         return None
     left, right = pair
     known = EXACT, torch.Size(), torch.float64, Bounds(low, high)
-    reg = torch.from_numpy(np.zeros(1))
-    return Problem(Dense(torch.from_numpy(C[None])), left, right, reg, *known, one_reg=0.0)
+    at = torch.from_numpy(np.array([reg]))
+    return Problem(Dense(torch.from_numpy(C[None])), left, right, at, *known, one_reg=reg)
 
 
 def _plain_pair(

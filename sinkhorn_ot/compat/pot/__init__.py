@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from . import batch, bregman, lp, unbalanced
+from . import batch, bregman, lp, partial, sliced, unbalanced
 from .batch import solve_batch, solve_sample_batch
 from .bregman import sinkhorn, sinkhorn2
-from .lp import emd, emd2
+from .lp import emd, emd2, emd2_1d, emd_1d, wasserstein_1d
 from .samples import solve_sample
+from .sliced import sliced_wasserstein_distance
 from .solvers import solve
 from .unbalanced import sinkhorn_unbalanced, sinkhorn_unbalanced2
 
@@ -16,16 +17,22 @@ __all__ = [
     "bregman",
     "emd",
     "emd2",
+    "emd2_1d",
+    "emd_1d",
     "lp",
+    "partial",
     "sinkhorn",
     "sinkhorn2",
     "sinkhorn_unbalanced",
     "sinkhorn_unbalanced2",
+    "sliced",
+    "sliced_wasserstein_distance",
     "solve",
     "solve_batch",
     "solve_sample",
     "solve_sample_batch",
     "unbalanced",
+    "wasserstein_1d",
 ]
 
 # what makes problems and solves none is POT's own

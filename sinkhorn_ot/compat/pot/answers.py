@@ -92,6 +92,32 @@ def log_of(w: Any, size: int, r: Transport) -> Tensor | float:
     return torch.as_tensor(w, dtype=torch.float64, device=r.problem.a.device).log()
 
 
+def references(M: Any, a: Any, b: Any, reg: Any, c: Any) -> Tensor:
+    """Return the cost at which KL(P | a b^T) is KL(P | c) at M, up to masses of the references.
+
+    <P, M> + reg KL(P | c) is <P, C> + reg KL(P | a b^T) for C = M - reg log(c / (a b^T)).
+
+    Args:
+        M: Costs, (n, m).
+        a: Source weights, (n,), or None.
+        b: Target weights, (m,) or (k, m), or None.
+        reg: Regularisation.
+        c: The reference, of any shape that broadcasts.
+    """
+    C, c = torch.as_tensor(M), torch.as_tensor(c)
+    log_a, log_b = (_log(w, size, C.device) for w, size in zip((a, b), C.shape, strict=True))
+    shift = log_a[:, None] + log_b[..., None, :] - c.to(C.device).log()
+    return torch.add(C, reg * shift)
+
+
+def _log(w: Any, size: int, device: torch.device) -> Tensor:
+    """Return logarithms of weights; what has none has no pairs, whatever they cost."""
+    if w is None:
+        return torch.full((size,), -math.log(size), dtype=torch.float64, device=device)
+    t = torch.as_tensor(w, dtype=torch.float64, device=device)
+    return torch.where(t > 0, t, 1.0).log()
+
+
 def potentials(scalings: Any, w: Any, size: int, reg: float) -> Tensor:
     """Return potentials of logarithms of scalings, (..., n)."""
     log_u = torch.as_tensor(scalings, dtype=torch.float64).detach()

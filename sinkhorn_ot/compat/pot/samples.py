@@ -16,7 +16,13 @@ from .solvers import METHODS, entropic, reg_kind, solve
 
 
 # POT's names of metrics that clouds have
-METRICS = {"sqeuclidean": "sqeuclidean", "euclidean": "euclidean", "cosine": "cosine"}
+METRICS = {
+    "sqeuclidean": "sqeuclidean",
+    "euclidean": "euclidean",
+    "cosine": "cosine",
+    "cityblock": "manhattan",
+    "chebyshev": "chebyshev",
+}
 # methods of other problems, or of approximations
 _THEIRS = (
     "gaussian",
@@ -99,7 +105,7 @@ def solve_sample(  # noqa: PLR0913
         X_b: Target points, (m, d).
         a: Source weights, (n,); None means 1/n each.
         b: Target weights, (m,); None means 1/m each.
-        metric: "sqeuclidean", "euclidean" or "cosine"; for arrays, and not lazily, any of SciPy's.
+        metric: one of `samples.METRICS`; for arrays, and not lazily, any of SciPy's.
         reg: Regularisation in units of the cost; None or 0 for exact transport.
         c: As `solve` takes it.
         reg_type: As `solve` takes it.
@@ -107,7 +113,8 @@ def solve_sample(  # noqa: PLR0913
         unbalanced_type: As `solve` takes it.
         lazy: Whether to store neither costs nor plan: `lazy_plan` has its rows.
         batch_size: Taken, and not needed.
-        method: One of the names that `solve` takes; those of other problems are refused.
+        method: One of the names that `solve` takes; "1d", coordinate by coordinate, or "sliced";
+            other problems and approximations are refused.
         n_threads: Taken, and not needed.
         max_iter: As `solve` takes it.
         plan_init: Taken, and not needed.
@@ -118,10 +125,10 @@ def solve_sample(  # noqa: PLR0913
         tol: As `solve` takes it.
         verbose: Whether to show a progress bar.
         grad: As `solve` takes it.
-        random_state: Taken, and not needed.
+        random_state: Seed of the lines of "sliced".
         debias: Whether to take off half of what each cloud costs itself.
-        n_projections: Taken, and not needed.
-        projections: Taken, and not needed.
+        n_projections: How many lines "sliced" takes.
+        projections: Where they lead instead, (d, k).
         scaler: None.
 
     Returns:
@@ -133,6 +140,9 @@ def solve_sample(  # noqa: PLR0913
     Source: R. Flamary et al., POT: Python optimal transport, JMLR 2021.
     """
     _ours(method, debias, scaler)
+    if isinstance(method, str) and method.lower() in ("1d", "sliced"):
+        drawn = {"n_projections": n_projections, "projections": projections, "seed": random_state}
+        return _on_lines(method.lower(), X_a, X_b, a, b, metric, drawn)
     how: dict[str, Any] = {
         **{"reg": reg, "c": c, "reg_type": reg_type, "unbalanced": unbalanced},
         **{"unbalanced_type": unbalanced_type, "method": method, "max_iter": max_iter},
@@ -154,6 +164,25 @@ def _ours(method: Any, debias: Any, scaler: Any) -> None:
         raise ValueError("debias must be True or False, got 'split': it is in POT itself")
     if scaler is not None:
         raise ValueError("scaler must be None: scale the points before the call")
+
+
+def _on_lines(  # noqa: PLR0913
+    method: str, x: Any, y: Any, a: Any, b: Any, metric: Any, drawn: dict[str, Any]
+) -> OTResult:
+    """Return a result of points on a line, or along lines: its value alone."""
+    # imported here: sliced imports points from this file
+    from .lp import wasserstein_1d
+    from .sliced import sliced_wasserstein_distance
+
+    powers = {"sqeuclidean": 2, "euclidean": 1, "cityblock": 1}
+    p = powers[checks.one_of("metric", metric, tuple(powers))]
+    form, _, _ = taken(x, y, a, b)
+    log = None
+    if method == "1d":
+        value = wasserstein_1d(x, y, a, b, p=p)
+    else:
+        value, log = sliced_wasserstein_distance(x, y, a, b, p=p, **drawn, log=True)
+    return OTResult(form, {"value": lambda: value, "value_linear": lambda: value}, log=log)
 
 
 def _stored(  # noqa: PLR0913

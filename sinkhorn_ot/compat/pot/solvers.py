@@ -13,7 +13,7 @@ from sinkhorn_ot.results import Transport
 from .answers import How, answered, potentials, scaled, their
 from .arrays import Form, float64, taken
 from .result import OTResult
-from .unbalanced import Relaxed, pair
+from .unbalanced import PENALTIES, Relaxed, penalties
 
 
 METHODS = ("sinkhorn", "sinkhorn_log", "mm", "lbfgsb")
@@ -49,7 +49,7 @@ def solve(  # noqa: PLR0913
         c: Reference of the regularisation beside `unbalanced`, (n, m); None is a b^T.
         reg_type: "KL" or "entropy", which count values in two ways.
         unbalanced: Penalty on the marginals, one number or a pair; None is exact, and so is inf.
-        unbalanced_type: "KL".
+        unbalanced_type: "KL", or beside a reg "L2" or "TV", without derivatives.
         method: One of POT's names; all are answered by one solver.
         n_threads: Taken, and not needed.
         max_iter: Sweeps allowed, or pivots; None means 1000, or no limit.
@@ -80,8 +80,8 @@ def solve(  # noqa: PLR0913
     if grad == "detach" or (grad == "envelope" and unbalanced is not None):
         M, a, b, c = (t.detach() if isinstance(t, Tensor) else t for t in (M, a, b, c))
     if unbalanced is not None:
-        checks.one_of("unbalanced_type", _lower(unbalanced_type), ("kl",))
-        relaxed = Relaxed.posed(form, M, a, b, reg, pair(unbalanced), kind, c)
+        penalty = checks.one_of("unbalanced_type", _lower(unbalanced_type), tuple(PENALTIES))
+        relaxed = Relaxed.posed(form, M, a, b, reg, penalties(unbalanced, penalty), kind, c)
         return relaxed.result(relaxed.solved(how, potentials_init))
     if c is not None:
         raise ValueError(

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.problem import L2, TV, Penalty, checks, shown
 from sinkhorn_ot.results import Transport
 
-from .answers import WORDS, How, answered, logged
+from .answers import WORDS, How, answered, logged, references
 from .arrays import Form, known, taken
 from .result import OTResult
 
@@ -161,13 +161,21 @@ def pair(reg_m: Any) -> tuple[Any, Any]:
     return first, second
 
 
+# what `solve` calls penalties; KL by numbers is solved by all means there are
+PENALTIES = {"kl": None, "l2": L2, "tv": TV}
+
+
+def penalties(unbalanced: Any, kind: str) -> tuple[Any, Any]:
+    """Return what `unbalanced=` takes for both marginals; None is an exact one."""
+    make = PENALTIES[kind]
+    first, second = (rho if rho is None or make is None else make(rho) for rho in pair(unbalanced))
+    return first, second
+
+
 @shown
 @dataclass(frozen=True, eq=False)
 class Relaxed:
     """An entropic problem with penalised marginals, as POT poses it and as `solve` does.
-
-    <P, M> + reg KL(P | c) is <P, C> + reg KL(P | a b^T), up to masses of the references, for the
-    cost C = M - reg log(c / (a b^T)).
 
     Attributes:
         form: How to answer.
@@ -205,10 +213,8 @@ class Relaxed:
             c = torch.ones((), dtype=torch.float64)
         if c is None:
             return Relaxed(form, M, M, a, b, reg, relax, None)
-        C, c = torch.as_tensor(M), torch.as_tensor(c)
-        log_a, log_b = _log(a, C.shape[0], C.device), _log(b, C.shape[1], C.device)
-        log_ab = log_a[:, None] + log_b[..., None, :]
-        return Relaxed(form, M, C + reg * (log_ab - c.to(C.device).log()), a, b, reg, relax, c)
+        c = torch.as_tensor(c)
+        return Relaxed(form, M, references(M, a, b, reg, c), a, b, reg, relax, c)
 
     def solved(self, how: How, warmstart: Any = None) -> Transport:
         """Return the answer, from logarithms of scalings."""
@@ -239,6 +245,15 @@ class Relaxed:
                 value = value + rho * _divergence(mass, w).sum(-1)
         return value
 
+    def objective(self, r: Transport) -> Tensor:
+        """Return what is minimised, (...): all masses counted, but that of an entropy's ones."""
+        if self.c is None:
+            return r.value
+        a, b = (self._weights(w, n, r) for w, n in zip((self.a, self.b), r.plan.shape, strict=True))
+        c = torch.as_tensor(self.c)
+        value: Tensor = r.value - self.reg * (a.sum() * b.sum() - (c.sum() if c.ndim else 0.0))
+        return value
+
     def scalings(self, r: Transport) -> tuple[Tensor, Tensor]:
         """Return logarithms of the scalings of c exp(-M / reg), (..., n) and (..., m)."""
         return r.f / self.reg, r.g / self.reg
@@ -253,9 +268,11 @@ class Relaxed:
         return found | {name: self.form.out(t) for name, t in costs.items()}
 
     def result(self, r: Transport) -> OTResult:
-        """Return the answer as POT's `solve` tells it."""
+        """Return the answer as POT's `solve` tells it: only KL beside KL is without masses."""
+        plain = self.c is None or torch.as_tensor(self.c).ndim > 0
+        theirs = plain and not any(isinstance(rho, Penalty) for rho in self.relax)
         parts = {
-            "value": lambda: self.total(r),
+            "value": lambda: self.total(r) if theirs else self.objective(r),
             "value_linear": lambda: self.linear(r),
             "plan": lambda: r.plan,
             "potentials": lambda: self.scalings(r),
@@ -288,14 +305,6 @@ def _found(  # noqa: PLR0913
     b = b.T if b is not None and b.ndim == 2 else b
     p = Relaxed.posed(form, M, a, b, reg, pair(reg_m), kind, c)
     return p, p.solved(how, warmstart)
-
-
-def _log(w: Any, size: int, device: torch.device) -> Tensor:
-    """Return logarithms of weights; what has none has no pairs, whatever they cost."""
-    if w is None:
-        return torch.full((size,), -math.log(size), dtype=torch.float64, device=device)
-    t = torch.as_tensor(w, dtype=torch.float64, device=device)
-    return torch.where(t > 0, t, 1.0).log()
 
 
 def _divergence(p: Tensor, q: Tensor) -> Tensor:

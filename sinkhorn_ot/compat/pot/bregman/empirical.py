@@ -50,7 +50,7 @@ def empirical_sinkhorn(  # noqa: PLR0913
         reg: Regularisation in units of the cost, above zero.
         a: Source weights, (n,); None means 1/n each.
         b: Target weights, (m,); None means 1/m each.
-        metric: "sqeuclidean", "euclidean" or "cosine"; for arrays, and not lazily, any of SciPy's.
+        metric: one of `samples.METRICS`; for arrays, and not lazily, any of SciPy's.
         numIterMax: Sweeps allowed.
         stopThr: Relative L1 error of the marginals to reach.
         isLazy: Whether to store neither costs nor plan, and to return scalings instead.

@@ -1,6 +1,7 @@
-"""POT's `ot.lp`: exact plans."""
+"""POT's `ot.lp`: exact plans, of costs and on a line."""
 
+from .line import emd2_1d, emd_1d, wasserstein_1d
 from .simplex import emd, emd2
 
 
-__all__ = ["emd", "emd2"]
+__all__ = ["emd", "emd2", "emd2_1d", "emd_1d", "wasserstein_1d"]

@@ -134,10 +134,10 @@ def _read(a: Any, b: Any, M: Any, check: bool) -> tuple[Form, Any, list[Any]]:
                 stacklevel=3,
             )
     M, a, b = (float64(x) for x in (M, *given))
-    return form, M, [a, _evened(a, b, check)]
+    return form, M, [a, evened(a, b, check)]
 
 
-def _evened(a: Any, b: Any, check: bool) -> Any:
+def evened(a: Any, b: Any, check: bool) -> Any:
     """Return the weights b, (m,) or (m, k), with the mass of a."""
     if a is None and b is None:
         return None
