@@ -35,6 +35,7 @@ TABLE = {
     "ratios": Entry("ratios.run", "45 min to measure"),
     "vs_small": Entry("cpu.vs.small", "3 minutes"),
     "vs_relaxed": Entry("cpu.vs.relaxed", "5 minutes"),
+    "vs_neighbours": Entry("cpu.vs.neighbours", "6 minutes"),
     "vs_clouds": Entry("cpu.vs.clouds", "4 minutes"),
     "vs_divergence": Entry("cpu.vs.divergence", "3 minutes"),
     "vs_l1": Entry("cpu.vs.l1", "8 minutes"),

@@ -18,6 +18,7 @@ FAMILIES = (
     "vs_relaxed",
     "vs_batches",
     "vs_clouds",
+    "vs_neighbours",
     "vs_divergence",
     "vs_l1",
     "vs_emd",

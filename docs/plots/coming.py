@@ -1,4 +1,4 @@
-"""POT's calls by POT and by this package: times in turns, measured by `python docs/plots/coming.py`."""
+"""Calls by POT and by this package, in turns: measured by `python docs/plots/coming.py`."""
 
 import json
 import statistics

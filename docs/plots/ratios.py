@@ -18,6 +18,7 @@ FAMILIES = {
     "vs_small": "64 to 300 points, beside POT",
     "vs_relaxed": "relaxed marginals, beside POT",
     "vs_batches": "batches, beside their loop and POT",
+    "vs_neighbours": "problems next door, beside POT",
     "vs_clouds": "clouds, beside their matrix",
     "vs_divergence": "divergences of clouds, beside GeomLoss",
     "vs_l1": "pixel grids, beside MDOT-TNT",

@@ -115,7 +115,7 @@ def _small(cost: Any, a: Any, b: Any, reg: Any) -> Problem | None:
 
 
 def make_plain(cost: Any, a: Any, b: Any, most: int, reg: float = 0.0) -> Problem | None:
-    """Return one small problem with exact marginals, if a short look shows that it is as plain as most are.
+    """Return one small problem of exact marginals, if a short look shows it as plain as most are.
 
     What it makes is what `make` does. It leaves to that whatever has more to it: a cost object, a
     batch, other dtypes and devices, forbidden pairs, bad input.
