@@ -287,7 +287,7 @@ BAD = {
     "too few weights": ({"a": A[:3]}, r"a must have shape \(..., 9\)"),
     "no reg": ({"reg": None}, "reg must be given"),
     "reg of zero": ({"reg": 0.0}, "reg must be a finite number above zero"),
-    "metric": ({"metric": "manhattan"}, "metric must be one of 'sqeuclidean'"),
+    "metric": ({"metric": "hamming"}, "metric must be one of 'sqeuclidean'"),
     "no metric": ({"metric": 2}, "metric must be one of"),
     "two penalties": ({"unbalanced": (1.0, 2.0)}, "unbalanced must be one penalty for both"),
     "penalty": ({"unbalanced": -1.0}, "unbalanced must be at least zero"),
