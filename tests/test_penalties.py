@@ -457,6 +457,16 @@ def test_gradients_are_refused(given):
     assert float(rho.grad) > 0
 
 
+def test_new_points_are_mapped_but_have_no_price():
+    x, y = torch.rand(N, 2, dtype=torch.float64), torch.rand(M, 2, dtype=torch.float64)
+    r = so.solve(so.PointCloud(x, y), reg=0.1, mass=0.5)
+    torch.testing.assert_close(r.map(x), r.barycentric(y), atol=1e-10, rtol=0)
+    with pytest.raises(ValueError, match="one rule, got Moved"):
+        r.potential(x)
+    r = so.solve(so.PointCloud(x, y), reg=0.1, unbalanced=(None, so.TV(0.1)), tol=1e-12)
+    torch.testing.assert_close(r.potential(x), r.f, atol=1e-9, rtol=0)
+
+
 def test_what_is_seen_of_it():
     r = so.solve(D.C[0], D.a[0], D.b[0], 0.1, unbalanced=(None, so.TV(0.3)))
     assert "penalties=(" in repr(r.problem)

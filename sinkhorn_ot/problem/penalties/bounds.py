@@ -117,20 +117,23 @@ class Moved(Penalty):
 
     def answer(self, log_sum: Tensor, weight: Tensor, reg: Tensor) -> Tensor:
         """Return min(mu, -log_sum), with mu such that w min(exp(mu + log_sum), 1) adds up."""
-        eps, order = torch.finfo(weight.dtype).eps, log_sum.argsort(-1, descending=True)
-        sums, w = log_sum.gather(-1, order), weight.gather(-1, order)
-        # with the first k at their weights, what is left is shared by the others
-        rest = torch.logcumsumexp((w.log() + sums).flip(-1), -1).flip(-1)
-        rest = torch.cat([rest, torch.full_like(rest[:, :1], -math.inf)], -1)
-        full = torch.cat([torch.zeros_like(w[:, :1]), w.cumsum(-1)], -1)
-        # the mass at which point k just reaches its weight
-        reached = full[:, :-1] + (rest[:, :-1] - sums).exp()
-        k = (reached <= self.mass * (1 + 4 * eps)).sum(-1, keepdim=True)
-        left = (self.mass - full.gather(-1, k)).clamp(min=torch.finfo(weight.dtype).tiny)
-        mu = left.log() - rest.gather(-1, k)
+        eps, tiny = torch.finfo(weight.dtype).eps, torch.finfo(weight.dtype).tiny
+        # the dearest points first, whose share is what the others leave at their weights
+        sums, order = log_sum.sort(-1)
+        w = weight.gather(-1, order)
+        shared = torch.logcumsumexp(w.log() + sums, -1)
+        full = w.sum(-1, keepdim=True) - w.cumsum(-1)
+        # the mass at which a point just reaches its weight
+        reached = full + (shared - sums).exp()
+        last = (~(reached <= self.mass * (1 + 4 * eps))).sum(-1, keepdim=True) - 1
+        at, n = last.clamp(min=0), weight.shape[-1]
+        left = (self.mass - full.gather(-1, at)).clamp(min=tiny)
+        mu = left.log() - shared.gather(-1, at)
         # who is at its weight stays so, whatever rounding leaves for the others
-        least = torch.where(k > 0, -sums.gather(-1, (k - 1).clamp(min=0)), -math.inf)
-        mu = torch.where(k < weight.shape[-1], torch.maximum(mu, least), math.inf)
+        capped = -sums.gather(-1, (last + 1).clamp(max=n - 1))
+        mu = torch.maximum(mu, torch.where(last + 1 < n, capped, -math.inf))
+        # all points give all that they have
+        mu = torch.where(last < 0, math.inf, mu)
         return torch.minimum(mu, -log_sum)
 
     def value(self, mass: Tensor, weight: Tensor) -> Tensor:
