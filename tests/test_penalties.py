@@ -212,6 +212,24 @@ def test_tight_and_absent_bounds_and_a_mass_of_all():
     assert p.C.shape == (COUNT, N, M)
 
 
+def test_rounding_makes_no_bound_impossible():
+    C, a, b = D.C[1], D.a[1], torch.from_numpy(D.b[1])
+    exact = so.solve(C, a, b, 0.05)
+    lent = b.float().double() * (1 - 1e-8)
+    given: list[dict[str, Any]] = [
+        {"unbalanced": (None, so.Between(None, lent))},
+        {"unbalanced": (None, so.Between(b * (1 + 1e-8)))},
+        {"unbalanced": (so.Between(a, a), so.Between(lent, lent))},
+        {"mass": 1 + 1e-8},
+    ]
+    for asked in given:
+        r = so.solve(C, a, b, 0.05, **asked)
+        assert r.converged
+        torch.testing.assert_close(r.plan, exact.plan, atol=1e-7, rtol=0)
+    r = so.solve(C, a, b * (1 - 1e-8), 0.05, mass=1.0)
+    assert r.converged
+
+
 def test_a_number_is_a_number():
     C, a, b = D.C[1], D.a[1], D.b[1]
     r = so.solve(C, a, b, 0.05, unbalanced=0.3, tol=1e-12)

@@ -61,6 +61,15 @@ class Between(Penalty):
         low, high = (torch.where(there, side, 0.0).sum(-1) for side in (self.low, self.high))
         return low, high
 
+    def fitted(self, weight: Tensor, least: Tensor, most: Tensor) -> "Between":
+        """Return bounds whose totals leave room for one of the other side."""
+        low, high = self.extent(weight)
+        down, up = (
+            torch.where(low > most, most / low, 1.0),
+            torch.where(high < least, least / high, 1.0),
+        )
+        return Between(self.low * down[:, None], self.high * up[:, None])
+
     def rests(self) -> Tensor:
         """Say which points may carry nothing, (B, n)."""
         low: Tensor = self.low
@@ -149,8 +158,13 @@ class Moved(Penalty):
         return (given * potential.gather(-1, order)).sum(-1)
 
     def extent(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mass."""
-        return self.mass[:, 0], self.mass[:, 0]
+        """Return the mass, of which there may be less by rounding."""
+        mass = torch.minimum(self.mass[:, 0], weight.sum(-1))
+        return mass, mass
+
+    def fitted(self, weight: Tensor, least: Tensor, most: Tensor) -> "Moved":
+        """Return no more than the other side has."""
+        return Moved(torch.minimum(self.mass, most[:, None]))
 
     def rests(self) -> Tensor:
         """Say that every point may carry nothing."""
