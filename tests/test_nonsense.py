@@ -55,8 +55,14 @@ def nonsense() -> list[Any]:
     return [*numbers, *things, *kinds, *lists, *arrays, *tensors]
 
 
+def _penalised(kl: Any = 1.0, tv: Any = 1.0, l2: Any = 1.0, low: Any = 0.1, high: Any = 1) -> None:
+    for pair in ((so.KL(kl), so.TV(tv)), (so.L2(l2), so.Between(low, high))):
+        so.solve(C, reg=0.1, unbalanced=pair)
+
+
 CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "solve": (so.solve, {"cost": C, "reg": 0.1}),
+    "penalties": (_penalised, {}),
     "solve_exact": (so.solve_exact, {"cost": C}),
     "PointCloud": (so.PointCloud, {"x": X, "y": X}),
     "Streamed": (so.Streamed, {"source": C}),

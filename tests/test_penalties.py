@@ -212,6 +212,24 @@ def test_tight_and_absent_bounds_and_a_mass_of_all():
     assert p.C.shape == (COUNT, N, M)
 
 
+def test_rounding_makes_no_bound_impossible():
+    C, a, b = D.C[1], D.a[1], torch.from_numpy(D.b[1])
+    exact = so.solve(C, a, b, 0.05)
+    lent = b.float().double() * (1 - 1e-8)
+    given: list[dict[str, Any]] = [
+        {"unbalanced": (None, so.Between(None, lent))},
+        {"unbalanced": (None, so.Between(b * (1 + 1e-8)))},
+        {"unbalanced": (so.Between(a, a), so.Between(lent, lent))},
+        {"mass": 1 + 1e-8},
+    ]
+    for asked in given:
+        r = so.solve(C, a, b, 0.05, **asked)
+        assert r.converged
+        torch.testing.assert_close(r.plan, exact.plan, atol=1e-7, rtol=0)
+    r = so.solve(C, a, b * (1 - 1e-8), 0.05, mass=1.0)
+    assert r.converged
+
+
 def test_a_number_is_a_number():
     C, a, b = D.C[1], D.a[1], D.b[1]
     r = so.solve(C, a, b, 0.05, unbalanced=0.3, tol=1e-12)
@@ -435,12 +453,51 @@ def test_more_bad_input():
         so.solve(D.C[0], a, b, 0.1, unbalanced=so.TV(1), method="newton")
 
 
+@CASES
+def test_the_value_has_derivatives(kind):
+    given = once(KINDS[kind][0], 6)
+    random = torch.Generator().manual_seed(0)
+    held = [*(torch.from_numpy(t[6]) for t in (D.C, D.a, D.b)), torch.tensor(0.05).double()]
+    leaves = [t.clone().requires_grad_() for t in held]
+    so.solve(*leaves, tol=1e-12, **given).value.backward()
+    for leaf, t in zip(leaves, held, strict=True):
+        way = torch.randn(t.shape, generator=random, dtype=torch.float64)
+        ends = []
+        for step in (1e-5, -1e-5):
+            moved = [x + step * way if x is t else x for x in held]
+            ends.append(float(so.solve(*moved, tol=1e-13, on_fail="ignore", **given).value))
+        slope = (ends[0] - ends[1]) / 2e-5
+        assert float((leaf.grad * way).sum()) == pytest.approx(slope, rel=1e-6, abs=1e-8)
+
+
+def test_points_and_weights_on_the_side_have_derivatives():
+    x = torch.rand(N, 2, dtype=torch.float64)
+    y = torch.rand(M, 2, dtype=torch.float64, requires_grad=True)
+    r = so.solve(so.PointCloud(x, y), reg=0.05, mass=0.5, tol=1e-12)
+    (by,) = torch.autograd.grad(r.value, y)
+    torch.testing.assert_close(
+        by, 2 * (r.detach().plan.sum(0)[:, None] * y - r.detach().plan.T @ x)
+    )
+    # a point without partner is paid for
+    C = torch.from_numpy(D.C[0]).clone()
+    C[3] = INF
+    a = torch.from_numpy(D.a[0]).clone().requires_grad_()
+    so.solve(C, a, D.b[0], 0.05, unbalanced=so.TV(0.3)).value.backward()
+    assert float(a.grad[3]) == pytest.approx(0.3 + 0.05, abs=1e-9)
+
+
 @pytest.mark.parametrize("given", [{"unbalanced": so.TV(1.0)}, {"mass": 0.5}], ids=str)
-def test_gradients_are_refused(given):
+def test_other_gradients_are_refused(given):
     C = torch.from_numpy(D.C[0]).requires_grad_()
-    with pytest.raises(ValueError, match="cost requires grad.*not supported"):
-        so.solve(C, D.a[0], D.b[0], 0.1, **given)
-    with pytest.raises(ValueError, match="cost requires grad.*not supported"):
+    r = so.solve(C, D.a[0], D.b[0], 0.1, **given)
+    for what in ("plan", "f", "value_linear"):
+        with pytest.raises(ValueError, match=f"{what} has no derivatives beside mass="):
+            getattr(r, what)
+    assert not r.detach().plan.requires_grad
+    (by,) = torch.autograd.grad(r.value, C, create_graph=True)
+    with pytest.raises(RuntimeError, match="value beside such penalties"):
+        by.square().sum().backward()
+    with pytest.raises(ValueError, match="n_iter must not be given where cost requires grad"):
         so.solve(C, D.a[0], D.b[0], 0.1, n_iter=3, **given)
     rho = torch.full((N,), 0.5, requires_grad=True)
     with pytest.raises(ValueError, match="rho of KL requires grad"):
@@ -455,6 +512,16 @@ def test_gradients_are_refused(given):
     rho = torch.tensor(0.5, requires_grad=True, dtype=torch.float64)
     so.solve(D.C[0], D.a[0], D.b[0], 0.1, unbalanced=so.KL(rho)).value.backward()
     assert float(rho.grad) > 0
+
+
+def test_new_points_are_mapped_but_have_no_price():
+    x, y = torch.rand(N, 2, dtype=torch.float64), torch.rand(M, 2, dtype=torch.float64)
+    r = so.solve(so.PointCloud(x, y), reg=0.1, mass=0.5)
+    torch.testing.assert_close(r.map(x), r.barycentric(y), atol=1e-10, rtol=0)
+    with pytest.raises(ValueError, match="one rule, got Moved"):
+        r.potential(x)
+    r = so.solve(so.PointCloud(x, y), reg=0.1, unbalanced=(None, so.TV(0.1)), tol=1e-12)
+    torch.testing.assert_close(r.potential(x), r.f, atol=1e-9, rtol=0)
 
 
 def test_what_is_seen_of_it():

@@ -7,6 +7,7 @@ the pairs what both make of the arguments.
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import cast
@@ -14,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import PointCloud
+from sinkhorn_ot.problem import Penalty, PointCloud
 from sinkhorn_ot.results import (
     ConvergenceWarning,
     Entropic,
@@ -59,6 +60,8 @@ class Implicit:
     def link(self, kind: str, flat: Tensor, *given: Tensor) -> Tensor:
         """Return numbers of the result with their derivatives."""
         leaves = self._leaves.tensors
+        if self._result.problem.penalised:
+            return attached(self._valued(kind), flat, *leaves)
         if kind in ("value", "dual_value"):
             return attached(self._value, flat, *leaves)
 
@@ -69,6 +72,21 @@ class Implicit:
             return final(kind, parts, *leaves, *given)
 
         return attached(pull, flat, *leaves)
+
+    def _valued(self, kind: str) -> Callable[[Tensor], tuple[Tensor | None, ...]]:
+        """Return first derivatives of the value, which are all there are beside such penalties."""
+        if kind not in ("value", "dual_value"):
+            raise ValueError(
+                f"{kind} has no derivatives beside mass= or penalties other than one KL number a "
+                f"side, and {self._leaves.names} requires grad: only value has, others .detach() of"
+            )
+
+        def pull(by: Tensor) -> tuple[Tensor | None, ...]:
+            with torch.no_grad():
+                found = self._value(by)
+            return final(f"{kind} beside such penalties", found, *self._leaves.tensors)
+
+        return pull
 
     def _warn(self) -> None:
         """Tell whoever takes derivatives of a plan that is none yet, once."""
@@ -231,6 +249,8 @@ class Implicit:
         """Return what the weights of a side are worth, (B, n) or (B, m)."""
         p, live = self._result.problem, self._live
         rho, reg = live[("rho_a", "rho_b")[side]], live["reg"][:, None]
+        if (penalty := p.penalties[side]) is not None:
+            return self._worth_beside(penalty, side)
         beside = reg * live["ba"[side]].sum(-1, keepdim=True)
         if p.relax[side] == 0:
             return beside - reg * self._ratio(side)
@@ -239,6 +259,20 @@ class Implicit:
             return potential + beside - reg
         worth = beside - reg - (rho + reg) * torch.expm1(-potential / rho)
         return worth if p.aside is None else torch.where(p.aside[side] > 0, beside + rho, worth)
+
+    def _worth_beside(self, penalty: Penalty, side: int) -> Tensor:
+        """Return the same beside a penalty that knows its dual."""
+        k, p = self._of, self._result.problem
+        weight, potential = (p.a, p.b)[side], (k.f, k.g)[side]
+        log_sum = k.sweep.log_sum_columns(k.u) if side else k.sweep.log_sum_rows(k.v)
+        ratio = ((potential - p.shifts[side]) / p.reg[:, None] + log_sum).exp()
+        own = _by(penalty.dual, penalty.nearest(potential), weight)
+        beside = p.reg[:, None] * p.masses[1 - side][:, None]
+        worth = beside - p.reg[:, None] * ratio + own
+        if p.aside is None:
+            return worth
+        stays = _by(penalty.value, torch.zeros_like(weight), p.aside[side])
+        return torch.where(p.aside[side] > 0, beside + stays, worth)
 
     def _ratio(self, side: int) -> Tensor:
         """Return sum_j P_ij / a_i of the rows, or that of the columns, beside a free marginal."""
@@ -270,3 +304,14 @@ class Implicit:
         off = torch.where(p.a > 0 if side == 0 else p.b > 0, pull * pull.exp() - pull.expm1(), 0.0)
         strayed = (weight * off).sum(-1)
         return strayed if p.aside is None else strayed + p.aside[side].sum(-1)
+
+
+def _by(worth: Callable[[Tensor, Tensor], Tensor], held: Tensor, weight: Tensor) -> Tensor:
+    """Return the derivatives of a function of something held and of weights by the weights."""
+    with torch.enable_grad():
+        live = weight.detach().requires_grad_()
+        total = worth(held.detach(), live).sum()
+        # bounds know no weights
+        return (
+            torch.autograd.grad(total, live)[0] if total.requires_grad else torch.zeros_like(live)
+        )

@@ -1,6 +1,7 @@
 """How `unbalanced=` and `mass=` are read, and whether what they ask can be had."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,14 +73,17 @@ def possible(p: Problem) -> Problem:
         (rows, columns, "a", "b"),
         (columns, rows, "b", "a"),
     ):
-        if bool((bad := least > most * (1 + _RTOL)).any()):
+        if bool((bad := least > most * (1 + max(_RTOL, p.rounded))).any()):
             k = checks.first_index(bad)[0]
             where = f" in problem {k}" if p.shape[0] > 1 else ""
             raise ValueError(
                 f"unbalanced must let both marginals have one total mass, but that of {many} is at "
                 f"least {float(least[k]):.9g} and that of {few} at most {float(most[k]):.9g}{where}"
             )
-    return p
+    first, second = p.penalties
+    first = None if first is None else first.fitted(p.a, *columns)
+    second = None if second is None else second.fitted(p.b, *rows)
+    return replace(p, penalties=(first, second))
 
 
 def _extent(p: Problem, side: int) -> tuple[Tensor, Tensor]:
@@ -88,7 +92,8 @@ def _extent(p: Problem, side: int) -> tuple[Tensor, Tensor]:
     total = weight.sum(-1)
     if isinstance(penalty, Moved):
         name = "ab"[side]
-        if bool((bad := penalty.mass[:, 0] > total * (1 + _RTOL)).any()):
+        most = total * (1 + max(_RTOL, p.rounded))
+        if bool((bad := penalty.mass[:, 0] > most).any()):
             k = checks.first_index(bad)[0]
             where = f" of problem {k}" if p.shape[0] > 1 else ""
             raise ValueError(

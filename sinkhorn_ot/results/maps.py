@@ -149,8 +149,13 @@ class _New:
         p, k = self.problem, self.side
         if not isinstance(self.coupling, Entropic):
             return self._told(self._least)
+        if (penalty := p.penalties[k]) is not None:
+            raise ValueError(
+                f"potential() needs a side whose points all have one rule, got {penalty!r} on the "
+                f"{SIDES[k]}s, which says nothing of new ones: map() does not ask for it"
+            )
         scale = -(elasticity(p, k) * p.reg).double()[:, None]
-        level = p.shifts[k] + (self._level if p.exact else 0.0)
+        level = p.shifts[k] + (self._level if p.one_mass else 0.0)
 
         def tell(C: Tensor) -> Tensor:
             peak, _, mass = self._shares(C)

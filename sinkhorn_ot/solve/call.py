@@ -99,7 +99,8 @@ def solve(  # noqa: PLR0913
         A `Transport`: plan, potentials, values, bounds, and how far to trust them. What it has not
         been asked for yet it computes from the cost, which must not be changed in place till then.
         Where the cost, its points, weights, reg or penalties require grad, what it tells has
-        derivatives by them, of the solution: see the page on gradients.
+        derivatives by them, of the solution: see the page on gradients. Beside `mass` and penalties
+        other than one KL number a side that is the value alone, once.
 
     Raises:
         ValueError: If an argument breaks a rule, or a point with weight has only forbidden pairs.
@@ -121,11 +122,6 @@ def solve(  # noqa: PLR0913
         cost, a, b, there = masked(cost, a, b, mask, values)
     leaves, (cost, a, b, reg, unbalanced, _) = waiting(cost, a, b, reg, asked(unbalanced))
     problem = make(cost, a, b, reg, unbalanced, mass=mass, values=values, there=there)
-    if leaves is not None and problem.penalised:
-        raise ValueError(
-            f"{leaves.names} requires grad, and gradients beside mass= or penalties other than one "
-            "KL number per side are not supported: detach it, or call it under torch.no_grad()"
-        )
     u, v = (None, None) if init is None else _warm(problem, init)
     tol = _tolerance(tol, problem)
     # inside autocast the products of a sweep would be half precision, and so would their error

@@ -147,6 +147,7 @@ def shared(p: Problem, phi: Tensor, psi: Tensor) -> Tensor:
         return torch.zeros_like(reg)
     sizes = _NEAR * reg * 2.0 ** torch.arange(_DOUBLINGS, dtype=reg.dtype, device=reg.device)
     grid = torch.cat([-sizes.flip(-1), sizes], -1).t()[..., None]
+    low = high = grid[0]
     for _ in range(_ROUNDS):
         k = (unequal(grid) > 0).sum(0, keepdim=True)
         low, high = (grid.gather(0, j.clamp(0, len(grid) - 1))[0] for j in (k - 1, k))

@@ -61,6 +61,15 @@ class Between(Penalty):
         low, high = (torch.where(there, side, 0.0).sum(-1) for side in (self.low, self.high))
         return low, high
 
+    def fitted(self, weight: Tensor, least: Tensor, most: Tensor) -> "Between":
+        """Return bounds whose totals leave room for one of the other side."""
+        low, high = self.extent(weight)
+        down, up = (
+            torch.where(low > most, most / low, 1.0),
+            torch.where(high < least, least / high, 1.0),
+        )
+        return Between(self.low * down[:, None], self.high * up[:, None])
+
     def rests(self) -> Tensor:
         """Say which points may carry nothing, (B, n)."""
         low: Tensor = self.low
@@ -117,20 +126,23 @@ class Moved(Penalty):
 
     def answer(self, log_sum: Tensor, weight: Tensor, reg: Tensor) -> Tensor:
         """Return min(mu, -log_sum), with mu such that w min(exp(mu + log_sum), 1) adds up."""
-        eps, order = torch.finfo(weight.dtype).eps, log_sum.argsort(-1, descending=True)
-        sums, w = log_sum.gather(-1, order), weight.gather(-1, order)
-        # with the first k at their weights, what is left is shared by the others
-        rest = torch.logcumsumexp((w.log() + sums).flip(-1), -1).flip(-1)
-        rest = torch.cat([rest, torch.full_like(rest[:, :1], -math.inf)], -1)
-        full = torch.cat([torch.zeros_like(w[:, :1]), w.cumsum(-1)], -1)
-        # the mass at which point k just reaches its weight
-        reached = full[:, :-1] + (rest[:, :-1] - sums).exp()
-        k = (reached <= self.mass * (1 + 4 * eps)).sum(-1, keepdim=True)
-        left = (self.mass - full.gather(-1, k)).clamp(min=torch.finfo(weight.dtype).tiny)
-        mu = left.log() - rest.gather(-1, k)
+        eps, tiny = torch.finfo(weight.dtype).eps, torch.finfo(weight.dtype).tiny
+        # the dearest points first, whose share is what the others leave at their weights
+        sums, order = log_sum.sort(-1)
+        w = weight.gather(-1, order)
+        shared = torch.logcumsumexp(w.log() + sums, -1)
+        full = w.sum(-1, keepdim=True) - w.cumsum(-1)
+        # the mass at which a point just reaches its weight
+        reached = full + (shared - sums).exp()
+        last = (~(reached <= self.mass * (1 + 4 * eps))).sum(-1, keepdim=True) - 1
+        at, n = last.clamp(min=0), weight.shape[-1]
+        left = (self.mass - full.gather(-1, at)).clamp(min=tiny)
+        mu = left.log() - shared.gather(-1, at)
         # who is at its weight stays so, whatever rounding leaves for the others
-        least = torch.where(k > 0, -sums.gather(-1, (k - 1).clamp(min=0)), -math.inf)
-        mu = torch.where(k < weight.shape[-1], torch.maximum(mu, least), math.inf)
+        capped = -sums.gather(-1, (last + 1).clamp(max=n - 1))
+        mu = torch.maximum(mu, torch.where(last + 1 < n, capped, -math.inf))
+        # all points give all that they have
+        mu = torch.where(last < 0, math.inf, mu)
         return torch.minimum(mu, -log_sum)
 
     def value(self, mass: Tensor, weight: Tensor) -> Tensor:
@@ -146,8 +158,13 @@ class Moved(Penalty):
         return (given * potential.gather(-1, order)).sum(-1)
 
     def extent(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mass."""
-        return self.mass[:, 0], self.mass[:, 0]
+        """Return the mass, of which there may be less by rounding."""
+        mass = torch.minimum(self.mass[:, 0], weight.sum(-1))
+        return mass, mass
+
+    def fitted(self, weight: Tensor, least: Tensor, most: Tensor) -> "Moved":
+        """Return no more than the other side has."""
+        return Moved(torch.minimum(self.mass, most[:, None]))
 
     def rests(self) -> Tensor:
         """Say that every point may carry nothing."""

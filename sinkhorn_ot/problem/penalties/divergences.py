@@ -73,7 +73,8 @@ class KL(_Divergence):
         """Return sum rho w (1 - exp(-f / rho)), whose limit is <f, w>."""
         pull = -self.rho * torch.special.expm1(-potential / self.rho)
         pull = torch.where(torch.isinf(self.rho), potential, pull)
-        return torch.where((weight > 0) & (self.rho > 0), weight * pull, 0.0).sum(-1)
+        # a point without weight may have a price whose pull is inf
+        return (weight * torch.where((self.rho > 0) & pull.isfinite(), pull, 0.0)).sum(-1)
 
     def wanted(self, potential: Tensor, weight: Tensor) -> Tensor:
         """Return w exp(-f / rho)."""
@@ -155,11 +156,10 @@ class L2(_Divergence):
 
     def dual(self, potential: Tensor, weight: Tensor) -> Tensor:
         """Return sum f w - f^2 / (2 rho), and no more than rho w^2 / 2 of a point."""
-        f = torch.minimum(potential, self.rho * weight)
-        pull = torch.where(
-            torch.isinf(self.rho), f * weight, f * weight - f.square() / (2 * self.rho)
-        )
-        return torch.where((self.rho > 0) & (weight > 0), pull, 0.0).sum(-1)
+        stiff, held = torch.isinf(self.rho), torch.where(self.rho > 0, self.rho, 1.0)
+        f = torch.where(stiff, potential, torch.minimum(potential, held * weight))
+        pull = f * weight - torch.where(stiff, 0.0, f.square() / (2 * held))
+        return torch.where(self.rho > 0, pull, 0.0).sum(-1)
 
     def wanted(self, potential: Tensor, weight: Tensor) -> Tensor:
         """Return w - f / rho, or nothing."""

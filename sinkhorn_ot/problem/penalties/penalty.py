@@ -60,6 +60,13 @@ class Penalty:
         zero = torch.zeros_like(weight[:, 0])
         return zero, torch.full_like(zero, torch.inf)
 
+    def fitted(self: P, weight: Tensor, least: Tensor, most: Tensor) -> P:
+        """Return the penalty, changed by rounding so that totals within (B,) and (B,) are allowed.
+
+        Two totals that must agree differ in their last digits, which no plan could make good.
+        """
+        return self
+
     def rests(self) -> Tensor:
         """Say which points may carry nothing, (B, n)."""
         raise NotImplementedError
