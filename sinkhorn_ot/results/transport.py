@@ -246,10 +246,13 @@ class Transport(Copied, Maps):
     def _primal(self) -> Tensor:
         p = self.problem
         if isinstance(self.coupling, Stored):
-            return self.coupling.linear()
-        f, g = self.coupling.f, self.coupling.g
-        # <P, C> + reg sum P log(P / ab) = <f, P 1> + <g, P^T 1>, then the masses of KL
-        value = (f * self._rows).sum(-1) + (g * self._columns).sum(-1) + self._slack
+            value = self.coupling.linear()
+            if p.exact:
+                return value
+        else:
+            f, g = self.coupling.f, self.coupling.g
+            # <P, C> + reg sum P log(P / ab) = <f, P 1> + <g, P^T 1>, then the masses of KL
+            value = (f * self._rows).sum(-1) + (g * self._columns).sum(-1) + self._slack
         sides = zip((self._rows, self._columns), (p.a, p.b), p.relax, p.penalties, strict=True)
         for mass, weight, rho, penalty in sides:
             if penalty is not None:
@@ -265,10 +268,11 @@ class Transport(Copied, Maps):
     def _dual(self) -> Tensor:
         p = self.problem
         f, g = self.coupling.f, self.coupling.g
-        if isinstance(self.coupling, Stored):
+        stored = isinstance(self.coupling, Stored)
+        if stored and p.exact:
             return dual_value(p, f, g)
-        value = self._slack
-        if p.penalised:
+        value = torch.zeros_like(p.reg) if stored else self._slack
+        if p.penalised and not stored:
             value, f, g = self._within(f, g)
         for weight, potential, rho, penalty in zip(
             (p.a, p.b), (f, g), p.relax, p.penalties, strict=True
