@@ -245,14 +245,12 @@ class Transport(Copied, Maps):
     @cached_property
     def _primal(self) -> Tensor:
         p = self.problem
-        if isinstance(self.coupling, Stored):
-            value = self.coupling.linear()
-            if p.exact:
-                return value
-        else:
-            f, g = self.coupling.f, self.coupling.g
-            # <P, C> + reg sum P log(P / ab) = <f, P 1> + <g, P^T 1>, then the masses of KL
-            value = (f * self._rows).sum(-1) + (g * self._columns).sum(-1) + self._slack
+        f, g, stored = self.coupling.f, self.coupling.g, isinstance(self.coupling, Stored)
+        if stored and p.exact:
+            return self._linear
+        # <P, C> + reg sum P log(P / ab) = <f, P 1> + <g, P^T 1>, then the masses of KL
+        value = self._linear if stored else (f * self._rows).sum(-1) + (g * self._columns).sum(-1)
+        value = value + self._slack
         sides = zip((self._rows, self._columns), (p.a, p.b), p.relax, p.penalties, strict=True)
         for mass, weight, rho, penalty in sides:
             if penalty is not None:
@@ -268,11 +266,10 @@ class Transport(Copied, Maps):
     def _dual(self) -> Tensor:
         p = self.problem
         f, g = self.coupling.f, self.coupling.g
-        stored = isinstance(self.coupling, Stored)
-        if stored and p.exact:
+        if isinstance(self.coupling, Stored) and p.exact:
             return dual_value(p, f, g)
-        value = torch.zeros_like(p.reg) if stored else self._slack
-        if p.penalised and not stored:
+        value = self._slack
+        if p.penalised and isinstance(self.coupling, Entropic):
             value, f, g = self._within(f, g)
         for weight, potential, rho, penalty in zip(
             (p.a, p.b), (f, g), p.relax, p.penalties, strict=True
