@@ -250,7 +250,6 @@ class Transport(Copied, Maps):
             return self._linear
         # <P, C> + reg sum P log(P / ab) = <f, P 1> + <g, P^T 1>, then the masses of KL
         value = self._linear if stored else (f * self._rows).sum(-1) + (g * self._columns).sum(-1)
-        value = value + self._slack
         sides = zip((self._rows, self._columns), (p.a, p.b), p.relax, p.penalties, strict=True)
         for mass, weight, rho, penalty in sides:
             if penalty is not None:
@@ -260,7 +259,7 @@ class Transport(Copied, Maps):
                 off = torch.where(weight > 0, mass / weight - 1, 0.0)
                 divergence = torch.special.xlog1py(1 + off, off) - off
                 value = value + rho * (weight * divergence).sum(-1)
-        return value + self._stays()
+        return value + self._slack + self._stays()
 
     @cached_property
     def _dual(self) -> Tensor:
