@@ -67,6 +67,8 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "PointCloud": (so.PointCloud, {"x": X, "y": X}),
     "Streamed": (so.Streamed, {"source": C}),
     "Dense": (so.Dense, {"C": C}),
+    "solve_1d": (so.solve_1d, {"x": S[:, 0], "y": S[:4, 1]}),
+    "sliced_distance": (so.sliced_distance, {"x": X, "y": X}),
     "balanced_labels": (so.balanced_labels, {"scores": S}),
     "sela_labels": (so.sela_labels, {"log_probs": S}),
     "sela_labels_from_features": (so.sela_labels_from_features, {"features": X, "weight": HEADS}),

@@ -25,6 +25,7 @@ FIGURES = (
     "error_vs_reg",
     "bounds",
     "distance",
+    "line",
     "codes",
     "rooms",
     "errors",

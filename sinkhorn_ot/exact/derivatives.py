@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
-from sinkhorn_ot.results import Leaves, Parts, Stored, Transport, attached, final
+from sinkhorn_ot.results import Leaves, Parts, Sparse, Stored, Transport, attached, final
 
 
 def differentiable(result: Transport, leaves: Leaves) -> Transport:
@@ -45,6 +46,36 @@ class ByDuals:
 
     def _worth(self, by: Tensor) -> Parts:
         """Return derivatives of values by the parts of the problem."""
-        k, plan = self._of, by[:, None, None] * self._of.P
-        weights = {"a": by[:, None] * k.f, "b": by[:, None] * k.g}
-        return weights | self._leaves.by_cost(self._problem, plan)
+        k = self._of
+        weights = {name: by[:, None] * self._of_weights(k, name) for name in ("a", "b")}
+        if isinstance(k, Sparse):
+            return weights | self._by_pairs(by, k)
+        return weights | self._leaves.by_cost(self._problem, by[:, None, None] * k.P)
+
+    def _by_pairs(self, by: Tensor, of: Sparse) -> Parts:
+        """Return derivatives by what costs of points are made of, from the entries of a plan."""
+        cloud = self._leaves.cloud
+        if cloud is None:
+            return {}
+        (k, i, j), mass = of.entries
+        whose = k if self._problem.cost.batch_shape[0] > 1 else torch.zeros_like(k)
+        factors = cloud.flat(self._problem.batch_shape).factors
+        ends = [t[whose, at][:, None] for t, at in zip(factors, (i, j), strict=True)]
+        moved = (by[k] * mass).to(factors[0].dtype)[:, None, None]
+        pulled = cloud.rule.pull(ends[0], ends[1], moved)
+        found = []
+        for t, at, one in zip(factors, (i, j), pulled, strict=True):
+            out = torch.zeros_like(t).flatten(0, 1)
+            found.append(out.index_add_(0, whose * t.shape[1] + at, one[:, 0]).reshape(t.shape))
+        return {"left": found[0], "right": found[1]}
+
+    def _of_weights(self, k: Stored, name: str) -> Tensor:
+        """Return what more weight at each point of a side is worth, by the dual value."""
+        p, side = self._problem, "ab".index(name)
+        potential, weight, penalty = (k.f, k.g)[side], (p.a, p.b)[side], p.penalties[side]
+        if penalty is None:
+            return potential
+        with torch.enable_grad():
+            held = weight.detach().requires_grad_()
+            (worth,) = torch.autograd.grad(penalty.dual(potential, held).sum(), held)
+        return worth

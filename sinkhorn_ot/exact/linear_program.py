@@ -23,9 +23,11 @@ from sinkhorn_ot.results import (
 from .derivatives import differentiable
 from .engines import ENGINES, EQUAL, network_simplex
 from .hall import stranded
-from .plain import SMALL, solved_plain
+from .line import line_cost, solved_on_line
+from .plain import SMALL, is_plain, solved_plain
 from .proof import MARGINAL, Array, Index, Mask
 from .rounds import Answers, Weights, attempted, costs, solved
+from .slack import slack_of
 
 
 # mass, relative to all, that forbidden pairs may strand before there is no plan, where weights were
@@ -36,7 +38,14 @@ _STRANDED = 1e-8
 @uncompiled
 @transformable
 def solve_exact(
-    cost: Any, a: Any = None, b: Any = None, *, engine: str = "auto", max_iter: int | None = None
+    cost: Any,
+    a: Any = None,
+    b: Any = None,
+    *,
+    unbalanced: Any = None,
+    mass: Any = None,
+    engine: str = "auto",
+    max_iter: int | None = None,
 ) -> Transport:
     """Find an optimal plan of min <P, C>, P 1 = a, P^T 1 = b, and potentials that prove it.
 
@@ -44,13 +53,30 @@ def solve_exact(
     from below whatever the engine did. The status is `OPTIMAL` only where the gap is rounding. The
     work is done in float64 on the CPU.
 
+    Points on a line need no engine: those of a `PointCloud` with d = 1 whose metric is a distance,
+    to a power of at least one, or "dot" are sorted, a million in a second. Their plan is held
+    sparse, as `.coupling.P`, until `.plan` is asked for.
+
+    With `mass=` that much is moved, where it costs least: P 1 <= a, P^T 1 <= b, sum P = mass. With
+    `unbalanced=` marginals may be missed at a price: sum rho |P 1 - a| is added for `TV(rho)`.
+
+    Without weights and with n other than m the mass is spread: 1/n from each source, 1/m to each
+    target, so that sources share targets. To match min(n, m) pairs instead give weights of one,
+    `solve_exact(cost, ones(n), ones(m), mass=min(n, m))`; `balanced_labels(scores, k=)` labels k
+    samples.
+
     Args:
         cost: Tensor or array (..., n, m), or a `PointCloud`; inf forbids a pair.
         a: Source weights (..., n); None means 1/n each.
         b: Target weights (..., m); None means 1/m each.
+        unbalanced: None for exact marginals; or one entry for both, or a pair: `TV(rho)`, rho a
+            number or one per point, 0 for a side that is free, None for one that is exact. Other
+            penalties are no linear programs.
+        mass: What is moved in all, a number or one per problem (...), at most what either side has.
         engine: "network simplex" (POT), "highs" (SciPy), "assignment" (SciPy; as many sources as
             targets, all of one weight), or "auto": assignment where it applies and is predicted to
             be quicker, otherwise network simplex; where that fails, network simplex, then HiGHS.
+            Assignment has no place for what is left over by `mass` or `unbalanced`.
         max_iter: Pivots at most; None sets a limit far above need. Assignment has no pivots.
 
     Returns:
@@ -63,26 +89,54 @@ def solve_exact(
     checks.one_of("engine", engine, ("auto", *ENGINES))
     max_iter = None if max_iter is None else checks.count("max_iter", max_iter)
     leaves, (cost, a, b, *_) = waiting(cost, a, b)
-    result = _solved(cost, a, b, engine, max_iter)
+    result = _solved(cost, a, b, (unbalanced, mass), engine, max_iter)
     return result if leaves is None else differentiable(result, leaves)
 
 
-def _solved(cost: Any, a: Any, b: Any, engine: str, max_iter: int | None) -> Transport:
-    plain = make_plain(cost, a, b, SMALL) if engine == "auto" and max_iter is None else None
-    if plain is not None and (answer := solved_plain(plain)) is not None:
-        return answer
-    given = make(cost, a, b)
-    p, found = _answered(_in_float64(given), engine, max_iter)
+def _solved(
+    cost: Any, a: Any, b: Any, relaxed: tuple[Any, Any], engine: str, max_iter: int | None
+) -> Transport:
+    plain = engine == "auto" and max_iter is None
+    if plain and relaxed == (None, None):
+        small = make_plain(cost, a, b, SMALL)
+        if small is not None and (answer := solved_plain(small)) is not None:
+            return answer
+    given = make(cost, a, b, unbalanced=relaxed[0], mass=relaxed[1])
+    if engine == "auto" and (kept := line_cost(given)) is not None:
+        return solved_on_line(given, kept)
+    p = _in_float64(given)
+    if not p.exact and engine == "assignment":
+        raise ValueError("engine 'assignment' must move all weights: use engine='network simplex'")
+    slack = None if p.exact else slack_of(p)
+    asked = p if slack is None else slack.widened()
+    found = solved_plain(asked) if slack and plain and is_plain(asked) else None
+    if found is None:
+        found = _proved(asked, engine, max_iter)
+    p, of, measured = found.problem, found.coupling, found.measured
+    assert isinstance(of, Stored)
+    assert measured is not None
+    P, f, g = of.P, of.f, of.g
+    if slack is not None:
+        p = slack.problem
+        P, f, g = map(torch.from_numpy, slack.narrowed(P.numpy(), f.numpy(), g.numpy()))
+    home, on = _moved(p, given.a.device), given.a.device
+    there = Stored(home, P.to(on), f.to(on), g.to(on))
+    return replace(
+        found, problem=home, coupling=there, sweeps=found.sweeps.to(on), measured=measured.to(on)
+    )
+
+
+def _proved(p: Problem, engine: str, max_iter: int | None) -> Transport:
+    """Return the answer to problems in float64 on the CPU."""
+    p, found = _answered(p, engine, max_iter)
     _warn(found)
-    home = _moved(p, given.a.device)
-    P, f, g = (torch.from_numpy(t).to(home.a) for t in (found.P, found.f, found.g))
     return Transport(
-        problem=home,
-        coupling=Stored(home, P, f, g),
+        problem=p,
+        coupling=Stored(p, *map(torch.from_numpy, (found.P, found.f, found.g))),
         method="exact: " + " and ".join(sorted(set(found.engine))),
         statuses=found.statuses,
-        sweeps=torch.tensor(found.n_iter, device=home.a.device),
-        measured=home.a.new_tensor(found.measured.marginal_error),
+        sweeps=torch.from_numpy(np.asarray(found.n_iter)),
+        measured=torch.from_numpy(found.measured.marginal_error),
     )
 
 
@@ -90,7 +144,8 @@ def _in_float64(p: Problem) -> Problem:
     """Return the problem in float64 on the CPU, with its costs stored and its masses equal."""
     cost = Dense(p.cost.rows(0, p.shape[1]).double())
     a, b, reg = p.a.double(), p.b.double(), p.reg.double()
-    b = b * (a.sum(-1) / b.sum(-1))[:, None]
+    if p.exact:
+        b = b * (a.sum(-1) / b.sum(-1))[:, None]
     return _moved(replace(p, cost=cost, a=a, b=b, reg=reg), torch.device("cpu"))
 
 
@@ -226,5 +281,5 @@ def _warn(x: Answers) -> None:
             f"a gap of {x.measured.gap[k]:.3g} and a marginal_error of "
             f"{x.measured.marginal_error[k]:.3g} by {x.engine[k]}{hint}",
             ConvergenceWarning,
-            stacklevel=6,
+            stacklevel=7,
         )

@@ -48,6 +48,12 @@ class _Plan(NamedTuple):
     cost: Array
 
 
+def is_plain(p: Problem) -> bool:
+    """Say whether a problem is one for `solved_plain`."""
+    one = p.shape[0] == 1 and p.shape[1] * p.shape[2] <= SMALL and not p.bounds.forbids
+    return one and bool(p.a.amin() > 0) and bool(p.b.amin() > 0)
+
+
 def solved_plain(p: Problem) -> Transport | None:
     """Return the answer to one problem with positive weights and no forbidden pair, if proved.
 

@@ -24,6 +24,7 @@ from .last_look import judged
 from .rounding import feasible
 from .scaled import Scaled
 from .solution import Solution
+from .sparse import Sparse
 from .status import ConvergenceError, ConvergenceWarning, Status, Stranded
 from .transport import Transport
 
@@ -40,6 +41,7 @@ __all__ = [
     "Parts",
     "Scaled",
     "Solution",
+    "Sparse",
     "Status",
     "Stored",
     "Stranded",

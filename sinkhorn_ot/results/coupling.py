@@ -161,6 +161,11 @@ class Stored:
     f: Tensor
     g: Tensor
 
+    @property
+    def full(self) -> Tensor:
+        """The plan as a matrix."""
+        return self.P
+
     def block(self, rows: Index, C: Tensor, out: Tensor | None = None) -> Tensor:
         """Return those rows of the matrix."""
         return self.P[:, rows] if out is None else out.copy_(self.P[:, rows])
@@ -189,7 +194,7 @@ def plan(coupling: Coupling) -> Tensor:
     if isinstance(coupling, Entropic) and coupling.scaled is not None:
         return coupling.scaled.plan().to(coupling.problem.dtype)
     if isinstance(coupling, Stored):
-        return coupling.P.to(coupling.problem.dtype)
+        return coupling.full.to(coupling.problem.dtype)
     if isinstance(coupling, Entropic) and isinstance(coupling.sweep, BySize):
         return _by_size(coupling, coupling.sweep, plan, 0.0)
     return _formed(coupling, coupling.block)

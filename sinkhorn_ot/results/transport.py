@@ -245,11 +245,11 @@ class Transport(Copied, Maps):
     @cached_property
     def _primal(self) -> Tensor:
         p = self.problem
-        if isinstance(self.coupling, Stored):
-            return self.coupling.linear()
-        f, g = self.coupling.f, self.coupling.g
+        f, g, stored = self.coupling.f, self.coupling.g, isinstance(self.coupling, Stored)
+        if stored and p.exact:
+            return self._linear
         # <P, C> + reg sum P log(P / ab) = <f, P 1> + <g, P^T 1>, then the masses of KL
-        value = (f * self._rows).sum(-1) + (g * self._columns).sum(-1) + self._slack
+        value = self._linear if stored else (f * self._rows).sum(-1) + (g * self._columns).sum(-1)
         sides = zip((self._rows, self._columns), (p.a, p.b), p.relax, p.penalties, strict=True)
         for mass, weight, rho, penalty in sides:
             if penalty is not None:
@@ -259,16 +259,16 @@ class Transport(Copied, Maps):
                 off = torch.where(weight > 0, mass / weight - 1, 0.0)
                 divergence = torch.special.xlog1py(1 + off, off) - off
                 value = value + rho * (weight * divergence).sum(-1)
-        return value + self._stays()
+        return value + self._slack + self._stays()
 
     @cached_property
     def _dual(self) -> Tensor:
         p = self.problem
         f, g = self.coupling.f, self.coupling.g
-        if isinstance(self.coupling, Stored):
+        if isinstance(self.coupling, Stored) and p.exact:
             return dual_value(p, f, g)
         value = self._slack
-        if p.penalised:
+        if p.penalised and isinstance(self.coupling, Entropic):
             value, f, g = self._within(f, g)
         for weight, potential, rho, penalty in zip(
             (p.a, p.b), (f, g), p.relax, p.penalties, strict=True

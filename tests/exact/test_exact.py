@@ -698,7 +698,7 @@ def test_bad_arguments(bad: dict[str, Any], text: str) -> None:
         so.solve_exact(bad.get("cost", np.ones((3, 4))), **{k: bad[k] for k in {*bad} - {"cost"}})
 
 
-@pytest.mark.parametrize("name", ["reg", "unbalanced", "tol"])
+@pytest.mark.parametrize("name", ["reg", "n_iter", "tol"])
 def test_what_only_solve_takes(name: str) -> None:
     more: dict[str, Any] = {name: 1.0}
     with pytest.raises(TypeError, match=name):

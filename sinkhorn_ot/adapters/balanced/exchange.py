@@ -35,14 +35,23 @@ class Exchange:
         counts: Samples that each label must have, without a dealt place, (K,).
         dealt: Which labels have a dealt place, (K,).
         prices: Prices of the labels, (K,), under which every sample has its best label, and no
-            label without a dealt place is cheaper than one with.
+            label that could have a dealt place and has none is cheaper than one with.
         largest: The largest absolute value of a finite score.
+        fixed: Which labels may be dealt no place, (K,).
     """
 
-    def __init__(
-        self, S: Floats, labels: Index, counts: Index, dealt: Mask, prices: Floats, largest: float
+    def __init__(  # noqa: PLR0913
+        self,
+        S: Floats,
+        labels: Index,
+        counts: Index,
+        dealt: Mask,
+        prices: Floats,
+        largest: float,
+        fixed: Mask | None = None,
     ) -> None:
         self._S, self.labels, self.dealt = S, labels, dealt
+        self._fixed = np.zeros_like(dealt) if fixed is None else fixed
         K = len(counts)
         order = np.argsort(labels, kind="stable")
         sizes = np.bincount(labels, minlength=K)
@@ -121,7 +130,8 @@ class Exchange:
 
     def _through_pool(self, way: Floats, parent: Index) -> Index:
         """Let the pool and those behind it come closer; return the labels that did."""
-        pool, givers, takers = len(self.dealt), *map(np.flatnonzero, (self.dealt, ~self.dealt))
+        pool, may = len(self.dealt), ~(self.dealt | self._fixed)
+        givers, takers = np.flatnonzero(self.dealt), np.flatnonzero(may)
         if len(givers) == 0 or len(takers) == 0:
             return givers[:0]
         p = self._prices

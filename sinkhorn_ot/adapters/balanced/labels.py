@@ -20,6 +20,7 @@ from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.results import uncompiled
 
+from .arguments import below_inf, counted, started, summable
 from .exchange import Exchange, send_directly
 from .prices import SHARP, TILE, blocks, dual, near
 
@@ -28,8 +29,6 @@ MODES = ("exact", "fast")
 # samples per label, and share of all samples, that the first prices are found with
 _SAMPLED = 20
 _SHARE = 0.1
-# what scores of all samples may sum to, in size: differences of two such sums are numbers
-_LARGEST = 1e307
 # scores below which a sample of them is not worth a solve
 _SMALL = 1 << 17
 
@@ -40,13 +39,14 @@ class BalancedLabels:
     """Labels in exact counts, and how far they can be from the best ones.
 
     Attributes:
-        labels: The label of each sample, (..., N), int64.
+        labels: The label of each sample, (..., N), int64; -1 for one that has none.
         counts: Samples that each label has, (..., K), int64.
         value: Sum of scores[i, labels[i]], (...), float64.
         gap: No labelling in such counts has a value above value + gap, (...), float64. In mode
             "exact" it is zero up to rounding.
         potentials: Prices that prove the gap, (..., K), float64; -inf for a label that stays empty.
-            In mode "exact" each sample has a largest entry of scores + potentials.
+            In mode "exact" each sample has a largest entry of scores + potentials; where only k of
+            them are labelled, it is at least zero for those, and at most zero for the others.
     """
 
     labels: Tensor
@@ -85,6 +85,7 @@ def balanced_labels(
     scores: Any,
     counts: Any = None,
     *,
+    k: int | None = None,
     mode: str = "exact",
     init: Any = None,
     progress: bool = False,
@@ -97,8 +98,11 @@ def balanced_labels(
     Args:
         scores: Score of each sample and label, (..., N, K), e.g. log-probabilities; -inf forbids a
             label. There may be more labels than samples.
-        counts: Samples of each label, (K,) or (..., K), whole numbers that sum to N. None means
-            N / K each; where K does not divide N, which labels have one more is optimised too.
+        counts: Samples of each label, (K,) or (..., K), whole numbers that sum to N, or to k. None
+            means N / K each, or k / K; where K does not divide that, which labels have one more is
+            optimised too.
+        k: How many samples get a label, those whose scores are worth most; the others get -1, which
+            is worth nothing. None means all.
         mode: "exact", or "fast": rougher prices and a greedy repair. What that loses at most is the
             answer's `gap`.
         init: Warm start: an earlier answer, also one of `sela_labels`, or its potentials.
@@ -114,16 +118,23 @@ def balanced_labels(
     S = checks.at_least_dims("scores", checks.tensor("scores", scores), 2, "(..., N, K)")
     checks.present("scores", S)
     checks.one_of("mode", mode, MODES)
-    _below_inf(S)
-    _summable(S)
+    N, K = S.shape[-2:]
+    placed = N if k is None else checks.count("k", k)
+    if placed > N:
+        raise ValueError(f"k must be at most the {N} samples, got {placed}")
+    below_inf(S, placed == N)
+    summable(S)
     checks.flag("progress", progress)
-    batch, (N, K) = S.shape[:-2], S.shape[-2:]
-    low, start = _counts(counts, S), _start(init, S)
+    batch = S.shape[:-2]
+    low, start = counted(counts, S, placed), started(init, S)
     work = S.cpu() if S.dtype in (torch.float32, torch.float64) else S.cpu().float()
     answers = []
-    for k, one in enumerate(work.reshape(-1, N, K)):
-        task = _Task(one, low[k], mode == "exact", f" of problem {k}" if batch else "", progress)
-        answers.append(task.solved(None if start is None else start[k]))
+    for at, one in enumerate(work.reshape(-1, N, K)):
+        fixed = torch.zeros(K, dtype=torch.bool, device="cpu")
+        where = f" of problem {at}" if batch else ""
+        task = _Task(one, low[at], fixed, mode == "exact", where, progress)
+        begin = None if start is None else start[at]
+        answers.append(task.solved(begin) if placed == N else _some(task, placed, begin))
     fields = (torch.stack(t).reshape((*batch, *t[0].shape)) for t in zip(*answers, strict=True))
     return BalancedLabels(*(t.to(S.device) for t in fields))
 
@@ -137,6 +148,7 @@ class _Task:
         S: Scores, (N, K).
         low: Samples that each label must have, (K,). If that leaves samples over, as many labels
             have one more.
+        fixed: Labels that have none more, (K,).
         exact: Whether the labelling must be the best one.
         where: Which problem of a batch it is, for errors.
         progress: Whether to show progress bars.
@@ -144,6 +156,7 @@ class _Task:
 
     S: Tensor
     low: Tensor
+    fixed: Tensor
     exact: bool
     where: str
     progress: bool
@@ -161,8 +174,8 @@ class _Task:
             why = f"label {k} must have {int(self.low[k])} samples and none may take it"
             raise self._impossible(why)
         used = open_ & (self.low > 0) if self.left_over == 0 else open_
-        if self.left_over > int(used.sum()):
-            raise self._impossible(f"only {int(used.sum())} labels have places, one each")
+        if self.left_over > (places := int((used & ~self.fixed).sum())):
+            raise self._impossible(f"only {places} labels have places, one each")
         if not bool(used.all()):
             self._require_labels(used)
             return self._widened(used, start)
@@ -182,7 +195,7 @@ class _Task:
 
     def _widened(self, used: Tensor, start: Tensor | None) -> tuple[Tensor, ...]:
         """Solve without the labels that stay empty, then put them back."""
-        part = replace(self, S=self.S[:, used], low=self.low[used])
+        part = replace(self, S=self.S[:, used], low=self.low[used], fixed=self.fixed[used])
         labels, counts, value, gap, prices = part.solved(None if start is None else start[used])
         wide = torch.zeros_like(self.low).masked_scatter_(used, counts)
         shut = prices.new_full(used.shape, -math.inf)
@@ -191,7 +204,9 @@ class _Task:
     def _prices(self, start: Tensor | None) -> Tensor:
         """Return prices whose argmax has nearly the counts, (K,)."""
         N, K = self.S.shape
-        few = max(_SAMPLED * K, round(_SHARE * N))
+        # of samples that get a label
+        labelled = 1 - float(self.low[self.fixed].sum()) / N
+        few = max(round(_SAMPLED * K / labelled), round(_SHARE * N))
         sample = self.S
         if 2 * few <= N and N * K > _SMALL:
             sample = sample[
@@ -202,7 +217,7 @@ class _Task:
         reg = SHARP * float(losses[losses < math.inf].median())
         if reg == 0 or K == 1:
             return torch.zeros(K, dtype=torch.float64, device="cpu") if start is None else start
-        shares = (self.low + self.left_over / K) / N
+        shares = (self.low + self.left_over * ~self.fixed / (~self.fixed).sum()) / N
         # a label may be closed to the whole sample
         if start is None and (len(sample) == N or bool((sample.amin(0) > -math.inf).all())):
             start = dual(sample, shares, reg, None, self.progress)
@@ -219,7 +234,8 @@ class _Task:
         labels = _best(self.S, prices)
         excess = torch.bincount(labels, minlength=len(self.low)) - self.low
         # places go where they are cheapest, or where they save most repairs
-        first = prices.argsort() if self.exact else excess.argsort(descending=True)
+        order = prices if self.exact else -excess.double()
+        first = order.masked_fill(self.fixed, math.inf).argsort()
         dealt = torch.zeros_like(self.low, dtype=torch.bool)
         dealt[first[: self.left_over]] = True
         if not self.exact:
@@ -227,12 +243,15 @@ class _Task:
             if send_directly(self.S.numpy(), sent, (excess - dealt.long()).numpy()):
                 return torch.from_numpy(sent), prices
             return replace(self, exact=True)._repaired(prices, largest)
-        S, given, places = self.S.numpy(), labels.numpy(), dealt.numpy()
-        exchange = Exchange(S, given, self.low.numpy(), places, prices.numpy(), largest)
+        S, given, places, fixed = (t.numpy() for t in (self.S, labels, dealt, self.fixed))
+        exchange = Exchange(S, given, self.low.numpy(), places, prices.numpy(), largest, fixed)
         with _bar(self.progress, exchange.misplaced) as told:
             if not exchange.repair(told):
                 closed, many = exchange.stranded()
-                whose = f"the samples of labels {checks.some(closed)}"
+                named = closed[~fixed[closed]]
+                whose = f"the samples of labels {checks.some(named)}"
+                if len(named) < len(closed):
+                    whose = "samples without a label" if len(named) == 0 else f"{whose} and of none"
                 raise self._impossible(f"{whose} may take no other, {many} too many")
         return torch.from_numpy(exchange.labels), torch.from_numpy(exchange.prices)
 
@@ -245,11 +264,32 @@ class _Task:
             value = value + block.gather(1, own).sum()
             block += prices
             gap = gap + (block.amax(1) - block.gather(1, own)[:, 0]).sum()
-        dealt = prices[counts > self.low].sum() - prices.sort().values[: self.left_over].sum()
+        least = prices[~self.fixed].sort().values[: self.left_over].sum()
+        dealt = prices[counts > self.low].sum() - least
         return labels, counts, value, gap + dealt, prices
 
     def _impossible(self, why: str) -> ValueError:
         return ValueError(f"scores must leave a labelling{self.where}, but {why}")
+
+
+def _some(task: _Task, k: int, start: Tensor | None) -> tuple[Tensor, ...]:
+    """Label k samples: the others take one label more, which is worth the same to all of them."""
+    S, (N, K) = task.S, task.S.shape
+    # where about k samples have a better one, so that losses are those of labels
+    worth = S.amax(1).sort(descending=True).values[k - 1 : k + 1].mean()
+    worth = torch.where(worth > -math.inf, worth, 0.0)
+    wide = replace(
+        task,
+        S=torch.cat([S, worth.expand(N, 1)], 1),
+        low=torch.cat([task.low, task.low.new_tensor([N - k])]),
+        fixed=torch.cat([task.fixed, ~task.fixed[:1]]),
+    )
+    begin = None if start is None else torch.cat([start, -worth[None].double()])
+    labels, counts, _, gap, prices = wide.solved(begin)
+    here = labels < K
+    value = S[here, labels[here]].double().sum()
+    level = prices[K] + worth
+    return torch.where(here, labels, -1), counts[:K], value, gap, prices[:K] - level
 
 
 @contextmanager
@@ -272,70 +312,3 @@ def _bar(show: bool, total: int) -> Iterator[Callable[[int], None]]:
 def _best(S: Tensor, prices: Tensor) -> Tensor:
     """Return the best label of each sample, (N,)."""
     return torch.cat([block.add_(prices).argmax(1) for _, block in blocks(S)])
-
-
-def _below_inf(S: Tensor) -> None:
-    """Require numbers below inf, and a label for every sample."""
-    best = S.amax(-1)
-    if not bool((best < math.inf).all()):
-        checks.refuse("scores", "be a number below inf", S, S.isnan() | (math.inf == S))
-    if not bool((best > -math.inf).all()):
-        at = checks.first_index(best == -math.inf)
-        where = at[0] if len(at) == 1 else at
-        raise ValueError(
-            f"scores must allow every sample some label, got -inf all along row {where}"
-        )
-
-
-def _summable(S: Tensor) -> None:
-    """Require scores whose sums are numbers; those of narrower dtypes always are."""
-    if S.dtype != torch.float64:
-        return
-    most = _LARGEST / S.shape[-2]
-    # nearly always true of all, and quicker to see than of which
-    low, high = S.aminmax()
-    if bool(low >= -most) and bool(high <= most):
-        return
-    bad = S.isfinite() & (S.abs() > most)
-    if bool(bad.any()):
-        rule = f"be at most {most:.3g} in size for float64 to hold the sum of {S.shape[-2]} of them"
-        checks.refuse("scores", rule, S, bad)
-
-
-def _counts(counts: Any, S: Tensor) -> Tensor:
-    """Return how many samples each label must have at least, (B, K)."""
-    N, K = S.shape[-2:]
-    if counts is None:
-        return torch.full((1, K), N // K, device="cpu").expand(S.shape[:-2].numel(), K)
-    t = checks.numbers("counts", counts).cpu().to(torch.int64)
-    if bool((t < 0).any()):
-        checks.refuse("counts", "be non-negative", t, t < 0)
-    t = _per_problem("counts", t, S)
-    if bool((t.sum(-1) != N).any()):
-        total = int(t.sum(-1)[t.sum(-1) != N][0])
-        raise ValueError(f"counts must sum to the {N} samples, got a sum of {total}")
-    return t
-
-
-def _start(init: Any, S: Tensor) -> Tensor | None:
-    """Return the prices of an earlier answer, (B, K); a label that had none starts at zero."""
-    if init is None:
-        return None
-    t = checks.present("init", checks.tensor("init", getattr(init, "potentials", init)))
-    t = t.cpu().double()
-    bad = t.isnan() | (t == math.inf)
-    if bool(bad.any()):
-        checks.refuse("init", "hold potentials below inf", t, bad)
-    return _per_problem("init", t.masked_fill(t == -math.inf, 0.0), S)
-
-
-def _per_problem(name: str, t: Tensor, S: Tensor) -> Tensor:
-    """Return one row per problem, (B, K)."""
-    K = S.shape[-1]
-    try:
-        return t.expand(*S.shape[:-2], K).reshape(-1, K)
-    except RuntimeError:
-        raise ValueError(
-            f"{name} must have shape ({K},) or (..., {K}) to fit scores of {tuple(S.shape)}, "
-            f"got {tuple(t.shape)}"
-        ) from None

@@ -172,7 +172,7 @@ def same_mass(a: Tensor, b: Tensor, rtol: float) -> Tensor:
         k = checks.first_index(off > rtol)
         where = f" in problem {k[0] if len(k) == 1 else k}" if k else ""
         raise ValueError(
-            f"a and b must have the same total mass, got {float(a[k].sum()):.9g} and "
-            f"{float(b[k].sum()):.9g}{where}: normalise them"
+            f"a and b must have the same total mass, got {float(a[k].detach().sum()):.9g} and "
+            f"{float(b[k].detach().sum()):.9g}{where}: normalise them"
         )
     return b * ratio[..., None]

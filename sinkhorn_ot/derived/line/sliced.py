@@ -158,11 +158,19 @@ def _blocks(lines: Tensor, clouds: list[Tensor]) -> Iterator[Tensor]:
     yield from torch.split(lines, max(1, room // held))
 
 
+def _elsewhere(generator: torch.Generator | None) -> bool:
+    return generator is not None and generator.device.type != "cpu"
+
+
 def _lines(directions: Any, x: Tensor, generator: torch.Generator | None) -> Tensor:
     """Return unit vectors, (k, d), in float64."""
     d = x.shape[-1]
     if isinstance(directions, int) or not hasattr(directions, "__len__"):
         count = checks.count("directions", directions)
+        if not isinstance(generator, torch.Generator | None) or _elsewhere(generator):
+            raise ValueError(
+                f"generator must be a torch.Generator of the CPU, got {generator!r:.60}"
+            )
         drawn = torch.randn(count, d, dtype=torch.float64, generator=generator, device="cpu")
         return torch.nn.functional.normalize(drawn, dim=-1, eps=0.0).to(x.device)
     t = checks.constant("directions", points("directions", directions, 2, "(k, d)"))

@@ -15,6 +15,7 @@ from .arrays import (
     where,
 )
 from .costs import Cost, Power, Product
+from .points import line_cost, solved_on_line
 from .staircase import Stairs, Sums, stairs
 
 
@@ -30,8 +31,10 @@ __all__ = [
     "gaps",
     "joined",
     "like",
+    "line_cost",
     "ordered",
     "put",
+    "solved_on_line",
     "stairs",
     "summed",
     "taken",

@@ -1,0 +1,141 @@
+"""Marginals that may be missed: one more row and column take what no pair moves.
+
+So a stated mass, and penalties of total variation, are exact transport between one point more on
+each side, and its plan and potentials say those of what was asked (for a stated mass: L. Chapel,
+M. Alaya, G. Gasso, Partial optimal transport with applications on positive-unlabeled learning,
+NeurIPS 2020, section 3).
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import TV, Bounds, Dense, Problem, shown
+
+from .proof import Array, Index, lowered
+
+
+@shown
+@dataclass(frozen=True, eq=False)
+class Slack:
+    """A problem whose marginals may be missed, and what missing them costs.
+
+    Attributes:
+        problem: The problem, in float64 on the CPU, with stored costs.
+        prices: What a unit too few or too many costs at each point of both sides, (B, n) and
+            (B, m); None if a stated mass is moved.
+    """
+
+    problem: Problem
+    prices: tuple[Tensor, Tensor] | None
+
+    def widened(self) -> Problem:
+        """Return the problem with a row and a column more, which has exact marginals."""
+        p = self.problem
+        C = p.cost.rows(0, p.shape[1]).expand(p.shape)
+        a, b = p.a.sum(-1, keepdim=True), p.b.sum(-1, keepdim=True)
+        if self.prices is None:
+            moved = p.penalties[0].mass  # type: ignore[union-attr]
+            right, below = torch.zeros_like(p.a), torch.zeros_like(p.b)
+            # what both points more would exchange would have to be moved by others
+            finite = C[math.inf > C]
+            low, high = float(finite.min()), float(finite.max())
+            corner = max(high - low, high, -2 * low) or 1.0
+            more = (b - moved).clamp(min=0), (a - moved).clamp(min=0)
+        else:
+            (right, below), corner, more = _detours(C, *self.prices)[0], 0.0, (b, a)
+        right = torch.cat([right, right.new_full((len(right), 1), corner)], -1)
+        wide = torch.cat([torch.cat([C, below[:, None]], 1), right[:, :, None]], 2)
+        a, b = torch.cat([p.a, more[0]], -1), torch.cat([p.b, more[1]], -1)
+        return _exact(p, wide, a, b * (a.sum(-1) / b.sum(-1))[:, None])
+
+    def narrowed(self, P: Array, f: Array, g: Array) -> tuple[Array, Array, Array]:
+        """Return the plan and the potentials of the problem from those with a row and column more.
+
+        Args:
+            P: Plans, (B, n + 1, m + 1).
+            f: Feasible source potentials, (B, n + 1).
+            g: Feasible target potentials, (B, m + 1).
+        """
+        plan = np.ascontiguousarray(P[:, :-1, :-1])
+        if self.prices is None:
+            return plan, f[:, :-1], g[:, :-1]
+        p = self.problem
+        C = p.cost.rows(0, p.shape[1])
+        (_, _), (to, by) = _detours(C.expand(p.shape), *self.prices)
+        _along(plan, P[:, :-1, -1], to.numpy(), 2)
+        _along(plan, P[:, -1, :-1], by.numpy(), 1)
+        rho_a, rho_b = (t.numpy() for t in self.prices)
+        g = np.clip(g[:, :-1] + f[:, -1:], -rho_b, rho_b)
+        return plan, np.minimum(rho_a, lowered(C.numpy(), g)), g
+
+
+def slack_of(p: Problem) -> Slack:
+    """Return what missing the marginals costs; raise where that is no linear program.
+
+    Args:
+        p: The problem, in float64 on the CPU.
+    """
+    if p.one_mass:
+        return Slack(p, None)
+    first, second = (_price(p, side) for side in (0, 1))
+    C = p.cost.rows(0, p.shape[1])
+    least = (C + first[:, :, None] + second[:, None, :]).amin((-2, -1))
+    if bool((least < 0).any()):
+        raise ValueError(
+            "unbalanced must be at least what a pair earns, or there is no least value: some pair "
+            f"costs {-float(least.min()):.6g} less than both prices together are above zero"
+        )
+    return Slack(p, (first, second))
+
+
+def _price(p: Problem, side: int) -> Tensor:
+    """Return what a unit too few or too many costs at each point of a side."""
+    weight, rho, penalty = (p.a, p.b)[side], p.relax[side], p.penalties[side]
+    if isinstance(penalty, TV):
+        price: Tensor = penalty.rho
+        return price
+    if penalty is None and rho in (0.0, math.inf):
+        return torch.full_like(weight, rho)
+    kind = f"a KL penalty of {rho:g}" if penalty is None else type(penalty).__name__
+    raise ValueError(
+        "unbalanced must be TV(rho), 0 or None for each side of solve_exact, which solves linear "
+        f"programs, got {kind} for {'ab'[side]}: use solve"
+    )
+
+
+def _detours(
+    C: Tensor, rho_a: Tensor, rho_b: Tensor
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return the least price of a unit too few at each point, and by which pair, -1 if by none.
+
+    It is missed there, or it is a unit too many at the other end of a pair.
+    """
+    found = []
+    for costs, own, other in ((C, rho_a, rho_b), (C.mT, rho_b, rho_a)):
+        through = (costs + other[:, None, :]).min(-1)
+        less = through.values < own
+        at = torch.where(less, through.indices, -1)
+        found.append((torch.where(less, through.values, own), at))
+    (right, to), (below, by) = found
+    return (right, below), (to, by)
+
+
+def _along(plan: Array, mass: Array, at: Index, axis: int) -> None:
+    """Move in a plan what went along a detour: row by row (axis 2), or column by column (1)."""
+    k, i = np.nonzero((at >= 0) & (mass > 0))
+    pairs: Any = (k, i, at[k, i]) if axis == 2 else (k, at[k, i], i)
+    plan[pairs] += mass[k, i]
+
+
+def _exact(p: Problem, C: Tensor, a: Tensor, b: Tensor) -> Problem:
+    """Return the problem with other costs and weights, and exact marginals."""
+    forbids = bool(C.isinf().any())
+    finite = C[math.inf > C] if forbids else C
+    bounds = Bounds(float(finite.min()), float(finite.max()), forbids)
+    known: dict[str, Any] = {"relax": (math.inf, math.inf), "penalties": (None, None)}
+    return replace(p, cost=Dense(C), a=a, b=b, bounds=bounds, aside=None, shift=0.0, **known)
