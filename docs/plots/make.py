@@ -17,6 +17,8 @@ import torch
 FIGURES = (
     "plans",
     "clouds",
+    "metrics",
+    "maps",
     "gradients",
     "sweep",
     "convergence",
