@@ -123,13 +123,15 @@ def test_exact_potentials_are_c_transforms():
     torch.testing.assert_close(r.potential(cost=C)[A > 0], r.f[A > 0], atol=1e-12, rtol=0)
     columns = r.potential(cost=C, side="target")
     torch.testing.assert_close(columns[B > 0], r.g[B > 0], atol=1e-12, rtol=0)
-    new = torch.cdist(Z, Y)
+    # also for who would go to a point without weight
+    new = torch.cdist(torch.cat([Z, Y]), Y)
     want = (new - r.g)[:, B > 0].amin(-1)
     torch.testing.assert_close(r.potential(cost=new), want)
     with pytest.raises(ValueError, match=r"map\(\) needs the plan of solve: that of solve_exact"):
         r.map(cost=new, y=Y)
     with pytest.raises(ValueError, match=r"cost must be given, \(..., k, 15\)"):
         so.solve_exact(so.PointCloud(X, Y)).potential(Z)
+    assert float((want - (new - r.g).amin(-1)).max()) > 0.1
 
 
 @pytest.mark.parametrize("shared", [True, False])
