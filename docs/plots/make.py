@@ -17,6 +17,8 @@ import torch
 FIGURES = (
     "plans",
     "clouds",
+    "maps",
+    "metrics",
     "unbalanced",
     "gradients",
     "sweep",

@@ -8,14 +8,14 @@ relaxed and 0 for a free one; and softmax(s) says where it goes, whatever kappa 
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import PointCloud, Problem, at_once, checks, flatten, shown, within
+from sinkhorn_ot.problem import KL, TV, PointCloud, Problem, at_once, checks, flatten, shown, within
 from sinkhorn_ot.sweeps import elasticity, exp_, exponent, weightless
 
 from .coupling import Coupling, Entropic
@@ -38,9 +38,10 @@ class Maps:
         """Return the potential at new points, in units of the cost: of the fitted ones `f` or `g`.
 
         It is the transform of the other side's potential, over the points with weight: soft, with
-        the factor rho / (rho + reg) of a relaxed side, for `solve`, and min_j c(x, y_j) - g_j for
-        `solve_exact`. It is made in blocks, in float64, and has derivatives of any order by x or
-        cost, none by what was solved: under "sqeuclidean" x minus half its gradient is `map(x)`.
+        the factor rho / (rho + reg) of a side relaxed by KL or within [-rho, rho] by TV, for
+        `solve`, and min_j c(x, y_j) - g_j for `solve_exact`. It is made in blocks, in float64, and
+        has derivatives of any order by x or cost, none by what was solved: under "sqeuclidean" and
+        exact marginals x minus half its gradient is `map(x)`.
 
         Args:
             x: New points, (..., k, d), where the problem's cost is a `PointCloud`.
@@ -53,7 +54,9 @@ class Maps:
             One number per point, (..., k), with the leading dimensions of the batch.
 
         Raises:
-            ValueError: If the points or costs do not fit or are no numbers.
+            ValueError: If the points or costs do not fit or are no numbers, or this side has a
+                penalty by which a point's answer depends on its weight, a number of its own, or on
+                other points: L2, bounds, a stated mass, or one number per point.
         """
         self._constant_only("potential() by the arguments of its problem")
         return self._extended(lambda t: _New.of(self, t, side).potential(), x, cost)
@@ -148,13 +151,13 @@ class _New:
         """Return the potential at the new points, (B, k)."""
         p, k = self.problem, self.side
         if not isinstance(self.coupling, Entropic):
+            if not p.exact:
+                raise ValueError(
+                    "potential() of solve_exact needs exact marginals, whose potentials are "
+                    f"c-transforms, got unbalanced={p.unbalanced}"
+                )
             return self._told(self._least)
-        if (penalty := p.penalties[k]) is not None:
-            raise ValueError(
-                f"potential() needs a side whose points all have one rule, got {penalty!r} on the "
-                f"{SIDES[k]}s, which says nothing of new ones: map() does not ask for it"
-            )
-        scale = -(elasticity(p, k) * p.reg).double()[:, None]
+        answer, reg = self._rule(), p.reg.double()[:, None]
         level = p.shifts[k] + (self._level if p.one_mass else 0.0)
 
         def tell(C: Tensor) -> Tensor:
@@ -162,9 +165,29 @@ class _New:
             alone = mass == 0
             log_sum = torch.where(alone, 1.0, mass).log() + peak
             # a point that no pair allows has no answer
-            return torch.where(alone, 0.0, scale * log_sum + level)
+            return torch.where(alone, 0.0, reg * answer(log_sum) + level)
 
         return self._told(tell)
+
+    def _rule(self) -> Callable[[Tensor], Tensor]:
+        """Return how a point of any weight answers its log_sum, in units of reg."""
+        p, penalty = self.problem, self.problem.penalties[self.side]
+        if penalty is None:
+            kappa = elasticity(p, self.side).double()[:, None]
+            return lambda log_sum: -kappa * log_sum
+        if not isinstance(penalty, (KL, TV)):
+            raise ValueError(
+                f"potential() is there for sides whose points answer alike, got {penalty}, under "
+                "which it depends on a point's weight and on the others; map() does not"
+            )
+        rho = penalty.rho.double()
+        if bool((rho != rho[:, :1]).any()):
+            raise ValueError(
+                f"potential() is there for penalties of one number, got {penalty}: a new point has "
+                "none of its own; map() needs none"
+            )
+        one, reg = replace(penalty, rho=rho[:, :1]), p.reg.double()[:, None]
+        return lambda log_sum: one.answer(log_sum, torch.ones_like(log_sum), reg)
 
     def mean(self, y: Any) -> Tensor:
         """Return the mean of y where the new points go, (B, k, e)."""
@@ -195,6 +218,8 @@ class _New:
         checks.same_device("y", t, p.a.device, "the cost")
         if t.shape[-2] != size:
             raise ValueError(f"y must have shape (..., {size}, e), got {tuple(t.shape)}")
+        if p.there is not None:
+            t = p.blank(t.expand(*p.batch_shape, *t.shape[-2:]), 1 - self.side)
         checks.finite("y", t.detach())
         return _flat("y", t, p).double()
 
@@ -305,8 +330,13 @@ def _costs(p: Problem, cost: Any, side: int) -> Tensor:
     if t.shape[side - 1] != size:
         shape = f"(..., {size}, k)" if side else f"(..., k, {size})"
         raise ValueError(f"cost must have shape {shape}, got {tuple(t.shape)}")
+    t = t.mT if side else t
+    if p.there is not None:
+        # what new points would pay to padding may be anything
+        wide = t.mT.expand(*p.batch_shape, size, t.shape[-2])
+        t = p.blank(wide, 1 - side).mT
     checks.cost_entries("cost", t.detach())
-    return _flat("cost", t.mT if side else t, p)
+    return _flat("cost", t, p)
 
 
 def _flat(name: str, t: Tensor, p: Problem) -> Tensor:

@@ -24,6 +24,8 @@ RUNS = {
     "batch_of_histograms": (["--images", "30"], "all converged: True"),
     "learn_a_cost": (["--points", "12", "--steps", "40"], "true weights 1.00 0.50 0.00 0.00"),
     "sinkhorn_distance": (["--images", "25"], "one call, 3 alphas"),
+    "colour_transfer": (["--pixels", "100", "--shrink", "8"], "fitted in"),
+    "domain_adaptation": (["--fit", "150"], "taught by digits that the map made pale: 0.9"),
     "gradient_flow": (["--points", "40", "--steps", "8"], "divergence: 98% as wide"),
     "unbalanced": (["--points", "40"], "targets free: CONVERGED"),
     "warm_start_and_progress": (["--points", "60", "--steps", "2"], "callback: STOPPED"),

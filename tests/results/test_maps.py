@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -122,13 +123,15 @@ def test_exact_potentials_are_c_transforms():
     torch.testing.assert_close(r.potential(cost=C)[A > 0], r.f[A > 0], atol=1e-12, rtol=0)
     columns = r.potential(cost=C, side="target")
     torch.testing.assert_close(columns[B > 0], r.g[B > 0], atol=1e-12, rtol=0)
-    new = torch.cdist(Z, Y)
+    # also for who would go to a point without weight
+    new = torch.cdist(torch.cat([Z, Y]), Y)
     want = (new - r.g)[:, B > 0].amin(-1)
     torch.testing.assert_close(r.potential(cost=new), want)
     with pytest.raises(ValueError, match=r"map\(\) needs the plan of solve: that of solve_exact"):
         r.map(cost=new, y=Y)
     with pytest.raises(ValueError, match=r"cost must be given, \(..., k, 15\)"):
         so.solve_exact(so.PointCloud(X, Y)).potential(Z)
+    assert float((want - (new - r.g).amin(-1)).max()) > 0.1
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -201,6 +204,61 @@ def test_a_point_that_no_pair_allows_has_no_answer():
     (grad,) = torch.autograd.grad(f.sum() + t.sum(), C)
     assert (grad[3] == 0).all()
     assert bool(grad.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    "unbalanced",
+    [so.TV(0.3), (so.TV(0.2), None), (None, so.TV(0.4)), (so.KL(torch.full((12,), 0.5)), so.TV(1))],
+)
+def test_penalties_of_one_number_answer_alike(unbalanced):
+    r = fitted(unbalanced=unbalanced, tol=1e-11)
+    torch.testing.assert_close(r.potential(X), r.f, atol=1e-9, rtol=0)
+    torch.testing.assert_close(r.potential(Y, side="target"), r.g, atol=1e-8, rtol=0)
+    torch.testing.assert_close(r.map(X), r.barycentric(Y), atol=1e-11, rtol=0)
+    z = Z.clone().requires_grad_()
+    assert gradcheck(lambda z: r.potential(z), z)
+
+
+def test_penalties_that_ask_for_more_than_a_point_are_told():
+    per_point = so.KL(torch.linspace(0.1, 1, 12))
+    sides = [per_point, so.L2(2.0), so.Between(None, 0.2)]
+    results = [fitted(unbalanced=(one, None), tol=1e-9) for one in sides]
+    results.append(so.solve(so.PointCloud(X, Y), A, B, 0.5, mass=0.6, tol=1e-9))
+    for r in results:
+        torch.testing.assert_close(r.map(X), r.barycentric(Y), atol=1e-9, rtol=0)
+        with pytest.raises(
+            ValueError, match=r"potential\(\) is there for (penalties of one|sides wh)"
+        ):
+            r.potential(Z)
+    # the other side is exact, and has one
+    torch.testing.assert_close(
+        results[0].potential(Y, side="target"), results[0].g, atol=1e-8, rtol=0
+    )
+    exact = so.solve_exact(torch.cdist(X, Y), A, B)
+    exact = replace(exact, problem=replace(exact.problem, relax=(0.5, math.inf)))
+    with pytest.raises(ValueError, match=r"potential\(\) of solve_exact needs exact marginals"):
+        exact.potential(cost=torch.cdist(Z, Y))
+
+
+def test_padding_is_nobody():
+    """What stands in it may be anything, also among new costs and positions."""
+    x, y, size = cloud(3, 9, 3, seed=5), cloud(3, 8, 3, seed=6), torch.tensor([9, 4, 6])
+    rows, columns = torch.arange(9) < size[:, None], torch.arange(8) < size[:, None]
+    x[~rows], y[~columns] = math.nan, math.nan
+    new = torch.cdist(Z, y)
+    for cost in (so.PointCloud(x, y), torch.cdist(x, y)):
+        r = so.solve(cost, reg=0.5, tol=1e-11, mask=(rows, columns))
+        given = {"x": Z} if isinstance(cost, so.PointCloud) else {"cost": new}
+        f, t = r.potential(**given), r.map(**given, y=y)
+        for k, n in enumerate(size.tolist()):
+            left, right = x[k, :n], y[k, : min(n, 8)]
+            if isinstance(cost, so.PointCloud):
+                one, alone = so.solve(so.PointCloud(left, right), reg=0.5, tol=1e-11), {"x": Z}
+            else:
+                one = so.solve(torch.cdist(left, right), reg=0.5, tol=1e-11)
+                alone = {"cost": torch.cdist(Z, right)}
+            torch.testing.assert_close(f[k], one.potential(**alone), atol=1e-8, rtol=0)
+            torch.testing.assert_close(t[k], one.map(**alone, y=right), atol=1e-8, rtol=0)
 
 
 def test_kept_results_still_answer():

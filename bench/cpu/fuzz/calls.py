@@ -161,7 +161,7 @@ def clouds(rng: Random) -> Call:
     if dtype not in HALF and chance(rng, 0.3):
         scale, origin = power(rng, -4, 4), power(rng, -2, 4) * rng.standard_normal(d)
         x, y = scale * (x + origin), scale * (y + origin)
-    metric = pick(rng, "sqeuclidean", "euclidean", "dot", "cosine")
+    metric = pick(rng, "sqeuclidean", "euclidean", "manhattan", "dot", "cosine")
     X, Y = (torch.from_numpy(np.ascontiguousarray(t)).to(dtype) for t in (x, y))
     C, most = between(draws.truth(X), draws.truth(Y), metric)
     call = Call(so.PointCloud(X, Y, metric), C, f"{_name(dtype)} {metric} cloud in {d}d", most)
@@ -183,6 +183,9 @@ def between(x: Array, y: Array, metric: str) -> tuple[Array, float]:
         if metric == "euclidean":
             return np.sqrt(C).astype(float), reach
         return C.astype(float), reach**2
+    if metric == "manhattan":
+        apart = np.abs(x - y).sum(-1).astype(float)
+        return apart, float(apart.max(initial=0.0))
     C = (x * y).sum(-1)
     lengths = [np.sqrt(np.square(t).sum(-1)) for t in (x, y)]
     if metric == "dot":

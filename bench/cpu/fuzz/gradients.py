@@ -254,9 +254,9 @@ def _costs(
     options: dict[str, Any] = {"offset": 0.0}
     if chance(rng, 0.35):
         d = int(rng.integers(1, 4))
-        metric = pick(rng, "sqeuclidean", "euclidean", "dot", "cosine")
+        metric = pick(rng, "sqeuclidean", "euclidean", "manhattan", "dot", "cosine")
         x, y = rng.standard_normal((*lead, n, d)), rng.standard_normal((m, d))
-        if chance(rng, 0.3) and metric != "euclidean":
+        if chance(rng, 0.3) and metric not in ("euclidean", "manhattan"):
             y[: min(n, m)] = x[(0,) * len(lead)][: min(n, m)]
         options |= {"metric": metric, "memory": pick(rng, 0, 1 << 30), "spread": 1.0}
         return {"x": torch.from_numpy(x), "y": torch.from_numpy(y)}, lambda t: t, options

@@ -15,8 +15,8 @@ from .cpu import empty, normal_exp_
 class SharedKernel(Blockwise):
     """One kernel for a whole batch whose spread / reg its format can hold."""
 
-    # exponents a stored kernel may span, per format: no sum is below its least entry, as the largest
-    # potential is taken off, and what underflows beside that is no digit of it
+    # exponents a stored kernel may span, per format: no sum is below its least entry, as the
+    # largest potential is taken off, and what underflows beside that is no digit of it
     SPAN = {torch.float64: 650.0, torch.float32: 40.0}
 
     def __init__(self, problem: Problem, store: torch.dtype, kernel: Tensor | None = None) -> None:
