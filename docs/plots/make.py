@@ -24,6 +24,7 @@ FIGURES = (
     "error_vs_reg",
     "bounds",
     "distance",
+    "barycenters",
     "codes",
     "rooms",
     "errors",
