@@ -27,6 +27,7 @@ FIGURES = (
     "error_vs_reg",
     "bounds",
     "distance",
+    "barycenters",
     "line",
     "codes",
     "rooms",
