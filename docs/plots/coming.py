@@ -131,7 +131,7 @@ def draw(theme: Theme) -> Figure:
         axes.set_xlabel("reg")
         axes.grid(axis="y")
     panels[0].set_ylabel("ms")
-    panels[0].legend(loc="upper left", fontsize=9)
+    panels[0].legend(loc="lower right", fontsize=9)
     figure.subplots_adjust(wspace=0.24)
     return figure
 
