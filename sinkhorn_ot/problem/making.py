@@ -64,7 +64,8 @@ def make(
         Unresolved: If reg is too small for the numbers.
         ValueError: If an argument breaks a rule; the message names it.
     """
-    if values and unbalanced is None and mass is None and isinstance(reg, (float, int)):
+    plainly = values and unbalanced is None and mass is None and there is None
+    if plainly and isinstance(reg, (float, int)):
         p = _small(cost, a, b, reg)
         if p is not None:
             return p

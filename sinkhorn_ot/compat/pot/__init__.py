@@ -4,7 +4,7 @@ from typing import Any
 
 from . import batch, bregman, lp, partial, sliced, unbalanced
 from .batch import solve_batch, solve_sample_batch
-from .bregman import sinkhorn, sinkhorn2
+from .bregman import barycenter, sinkhorn, sinkhorn2
 from .lp import emd, emd2, emd2_1d, emd_1d, wasserstein_1d
 from .samples import solve_sample
 from .sliced import sliced_wasserstein_distance
@@ -13,6 +13,7 @@ from .unbalanced import sinkhorn_unbalanced, sinkhorn_unbalanced2
 
 
 __all__ = [
+    "barycenter",
     "batch",
     "bregman",
     "emd",

@@ -45,7 +45,7 @@ def answered(
     checks.count(words.get("max_iter", "max_iter"), how.most)
     # a threshold of zero asks for all that there is
     checks.number(words.get("tol", "tol"), how.stop)
-    more["tol"] = max(how.stop, _LEAST[_wide(cost)])
+    more["tol"] = max(how.stop, least(cost))
     with their(words):
         r = solve(
             cost,
@@ -147,7 +147,8 @@ def logged(form: Form, r: Transport, log_u: Tensor, log_v: Tensor, reg: Any) -> 
     }
 
 
-def _wide(cost: Any) -> bool:
+def least(cost: Any) -> float:
+    """Return the least error that can be asked for at these costs."""
     device = getattr(cost, "device", None)
     host = not isinstance(device, torch.device) or device.type == "cpu"
-    return host or cost.dtype == torch.float64
+    return _LEAST[bool(host or cost.dtype == torch.float64)]

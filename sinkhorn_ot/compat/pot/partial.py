@@ -1,5 +1,6 @@
 """POT's `ot.partial`: transport of a part of the mass, exactly and with entropy."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,6 +128,9 @@ def entropic_partial_wasserstein(  # noqa: PLR0913
     if not log:
         return P
     return P, {"partial_w_dist": (P * M).sum(), "err": [float(r.marginal_error)], "result": r}
+
+
+entropic_partial_wasserstein_logscale = partial(entropic_partial_wasserstein, method="sinkhorn_log")
 
 
 @shown

@@ -86,7 +86,7 @@ def test_derivatives_by_points():
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ({"metric": "chebyshev", "isLazy": True}, "metric must be one of 'sqeuclidean'"),
+        ({"metric": "canberra", "isLazy": True}, "metric must be one of 'sqeuclidean'"),
         ({"numIterMax": 0}, "numIterMax must be a whole number"),
         ({"method": "sinkhron"}, "method must be one of"),
         ({"X_s": np.full((12, 2), np.inf)}, "X_s must be finite"),

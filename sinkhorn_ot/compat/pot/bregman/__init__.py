@@ -1,5 +1,6 @@
 """POT's `ot.bregman`: entropic plans, of costs and of samples."""
 
+from .barycenters import barycenter, barycenter_debiased
 from .empirical import empirical_sinkhorn, empirical_sinkhorn2, empirical_sinkhorn_divergence
 from .scaling import (
     greenkhorn,
@@ -13,6 +14,8 @@ from .scaling import (
 
 
 __all__ = [
+    "barycenter",
+    "barycenter_debiased",
     "empirical_sinkhorn",
     "empirical_sinkhorn2",
     "empirical_sinkhorn_divergence",
