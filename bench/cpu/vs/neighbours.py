@@ -35,7 +35,7 @@ Answer = Callable[[float], Any]
 
 def against(case: str, ours: Answer, peers: dict[str, Answer], error: float = ERROR) -> Row | None:
     """Return the row of one case: answers are compared with ours at its tightest."""
-    true = np.asarray(ours(1e-12))
+    true = np.asarray(ours(max(1e-12, 1e-5 * error) if error < math.inf else 1e-12))
     stops = _STOPS if error < math.inf else [1e-9]
 
     def entrant(name: str, answer: Answer, package: str) -> Entrant:
