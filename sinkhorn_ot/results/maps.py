@@ -175,19 +175,13 @@ class _New:
         if penalty is None:
             kappa = elasticity(p, self.side).double()[:, None]
             return lambda log_sum: -kappa * log_sum
-        if not isinstance(penalty, (KL, TV)):
+        if not isinstance(penalty, (KL, TV)) or bool((penalty.rho != penalty.rho[:, :1]).any()):
             raise ValueError(
-                f"potential() is there for sides whose points answer alike, got {penalty}, under "
-                "which it depends on a point's weight and on the others; map() does not"
+                f"potential() needs a side whose points all have one rule, got {penalty!r} on the "
+                f"{SIDES[self.side]}s, which says nothing of new ones: map() does not ask for it"
             )
-        rho = penalty.rho.double()
-        if bool((rho != rho[:, :1]).any()):
-            raise ValueError(
-                f"potential() is there for penalties of one number, got {penalty}: a new point has "
-                "none of its own; map() needs none"
-            )
-        one, reg = replace(penalty, rho=rho[:, :1]), p.reg.double()[:, None]
-        return lambda log_sum: one.answer(log_sum, torch.ones_like(log_sum), reg)
+        rule, reg = replace(penalty, rho=penalty.rho[:, :1].double()), p.reg.double()[:, None]
+        return lambda log_sum: rule.answer(log_sum, torch.ones_like(log_sum), reg)
 
     def mean(self, y: Any) -> Tensor:
         """Return the mean of y where the new points go, (B, k, e)."""
