@@ -148,7 +148,7 @@ def barycenter(case: str, count: int, side: int, reg: float, kind: str) -> Row |
     cost: Any = grid if kind == "grid" else grid.rows(0, side * side)[0]
     options: dict[str, Any] = {"debiased": kind == "debiased", "on_fail": "ignore"}
     ours: Answer = lambda stop: so.barycenter(a, cost, reg, tol=stop, **options).histogram  # noqa: E731
-    more = {"numItermax": 100_000}
+    more: dict[str, Any] = {"numItermax": 100_000}
     peers: dict[str, Answer] = {}
     if kind == "grid":
         name = "convolutional_barycenter2d"
