@@ -38,10 +38,10 @@ from .measures import Measures
 from .ways import Pairs
 
 
-# cuts that are tried at most: half of them halve where the best one can be
-_TRIED = 200
-# how far from the median for p = 1 the best cut is first sought, relative to all mass
-_NEAR, _WIDER = 1e-2, 16.0
+# cuts that are tried at most: an eighth of them halve where the best one can be
+_TRIED = 400
+# how far from the median for p = 1 the best cut is first sought, times the root of n
+_NEAR, _WIDER = 0.3, 16.0
 # rounding of sums, relative to their size: of values, and of masses
 _ROUNDING, _DIGIT = 1e-13, 8 * float(np.finfo(np.float64).eps)
 
@@ -113,36 +113,38 @@ def cut(on: Circle, cost: Cost, theta: Numbers) -> Cut:
 
 @shown
 class OnCircle(NamedTuple):
-    """The best plan on a circle, between two cuts.
+    """The best plan on a circle, and the two cuts that prove it.
 
     Attributes:
         orders: The points of both sides in their order, (B, n) and (B, m).
-        best: The best cut.
-        ends: The last cuts before and behind it.
-        period: How long the circle is.
+        on: They, as they were when it was found.
+        thetas: Where the best cut is, and the last ones before and behind it, (B, 1) each.
     """
 
     orders: tuple[Numbers, Numbers]
-    best: Cut
-    ends: tuple[Cut, Cut]
-    period: float
+    on: Circle
+    thetas: tuple[Numbers, Numbers, Numbers]
 
     @property
     def pairs(self) -> Pairs:
         """What moves."""
-        way, target = self.best.way, taken(self.orders[1], self.best.place)
+        best = cut(self.on, Power(1.0), self.thetas[0])
+        way, target = best.way, taken(self.orders[1], best.place)
         return Pairs(taken(self.orders[0], way.i), taken(target, way.j), way.mass)
 
     def value(self, cost: Cost, x: Numbers, y: Numbers) -> Numbers:
         """Return what moving costs as a function of the points."""
+        best = cut(self.on, cost, self.thetas[0])
+        if not isinstance(x, Tensor):
+            return best.value[:, 0]
         x, y = self._sorted(x, y)
-        i, j, mass = (like(x, t) for t in self.best.way[1:4])
-        return (mass * cost.at(taken(x, i), taken(self._ahead(self.best, y), j))).sum(-1)
+        i, j, mass = (like(x, t) for t in best.way[1:4])
+        return (mass * cost.at(taken(x, i), taken(self._ahead(best, y), j))).sum(-1)
 
     def potentials(self, cost: Cost, x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
         """Return feasible potentials as functions of the points."""
         x, y = self._sorted(x, y)
-        parts = [self._along(end, cost, x, y) for end in self.ends]
+        parts = [self._along(cut(self.on, cost, t), cost, x, y) for t in self.thetas[1:]]
         (f, g, s), (F, G, S) = parts
         # of slope zero, or as near to it as rounding lets them
         share = where(s < S, S / where(s < S, S - s, 1 + 0 * s), 0 * s)
@@ -160,11 +162,12 @@ class OnCircle(NamedTuple):
         return f, put(level, like(g, at.place[:, :-1])), slope
 
     def _ahead(self, at: Cut, y: Numbers) -> Numbers:
-        return taken(y, like(y, at.place)) + self.period * like(y, at.turns)
+        return taken(y, like(y, at.place)) + self.on.period * like(y, at.turns)
 
     def _sorted(self, x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
         return tuple(
-            taken(t % self.period, like(t, at)) for t, at in zip((x, y), self.orders, strict=True)
+            taken(t % self.on.period, like(t, at))
+            for t, at in zip((x, y), self.orders, strict=True)
         )
 
 
@@ -174,11 +177,11 @@ def on_circle(given: Measures, p: float, period: float) -> OnCircle:
     x, y = x % period, y % period
     orders = ordered(x), ordered(y)
     left, right = (taken(w, at).cumsum(-1) for w, at in zip((a, b), orders, strict=True))
+    # both totals are one to the last digit, so that sums go on in order where a turn is over
+    right = joined(where(right > left[:, -1:], left[:, -1:], right)[:, :-1], left[:, -1:])
     on = Circle(taken(x, orders[0]), taken(y, orders[1]), (left,), (right,), period)
-    thetas = _search(on, Power(p), *_bracket(on, Power(p), _median(on)))
-    low, high = (cut(on, Power(p), theta) for theta in thetas)
-    best = where(low.value <= high.value, low.theta, high.theta)
-    return OnCircle(orders, cut(on, Power(p), best), (low, high), period)
+    (low, v, _), (high, V, _) = _search(on, Power(p), *_bracket(on, Power(p), _median(on)))
+    return OnCircle(orders, on, (where(v <= V, low, high), low, high))
 
 
 def _bracket(on: Circle, cost: Power, start: Numbers) -> tuple[Numbers, Numbers]:
@@ -186,7 +189,7 @@ def _bracket(on: Circle, cost: Power, start: Numbers) -> tuple[Numbers, Numbers]
 
     For p = 1 the start is the best cut itself; for others it is near.
     """
-    reach = (_DIGIT if cost.p == 1 else _NEAR) * on.mass
+    reach = (_DIGIT if cost.p == 1 else _NEAR / on.x.shape[1] ** 0.5) * on.mass
     while True:
         low, high = _tried(on, cost, start - reach), _tried(on, cost, start + reach)
         wide = (low[2] > 0) | (high[2] < 0)
@@ -208,7 +211,7 @@ def _search(on: Circle, cost: Power, low: Numbers, high: Numbers) -> tuple[Numbe
         bend = where(s < S, S - s, 1 + 0 * s)
         step = where(s < S, (v - V + S * (T - t)) / bend, 0 * s)
         best = where(v < V, v, V)
-        done = best - (v + s * step) <= _ROUNDING * (best - s * (T - t))
+        done = best - (v + s * step) <= _ROUNDING * best - _DIGIT * s * step
         done = done | (T - t <= _DIGIT * on.mass)
         if done.all():
             break
@@ -217,15 +220,15 @@ def _search(on: Circle, cost: Power, low: Numbers, high: Numbers) -> tuple[Numbe
         before = new[2] <= 0
         low = tuple(where(before & ~done, one, other) for one, other in zip(new, low, strict=True))
         high = tuple(where(before | done, other, one) for one, other in zip(new, high, strict=True))
-    return low[0], high[0]
+    return low, high
 
 
 def _step(turn: int, width: Numbers, tangents: Numbers, root: Numbers) -> Numbers:
-    """Return how far behind the first of two cuts to try next: three ways in turn.
+    """Return how far behind the first of two cuts to try next, by several ways in turn.
 
-    Where the tangents meet, which ends the search between two corners; where the slope is zero if
-    it is straight, which finds the corners if they are many; and as far again beyond that, so that
-    the best cut is soon between close ones. Now and then halfway, lest it crawl.
+    Where the tangents meet, every other time, which ends the search between two corners; where the
+    slope is zero if it is straight, which finds these corners if there are many; as far again
+    beyond that, so that the best cut is soon between close ones. At times halfway, lest it crawl.
 
     Args:
         turn: How many were tried.
@@ -233,10 +236,10 @@ def _step(turn: int, width: Numbers, tangents: Numbers, root: Numbers) -> Number
         tangents: How far the tangents meet.
         root: The share of the width at which a straight slope is zero.
     """
-    if turn % 6 == 5:
+    if turn % 8 == 7:
         return width / 2
-    step = tangents if turn % 3 == 2 else width * root
-    if turn % 3 == 1:
+    step = tangents if turn % 2 else width * root
+    if turn % 4 == 2:
         step = where(root < 0.5, 2 * step, 2 * step - width)
     return where(step > width, width, step.clip(0))
 

@@ -18,7 +18,7 @@ Numbers = Any
 def ordered(t: Numbers) -> Numbers:
     """Return the numbers of points from the smallest on."""
     if isinstance(t, Tensor):
-        return t.argsort(-1) if t.is_cuda else torch.from_numpy(t.detach().numpy().argsort(-1))
+        return t.argsort(-1)
     return t.argsort(-1)
 
 
@@ -94,7 +94,7 @@ def constants(t: Numbers) -> Numbers:
     """Return numbers without derivatives, on a CPU as an array."""
     if not isinstance(t, Tensor):
         return t
-    return t.detach() if t.is_cuda else t.detach().numpy()
+    return t.detach().numpy() if t.device.type == "cpu" else t.detach()
 
 
 def like(other: Numbers, t: Numbers) -> Numbers:

@@ -1,5 +1,6 @@
 """solve_1d beside linear programs, closed forms and SciPy; its duals, derivatives and refusals."""
 
+import importlib
 import math
 
 import numpy as np
@@ -96,6 +97,37 @@ def test_it_agrees_with_scipy_and_pot_on_the_line_and_on_the_circle() -> None:
         for p in (1, 2):
             ours = float(so.solve_1d(x, y, a, b, p=p, period=1).value)
             assert ours == pytest.approx(ot.wasserstein_circle(x, y, a, b, p=p)[0], abs=1e-8)
+
+
+def test_weights_of_nearly_nothing_where_a_turn_is_over() -> None:
+    rng = np.random.default_rng(7)
+    for k in range(60):
+        n, m = rng.integers(10, 40, 2)
+        x, y = rng.random(n), np.sort(rng.random(m))
+        a, b = rng.random(n), rng.random(m)
+        b[:3] = b[-3:] = 1e-300
+        a, b = a / a.sum(), b / b.sum()
+        p = POWERS[k % 4]
+        r = so.solve_1d(x, 50 * y - 20, a, b, p=p, period=1)
+        C = costs(x, 50 * y - 20, p, 1)
+        assert (r.f.numpy()[:, None] + r.g.numpy() - C).max() <= 1e-12
+        assert abs(float(r.f @ torch.from_numpy(a) - r.value)) <= 1e-12
+
+
+@pytest.mark.parametrize("period", [None, 1.0])
+def test_tensors_are_solved_as_arrays_are(monkeypatch: pytest.MonkeyPatch, period) -> None:
+    """Tensors of another device stay tensors all along, which those of a CPU can too."""
+    rng = np.random.default_rng(0)
+    x, y, a = rng.normal(size=(3, 6)), rng.normal(size=7), rng.random((2, 1, 6))
+    a = torch.from_numpy(a / a.sum(-1, keepdims=True))
+    truth = so.solve_1d(x, y, a, p=1.5, period=period)
+    for name in ("measures", "ways", "circle"):
+        module = importlib.import_module(f"sinkhorn_ot.derived.line.{name}")
+        monkeypatch.setattr(module, "constants", lambda t: torch.as_tensor(t).detach())
+    found = so.solve_1d(x, y, a, p=1.5, period=period)
+    assert isinstance(found.given.x, torch.Tensor)
+    for name in ("value", "f", "g", "plan"):
+        torch.testing.assert_close(getattr(found, name), getattr(truth, name))
 
 
 def test_uniform_on_a_circle_has_a_closed_form() -> None:
