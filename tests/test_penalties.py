@@ -373,12 +373,12 @@ def test_a_closed_point_is_left_out():
 
 def test_a_sharp_batch_ends_and_says_how():
     given = {"unbalanced": (so.TV(0.3), so.Between(None, 0.2))}
-    r = so.solve(D.C, D.a, D.b, 1e-3, **given)
+    r = so.solve(D.C, D.a, D.b, 3e-3, **given)
     assert r.converged.all()
     assert float(r.gap.abs().max()) < 1e-8
-    one = so.solve(D.C[7], D.a[7], D.b[7], 1e-3, **given)
+    one = so.solve(D.C[7], D.a[7], D.b[7], 3e-3, **given)
     torch.testing.assert_close(r.plan[7], one.plan, atol=1e-7, rtol=0)
-    few = so.solve(D.C, D.a, D.b, 1e-3, max_iter=3, on_fail="ignore", **given)
+    few = so.solve(D.C, D.a, D.b, 3e-3, max_iter=3, on_fail="ignore", **given)
     assert few.status is so.Status.MAX_ITER
     assert (few.marginal_error > 1e-6).any()
 
@@ -518,7 +518,7 @@ def test_new_points_are_mapped_but_have_no_price():
     x, y = torch.rand(N, 2, dtype=torch.float64), torch.rand(M, 2, dtype=torch.float64)
     r = so.solve(so.PointCloud(x, y), reg=0.1, mass=0.5)
     torch.testing.assert_close(r.map(x), r.barycentric(y), atol=1e-10, rtol=0)
-    with pytest.raises(ValueError, match="one rule, got Moved"):
+    with pytest.raises(ValueError, match="potential.*got Moved"):
         r.potential(x)
     r = so.solve(so.PointCloud(x, y), reg=0.1, unbalanced=(None, so.TV(0.1)), tol=1e-12)
     torch.testing.assert_close(r.potential(x), r.f, atol=1e-9, rtol=0)

@@ -9,7 +9,7 @@ from style import Theme
 import sinkhorn_ot as so
 
 
-_REG = 2e-3
+_REG = 4e-3
 CASES = (
     ("exact", {}),
     ("TV(0.03)", {"unbalanced": so.TV(0.03)}),
