@@ -28,6 +28,7 @@ FIGURES = (
     "bounds",
     "distance",
     "line",
+    "barycenters",
     "codes",
     "rooms",
     "errors",
