@@ -49,7 +49,8 @@ def solve(  # noqa: PLR0913
         c: Reference of the regularisation beside `unbalanced`, (n, m); None is a b^T.
         reg_type: "KL" or "entropy", which count values in two ways.
         unbalanced: Penalty on the marginals, one number or a pair; None is exact, and so is inf.
-        unbalanced_type: "KL", or beside a reg "L2" or "TV", without derivatives.
+        unbalanced_type: "KL" or "L2", beside a reg, or "TV"; all but KL without derivatives beside
+            a reg.
         method: One of POT's names; all are answered by one solver.
         n_threads: Taken, and not needed.
         max_iter: Sweeps allowed, or pivots; None means 1000, or no limit.
@@ -73,7 +74,8 @@ def solve(  # noqa: PLR0913
     checks.one_of("grad", grad, GRADS)
     form, M, (a, b, c) = taken(M, a, b, c)
     if reg is None or (not isinstance(reg, Tensor) and reg == 0):
-        return _exact(form, M, a, b, unbalanced, max_iter)
+        relax = None if unbalanced is None else _priced(unbalanced, unbalanced_type)
+        return _exact(form, M, a, b, relax, max_iter)
     kind = reg_kind(reg_type)
     limit = 1000 if max_iter is None else max_iter
     how = How(1e-9 if tol is None else tol, limit, verbose)
@@ -144,15 +146,24 @@ def _entropies(r: Transport, a: Any, b: Any) -> Tensor | float:
     return total
 
 
-def _exact(form: Form, M: Any, a: Any, b: Any, unbalanced: Any, max_iter: int | None) -> OTResult:
-    if unbalanced is not None:
+def _priced(unbalanced: Any, kind: Any) -> tuple[Any, Any] | None:
+    """Return penalties of which a linear program is left; None where both sides are exact."""
+    relax = penalties(unbalanced, checks.one_of("unbalanced_type", _lower(kind), tuple(PENALTIES)))
+    if relax == (None, None):
+        return None
+    if _lower(kind) != "tv":
         raise ValueError(
-            "unbalanced must be None without reg, got a penalty: give a reg, which may be small, "
-            "or use POT itself"
+            f"unbalanced_type must be 'TV' without reg, got {kind!r}: give a reg, which may be "
+            "small, or use POT itself"
         )
+    return relax
+
+
+def _exact(form: Form, M: Any, a: Any, b: Any, unbalanced: Any, max_iter: int | None) -> OTResult:
     limit = None if max_iter is None or max_iter >= 100_000 else max_iter
     with their(WORDS):
-        r = solve_exact(*(float64(t) for t in (M, a, b)), max_iter=limit)
+        M, a, b = (float64(t) for t in (M, a, b))
+        r = solve_exact(M, a, b, unbalanced=unbalanced, max_iter=limit)
     parts = {
         "value": lambda: r.value,
         "value_linear": lambda: r.value_linear,

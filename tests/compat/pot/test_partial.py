@@ -114,3 +114,22 @@ def test_a_reference_beside_other_penalties():
     np.testing.assert_allclose(one.plan, other.plan, atol=1e-4)
     with pytest.raises(ValueError, match="unbalanced_type must be one of 'kl', 'l2', 'tv'"):
         ot.solve(M, a, b, 0.1, unbalanced=0.5, unbalanced_type="L1")
+
+
+@pytest.mark.parametrize("price", [0.05, (0.1, 0.4), (0.1, np.inf)])
+def test_marginals_at_a_price_without_reg(price):
+    """A linear program, of which L-BFGS ends above the optimum."""
+    a, b, M = problem()
+    r = ot.solve(M, a, b, unbalanced=price, unbalanced_type="TV")
+    left, right = np.atleast_1d(price)[[0, -1]]
+    off = np.abs(r.plan.sum(1) - a).sum(), np.abs(r.plan.sum(0) - b).sum()
+    paid = sum(rho * x for rho, x in zip((left, right), off, strict=True) if rho < np.inf)
+    assert r.value == pytest.approx((r.plan * M).sum() + paid)
+    assert float(r.transport.gap) == pytest.approx(0, abs=1e-12)
+    if np.inf not in (left, right):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            other = theirs.solve(M, a, b, unbalanced=price, unbalanced_type="TV")
+        assert r.value <= other.value + 1e-9
+    whole = ot.solve(M, a, b, unbalanced=np.inf, unbalanced_type="TV")
+    assert whole.value == pytest.approx(ot.emd2(a, b, M))

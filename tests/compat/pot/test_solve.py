@@ -232,7 +232,7 @@ BAD = {
     "functions": (ot.solve, {"reg_type": (abs, abs)}, "reg_type must be .* POT itself"),
     "word": (ot.solve, {"reg_type": "KLL"}, "reg_type must be one of 'kl', 'entropy'"),
     "reference": (ot.solve, {"c": np.ones((12, 9))}, r"c must be None .* M - reg \* log\(c\)"),
-    "no reg": (ot.solve, {"reg": None, "unbalanced": 1.0}, "unbalanced must be None without reg"),
+    "no reg": (ot.solve, {"reg": None, "unbalanced": 1.0}, "unbalanced_type must be 'TV' without"),
     "costs": (ot.solve, {"M": np.full((12, 9), np.nan)}, "M must be a number"),
 }
 
