@@ -29,6 +29,7 @@ FIGURES = (
     "distance",
     "barycenters",
     "line",
+    "ragged",
     "codes",
     "rooms",
     "errors",
