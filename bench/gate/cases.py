@@ -288,10 +288,11 @@ _NORMALIZE = {
 
 def _point_cloud(
     n: int, m: int, d: int, *, B: int = 1, first: bool = False, metric: str = "sqeuclidean",
-    precision: str = "fp16x3",
+    precision: str = "fp16x3", ragged: bool = False,
 ) -> Launch:  # fmt: skip
     def launch(new: New) -> object:
         clouds = place(new(B, n, d), new(B, m, d), metric=metric, precision=precision)
+        clouds = clouds.ended(new(B, 2, dtype=torch.int32) if ragged else None)
         work = torch.float64 if clouds.double else torch.float32
         u, v, one = (new(B, *shape, dtype=work) for shape in ((n,), (m,), ()))
         return point_cloud.sweep(clouds, u, v, u, one, first=first)
@@ -302,6 +303,8 @@ def _point_cloud(
 _POINT_CLOUD = {
     "4096x64 d=64": _point_cloud(4096, 64, 64),
     "50000x50000 d=2": _point_cloud(50000, 50000, 2),
+    "50000x50000 d=2 ragged": _point_cloud(50000, 50000, 2, ragged=True),
+    "50000x50000 d=64 ragged": _point_cloud(50000, 50000, 64, ragged=True),
     "50000x50000 d=8 first": _point_cloud(50000, 50000, 8, first=True),
     "50000x50000 d=64": _point_cloud(50000, 50000, 64),
     "50000x50000 d=64 first": _point_cloud(50000, 50000, 64, first=True),
