@@ -38,6 +38,7 @@ TABLE = {
     "vs_neighbours": Entry("cpu.vs.neighbours", "6 minutes"),
     "vs_clouds": Entry("cpu.vs.clouds", "4 minutes"),
     "vs_divergence": Entry("cpu.vs.divergence", "3 minutes"),
+    "vs_ragged": Entry("cpu.vs.ragged", "a minute"),
     "vs_l1": Entry("cpu.vs.l1", "8 minutes"),
     "vs_grid": Entry("cpu.vs.grid", "5 minutes"),
     "vs_threads": Entry("cpu.vs.threads", "2 minutes"),

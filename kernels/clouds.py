@@ -44,6 +44,8 @@ class Side(NamedTuple):
         pitch: Elements of `points` from one problem to the next; 0 if they share the cloud.
         step: Elements of `norm` from one problem to the next.
         alone: Elements of `scale` from one problem to the next.
+        ends: After how many points each problem has no more with weight, at steps of two (B,), in
+            int32; None if all have all.
     """
 
     points: Tensor
@@ -54,6 +56,7 @@ class Side(NamedTuple):
     pitch: int
     step: int
     alone: int
+    ends: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,12 @@ class Clouds:
     def double(self) -> bool:
         """Whether everything is computed in float64."""
         return self.rows.points.dtype == torch.float64
+
+    def ended(self, lengths: Tensor | None) -> "Clouds":
+        """Return the clouds of problems that have so many first points of each side, (B, 2)."""
+        ends = (None, None) if lengths is None else lengths.unbind(-1)
+        rows, columns = self.rows._replace(ends=ends[0]), self.columns._replace(ends=ends[1])
+        return replace(self, rows=rows, columns=columns)
 
     def swapped(self) -> "Clouds":
         """Return the transposed problem."""

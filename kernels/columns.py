@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .configs import OPTIONS, all_registers, layout
 from .launch import launch
-from .tiles import LN2, LOG2E, TINY, fold, in_range, offsets
+from .tiles import LN2, LOG2E, TINY, extent, fold, in_range, offsets
 
 
 @triton.jit
@@ -26,18 +26,18 @@ def sum_of_parts(part, problem, programs, j, m, BP: tl.constexpr, BN: tl.constex
 
 @triton.jit
 def _log_sums_again(
-    C, bases, moves, slope, problem, j, lost, n, m, strides,
+    C, bases, moves, slope, problem, j, lost, n, n_in, strides,
     AXIS: tl.constexpr, DIV: tl.constexpr, BP: tl.constexpr,
 ):  # fmt: skip
     """Return log2 sum_i 2^(u_i - C_ij / reg) of a block's lost columns, with a running maximum."""
     peak = tl.full(j.shape, -float("inf"), slope.dtype)
     total = tl.zeros(j.shape, slope.dtype)
-    for i0 in range(0, n, BP):
+    for i0 in range(0, n_in, BP):
         i = i0 + tl.arange(0, BP)
-        inside = (i < n)[:, None] & lost[None, :]
+        inside = (i < n_in)[:, None] & lost[None, :]
         x = tl.load(C + offsets(i, j, strides, AXIS, DIV), mask=inside, other=0.0)
-        base = tl.load(bases + problem * n + i, mask=i < n, other=0.0)
-        move = tl.load(moves + problem * n + i, mask=i < n, other=1.0)
+        base = tl.load(bases + problem * n + i, mask=i < n_in, other=0.0)
+        move = tl.load(moves + problem * n + i, mask=i < n_in, other=1.0)
         z = x.to(slope.dtype) * slope + (base * LOG2E + tl.log2(move))[:, None]
         peak, total = fold(peak, total, tl.where(inside, z, -float("inf")), 0)
     return peak + tl.log2(total)
@@ -45,15 +45,16 @@ def _log_sums_again(
 
 @triton.jit(do_not_specialize=["n", "m", "programs", "blocks"])
 def _answer(
-    C, u, bases, moves, part, v, b, inv_reg, out, n, m, programs, blocks, strides,
-    AXIS: tl.constexpr, DIV: tl.constexpr, LOG: tl.constexpr, BP: tl.constexpr, BN: tl.constexpr,
-    ROWS: tl.constexpr,
+    C, u, bases, moves, part, v, b, inv_reg, out, lengths, n, m, programs, blocks, strides,
+    AXIS: tl.constexpr, DIV: tl.constexpr, LOG: tl.constexpr, RAGGED: tl.constexpr,
+    BP: tl.constexpr, BN: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Move columns to their weights, or if `LOG` write log-sums; or take the log of rows' moves."""
     block = tl.program_id(0) % blocks
     problem = (tl.program_id(0) // blocks).to(tl.int64)
     n = n * DIV if AXIS == 0 else n
     m = m * DIV if AXIS == 1 else m
+    n_in, _ = extent(lengths, problem, n, m, AXIS, DIV, RAGGED)
     column_blocks = tl.cdiv(m, BN)
     if block < column_blocks:
         j = block * BN + tl.arange(0, BN)
@@ -74,7 +75,7 @@ def _answer(
             C += problem * strides[0] * DIV
             slope = tl.load(inv_reg + problem) * -LOG2E
             again = _log_sums_again(
-                C, bases, moves, slope, problem, j, lost, n, m, strides, AXIS, DIV, BP
+                C, bases, moves, slope, problem, j, lost, n, n_in, strides, AXIS, DIV, BP
             )
             if LOG:
                 found = old + again * LN2
@@ -86,14 +87,15 @@ def _answer(
     else:
         i = (block - column_blocks) * ROWS + tl.arange(0, ROWS)
         here = problem * n + i
-        base = tl.load(bases + here, mask=i < n, other=0.0)
-        move = tl.load(moves + here, mask=i < n, other=1.0)
+        # where there is no row, none was moved
+        base = tl.load(bases + here, mask=i < n_in, other=0.0)
+        move = tl.load(moves + here, mask=i < n_in, other=0.0)
         tl.store(u + here, base + tl.log2(move) * LN2, mask=i < n)
 
 
 def answer(
     C: Tensor, u: Tensor, bases: Tensor, moves: Tensor, part: Tensor, v: Tensor, b: Tensor | None,
-    inv_reg: Tensor, out: Tensor,
+    inv_reg: Tensor, out: Tensor, lengths: Tensor | None = None,
 ) -> None:  # fmt: skip
     """Write what the columns of a sweep come to, and the row potential `u` (B, n).
 
@@ -109,6 +111,7 @@ def answer(
         b: Column weights (B, m), to which `v` is moved; None asks for the logarithms of the sums.
         inv_reg: 1 / reg of each problem (B,).
         out: Where to write either (B, m); may be `v` itself.
+        lengths: How many first rows and columns each problem has (B, 2); None if all have all.
     """
     B, n, m = *u.shape, v.shape[1]
     axis, div, strides, sizes = layout(C)
@@ -116,6 +119,7 @@ def answer(
     launch(
         # a pointer that a constant switch leaves unread still has to be one
         _answer, B * blocks, C, u, bases, moves, part, v, v if b is None else b, inv_reg, out,
-        *sizes, part.shape[1], blocks, strides, AXIS=axis, DIV=div, LOG=b is None, BP=32, BN=64,
-        ROWS=512, num_warps=4, **all_registers(C.device, 4), **OPTIONS,
+        inv_reg if lengths is None else lengths, *sizes, part.shape[1], blocks, strides, AXIS=axis,
+        DIV=div, LOG=b is None, RAGGED=lengths is not None, BP=32, BN=64, ROWS=512, num_warps=4,
+        **all_registers(C.device, 4), **OPTIONS,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from .columns import answer, sum_of_parts
 from .configs import OPTIONS, RowTile, layout, multiprocessors, row_programs, row_tile
 from .launch import launch
 from .log_sums import log_sum_columns, move_rows, sum_columns
-from .tiles import LN2, LOG2E, TINY, exp2, finite, in_range, offsets
+from .tiles import LN2, LOG2E, TINY, exp2, extent, finite, in_range, offsets
 
 
 # rows of a lost column that the program which has it sums again by itself
@@ -27,13 +27,14 @@ _SHORT = 8192
 def _load_rows(
     C, i, n, m, strides,
     AXIS: tl.constexpr, DIV: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr,
+    RAGGED: tl.constexpr = False,
 ):  # fmt: skip
     """Return the rows `i` in chunks of W columns; a mask only where a chunk may stick out."""
     xs = ()
     for c in tl.static_range(CHUNKS):
         j = c * W + tl.arange(0, W)
         at = C + offsets(i, j, strides, AXIS, DIV)
-        if c == CHUNKS - 1:
+        if RAGGED or c == CHUNKS - 1:
             x = tl.load(at, mask=(i < n)[:, None] & (j < m)[None, :], other=0.0)
         elif i.shape[0] > 1:
             x = tl.load(at, mask=(i < n)[:, None], other=0.0)
@@ -46,26 +47,26 @@ def _load_rows(
 @triton.jit
 def _rows_ahead(
     C, i, n, m, strides, AXIS: tl.constexpr, DIV: tl.constexpr, W: tl.constexpr,
-    CHUNKS: tl.constexpr, PREFETCH: tl.constexpr,
+    CHUNKS: tl.constexpr, PREFETCH: tl.constexpr, RAGGED: tl.constexpr = False,
 ):  # fmt: skip
     """Return the rows `i`, that they may be on their way; nothing unless `PREFETCH`."""
     ahead = ()
     if PREFETCH:
-        ahead = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+        ahead = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS, RAGGED)
     return ahead
 
 
 @triton.jit
 def _next_rows(
     C, ahead, i, after, n, m, strides, AXIS: tl.constexpr, DIV: tl.constexpr, W: tl.constexpr,
-    CHUNKS: tl.constexpr, PREFETCH: tl.constexpr,
+    CHUNKS: tl.constexpr, PREFETCH: tl.constexpr, RAGGED: tl.constexpr = False,
 ):  # fmt: skip
     """Return the rows `i`, which if `PREFETCH` are those ahead, and the rows `after` them."""
     if PREFETCH:
         xs = ahead
-        ahead = _load_rows(C, after, n, m, strides, AXIS, DIV, W, CHUNKS)
+        ahead = _load_rows(C, after, n, m, strides, AXIS, DIV, W, CHUNKS, RAGGED)
     else:
-        xs = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+        xs = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS, RAGGED)
     return xs, ahead
 
 
@@ -113,10 +114,10 @@ def _moved(base, total, weight, kappa, RELAXED: tl.constexpr):
 
 @triton.jit(do_not_specialize=["n", "m", "programs"])
 def _sweep_rows(  # noqa: C901, PLR0915
-    C, u, v, a, inv_reg, kappa, done, bases, moves, part, n, m, programs, strides,
+    C, u, v, a, inv_reg, kappa, done, lengths, bases, moves, part, n, m, programs, strides,
     AXIS: tl.constexpr, DIV: tl.constexpr, FIRST: tl.constexpr, RELAXED: tl.constexpr,
-    DONE: tl.constexpr, BM: tl.constexpr, W: tl.constexpr, CHUNKS: tl.constexpr,
-    PREFETCH: tl.constexpr,
+    DONE: tl.constexpr, RAGGED: tl.constexpr, BM: tl.constexpr, W: tl.constexpr,
+    CHUNKS: tl.constexpr, PREFETCH: tl.constexpr,
 ):  # fmt: skip
     """Take every P-th block of BM whole rows and sum their columns into a vector of one's own."""
     program = tl.program_id(0) % programs
@@ -127,6 +128,7 @@ def _sweep_rows(  # noqa: C901, PLR0915
     # the contiguous size comes divided, see configs.Layout
     n = n * DIV if AXIS == 0 else n
     m = m * DIV if AXIS == 1 else m
+    n_in, m_in = extent(lengths, problem, n, m, AXIS, DIV, RAGGED)
     C += problem * strides[0] * DIV
     slope = tl.load(inv_reg + problem) * -LOG2E
     elasticity = tl.load(kappa + problem) if RELAXED else 1.0
@@ -134,35 +136,39 @@ def _sweep_rows(  # noqa: C901, PLR0915
     sums = ()
     for c in tl.static_range(CHUNKS):
         j = c * W + tl.arange(0, W)
-        v_j = tl.load(v + problem * m + j, mask=j < m, other=-float("inf")) * LOG2E
+        v_j = tl.load(v + problem * m + j, mask=j < m_in, other=-float("inf")) * LOG2E
         vs = vs + (v_j,)  # type: ignore[assignment]
         sums = sums + (tl.zeros([BM, W], v_j.dtype),)  # type: ignore[assignment]
     rows = tl.arange(0, BM)
-    blocks = tl.cdiv(n, BM)
-    ahead = _rows_ahead(C, program * BM + rows, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
+    blocks = tl.cdiv(n_in, BM)
+    ahead = _rows_ahead(
+        C, program * BM + rows, n_in, m_in, strides, AXIS, DIV, W, CHUNKS, PREFETCH, RAGGED
+    )
     for block in range(program, blocks, programs):
         i = block * BM + rows
         here = problem * n + i
         after = tl.minimum(block + programs, blocks - 1) * BM + rows
-        xs, ahead = _next_rows(C, ahead, i, after, n, m, strides, AXIS, DIV, W, CHUNKS, PREFETCH)
-        weight = tl.load(a + here, mask=i < n, other=0.0)
+        xs, ahead = _next_rows(
+            C, ahead, i, after, n_in, m_in, strides, AXIS, DIV, W, CHUNKS, PREFETCH, RAGGED
+        )
+        weight = tl.load(a + here, mask=i < n_in, other=0.0)
         if FIRST:
             base = _peaks(xs, vs, slope, CHUNKS) * -LN2
         else:
             # a row past the end has no exponentials: times its weight of zero, inf would be nan
-            base = tl.load(u + here, mask=i < n, other=-float("inf"))
+            base = tl.load(u + here, mask=i < n_in, other=-float("inf"))
         es, total = _exponentials(xs, vs, slope, base * LOG2E, CHUNKS)
         if not FIRST:
             # nan is lost too
             lost = (weight > 0) & ~in_range(total)
             if tl.max(lost.to(tl.int32), 0) > 0:
                 # read again rather than kept: the entries' registers hold the exponentials now
-                again = _load_rows(C, i, n, m, strides, AXIS, DIV, W, CHUNKS)
+                again = _load_rows(C, i, n_in, m_in, strides, AXIS, DIV, W, CHUNKS, RAGGED)
                 base = _peaks(again, vs, slope, CHUNKS) * -LN2
                 es, total = _exponentials(again, vs, slope, base * LOG2E, CHUNKS)
         base, move, scale = _moved(base, total, weight, elasticity, RELAXED)
-        tl.store(bases + here, base, mask=i < n)
-        tl.store(moves + here, move, mask=i < n)
+        tl.store(bases + here, base, mask=i < n_in)
+        tl.store(moves + here, move, mask=i < n_in)
         more = ()
         for c in tl.static_range(CHUNKS):
             more = more + (sums[c] + es[c] * scale[:, None],)  # type: ignore[assignment]
@@ -175,8 +181,8 @@ def _sweep_rows(  # noqa: C901, PLR0915
 
 @triton.jit(do_not_specialize=["n", "m", "programs", "blocks"])
 def _finish(
-    u, s, bases, moves, part, v, b, new_v, done, n, m, programs, blocks,
-    DIV: tl.constexpr, MOVE: tl.constexpr, DONE: tl.constexpr,
+    u, s, bases, moves, part, v, b, new_v, done, lengths, n, m, programs, blocks,
+    DIV: tl.constexpr, MOVE: tl.constexpr, DONE: tl.constexpr, RAGGED: tl.constexpr,
     BP: tl.constexpr, BN: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Sum the programs' vectors into s, or take the logarithm of the rows' moves."""
@@ -186,6 +192,7 @@ def _finish(
         if tl.load(done + problem) != 0:
             return
     m = m * DIV
+    n_in, _ = extent(lengths, problem, n, m, -1, 1, RAGGED)
     column_blocks = tl.cdiv(m, BN)
     if block < column_blocks:
         j = block * BN + tl.arange(0, BN)
@@ -201,16 +208,17 @@ def _finish(
     else:
         i = (block - column_blocks) * ROWS + tl.arange(0, ROWS)
         here = problem * n + i
-        base = tl.load(bases + here, mask=i < n, other=0.0)
-        move = tl.load(moves + here, mask=i < n, other=1.0)
+        # where there is no row, none was moved
+        base = tl.load(bases + here, mask=i < n_in, other=0.0)
+        move = tl.load(moves + here, mask=i < n_in, other=0.0)
         tl.store(u + here, base + tl.log2(move) * LN2, mask=i < n)
 
 
-def sweep(
+def sweep(  # noqa: PLR0913
     C: Tensor, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor, *,
     kappa: Tensor | None = None, first: bool = False, done: Tensor | None = None,
     out: tuple[Tensor, Tensor] | None = None, move: tuple[Tensor, Tensor] | None = None,
-    log: bool = False,
+    log: bool = False, lengths: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Move the row potential to its marginal and sum the columns of the plan at the new one.
 
@@ -230,6 +238,8 @@ def sweep(
             that answers them; this may be `v` itself.
         log: Return the logarithm of the column sums, which cannot underflow; beside none of `done`,
             `out` and `move`.
+        lengths: How many first rows and columns each problem has (B, 2), int32, with weights of
+            zero beyond; of the cost at most 15 more are read. None if all have all.
 
     Returns:
         The new row potential (B, n) and the plan's column sums (B, m).
@@ -250,11 +260,11 @@ def sweep(
     short = log and n <= _SHORT
     # who sums columns again reads the rows' parts, while others write what they come to
     bases, v = _empty(v, B, n) if short else new_u, v.contiguous()
-    moves, part = _rows_on_chip(tile, C, held, v, a, inv_reg, kappa, first, done, bases)
+    moves, part = _rows_on_chip(tile, C, held, v, a, inv_reg, kappa, first, done, bases, lengths)
     if short:
-        answer(C, new_u, bases, moves, part, v, None, inv_reg, s)
+        answer(C, new_u, bases, moves, part, v, None, inv_reg, s, lengths)
     else:
-        _finish_on_chip(new_u, s, moves, part, v, move, done)
+        _finish_on_chip(new_u, s, moves, part, v, move, done, lengths)
     return new_u, _logs(C, new_u, v, s, inv_reg) if log and not short else s
 
 
@@ -268,7 +278,7 @@ def _logs(C: Tensor, u: Tensor, v: Tensor, s: Tensor, inv_reg: Tensor) -> Tensor
 
 def _rows_on_chip(
     tile: RowTile, C: Tensor, u: Tensor, v: Tensor, a: Tensor, inv_reg: Tensor,
-    kappa: Tensor | None, first: bool, done: Tensor | None, bases: Tensor,
+    kappa: Tensor | None, first: bool, done: Tensor | None, bases: Tensor, lengths: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Write a part of the rows' potential; return the other, and each program's column sums."""
     B, n, m = v.shape[0], *C.shape[1:]
@@ -281,17 +291,17 @@ def _rows_on_chip(
         C, u.contiguous(), v, a.contiguous(), inv_reg,
         # a pointer that a constant switch leaves unread still has to be one
         inv_reg if kappa is None else kappa, inv_reg if done is None else done,
-        bases, moves, part,
+        inv_reg if lengths is None else lengths, bases, moves, part,
         *sizes, programs, strides,
         AXIS=axis, DIV=div, FIRST=first, RELAXED=kappa is not None, DONE=done is not None,
-        **tile._asdict(), **OPTIONS,
+        RAGGED=lengths is not None, **tile._asdict(), **OPTIONS,
     )  # fmt: skip
     return moves, part
 
 
 def _finish_on_chip(
     new_u: Tensor, s: Tensor, moves: Tensor, part: Tensor, v: Tensor,
-    move: tuple[Tensor, Tensor] | None, done: Tensor | None,
+    move: tuple[Tensor, Tensor] | None, done: Tensor | None, lengths: Tensor | None,
 ) -> None:  # fmt: skip
     """Sum what the programs summed, and put both parts of the rows' potential together."""
     B, n, m = *new_u.shape, v.shape[1]
@@ -300,9 +310,9 @@ def _finish_on_chip(
     launch(
         _finish, B * blocks,
         new_u, s, new_u, moves, part, v, b.contiguous(), new_v, moves if done is None else done,
-        n, m // div, part.shape[1], blocks,
-        DIV=div, MOVE=move is not None, DONE=done is not None, BP=32, BN=64, ROWS=512, num_warps=4,
-        **OPTIONS,
+        moves if lengths is None else lengths, n, m // div, part.shape[1], blocks, DIV=div,
+        MOVE=move is not None, DONE=done is not None, RAGGED=lengths is not None, BP=32, BN=64,
+        ROWS=512, num_warps=4, **OPTIONS,
     )  # fmt: skip
 
 

@@ -19,7 +19,13 @@ def serves(C: Tensor, dtype: torch.dtype) -> bool:
 
 
 def sweeps(
-    C: Tensor, a: Tensor, b: Tensor, inv_reg: Tensor, n_iter: int, v: Tensor | None = None
+    C: Tensor,
+    a: Tensor,
+    b: Tensor,
+    inv_reg: Tensor,
+    n_iter: int,
+    v: Tensor | None = None,
+    lengths: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the potentials (B, n) and (B, m) that plain sweeps lead to, rows first.
 
@@ -30,6 +36,8 @@ def sweeps(
         inv_reg: 1 / reg of each problem (B,).
         n_iter: Sweeps, at least one.
         v: Column potential to start from (B, m); None for log b.
+        lengths: How many first rows and columns each problem has (B, 2), int32, with weights of
+            zero beyond; None if all have all.
     """
     B, n, m = b.shape[0], *C.shape[1:]
     axis, div, strides, sizes = layout(C)
@@ -44,9 +52,10 @@ def sweeps(
     for k in range(n_iter):
         # a pointer that a constant switch leaves unread still has to be one
         launch(
-            _sweep_rows, B * P, C, u, v, a, inv_reg, inv_reg, inv_reg, bases, moves, part, *sizes,
-            P, strides, AXIS=axis, DIV=div, FIRST=k == 0, RELAXED=False, DONE=False,
-            **tile._asdict(), **OPTIONS,
+            _sweep_rows, B * P, C, u, v, a, inv_reg, inv_reg, inv_reg,
+            inv_reg if lengths is None else lengths, bases, moves, part, *sizes, P, strides,
+            AXIS=axis, DIV=div, FIRST=k == 0, RELAXED=False, DONE=False,
+            RAGGED=lengths is not None, **tile._asdict(), **OPTIONS,
         )  # fmt: skip
-        answer(C, u, bases, moves, part, v, b, inv_reg, v)
+        answer(C, u, bases, moves, part, v, b, inv_reg, v, lengths)
     return u, v

@@ -90,7 +90,7 @@ def _answer(own, weight, kappa, batch, at, inside, log_sum, MODE: tl.constexpr):
 
 
 @triton.jit
-def _log_sums(
+def _log_sums(  # noqa: C901, PLR0915
     rows, columns, v, own, weight, kappa, inv_reg, done, out, lifts, totals, blocks, spans, span,
     MODE: tl.constexpr, ONLINE: tl.constexpr, STEP: tl.constexpr, SPANS: tl.constexpr,
     KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
@@ -103,6 +103,18 @@ def _log_sums(
         return
     i = program % blocks * BM + tl.arange(0, BM)
     at, inside = batch * rows.size + i, i < rows.size
+    if rows.ends is not None:  # noqa: SIM102
+        # who has no weight answers nothing
+        if program % blocks * BM >= tl.load(rows.ends + 2 * batch):
+            if STEP != "span":
+                nothing = tl.full(
+                    [BM], 0.0 if MODE == "mass" else -float("inf"), out.dtype.element_ty
+                )
+                tl.store(out + at, nothing, mask=inside)
+            return
+    last = columns.size
+    if columns.ends is not None:
+        last = tl.load(columns.ends + 2 * batch)
     c = tl.load(inv_reg + batch) * LOG2E
     own_i = own_cost(rows, batch, i, c)
     # a sum taken from its running maximum cannot be lost
@@ -124,7 +136,7 @@ def _log_sums(
     else:
         start = tl.program_id(1) * span
         lift, total = _stream(
-            rows, columns, v, batch, i, start, tl.minimum(start + span, columns.size), c, lift,
+            rows, columns, v, batch, i, start, tl.minimum(start + span, last), c, lift,
             ONLINE, KIND, D, CHUNK, PRECISION, BN,
         )  # fmt: skip
 
@@ -138,7 +150,7 @@ def _log_sums(
             lost = wanted & ~in_range(total)
             if tl.max(lost.to(tl.int32), 0) > 0:
                 peak, again = _stream(
-                    rows, columns, v, batch, i, 0, columns.size, c, lift,
+                    rows, columns, v, batch, i, 0, last, c, lift,
                     True, KIND, D, CHUNK, PRECISION, BN,
                 )  # fmt: skip
                 lift, total = tl.where(lost, peak, lift), tl.where(lost, again, total)

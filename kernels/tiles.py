@@ -54,6 +54,24 @@ def exp2(x):
 
 
 @triton.jit
+def extent(
+    lengths, problem, n, m, AXIS: tl.constexpr, DIV: tl.constexpr, RAGGED: tl.constexpr
+):  # fmt: skip
+    """Return how many first rows and columns of a problem are read: all, unless `RAGGED`.
+
+    Of the contiguous ones so many that `DIV` divides them, or wide loads would be lost.
+    """
+    if RAGGED:
+        n = tl.load(lengths + 2 * problem)
+        m = tl.load(lengths + 2 * problem + 1)
+        if AXIS == 0:
+            n = tl.cdiv(n, DIV) * DIV
+        if AXIS == 1:
+            m = tl.cdiv(m, DIV) * DIV
+    return n, m
+
+
+@triton.jit
 def in_range(total):
     """Say whether a sum of exponentials has all its digits; nan has none."""
     return (total > TINY) & (total < HUGE)

@@ -379,3 +379,37 @@ def test_what_is_there_is_still_checked():
         so.solve(so.problem.Streamed(np.ones((4, 5))), reg=0.1, mask=(2, 3))
     with pytest.raises(ValueError, match="init must be finite"):
         so.solve(COST, reg=0.1, mask=(2, 3), init=(torch.full((4,), math.nan), None))
+
+
+@pytest.mark.parametrize("seed", [0, 3, 7])
+def test_exact_plans_of_padded_problems(seed):
+    ragged = Ragged(seed, False)
+    C, a, b = ragged.leaves[0], *(ragged.leaves[1:3] if ragged.weighted else (None, None))
+    C.requires_grad_()
+    r = so.solve_exact(C, a, b, mask=ragged.mask)
+    assert bool(r.converged.all())
+    for k, i, j, _ in ragged.alone():
+        left, right = (w if w is None else w[k, at] for w, at in ((a, i), (b, j)))
+        _same(r.value[k], so.solve_exact(C[k][i][:, j].detach(), left, right).value)
+        assert bool((r.f[k][~ragged.rows[k]] == 0).all())
+    (by,) = torch.autograd.grad(r.value.sum(), C)
+    _same(by, r.detach().plan)
+
+
+@pytest.mark.parametrize("rule", [None, 0.8])
+def test_divergences_of_padded_clouds(rule):
+    ragged = Ragged(6, True)
+    x, y, a, b, _ = ragged.leaves
+    x.requires_grad_()
+    how = {"reg": 0.4, "unbalanced": rule, "tol": 1e-12, "on_fail": "ignore"}
+    r = so.sinkhorn_divergence(x, y, a, b, mask=ragged.mask, **how)
+    known = torch.zeros_like(x)
+    for k, i, j, _ in ragged.alone():
+        s = so.sinkhorn_divergence(x[k, i], y[k, j], a[k, i], b[k, j], **how)
+        _same(r.value[k], s.value)
+        _same(r.f[k], _within((x.shape[1],), i, s.f), 1e-9)
+        known += torch.autograd.grad(s.value, x)[0]
+    _same(torch.autograd.grad(r.value.sum(), x)[0], known, 1e-9)
+    even = so.sinkhorn_divergence(x, y, mask=ragged.mask, **how)
+    k, i, j, _ = next(ragged.alone())
+    _same(even.value[k], so.sinkhorn_divergence(x[k, i], y[k, j], **how).value)

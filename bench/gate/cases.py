@@ -146,14 +146,16 @@ _CODES = {
 
 def _dense_sweep(
     n: int, m: int, dtype: torch.dtype = torch.float32, *, first: bool = False,
-    relaxed: bool = False, transposed: bool = False, work: torch.dtype = torch.float32,
+    relaxed: bool = False, transposed: bool = False, ragged: bool = False,
+    work: torch.dtype = torch.float32,
 ) -> Launch:  # fmt: skip
     def launch(new: New) -> object:
         C = new(1, m, n, dtype=dtype).mT if transposed else new(1, n, m, dtype=dtype)
         v, a, one = (new(*shape, dtype=work) for shape in ((1, m), (1, n), (1,)))
-        kappa = one if relaxed else None
-        dense_sweep.sweep(C, a, v, a, one, first=first, kappa=kappa, move=(v, v))
-        return dense_sweep.sweep(C, a, v, a, one, first=first, kappa=kappa, log=True)
+        how = {"first": first, "kappa": one if relaxed else None}
+        how["lengths"] = new(1, 2, dtype=torch.int32) if ragged else None
+        dense_sweep.sweep(C, a, v, a, one, move=(v, v), **how)
+        return dense_sweep.sweep(C, a, v, a, one, log=True, **how)
 
     return launch
 
@@ -166,6 +168,7 @@ _DENSE_SWEEP = {
     "4096x3000 fp32": _dense_sweep(4096, 3000),
     "4096x3000 fp32 first": _dense_sweep(4096, 3000, first=True),
     "4096x3000 fp32 relaxed": _dense_sweep(4096, 3000, relaxed=True),
+    "4096x3000 fp32 ragged": _dense_sweep(4096, 3000, ragged=True),
     "1281167x3000 fp32": _dense_sweep(1281167, 3000),
     "1281167x3000 fp16": _dense_sweep(1281167, 3000, torch.float16),
     "1281167x3000 bf16": _dense_sweep(1281167, 3000, torch.bfloat16),
@@ -180,6 +183,7 @@ _DENSE_SWEEP = {
     "4096x3000 fp64": _double_sweep(4096, 3000),
     "4096x3000 fp64 first": _double_sweep(4096, 3000, first=True),
     "4096x3000 fp64 relaxed": _double_sweep(4096, 3000, relaxed=True),
+    "4096x3000 fp64 ragged": _double_sweep(4096, 3000, ragged=True),
     "4096x3000 fp64 of fp32": _double_sweep(4096, 3000, torch.float32),
     "4000x4000 fp64": _double_sweep(4000, 4000),
     "6000x6000 fp64": _double_sweep(6000, 6000),
@@ -284,10 +288,11 @@ _NORMALIZE = {
 
 def _point_cloud(
     n: int, m: int, d: int, *, B: int = 1, first: bool = False, metric: str = "sqeuclidean",
-    precision: str = "fp16x3",
+    precision: str = "fp16x3", ragged: bool = False,
 ) -> Launch:  # fmt: skip
     def launch(new: New) -> object:
         clouds = place(new(B, n, d), new(B, m, d), metric=metric, precision=precision)
+        clouds = clouds.ended(new(B, 2, dtype=torch.int32) if ragged else None)
         work = torch.float64 if clouds.double else torch.float32
         u, v, one = (new(B, *shape, dtype=work) for shape in ((n,), (m,), ()))
         return point_cloud.sweep(clouds, u, v, u, one, first=first)
@@ -298,6 +303,8 @@ def _point_cloud(
 _POINT_CLOUD = {
     "4096x64 d=64": _point_cloud(4096, 64, 64),
     "50000x50000 d=2": _point_cloud(50000, 50000, 2),
+    "50000x50000 d=2 ragged": _point_cloud(50000, 50000, 2, ragged=True),
+    "50000x50000 d=64 ragged": _point_cloud(50000, 50000, 64, ragged=True),
     "50000x50000 d=8 first": _point_cloud(50000, 50000, 8, first=True),
     "50000x50000 d=64": _point_cloud(50000, 50000, 64),
     "50000x50000 d=64 first": _point_cloud(50000, 50000, 64, first=True),

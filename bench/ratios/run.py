@@ -20,6 +20,7 @@ FAMILIES = (
     "vs_clouds",
     "vs_neighbours",
     "vs_divergence",
+    "vs_ragged",
     "vs_l1",
     "vs_emd",
     "vs_simplex",

@@ -30,6 +30,7 @@ FIGURES = (
     "barycenters",
     "line",
     "barycenters",
+    "ragged",
     "codes",
     "rooms",
     "errors",

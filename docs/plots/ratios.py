@@ -21,6 +21,7 @@ FAMILIES = {
     "vs_neighbours": "problems next door, beside POT",
     "vs_clouds": "clouds, beside their matrix",
     "vs_divergence": "divergences of clouds, beside GeomLoss",
+    "vs_ragged": "ragged batches, beside loops and weights of zero",
     "vs_l1": "pixel grids, beside MDOT-TNT",
     "vs_emd": "exact plans, beside ot.emd and SciPy",
     "vs_simplex": "exact counts, beside the simplex",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Dense, Problem, checks, make, make_plain
+from sinkhorn_ot.problem import Dense, Problem, There, checks, make, make_plain, masked
 from sinkhorn_ot.results import (
     ConvergenceWarning,
     Status,
@@ -42,6 +42,7 @@ def solve_exact(
     a: Any = None,
     b: Any = None,
     *,
+    mask: Any = None,
     unbalanced: Any = None,
     mass: Any = None,
     engine: str = "auto",
@@ -69,6 +70,7 @@ def solve_exact(
         cost: Tensor or array (..., n, m), or a `PointCloud`; inf forbids a pair.
         a: Source weights (..., n); None means 1/n each.
         b: Target weights (..., m); None means 1/m each.
+        mask: Which points of a padded batch are there, (rows, columns), as in `solve`.
         unbalanced: None for exact marginals; or one entry for both, or a pair: `TV(rho)`, rho a
             number or one per point, 0 for a side that is free, None for one that is exact. Other
             penalties are no linear programs.
@@ -88,20 +90,33 @@ def solve_exact(
     """
     checks.one_of("engine", engine, ("auto", *ENGINES))
     max_iter = None if max_iter is None else checks.count("max_iter", max_iter)
+    there = None
+    if mask is not None:
+        cost, a, b, there = masked(cost, a, b, mask)
     leaves, (cost, a, b, *_) = waiting(cost, a, b)
-    result = _solved(cost, a, b, (unbalanced, mass), engine, max_iter)
+    if there is not None and (unbalanced, mass) != (None, None):
+        raise ValueError(
+            "mask must not be given with unbalanced or mass: give what is padded a weight of zero"
+        )
+    result = _solved(cost, a, b, (unbalanced, mass), engine, max_iter, there)
     return result if leaves is None else differentiable(result, leaves)
 
 
-def _solved(
-    cost: Any, a: Any, b: Any, relaxed: tuple[Any, Any], engine: str, max_iter: int | None
+def _solved(  # noqa: PLR0913
+    cost: Any,
+    a: Any,
+    b: Any,
+    relaxed: tuple[Any, Any],
+    engine: str,
+    max_iter: int | None,
+    points: There | None,
 ) -> Transport:
     plain = engine == "auto" and max_iter is None
     if plain and relaxed == (None, None):
         small = make_plain(cost, a, b, SMALL)
         if small is not None and (answer := solved_plain(small)) is not None:
             return answer
-    given = make(cost, a, b, unbalanced=relaxed[0], mass=relaxed[1])
+    given = make(cost, a, b, unbalanced=relaxed[0], mass=relaxed[1], there=points)
     if engine == "auto" and (kept := line_cost(given)) is not None:
         return solved_on_line(given, kept)
     p = _in_float64(given)
@@ -151,7 +166,8 @@ def _in_float64(p: Problem) -> Problem:
 
 def _moved(p: Problem, device: torch.device) -> Problem:
     a, b, reg = (t.to(device) for t in (p.a, p.b, p.reg))
-    return replace(p, cost=Dense(costs(p).to(device)), a=a, b=b, reg=reg)
+    there = p.there and (p.there[0].to(device), p.there[1].to(device))
+    return replace(p, cost=Dense(costs(p).to(device)), a=a, b=b, reg=reg, there=there)
 
 
 def _answered(p: Problem, engine: str, max_iter: int | None) -> tuple[Problem, Answers]:

@@ -210,7 +210,9 @@ def log_plan(coupling: Coupling) -> Tensor:
 def _by_size(k: Entropic, sweep: BySize, form: Callable[[Coupling], Tensor], rest: float) -> Tensor:
     """Form what groups of a ragged batch have, and fill in what none of a group has."""
     p = k.problem
-    out = torch.full(p.shape, rest, dtype=p.dtype, device=p.a.device)
+    # zeros that nobody writes to take no memory
+    out = torch.zeros(p.shape, dtype=p.dtype, device=p.a.device)
+    out = out if rest == 0 else out.fill_(rest)
     for group, part in sweep.parts:
         few = form(Entropic(part, group.rows(k.u), group.columns(k.v)))
         out[group.index, : group.n, : group.m] = few

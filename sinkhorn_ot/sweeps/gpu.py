@@ -40,8 +40,8 @@ def serves(problem: Problem) -> bool:
 def kernels(problem: Problem) -> Sweep:
     """Return the implementation for the problem's cost."""
     if (stored := _stored(problem.cost)) is not None:
-        return DenseKernels(problem, *stored)
-    return CloudKernels(problem, _placed(problem.cost, problem.work))
+        return DenseKernels(problem, *stored, lengths=_lengths(problem))
+    return CloudKernels(problem, _placed(problem.cost, problem.work).ended(_lengths(problem)))
 
 
 def _stored(cost: Cost) -> tuple[Tensor, int] | None:
@@ -49,6 +49,20 @@ def _stored(cost: Cost) -> tuple[Tensor, int] | None:
     if isinstance(cost, Dense):
         return cost.C, 1
     return cost.held if isinstance(cost, Streamed) else None
+
+
+def _lengths(problem: Problem) -> Tensor | None:
+    """Return after how many first rows and columns each problem has no more, (B, 2), int32.
+
+    None where there is no padding. Nothing waits for the device.
+    """
+    if problem.there is None:
+        return None
+    ends = torch.empty(problem.shape[0], 2, dtype=torch.int32, device=problem.a.device)
+    for there, end in zip(problem.there, ends.unbind(-1), strict=True):
+        numbers = torch.arange(1, there.shape[1] + 1, dtype=torch.int32, device=there.device)
+        torch.amax(there * numbers, -1, out=end)
+    return ends
 
 
 def _placed(cost: Cost, work: torch.dtype) -> Clouds:
@@ -114,10 +128,12 @@ class _Kernels:
 class DenseKernels(_Kernels):
     """A stored cost: one read and one exponential per entry and sweep."""
 
-    def __init__(self, problem: Problem, C: Tensor, sign: int = 1) -> None:
-        """Take what is stored: costs, or scores if the sign is -1."""
+    def __init__(
+        self, problem: Problem, C: Tensor, sign: int = 1, lengths: Tensor | None = None
+    ) -> None:
+        """Take what is stored: costs, or scores if the sign is -1; and where padding begins."""
         super().__init__(problem)
-        self._C, self._sign = C, sign
+        self._C, self._sign, self._lengths = C, sign, lengths
 
     @cached_property
     def _inv_reg(self) -> Tensor:
@@ -131,8 +147,9 @@ class DenseKernels(_Kernels):
         if self.problem.penalties[0] is not None:
             return sweep_apart(self, a.log(), v)
         return dense_sweep.sweep(
-            self._C, u, v, a, inv_reg, kappa=self._kappa, first=u is None, log=True
-        )
+            self._C, u, v, a, inv_reg, kappa=self._kappa, first=u is None, log=True,
+            lengths=self._lengths,
+        )  # fmt: skip
 
     def fixed(self, n_iter: int) -> tuple[Tensor, Tensor] | None:
         """Make plain sweeps in one launch, or in two each; None where rows do not fit on chip."""
@@ -143,7 +160,7 @@ class DenseKernels(_Kernels):
             u, v = whole.fixed(*next(self._each()), n_iter)
             return u[None], v[None]
         if p.exact and plain.serves(self._C, p.b.dtype):
-            return plain.sweeps(self._C, p.a, p.b, self._inv_reg, n_iter)
+            return plain.sweeps(self._C, p.a, p.b, self._inv_reg, n_iter, lengths=self._lengths)
         return None
 
     def whole(self, n_iter: int, tol: float) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
@@ -213,7 +230,7 @@ class DenseKernels(_Kernels):
 
     def at(self, reg: Tensor) -> Sweep:
         """Return the same problems at another `reg`."""
-        return DenseKernels(self.problem.at(reg), self._C, self._sign)
+        return DenseKernels(self.problem.at(reg), self._C, self._sign, self._lengths)
 
     def select(self, index: Tensor) -> Sweep:
         """Return the problems at `index`."""
@@ -273,7 +290,8 @@ class CloudKernels(_Kernels):
         assert isinstance(mine, PointCloud)
         assert isinstance(other, PointCloud)
         same = mine.x is other.x and mine.y is other.y
-        return CloudKernels(problem, self._clouds if same else self._clouds.swapped())
+        clouds = self._clouds if same else self._clouds.swapped()
+        return CloudKernels(problem, clouds.ended(_lengths(problem)))
 
     def at(self, reg: Tensor) -> Sweep:
         """Return the same problems at another `reg`."""
@@ -283,7 +301,7 @@ class CloudKernels(_Kernels):
         """Return the problems at `index`."""
         problem = self.problem.select(index)
         clouds = self._clouds if self.problem.shared else _placed(problem.cost, problem.work)
-        return CloudKernels(problem, clouds)
+        return CloudKernels(problem, clouds.ended(_lengths(problem)))
 
 
 def _together(parts: Sequence[Tensor]) -> Tensor:

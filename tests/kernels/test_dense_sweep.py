@@ -258,3 +258,63 @@ def test_contiguous_columns_in_float64(dense, within_budget, shape):
 def test_long_rows_in_float64(dense, within_budget, m):
     p = dense(5, m)
     verify(p, run(p), within_budget)
+
+
+@pytest.fixture
+def ragged(dense):
+    """Return three problems of different sizes, with nan well beyond their pairs."""
+
+    def make(n, m, how="rows"):
+        p = dense(n, m, B=3, shared=False)
+        p.inv_reg = torch.tensor([3.0, 10.0, 5.0], dtype=p.v.dtype)
+        lengths = torch.tensor([[n, m], [1, max(1, m // 3)], [max(1, n // 2), 1]]).int()
+        for k, (rows, columns) in enumerate(lengths.tolist()):
+            p.C[k, rows + 15 :], p.C[k, :, columns + 15 :] = torch.nan, torch.nan
+            p.a[k, rows:], p.v[k, columns:], p.u[k, rows:] = 0, -torch.inf, -torch.inf
+        p.C = p.C.mT.contiguous().mT if how == "columns" else p.C
+        return p, lengths
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("shape", "how", "first", "relaxed", "work"),
+    [
+        ((33, 70), "rows", False, False, torch.float32),
+        ((33, 70), "rows", True, True, torch.float64),
+        ((7, 1100), "rows", False, False, torch.float64),
+        ((40, 50), "columns", True, False, torch.float32),
+        ((40, 50), "columns", False, True, torch.float32),
+    ],
+    ids=str,
+)
+def test_nothing_is_read_beyond_the_lengths(ragged, shape, how, first, relaxed):
+    p, lengths = ragged(*shape, how)
+    kappa, u = torch.full((3,), 0.7, dtype=p.v.dtype) if relaxed else None, None if first else p.u
+    given = {"kappa": kappa, "first": first, "lengths": lengths}
+    moved, s = sweep(p.C, u, p.v, p.a, p.inv_reg, **given)
+    _, log_s = sweep(p.C, u, p.v, p.a, p.inv_reg, log=True, **given)
+    for k, (rows, columns) in enumerate(lengths.tolist()):
+        one = slice(k, k + 1)
+        alone = sweep(
+            p.C[one, :rows, :columns], None if first else p.u[one, :rows], p.v[one, :columns],
+            p.a[one, :rows], p.inv_reg[one], kappa=None if kappa is None else kappa[one],
+            first=first,
+        )  # fmt: skip
+        torch.testing.assert_close(moved[one, :rows], alone[0])
+        torch.testing.assert_close(s[one, :columns], alone[1])
+        torch.testing.assert_close(log_s[one, :columns].exp(), alone[1])
+        assert bool((moved[k, rows:] == -torch.inf).all())
+        assert bool((s[k, columns:] == 0).all())
+        assert bool((log_s[k, columns:] == -torch.inf).all())
+
+
+@pytest.mark.parametrize("work", [torch.float32])
+def test_lengths_of_lost_columns(ragged):
+    p, lengths = ragged(33, 70)
+    # a column so far that its sum underflows is summed again, from its own rows alone
+    p.C[0, :, 3] = 1e4
+    _, log_s = sweep(p.C, p.u, p.v, p.a, p.inv_reg, log=True, lengths=lengths)
+    _, known = sweep(p.C[:1], p.u[:1], p.v[:1], p.a[:1], p.inv_reg[:1], log=True)
+    torch.testing.assert_close(log_s[0], known[0])
+    assert bool(torch.isfinite(log_s[0]).all())

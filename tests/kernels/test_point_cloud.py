@@ -8,7 +8,7 @@ from longer import Long, costs, log_sum, long
 from torch import Tensor
 
 from sinkhorn_ot.kernels.clouds import place
-from sinkhorn_ot.kernels.point_cloud import log_sum_rows, spans_for, sweep
+from sinkhorn_ot.kernels.point_cloud import log_sum_rows, spans_for, sweep, tiles
 
 
 # the interpreter takes its time
@@ -366,3 +366,26 @@ def test_equal_points_are_at_no_distance(work):
     p.v[0, 20:] = -torch.inf
     got = log_sum_rows(p.place(), p.v, p.inv_reg)
     torch.testing.assert_close(got, p.v[:, :20], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "d", "first", "work"),
+    [((260, 60), 2, False, torch.float32), ((40, 70), 20, True, torch.float64)],
+    ids=str,
+)
+def test_what_is_beyond_the_lengths_is_not_met(shape, d, first, work):
+    p = points(*shape, d, B=2, metric="dot", work=work)
+    lengths = torch.tensor([shape, (9, 5)]).int()
+    p.a[1, 9:], p.v[1, 5:], p.u[1, 9:] = 0, -torch.inf, -torch.inf
+    known = p.run(first=first, log=True)
+    clouds, u = p.place(), None if first else p.u
+    # the rest of a block is met with those that are there
+    BM = tiles(clouds, p.x.device).BM
+    p.x[1, BM:], p.y[1, BM:] = torch.nan, torch.nan
+    clouds = p.place().ended(lengths)
+    got = sweep(clouds, u, p.v, p.a, p.inv_reg, first=first, log=True)
+    for mine, other in zip(got, known, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)
+    # a block beyond its end has no mass either
+    _, s = sweep(clouds.swapped(), None, got[0], p.v.exp(), p.inv_reg, first=True)
+    assert bool((s[1, 9:] == 0).all())

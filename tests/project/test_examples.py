@@ -22,6 +22,7 @@ RUNS = {
     "solve_points": (["--points", "60"], "status=CONVERGED"),
     "exact_and_certificate": (["--points", "40"], "OPTIMAL, by exact"),
     "batch_of_histograms": (["--images", "30"], "all converged: True"),
+    "ragged_digits": (["--images", "30"], "all converged: True"),
     "learn_a_cost": (["--points", "12", "--steps", "40"], "true weights 1.00 0.50 0.00 0.00"),
     "sinkhorn_distance": (["--images", "25"], "one call, 3 alphas"),
     "colour_transfer": (["--pixels", "100", "--shrink", "8"], "fitted in"),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import METRICS, Penalty, PointCloud, asked, broadcast, checks
+from sinkhorn_ot.problem import METRICS, Penalty, PointCloud, asked, broadcast, checks, masked
 from sinkhorn_ot.results import ConvergenceWarning, Status, Transport, uncompiled
 from sinkhorn_ot.solve import MAX_ITER, ON_FAIL, solve
 from sinkhorn_ot.solvers import Sinkhorn
@@ -33,6 +33,7 @@ def sinkhorn_divergence(  # noqa: PLR0913
     b: Any = None,
     reg: Any = None,
     *,
+    mask: Any = None,
     metric: Metric = "sqeuclidean",
     unbalanced: Any = None,
     tol: float | None = None,
@@ -61,6 +62,7 @@ def sinkhorn_divergence(  # noqa: PLR0913
         b: Target weights (..., m), of the same total as a unless penalties allow another; None
             means 1/m each.
         reg: Regularisation in units of the cost, above zero; one number or one per problem.
+        mask: Which points of padded clouds are there, (those of x, those of y), as in `solve`.
         metric: One that `PointCloud` names, of which "cosine" does not see lengths; or a function
             that takes two clouds, x and y, x and x, y and y, and returns what their points cost,
             (..., n, m), symmetrically.
@@ -92,10 +94,16 @@ def sinkhorn_divergence(  # noqa: PLR0913
         raise ValueError(f"init must be an earlier Divergence, got {type(init).__name__}")
     starts = (None, None, None) if init is None else (init.between, *init.within)
     how: dict[str, Any] = {"unbalanced": unbalanced, "tol": tol, "max_iter": max_iter}
-    between = solve(_cost(metric, x, y), a, b, reg, **how, init=starts[0], on_fail="ignore")
+    cost = _cost(metric, x, y)
+    masks: tuple[Any, ...] = (None, None, None)
+    if mask is not None:
+        a, b = masked(cost, a, b, mask)[1:3]
+        masks = mask, (mask[0], mask[0]), (mask[1], mask[1])
+    hows = [{**how, "mask": side} for side in masks]
+    between = solve(cost, a, b, reg, **hows[0], init=starts[0], on_fail="ignore")
     within = tuple(
-        _within(metric, points, weights, reg, how, start)
-        for points, weights, start in ((x, a, starts[1]), (y, b, starts[2]))
+        _within(metric, points, weights, reg, one, start)
+        for points, weights, one, start in zip((x, y), (a, b), hows[1:], starts[1:], strict=True)
     )
     found = Divergence(between, within, (_kept(a), _kept(b)), _kept(reg), not callable(metric))
     return _told(found, on_fail)

@@ -83,7 +83,8 @@ class Divergence:
         a, b = self._masses
         apart = (a * f).sum(-1, keepdim=True) - (b * g).sum(-1, keepdim=True)
         half = apart / (a.sum(-1, keepdim=True) + b.sum(-1, keepdim=True))
-        return f - half, g + half
+        p = between.problem
+        return p.blank(f - half, 0), p.blank(g + half, 1)
 
     @property
     def _masses(self) -> tuple[Tensor, ...]:
