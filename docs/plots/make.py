@@ -32,6 +32,7 @@ FIGURES = (
     "barycenters",
     "ragged",
     "codes",
+    "problems",
     "rooms",
     "errors",
     "measured",

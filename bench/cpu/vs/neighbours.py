@@ -132,7 +132,8 @@ def digits(count: int, side: int) -> torch.Tensor:
     """Return scikit-learn's digits as histograms on a grid, each of mass one and nowhere zero."""
     from sklearn.datasets import load_digits
 
-    images = torch.tensor(load_digits().images[:count], dtype=torch.float64)[:, None]
+    bunch: Any = load_digits()
+    images = torch.from_numpy(bunch["images"][:count])[:, None]
     wide = torch.nn.functional.interpolate(images, (side, side), mode="bilinear")[:, 0]
     flat = wide.clamp(min=0).flatten(1) + 1e-6
     return flat / flat.sum(1, keepdim=True)
@@ -181,32 +182,6 @@ def metric(case: str, n: int, reg: float) -> Row | None:
     return against(case, ours, peers)
 
 
-def ragged(case: str, count: int, reg: float) -> Row | None:
-    """A batch of clouds of 20 to 200 points beside a loop."""
-    import ot
-
-    rng = torch.Generator().manual_seed(0)
-    sizes = torch.randint(20, 201, (2, count), generator=rng)
-    x, y = (_points(count * 200, 2, k).reshape(count, 200, 2) for k in range(2))
-    C = torch.cdist(x, y).square()
-    posed = [(n, m, C[k, :n, :m].numpy()) for k, (n, m) in enumerate(sizes.T.tolist())]
-
-    def ours(stop: float) -> Any:
-        r = so.solve(C, reg=reg, mask=(sizes[0], sizes[1]), tol=stop, on_fail="ignore")
-        return r.plan.sum((-1, -2)), r.value_linear
-
-    def theirs(method: str, stop: float) -> Any:
-        return [
-            ot.sinkhorn2(
-                np.full(n, 1 / n), np.full(m, 1 / m), M, reg, method, numItermax=_MOST, stopThr=stop
-            )
-            for n, m, M in posed
-        ]
-
-    peers = {name: partial(theirs, name) for name in ("sinkhorn", "sinkhorn_log")}
-    return against(case, lambda stop: ours(stop)[1], peers)
-
-
 def call(case: str, n: int, reg: float) -> Row | None:
     """The same line of code, by POT and by `compat.pot`."""
     import ot
@@ -236,7 +211,6 @@ _CASES: tuple[tuple[str, Callable[..., Row | None], tuple[tuple[Any, ...], ...]]
     ("barycentre of {} digits {}^2 reg {:g} {}", barycenter, ((1000,), (28,), (4e-3,), _KINDS[:1])),
     ("barycentre of {} images {}^2 reg {:g} {}", barycenter, ((10,), (64,), (4e-3,), _KINDS[2:])),
     ("city blocks {} points reg {:g}", metric, ((300, 1000), (0.1, 0.01))),
-    ("ragged {} clouds reg {:g}", ragged, ((64,), (0.1, 0.01))),
     ("the call of POT {} points reg {:g}", call, ((50, 200, 1000), (1.0, *_REGS))),
 )
 

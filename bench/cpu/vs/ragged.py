@@ -58,7 +58,7 @@ def posed(size: Size) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     x, y = torch.rand(2, B, n, 2, dtype=torch.float64, generator=random)
     rows, columns = torch.arange(n) < sizes[:, :, None]
     pairs = rows[:, :, None] & columns[:, None, :]
-    return torch.cdist(x, y).square().masked_fill(~pairs, torch.nan), *sizes
+    return torch.cdist(x, y).square().masked_fill(~pairs, torch.nan), sizes[0], sizes[1]
 
 
 def cell(size: Size) -> Row | None:
@@ -74,7 +74,8 @@ def cell(size: Size) -> Row | None:
     )
     filled = C.nan_to_num(0.0)[:, : a.shape[1], : b.shape[1]].contiguous()
     arrays = [
-        (*(w.numpy() for w in pair), cut.numpy()) for pair, cut in zip(weights, cuts, strict=True)
+        (one.numpy(), other.numpy(), cut.numpy())
+        for (one, other), cut in zip(weights, cuts, strict=True)
     ]
 
     def padded() -> list[Array]:
@@ -89,7 +90,8 @@ def cell(size: Size) -> Row | None:
         return [so.solve(cut, reg=size.reg, tol=1e-7).plan.numpy() for cut in cuts]
 
     def pot() -> list[Array]:
-        return [ot.sinkhorn(*given, size.reg, stopThr=1e-7, numItermax=10**5) for given in arrays]
+        options: dict[str, Any] = {"stopThr": 1e-7, "numItermax": 10**5}
+        return [ot.sinkhorn(a, b, M, size.reg, **options) for a, b, M in arrays]
 
     def error(plans: list[Array]) -> float:
         pairs = zip(plans, arrays, strict=True)
