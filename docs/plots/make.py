@@ -29,6 +29,7 @@ FIGURES = (
     "distance",
     "barycenters",
     "line",
+    "barycenters",
     "codes",
     "rooms",
     "errors",
