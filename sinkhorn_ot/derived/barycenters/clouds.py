@@ -142,6 +142,7 @@ def first_points(given: Clouds, w: Tensor, n: Any, b: Any, init: Any) -> tuple[T
     """Return where points begin, (n, d), and what they weigh, (n,)."""
     like = given.middle
     sizes: dict[str, int] = {}
+    x: Tensor | None = None
     if n is not None:
         sizes["n"] = checks.count("n", n)
     if b is not None:
@@ -167,7 +168,7 @@ def first_points(given: Clouds, w: Tensor, n: Any, b: Any, init: Any) -> tuple[T
         raise ValueError(
             f"b must have the mass of the clouds, {given.mass:.9g}, got {float(b.sum()):.9g}"
         )
-    return (_spread(given, w, count) if init is None else x.to(like.dtype)), b
+    return (_spread(given, w, count) if x is None else x.to(like.dtype)), b
 
 
 def _spread(given: Clouds, w: Tensor, count: int) -> Tensor:

@@ -121,8 +121,9 @@ def free_barycenter(  # noqa: PLR0913
     w = shares(weights, given)
     x, b = first_points(given, w, n, b, init)
     found: list[Transport] = []
-    moved, quick = math.inf, reg is None
-    for step in range(1, max_iter + 1):
+    moved, quick, step = math.inf, reg is None, 0
+    while True:
+        step += 1
         # plans on the way need no proof
         to = _sent_quickly(given, w, x, b) if quick and step < max_iter else None
         if quick := to is not None:

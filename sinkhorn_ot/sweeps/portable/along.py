@@ -94,7 +94,9 @@ class Mild:
         """Return the sums of w (B, k, m, rest) along all axes, (B, k, rest, n)."""
         rest = w.shape[-1]
         for K in kernels:
-            w = torch.matmul(w.reshape(*w.shape[:2], K.shape[-1], -1).mT, K.mT)
+            # turned first: one product of all lines is quicker than what matmul makes of views
+            lines = w.reshape(*w.shape[:2], K.shape[-1], -1).mT.contiguous()
+            w = torch.matmul(lines, K.mT)
         return w.reshape(*w.shape[:2], rest, -1)
 
 
