@@ -139,7 +139,9 @@ def _parts(x: Any) -> dict[str, Any]:
     if dataclasses.is_dataclass(x):
         names = [field.name for field in dataclasses.fields(x)]
     else:
-        names = getattr(x, "_fields", None) or [k for k in vars(x) if not k.startswith("_")]
+        # of a named tuple there are none in its dictionary
+        fields = getattr(x, "_fields", None)
+        names = [k for k in vars(x) if not k.startswith("_")] if fields is None else fields
     # a debugger may come before all are set
     return {name: getattr(x, name) for name in names if hasattr(x, name)}
 

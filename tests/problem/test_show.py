@@ -94,6 +94,8 @@ def value(hint):
         return instance(hint)
     plain = {
         torch.Tensor: large(),
+        # arrays or tensors
+        typing.Any: large(),
         torch.Size: torch.Size([1_000_000]),
         torch.dtype: torch.float64,
         torch.device: torch.device("cpu"),

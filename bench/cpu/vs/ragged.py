@@ -91,7 +91,7 @@ def cell(size: Size) -> Row | None:
 
     def pot() -> list[Array]:
         options: dict[str, Any] = {"stopThr": 1e-7, "numItermax": 10**5}
-        return [ot.sinkhorn(a, b, M, size.reg, **options) for a, b, M in arrays]
+        return [np.asarray(ot.sinkhorn(a, b, M, size.reg, **options)) for a, b, M in arrays]
 
     def error(plans: list[Array]) -> float:
         pairs = zip(plans, arrays, strict=True)
