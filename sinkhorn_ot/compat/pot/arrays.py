@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import checks, shown
 
 
+@shown
 @dataclass(frozen=True)
 class Form:
     """How a call is answered: in arrays or in tensors, and of which dtype.
