@@ -19,7 +19,7 @@ ENGINES = {
         "A few sweeps, counted",
         "no check, no wait, taken back step by step\n(adapters/, gradients/layer/)",
     ),
-    SORT: ("Sorting", "on a line the answer is an order\n(derived/line/)"),
+    SORT: ("Sorting", "on a line the answer is an order\n(derived/line/, exact/line/)"),
     SIMPLEX: (
         "Simplex and assignment",
         "engines of POT and SciPy, whose answer is proved\n(exact/)",
@@ -35,7 +35,7 @@ ROWS = {
         ("clouds, grids, files, ranks", "solve(PointCloud, GridCost, ...)"),
         ("a bound on the information of a plan", "sinkhorn_distance"),
         ("a loss between clouds", "sinkhorn_divergence"),
-        ("barycentres on a support, and free ones", "barycenter, free_barycenter"),
+        ("barycentres, free ones too", "barycenter, free_barycenter(reg=)"),
         ("maps of new points", "r.potential, r.map"),
         ("labels of data sets", "sela_labels, balanced_labels"),
     ),
@@ -46,9 +46,10 @@ ROWS = {
     SORT: (
         ("points on a line or a circle", "solve_1d"),
         ("slices of clouds", "sliced_distance"),
+        ("the optimum of clouds on a line", "solve_exact(PointCloud)"),
     ),
     SIMPLEX: (
-        ("the optimum without entropy", "solve_exact"),
+        ("the optimum without entropy", "solve_exact, free_barycenter"),
         ("a stated mass, or a price for what stays", "solve_exact(mass=, unbalanced=TV)"),
     ),
 }
