@@ -109,7 +109,7 @@ def barycenter(  # noqa: PLR0913
     level = _level(p, w.detach(), debiased, tol)
     found = project(level, _start(init, level), tol, max_iter)
     result = Barycenter(
-        transport=_transport(held, fixed, at, found),
+        transport=_transport(held, fixed, at, level, found),
         asked=Asked(cost, a, w, reg, debiased, leaves),
         statuses=found.status,
         sweeps=found.n_iter,
@@ -160,7 +160,7 @@ def _start(init: Any, level: Level) -> Tensor | None:
     return psi
 
 
-def _transport(cost: Cost, a: Tensor, reg: Any, found: Found) -> Transport:
+def _transport(cost: Cost, a: Tensor, reg: Any, level: Level, found: Found) -> Transport:
     """Return the transports of all histograms onto their barycentres."""
     k = a.shape[-2]
     q = found.log_q.exp()
@@ -169,7 +169,7 @@ def _transport(cost: Cost, a: Tensor, reg: Any, found: Found) -> Transport:
     each = q[:, None].expand(-1, k, -1).reshape(*a.shape[:-1], -1)
     p = make(cost, a, each, reg)
     v = torch.where(p.b > 0, found.psi.flatten(0, 1), -torch.inf)
-    coupling = Entropic(passes(p, choose(p, 1e-9)), found.u, v)
+    coupling = Entropic(passes(p, level.sweep), found.u, v)
     status = [s for s in found.status for _ in range(k)]
     sweeps = found.n_iter.repeat_interleave(k)
     return Transport(p, coupling, "projections", status, sweeps, found.errors.flatten())
