@@ -38,13 +38,20 @@ class SharedKernel(Blockwise):
         log_r = log_(r.to(v.dtype, copy=self.problem.bounds.forbids)).add_(top - self._low)
         if (lost := self._lost(r, self.log_a)) is not None:
             log_r = torch.where(lost, self.log_sum_rows(v), log_r)
-        u = move_rows(self.problem, self.log_a, log_r)
+        u = self._moved(log_r)
         top = _top(u)
         s = normal_exp_(u - top).to(self._store) @ self._kernel
         log_s = log_(s.to(v.dtype, copy=self.problem.bounds.forbids)).add_(v).add_(top - self._low)
         if (lost := self._lost(s, v)) is not None:
             log_s = torch.where(lost, self.log_sum_columns(u) + v, log_s)
         return u, log_s
+
+    def _moved(self, log_r: Tensor) -> Tensor:
+        """Return the row potentials that answer log_r, in its place where no row is empty."""
+        p = self.problem
+        if p.bounds.forbids or p.penalised or p.relax[0] < math.inf:
+            return move_rows(p, self.log_a, log_r)
+        return torch.sub(self.log_a, log_r, out=log_r)
 
     def _lost(self, sums: Tensor, log_weight: Tensor) -> Tensor | None:
         """Return which sums have lost digits, since what is largest is forbidden to them."""
