@@ -99,35 +99,37 @@ class Anderson:
         growth: An error this many times the best so far is a failure.
         wait: Steps of the fallback after the first failure.
         begin: Marginal error below which extrapolation begins.
-        sample: Columns whose residuals are compared, evenly spaced, of those that there are.
     """
 
     memory: int = 15
     growth: float = 2.0
     wait: int = 4
     begin: float = 0.1
-    sample: int = 1 << 16
 
     def __post_init__(self) -> None:
         checks.count("memory", self.memory)
         checks.count("wait", self.wait)
-        checks.count("sample", self.sample)
         for name in ("growth", "begin"):
             checks.positive(name, getattr(self, name))
 
-    def start(self, weight: Tensor) -> Steps:
-        """Return a state without history."""
-        return _AndersonSteps(self, weight / weight.sum(-1, keepdim=True))
+    def start(self, weight: Tensor, every: int = 1) -> Steps:
+        """Return a state without history.
+
+        Args:
+            weight: What columns weigh, (B, m).
+            every: How far apart those are whose residuals are compared.
+        """
+        return _AndersonSteps(self, weight / weight.sum(-1, keepdim=True), every)
 
 
 class _AndersonSteps(State):
-    def __init__(self, options: Anderson, weight: Tensor) -> None:
+    def __init__(self, options: Anderson, weight: Tensor, every: int) -> None:
         self._options, self._weight = options, weight
         batch, m = weight.shape
         # more differences than dimensions have combinations to spare
         memory = min(options.memory, max(1, m - 1))
         # where plain steps lead, and the residuals of a sample
-        self._some = slice(None, None, -(-m // options.sample))
+        self._some = slice(None, None, every)
         self._weights = weight[:, self._some]
         self._plain, self._residuals = (_Differences(memory, t) for t in (weight, self._weights))
         self._last: tuple[Tensor, Tensor] | None = None

@@ -9,6 +9,7 @@ regularized transportation problems, SIAM J. Sci. Comput. 2015, proposition 2; d
 M. Cuturi, A. Gramfort, Debiased Sinkhorn barycenters, ICML 2020, algorithm 1.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -26,8 +27,8 @@ _PATIENCE = 300
 # an error from which nothing can be told
 _MOST = 1e30
 _ANNEAL = Anneal()
-# of many potentials those of some say how to go on
-_STEPS = Anderson(sample=1 << 14)
+# potentials of one barycentre, of those that there are, which say how to mix steps, at most
+_SAMPLE = 1 << 14
 
 
 @shown
@@ -158,7 +159,7 @@ class Run:
         look = self._looked(None, tol)
         # columns weigh what they carry, and histograms alike: those of no weight have plans too
         weight = look.log_q.exp()[:, None].expand_as(self.psi).flatten(1)
-        steps = _STEPS.start(weight / weight.sum(-1, keepdim=True))
+        steps = Anderson().start(weight / weight.sum(-1, keepdim=True), self._every)
         best, since = math.inf, self.used
         while True:
             worst = float(look.error.amax())
@@ -172,6 +173,13 @@ class Run:
             joined = (self.psi.flatten(1), look.residual.flatten(1), look.error, look.u)
             self.psi = steps(Iterate(*joined, self._level.sweep)).view_as(self.psi)
             look = self._looked(look.u, tol)
+
+    @property
+    def _every(self) -> int:
+        """How far apart potentials of a sample are, so that all points have their turn."""
+        m = self.psi.shape[2]
+        least = math.ceil(self.psi[0].numel() / _SAMPLE)
+        return next(step for step in itertools.count(least) if math.gcd(step, m) == 1)
 
     def _looked(self, u: Tensor | None, tol: float) -> Look:
         look = self._level.look(self.psi, u)
