@@ -112,18 +112,26 @@ class Anderson:
         for name in ("growth", "begin"):
             checks.positive(name, getattr(self, name))
 
-    def start(self, weight: Tensor) -> Steps:
-        """Return a state without history."""
-        return _AndersonSteps(self, weight / weight.sum(-1, keepdim=True))
+    def start(self, weight: Tensor, every: int = 1) -> Steps:
+        """Return a state without history.
+
+        Args:
+            weight: What columns weigh, (B, m).
+            every: How far apart those are whose residuals are compared.
+        """
+        return _AndersonSteps(self, weight / weight.sum(-1, keepdim=True), every)
 
 
 class _AndersonSteps(State):
-    def __init__(self, options: Anderson, weight: Tensor) -> None:
+    def __init__(self, options: Anderson, weight: Tensor, every: int) -> None:
         self._options, self._weight = options, weight
         batch, m = weight.shape
         # more differences than dimensions have combinations to spare
         memory = min(options.memory, max(1, m - 1))
-        self._psis, self._residuals = _Differences(memory, weight), _Differences(memory, weight)
+        # where plain steps lead, and the residuals of a sample
+        self._some = slice(None, None, every)
+        self._weights = weight[:, self._some]
+        self._plain, self._residuals = (_Differences(memory, t) for t in (weight, self._weights))
         self._last: tuple[Tensor, Tensor] | None = None
         self._fallback: Steps | None = None
         self._best = weight.new_full((batch,), math.inf)
@@ -146,7 +154,7 @@ class _AndersonSteps(State):
         self._waiting = pick(failed, self._penalty, self._waiting - 1)
         self._penalty = pick(failed, 2 * self._penalty, self._penalty)
         self._remember(psi, residual, failed)
-        dx, dr = self._psis.held, self._residuals.held
+        dr = self._residuals.held
         used = dr.shape[1]
         # residuals that do not change say where to go and not how far: gather speed there
         reach = residual.abs().amax(-1)
@@ -155,8 +163,8 @@ class _AndersonSteps(State):
         patient |= changed <= reach / _FARTHEST
         if used == 0 or _all_any(patient)[0]:
             return self._fallen_back(at._replace(psi=psi, residual=residual))
-        mix = self._combination(dr, residual)[:, None, :]
-        best = psi + residual - (torch.matmul(mix, dx) + torch.matmul(mix, dr))[:, 0]
+        mix = self._combination(dr, residual[:, self._some])[:, None, :]
+        best = torch.matmul(mix, self._plain.held)[:, 0].neg_().add_(psi).add_(residual)
         # parts that no allowed pair joins have a constant each
         patient |= (best - psi).abs().amax(-1) > _FARTHEST * reach
         every, some = _all_any(patient)
@@ -175,17 +183,18 @@ class _AndersonSteps(State):
 
     def _remember(self, psi: Tensor, residual: Tensor, failed: Tensor) -> None:
         """Keep the differences from the step before; of problems that failed, keep none."""
+        plain, some = psi + residual, residual[:, self._some]
         if self._last is not None:
-            self._psis.add(psi, self._last[0])
-            self._residuals.add(residual, self._last[1])
-        self._last = psi, residual
+            self._plain.add(plain, self._last[0])
+            self._residuals.add(some, self._last[1])
+        self._last = plain, some
         if _all_any(failed)[1]:
-            self._psis.forget(failed)
+            self._plain.forget(failed)
             self._residuals.forget(failed)
 
     def _combination(self, dr: Tensor, residual: Tensor) -> Tensor:
         """Return the least-squares weights, (B, used), from scaled normal equations."""
-        weighted = dr * self._weight[:, None, :]
+        weighted = dr * self._weights[:, None, :]
         gram = torch.matmul(weighted, dr.mT)
         scale = gram.diagonal(dim1=-2, dim2=-1).clamp(min=1e-300).rsqrt()
         gram = gram * scale[:, :, None] * scale[:, None, :]

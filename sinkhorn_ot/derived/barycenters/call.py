@@ -23,10 +23,13 @@ from sinkhorn_ot.sweeps import choose, passes
 from .arguments import as_histograms, as_weights
 from .projections import Found, Level, project
 from .result import Asked, Barycenter
+from .small import project_small
 
 
 # rows are exact, columns are what is looked for
 _FREE = (None, 0.0)
+# once it is found, both are
+_EXACT = (math.inf, math.inf)
 # tolerances in float32 and in float64: to take a blur off is slow towards its end
 _TOLS = ((1e-6, 1e-9), (1e-5, 1e-6))
 
@@ -106,10 +109,13 @@ def barycenter(  # noqa: PLR0913
     if tol is None:
         tol = _TOLS[debiased][p.dtype == torch.float64]
     checks.positive("tol", tol)
-    level = _level(p, w.detach(), debiased, tol)
-    found = project(level, _start(init, level), tol, max_iter)
+    share = w.detach().to(p.work).reshape(-1, w.shape[-1])
+    found = None if debiased or init is not None else project_small(p, share, tol, max_iter)
+    if found is None:
+        level = _level(p, share, debiased, tol)
+        found = project(level, _start(init, level), tol, max_iter)
     result = Barycenter(
-        transport=_transport(held, fixed, at, found),
+        transport=_transport(p, found),
         asked=Asked(cost, a, w, reg, debiased, leaves),
         statuses=found.status,
         sweeps=found.n_iter,
@@ -131,7 +137,6 @@ def _shared(cost: Cost, debiased: bool) -> Cost:
 
 def _level(p: Problem, w: Tensor, debiased: bool, tol: float) -> Level:
     """Return the barycentres of all histograms of a batch."""
-    w = w.to(p.work).reshape(-1, w.shape[-1])
     own = None
     if debiased:
         one = p.select(torch.arange(0, len(p.reg), w.shape[1], device=w.device))
@@ -160,16 +165,15 @@ def _start(init: Any, level: Level) -> Tensor | None:
     return psi
 
 
-def _transport(cost: Cost, a: Tensor, reg: Any, found: Found) -> Transport:
+def _transport(free: Problem, found: Found) -> Transport:
     """Return the transports of all histograms onto their barycentres."""
-    k = a.shape[-2]
+    k = found.psi.shape[1]
+    mass = free.a[::k].sum(-1, keepdim=True)
     q = found.log_q.exp()
-    mass = a.sum(-1)[..., 0].reshape(-1, 1)
-    q = q * (mass.to(q.dtype) / q.sum(-1, keepdim=True))
-    each = q[:, None].expand(-1, k, -1).reshape(*a.shape[:-1], -1)
-    p = make(cost, a, each, reg)
+    q = q * (mass / q.sum(-1, keepdim=True))
+    p = replace(free, b=q.repeat_interleave(k, 0), relax=_EXACT)
     v = torch.where(p.b > 0, found.psi.flatten(0, 1), -torch.inf)
-    coupling = Entropic(passes(p, choose(p, 1e-9)), found.u, v)
+    coupling = Entropic(passes(p, None), found.u, v)
     status = [s for s in found.status for _ in range(k)]
     sweeps = found.n_iter.repeat_interleave(k)
     return Transport(p, coupling, "projections", status, sweeps, found.errors.flatten())

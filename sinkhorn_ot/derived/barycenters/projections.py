@@ -9,6 +9,7 @@ regularized transportation problems, SIAM J. Sci. Comput. 2015, proposition 2; d
 M. Cuturi, A. Gramfort, Debiased Sinkhorn barycenters, ICML 2020, algorithm 1.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -17,17 +18,17 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, shown
 from sinkhorn_ot.results import Status
-from sinkhorn_ot.solvers import Acceleration, Anderson, Anneal, Iterate, Nesterov
-from sinkhorn_ot.sweeps import Sweep
+from sinkhorn_ot.solvers import Anderson, Anneal, Iterate
+from sinkhorn_ot.sweeps import Sweep, exp_
 
 
 # sweeps without progress after which what has not arrived is given up
 _PATIENCE = 300
-# potentials of one barycentre whose differences are read in less time than a few sweeps take
-_MANY = 1 << 16
 # an error from which nothing can be told
 _MOST = 1e30
 _ANNEAL = Anneal()
+# potentials of one barycentre, of those that there are, which say how to mix steps, at most
+_SAMPLE = 1 << 14
 
 
 @shown
@@ -96,10 +97,11 @@ class Level:
         u, log_s = self.sweep.sweep(u, psi.flatten(0, 1))
         log_s = log_s.view_as(psi)
         log_q = self.consensus(log_s)
-        residual = log_q[:, None] - log_s
         mass = self.problem.a.sum(-1).view_as(self.w)
         q = log_q.exp()
-        errors = (log_s.exp() - q[:, None]).abs_().sum(-1) / mass
+        off = exp_(log_s.clone()).sub_(q[:, None])
+        errors = torch.linalg.vector_norm(off, 1, dim=-1) / mass
+        residual = torch.sub(log_q[:, None], log_s, out=log_s)
         error = errors.amax(-1)
         if self.own is not None:
             # q = d * K d, where log d is the consensus of psi
@@ -157,7 +159,7 @@ class Run:
         look = self._looked(None, tol)
         # columns weigh what they carry, and histograms alike: those of no weight have plans too
         weight = look.log_q.exp()[:, None].expand_as(self.psi).flatten(1)
-        steps = self._how.start(weight / weight.sum(-1, keepdim=True))
+        steps = Anderson().start(weight / weight.sum(-1, keepdim=True), self._every)
         best, since = math.inf, self.used
         while True:
             worst = float(look.error.amax())
@@ -173,10 +175,11 @@ class Run:
             look = self._looked(look.u, tol)
 
     @property
-    def _how(self) -> Acceleration:
-        """How steps are accelerated: many numbers are sooner swept again than remembered."""
-        few = self.psi[0].numel() <= _MANY or self._level.own is not None
-        return Anderson() if few else Nesterov()
+    def _every(self) -> int:
+        """How far apart potentials of a sample are, so that all points have their turn."""
+        m = self.psi.shape[2]
+        least = math.ceil(self.psi[0].numel() / _SAMPLE)
+        return next(step for step in itertools.count(least) if math.gcd(step, m) == 1)
 
     def _looked(self, u: Tensor | None, tol: float) -> Look:
         look = self._level.look(self.psi, u)

@@ -16,7 +16,8 @@ from torch import Tensor
 _LEAST = {torch.float64: -707.0, torch.float32: -87.0}
 # no rounding takes exp of the least exponent beyond this much of it
 _MORE = 1 + 1e-5
-# numbers that NumPy exponentiates in half the time of one torch thread; where there is but one, any
+# numbers of which NumPy takes exponentials and logarithms in half the time of one torch thread;
+# where there is but one, any
 _FEW = 1 << 16
 # bytes from which NumPy asks the system for large pages, whose first touch costs a fraction of that
 # of small ones, and at which the fastest loads are aligned
@@ -43,13 +44,25 @@ def exp_(s: Tensor, least: float | None = None) -> Tensor:
 
 def normal_exp_(s: Tensor) -> Tensor:
     """Exponentiate in place what gives normal numbers."""
-    quicker = s.numel() <= _FEW or torch.get_num_threads() == 1
-    # in single precision NumPy is a digit coarser
-    if s.device.type != "cpu" or s.dtype != torch.float64 or not quicker:
-        return s.exp_()
+    return _by_numpy(np.exp, s) if _quicker(s) else s.exp_()
+
+
+def log_(s: Tensor) -> Tensor:
+    """Take logarithms in place."""
+    return _by_numpy(np.log, s) if _quicker(s) else s.log_()
+
+
+def _quicker(s: Tensor) -> bool:
+    """Whether NumPy is quicker and as good: in single precision it is a digit coarser."""
+    if s.device.type != "cpu" or s.dtype != torch.float64:
+        return False
+    return s.numel() <= _FEW or torch.get_num_threads() == 1
+
+
+def _by_numpy(function: np.ufunc, s: Tensor) -> Tensor:
     held = s.numpy()
     with np.errstate(all="ignore"):
-        np.exp(held, out=held)
+        function(held, out=held)
     return s
 
 

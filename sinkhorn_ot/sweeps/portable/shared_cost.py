@@ -9,7 +9,7 @@ from sinkhorn_ot.problem import Problem, at_once
 from sinkhorn_ot.sweeps.protocol import Sweep, move_rows
 
 from .blockwise import TILE, TINY, Blockwise
-from .cpu import empty, normal_exp_
+from .cpu import empty, log_, normal_exp_
 
 
 class SharedKernel(Blockwise):
@@ -34,17 +34,24 @@ class SharedKernel(Blockwise):
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move the rows, then sum the columns: two matrix products."""
         top = _top(v)
-        r = (v - top).exp_().to(self._store) @ self._kernel.t()
-        log_r = r.to(v.dtype).log_() + (top - self._low)
+        r = normal_exp_(v - top).to(self._store) @ self._kernel.t()
+        log_r = log_(r.to(v.dtype, copy=self.problem.bounds.forbids)).add_(top - self._low)
         if (lost := self._lost(r, self.log_a)) is not None:
             log_r = torch.where(lost, self.log_sum_rows(v), log_r)
-        u = move_rows(self.problem, self.log_a, log_r)
+        u = self._moved(log_r)
         top = _top(u)
-        s = (u - top).exp_().to(self._store) @ self._kernel
-        log_s = s.to(v.dtype).log_().add_(v).add_(top - self._low)
+        s = normal_exp_(u - top).to(self._store) @ self._kernel
+        log_s = log_(s.to(v.dtype, copy=self.problem.bounds.forbids)).add_(v).add_(top - self._low)
         if (lost := self._lost(s, v)) is not None:
             log_s = torch.where(lost, self.log_sum_columns(u) + v, log_s)
         return u, log_s
+
+    def _moved(self, log_r: Tensor) -> Tensor:
+        """Return the row potentials that answer log_r, in its place where no row is empty."""
+        p = self.problem
+        if p.bounds.forbids or p.penalised or p.relax[0] < math.inf:
+            return move_rows(p, self.log_a, log_r)
+        return torch.sub(self.log_a, log_r, out=log_r)
 
     def _lost(self, sums: Tensor, log_weight: Tensor) -> Tensor | None:
         """Return which sums have lost digits, since what is largest is forbidden to them."""

@@ -110,6 +110,34 @@ def test_of_one_histogram():
     torch.testing.assert_close(so.barycenter(a, C, 0.003).histogram, blurred, atol=1e-9, rtol=0)
 
 
+def test_small_ones_are_as_others(monkeypatch):
+    """Small ones are found in NumPy, and what does not arrive there is found by the others."""
+    from sinkhorn_ot.derived.barycenters import small
+
+    a = histograms(4, 30)
+    for cost, reg in ((line(30), 0.02), (line(30).float(), 0.05), (line(30) - 3, 0.1)):
+        r = so.barycenter(a, cost, reg, tol=1e-6)
+        monkeypatch.setattr(small, "_MOST", 3)
+        other = so.barycenter(a, cost, reg, tol=1e-6)
+        monkeypatch.undo()
+        assert not torch.equal(r.histogram, other.histogram)
+        torch.testing.assert_close(r.histogram, other.histogram, atol=1e-6, rtol=0)
+        torch.testing.assert_close(r.value, other.value, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(r.plans, other.plans, atol=1e-6, rtol=0)
+        torch.testing.assert_close(r.plans.sum(-1), a.to(r.plans.dtype), atol=1e-6, rtol=0)
+
+
+def test_steps_of_many_are_mixed_by_some(monkeypatch):
+    from sinkhorn_ot.derived.barycenters import projections
+
+    a, how = histograms(30, 40, 2), {"tol": 1e-11}
+    wanted = so.barycenter(a, line(40), 0.01, **how)
+    monkeypatch.setattr(projections, "_SAMPLE", 150)
+    r = so.barycenter(a, line(40), 0.01, **how)
+    assert int(r.n_iter.max()) < 2 * int(wanted.n_iter.max())
+    torch.testing.assert_close(r.histogram, wanted.histogram, atol=1e-10, rtol=0)
+
+
 def test_a_weight_of_zero_has_no_say():
     a = histograms()
     one = so.barycenter(a[:1], line(), 0.02, tol=1e-12)
