@@ -164,7 +164,8 @@ def test_what_is_no_number_is_left_to_the_loop() -> None:
 
 
 def test_costs_that_lie_in_columns_are_solved_too() -> None:
-    p = make(cloud(12, 9, torch.float64).mT.contiguous().mT, reg=0.1)
+    # a batch of one is not taken for a plain problem, whose costs are copied
+    p = make(cloud(12, 9, torch.float64).mT.contiguous().mT[None], reg=0.1)
     assert not p.cost.C.is_contiguous()
     found = Sinkhorn()(placed(p, torch.float64), tol=1e-8, max_iter=100)
     assert found.status == [Status.CONVERGED]

@@ -226,7 +226,7 @@ def test_bad_input_is_refused_in_graphs_too(act, message):
 def test_shapes_and_kinds_on_a_device_that_is_not_here():
     with FakeTensorMode():
         cost = torch.empty(3, 5, 6, device="cuda", dtype=torch.bfloat16)
-        asked = cost, None, "", None, None, None, 0.1, [math.inf, 0.5]
+        asked = cost, None, "", 1.0, None, None, None, 0.1, [math.inf, 0.5]
         u, v = torch.ops.sinkhorn_ot.sweeps(*asked, 4)
         P = torch.ops.sinkhorn_ot.swept(*asked, "plan", u, v, None)
     assert [(t.shape, t.dtype, t.device.type) for t in (u, v, P)] == [
@@ -241,8 +241,18 @@ def _arguments() -> dict[str, list[tuple]]:
     S, z, c = torch.rand(2, 7, 5), torch.randn(2, 7, 3), torch.randn(2, 5, 3)
     exact, u, v = [math.inf] * 2, torch.rand(2, 5).double(), torch.rand(2, 6).double()
     problems = [
-        (C[:2], None, "", A, None, None, 0.1, exact),
-        (X.expand(2, 5, 2), Y, "euclidean", None, None, torch.tensor([0.1, 0.2]), 0.0, [0.5, 0.0]),
+        (C[:2], None, "", 1.0, A, None, None, 0.1, exact),
+        (
+            X.expand(2, 5, 2),
+            Y,
+            "euclidean",
+            1.0,
+            None,
+            None,
+            torch.tensor([0.1, 0.2]),
+            0.0,
+            [0.5, 0.0],
+        ),
     ]
     how = (3.0, 3, 4, False, torch.float32), (3.0, 2, 7, True, torch.float64)
     layer = torch.randn(2, 4, 3), torch.rand(1, 4), torch.rand(2, 3), 1.5, 3, False
