@@ -59,7 +59,7 @@ class KL(_Divergence):
 
     def answer(self, log_sum: Tensor, weight: Tensor, reg: Tensor) -> Tensor:
         """Return -rho / (rho + reg) log_sum."""
-        kappa = torch.where(torch.isinf(self.rho), 1.0, self.rho / (self.rho + reg))
+        kappa = 1 / (1 + reg / self.rho)
         return torch.where(kappa > 0, -kappa * log_sum, 0.0)
 
     def value(self, mass: Tensor, weight: Tensor) -> Tensor:

@@ -159,7 +159,7 @@ def _penalised(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answ
     room, log_b = np.empty_like(C), np.log(b)
     factors = [1.0] if v is not None else _FINE.stages(p.bounds.high - p.bounds.low, p.least_reg)
     psi = np.zeros(len(b)) if v is None else v.numpy()[0] - log_b
-    before, passes, newton = None, 0, False
+    stage, before, passes, newton = None, None, 0, False
     for factor in factors:
         stage = Proximal(p.at(p.reg * factor), C, psi, room)
         arrived = stage.until(_FINE.tol if factor > 1 else tol)
@@ -170,6 +170,7 @@ def _penalised(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answ
         now = stage.psi * factor
         psi = now if before is None else now + (now - before) / _FINE.factor
         psi, before = psi / max(factor / _FINE.factor, 1.0), now
+    assert stage is not None
     if not (stage.held and stage.given.sum() < torch.finfo(p.dtype).max ** HELD):
         return None
     u = np.log(a) + stage.phi
