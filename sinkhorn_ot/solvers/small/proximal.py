@@ -3,7 +3,8 @@
 A plain step answers column potentials psi by T(psi), each side by its penalty. Newton's step solves
 (I - T') d = T(psi) - psi, with T' = K diag(1 / s) P^T H diag(1 / r) P, where H and K are how much
 rows and columns answer of what they lack: all where no penalty holds them, nothing at a bound. It
-is semismooth, hence guarded: where it does not lead up the dual, plain steps follow.
+is semismooth, hence guarded: where it does not lead up the dual it is damped, as by Levenberg and
+Marquardt, and where that is in vain plain steps follow.
 
 Source: L. Qi, J. Sun, A nonsmooth version of Newton's method, Math. Programming 1993.
 """
@@ -24,12 +25,15 @@ from .scaling import NORMAL, Array
 _FLOOR, _FAR = -340.0, 140.0
 # plain steps that take about as long as one of Newton's, and columns for each of which it is longer
 _SOON, _COLUMNS = 6, 20
-# how far a step of Newton's may go, and parts of it that are tried
-_CAP, _LENGTHS = 6.0, (1.0, 0.3, 0.1)
+# how far a step of Newton's may go, and how often it is held back more before plain ones follow
+_CAP, _TRIALS = 6.0, 4
 # passes that a stage may take
 _PASSES = 200
-# a difference of logarithms that tells a slope; what is added to a matrix that may be singular
-_STEP, _RIDGE = 1e-5, 1e-13
+# what is added to a matrix that may be singular: at least, after a step that led down, and by what
+# factor less after each that did not
+_RIDGE, _HELD_BACK, _EASED = 1e-13, 1e-6, 3.0
+# a difference of logarithms that tells a slope
+_STEP = 1e-5
 # share of a column that pairs which the kernel dropped may have
 _DROPPED = 1e-12
 
@@ -53,7 +57,7 @@ class Proximal:
             penalty or KL(self.reg.new_full((1, 1), rho))
             for penalty, rho in zip(p.penalties, p.relax, strict=True)
         ]
-        self.passes, self.newton = 0, False
+        self.passes, self.newton, self.ridge = 0, False, _RIDGE
         self.build(psi)
         self.look(psi)
 
@@ -110,13 +114,16 @@ class Proximal:
         return self.error <= tol
 
     def _newton(self) -> bool:
-        """Make a step, shortened until it leads up; say whether it could."""
+        """Make a step, held back until it leads up; say whether it could."""
         self.newton = True
-        psi, error, height, step = self.psi, self.error, self.height, self._direction()
-        for length in _LENGTHS:
-            self.look(psi + length * step)
+        psi, error, height, residual = self.psi, self.error, self.height, self.residual
+        slopes = self._slopes()
+        for _ in range(_TRIALS):
+            self.look(psi + self._direction(slopes, residual))
             if self.error <= 0.9 * error or self.height > height:
+                self.ridge = max(self.ridge / _EASED, _RIDGE)
                 return True
+            self.ridge = max(self.ridge * _EASED**2, _HELD_BACK)
         return False
 
     @property
@@ -137,18 +144,22 @@ class Proximal:
         levelled: Array = psi - shared(self.p, *sides).numpy()[0]
         return levelled
 
-    def _direction(self) -> Array:
-        """Return Newton's step, no longer than what it may be trusted for."""
+    def _slopes(self) -> Array:
+        """Return I - T', beside exact masses less the constant, which changes nothing."""
         P = self.K * self.x
         P *= self.y[:, None]
         given, taken = (np.maximum(mass, NORMAL)[:, None] for mass in (self.given, self.taken))
-        both = self._moved(1, (P.T / taken) @ self._moved(0, P / given))
-        np.negative(both, out=both)
-        both.reshape(-1)[:: len(both) + 1] += 1 + _RIDGE
+        slopes = self._moved(1, (P.T / taken) @ self._moved(0, P / given))
+        np.negative(slopes, out=slopes)
+        slopes.reshape(-1)[:: len(slopes) + 1] += 1
         if self.p.one_mass:
-            # the constant, which changes nothing
-            both += self.b / self.b.sum()
-        step, _ = torch.linalg.solve_ex(torch.from_numpy(both), torch.from_numpy(self.residual))
+            slopes += self.b / self.b.sum()
+        return slopes
+
+    def _direction(self, slopes: Array, residual: Array) -> Array:
+        """Return Newton's step, no longer than what it may be trusted for."""
+        held = slopes + self.ridge * np.eye(len(slopes))
+        step, _ = torch.linalg.solve_ex(torch.from_numpy(held), torch.from_numpy(residual))
         d: Array = step.numpy()
         d *= min(1.0, _CAP / max(float(np.abs(d).max()), NORMAL))
         return d
