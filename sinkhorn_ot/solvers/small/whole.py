@@ -161,7 +161,7 @@ def _penalised(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answ
     psi = np.zeros(len(b)) if v is None else v.numpy()[0] - log_b
     stage, before, passes, newton = None, None, 0, False
     for factor in factors:
-        stage = Proximal(p.at(p.reg * factor), C, psi, room)
+        stage = Proximal(p.at(p.reg * factor) if factor > 1 else p, C, psi, room)
         arrived = stage.until(_FINE.tol if factor > 1 else tol)
         passes, newton = passes + stage.passes, newton or stage.newton
         if not (arrived and passes <= max_iter):
