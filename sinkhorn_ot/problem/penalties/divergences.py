@@ -136,17 +136,16 @@ class L2(_Divergence):
 
     def answer(self, log_sum: Tensor, weight: Tensor, reg: Tensor) -> Tensor:
         """Return f / reg with w exp(f / reg + log_sum) = w - f / rho."""
-        stiff = torch.isinf(self.rho)
-        soft = torch.where(stiff, 1.0, reg / (self.rho * weight))
-        # y + log y = z for y = exp(f / reg + log_sum) / soft
-        z = 1 / soft + log_sum - soft.log()
+        stiff = self.rho * weight / reg
+        offered = stiff.log() + log_sum
+        # y + log y = z for y = stiff exp(f / reg + log_sum)
+        z = stiff + offered
         s = torch.where(z > 1, z.clamp(min=1.0).log(), z.clamp(max=0.0))
         for _ in range(_NEWTON):
             # from above a convex function, which no step leaves
             y = s.exp()
             s = s - (y + s - z) / (y + 1)
-        phi = s + soft.log() - log_sum
-        phi = torch.where(stiff, -log_sum, phi)
+        phi = torch.where(torch.isinf(self.rho), -log_sum, s - offered)
         return torch.where((self.rho > 0) & (weight > 0), phi, 0.0)
 
     def value(self, mass: Tensor, weight: Tensor) -> Tensor:
