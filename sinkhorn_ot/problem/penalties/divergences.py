@@ -41,8 +41,8 @@ class _Divergence(Penalty):
     def extent(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the least and the largest total that the marginal may have, (B,)."""
         exact = torch.isinf(self.rho) | (weight == 0)
-        held = torch.where(exact, weight, 0.0).sum(-1)
-        return held, torch.where(exact.all(-1), held, math.inf)
+        held = (weight * exact).sum(-1)
+        return held, held.masked_fill(~exact.all(-1), math.inf)
 
 
 @shown
