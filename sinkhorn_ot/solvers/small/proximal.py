@@ -26,7 +26,7 @@ _FLOOR, _FAR = -340.0, 140.0
 # plain steps that take about as long as one of Newton's, and columns for each of which it is longer
 _SOON, _COLUMNS = 6, 20
 # how far a step of Newton's may go, and how often it is held back more before plain ones follow
-_CAP, _TRIALS = 6.0, 4
+_CAP, _TRIALS = 30.0, 4
 # passes that a stage may take
 _PASSES = 200
 # what is added to a matrix that may be singular: at least, after a step that led down, and by what
@@ -57,7 +57,7 @@ class Proximal:
             penalty or KL(self.reg.new_full((1, 1), rho))
             for penalty, rho in zip(p.penalties, p.relax, strict=True)
         ]
-        self.passes, self.newton, self.ridge = 0, False, _RIDGE
+        self.passes, self.newton, self.ridge, self.best = 0, False, _RIDGE, math.inf
         self.build(psi)
         self.look(psi)
 
@@ -116,11 +116,13 @@ class Proximal:
     def _newton(self) -> bool:
         """Make a step, held back until it leads up; say whether it could."""
         self.newton = True
-        psi, error, height, residual = self.psi, self.error, self.height, self.residual
+        psi, height, residual = self.psi, self.height, self.residual
+        # the least error so far, lest steps that raise the dual and steps that lower both go round
+        self.best = best = min(self.best, self.error)
         slopes = self._slopes()
         for _ in range(_TRIALS):
             self.look(psi + self._direction(slopes, residual))
-            if self.error <= 0.9 * error or self.height > height:
+            if self.error <= 0.9 * best or self.height > height:
                 self.ridge = max(self.ridge / _EASED, _RIDGE)
                 return True
             self.ridge = max(self.ridge * _EASED**2, _HELD_BACK)
