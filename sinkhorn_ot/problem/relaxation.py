@@ -83,7 +83,8 @@ def possible(p: Problem) -> Problem:
     first, second = p.penalties
     first = None if first is None else first.fitted(p.a, *columns)
     second = None if second is None else second.fitted(p.b, *rows)
-    return replace(p, penalties=(first, second))
+    same = (first, second) == p.penalties
+    return p if same else replace(p, penalties=(first, second))
 
 
 def _extent(p: Problem, side: int) -> tuple[Tensor, Tensor]:

@@ -125,24 +125,18 @@ class Moved(Penalty):
     mass: Any
 
     def answer(self, log_sum: Tensor, weight: Tensor, reg: Tensor) -> Tensor:
-        """Return min(mu, -log_sum), with mu such that w min(exp(mu + log_sum), 1) adds up."""
-        eps, tiny = torch.finfo(weight.dtype).eps, torch.finfo(weight.dtype).tiny
-        # the dearest points first, whose share is what the others leave at their weights
+        """Return min(mu, -log_sum), with mu such that w min(exp(mu + log_sum), 1) adds up.
+
+        The mass that exp(mu) =: t gives is the least of the lines full + t shared, one for each
+        number of points, those of the smallest sums, that share what the others, which are full,
+        leave. So the t of a mass is the largest that any of them says.
+        """
         sums, order = log_sum.sort(-1)
         w = weight.gather(-1, order)
-        shared = torch.logcumsumexp(w.log() + sums, -1)
-        full = w.sum(-1, keepdim=True) - w.cumsum(-1)
-        # the mass at which a point just reaches its weight
-        reached = full + (shared - sums).exp()
-        last = (~(reached <= self.mass * (1 + 4 * eps))).sum(-1, keepdim=True) - 1
-        at, n = last.clamp(min=0), weight.shape[-1]
-        left = (self.mass - full.gather(-1, at)).clamp(min=tiny)
-        mu = left.log() - shared.gather(-1, at)
-        # who is at its weight stays so, whatever rounding leaves for the others
-        capped = -sums.gather(-1, (last + 1).clamp(max=n - 1))
-        mu = torch.maximum(mu, torch.where(last + 1 < n, capped, -math.inf))
-        # all points give all that they have
-        mu = torch.where(last < 0, math.inf, mu)
+        # a point without weight or partner has nothing to share
+        shared = torch.logcumsumexp(w.log() + sums, -1).clamp(min=torch.finfo(w.dtype).min)
+        left = w.cumsum(-1) + (self.mass - weight.sum(-1, keepdim=True))
+        mu = (left.clamp(min=0.0).log() - shared).amax(-1, keepdim=True)
         return torch.minimum(mu, -log_sum)
 
     def value(self, mass: Tensor, weight: Tensor) -> Tensor:

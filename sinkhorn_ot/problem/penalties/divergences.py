@@ -41,8 +41,8 @@ class _Divergence(Penalty):
     def extent(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the least and the largest total that the marginal may have, (B,)."""
         exact = torch.isinf(self.rho) | (weight == 0)
-        held = torch.where(exact, weight, 0.0).sum(-1)
-        return held, torch.where(exact.all(-1), held, math.inf)
+        held = (weight * exact).sum(-1)
+        return held, held.masked_fill(~exact.all(-1), math.inf)
 
 
 @shown
@@ -59,7 +59,7 @@ class KL(_Divergence):
 
     def answer(self, log_sum: Tensor, weight: Tensor, reg: Tensor) -> Tensor:
         """Return -rho / (rho + reg) log_sum."""
-        kappa = torch.where(torch.isinf(self.rho), 1.0, self.rho / (self.rho + reg))
+        kappa = 1 / (1 + reg / self.rho)
         return torch.where(kappa > 0, -kappa * log_sum, 0.0)
 
     def value(self, mass: Tensor, weight: Tensor) -> Tensor:
@@ -136,17 +136,16 @@ class L2(_Divergence):
 
     def answer(self, log_sum: Tensor, weight: Tensor, reg: Tensor) -> Tensor:
         """Return f / reg with w exp(f / reg + log_sum) = w - f / rho."""
-        stiff = torch.isinf(self.rho)
-        soft = torch.where(stiff, 1.0, reg / (self.rho * weight))
-        # y + log y = z for y = exp(f / reg + log_sum) / soft
-        z = 1 / soft + log_sum - soft.log()
+        stiff = self.rho * weight / reg
+        offered = stiff.log() + log_sum
+        # y + log y = z for y = stiff exp(f / reg + log_sum)
+        z = stiff + offered
         s = torch.where(z > 1, z.clamp(min=1.0).log(), z.clamp(max=0.0))
         for _ in range(_NEWTON):
             # from above a convex function, which no step leaves
             y = s.exp()
             s = s - (y + s - z) / (y + 1)
-        phi = s + soft.log() - log_sum
-        phi = torch.where(stiff, -log_sum, phi)
+        phi = torch.where(torch.isinf(self.rho), -log_sum, s - offered)
         return torch.where((self.rho > 0) & (weight > 0), phi, 0.0)
 
     def value(self, mass: Tensor, weight: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from sinkhorn_ot.solvers.sinkhorn import Anneal
 from sinkhorn_ot.solvers.steps import HELD
 from sinkhorn_ot.sweeps import in_single
 
+from .proximal import Proximal
 from .scaling import NORMAL, Array, Scaling
 
 
@@ -25,6 +26,9 @@ from .scaling import NORMAL, Array, Scaling
 # may arrive, and twice as many if over so much; up to what spread single precision holds a kernel
 _PLAIN, _MANY, _SHARP, _EASY = 110.0, 8, 500.0, 30.0
 _STAGES = Anneal(start=0.05, tol=1e-2)
+# beside penalties of other kinds Newton's steps are quick only from nearby, and up to so many
+# multiply-adds each
+_FINE, _PROXIMAL = Anneal(start=0.05, factor=2.0, tol=1e-2), 1 << 25
 # how many plain steps may be to come: a Newton step costs some thirty, and large problems are swept
 # in half the time; error from which others had better go on than begin
 _SOON, _BEGUN = 80, 0.5
@@ -61,10 +65,10 @@ def solve_small(
     most = _PLAIN if p.dtype == torch.float64 else _EASY
     more = _MANY if sharp <= most else 1 if sharp < _SHARP else 2
     few = n * m <= PAIRS * max(more, 1 if p.exact else 4)
-    if not few or not (p.exact or _soft(p)):
+    if not few or not (p.exact or p.penalised or _soft(p)):
         return None
     with np.errstate(all="ignore"):
-        found = _annealed(p, v, tol, max_iter)
+        found = (_penalised if p.penalised else _annealed)(p, v, tol, max_iter)
     if found is None:
         return None
     # from arrays, which takes a fraction of what it does from lists
@@ -142,6 +146,35 @@ def _annealed(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answe
         return None
     scaled = Scaled(stage.K, y, stage.x) if stage.whole and np.minimum.reduce(y) >= NORMAL else None
     return _answer(stage, log_a, passes, newton)._replace(scaled=scaled)
+
+
+def _penalised(p: Problem, v: Tensor | None, tol: float, max_iter: int) -> _Answer | None:
+    """Solve beside penalties of other kinds, which are asked what they answer."""
+    a, b = p.a.numpy()[0], p.b.numpy()[0]
+    weigh = min(np.minimum.reduce(a), np.minimum.reduce(b)) > 0
+    plain = weigh and p.penalties[1] is not None and 0 not in p.relax and not p.bounds.forbids
+    if not plain or len(a) * len(b) ** 2 > _PROXIMAL:
+        return None
+    C = p.cost.rows(0, len(a)).double().numpy()[0]
+    room, log_b = np.empty_like(C), np.log(b)
+    factors = [1.0] if v is not None else _FINE.stages(p.bounds.high - p.bounds.low, p.least_reg)
+    psi = np.zeros(len(b)) if v is None else v.numpy()[0] - log_b
+    stage, before, passes, newton = None, None, 0, False
+    for factor in factors:
+        stage = Proximal(p.at(p.reg * factor) if factor > 1 else p, C, psi, room)
+        arrived = stage.until(_FINE.tol if factor > 1 else tol)
+        passes, newton = passes + stage.passes, newton or stage.newton
+        if not (arrived and passes <= max_iter):
+            return None
+        # on along a line, in units of the cost
+        now = stage.psi * factor
+        psi = now if before is None else now + (now - before) / _FINE.factor
+        psi, before = psi / max(factor / _FINE.factor, 1.0), now
+    assert stage is not None
+    if not (stage.held and stage.given.sum() < torch.finfo(p.dtype).max ** HELD):
+        return None
+    u = np.log(a) + stage.phi
+    return _Answer(u, stage.psi + log_b, stage.error, passes, newton, stage.scaled)
 
 
 def _answer(stage: Scaling, log_a: Array, passes: int, newton: bool) -> _Answer:
