@@ -5,11 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Cost, broadcast, checks
-
-
-# how far masses may differ by rounding alone, in float64 and in what is less
-_RTOL, _ROUGH = 2e-7, 1e-5
+from sinkhorn_ot.problem import Cost, broadcast, checks, mass_rtol
 
 
 def as_histograms(histograms: Any, cost: Cost) -> Tensor:
@@ -29,12 +25,12 @@ def as_histograms(histograms: Any, cost: Cost) -> Tensor:
             f"got {tuple(t.shape)}"
         )
     checks.weights("histograms", t.detach())
-    exact = t.dtype == torch.float64
+    rtol = mass_rtol(t, t)
     t = t.to(torch.float64) if cost.dtype == torch.float64 or t.device.type == "cpu" else t
     mass = t.detach().sum(-1, keepdim=True, dtype=torch.float64)
     ratio = mass[..., :1, :] / mass
-    if bool(((ratio - 1).abs() > (_RTOL if exact else _ROUGH)).any()):
-        *at, k, _ = checks.first_index((ratio - 1).abs() > (_RTOL if exact else _ROUGH))
+    if bool((apart := (ratio - 1).abs() > rtol).any()):
+        *at, k, _ = checks.first_index(apart)
         first, other = float(mass[(*at, 0, 0)]), float(mass[(*at, k, 0)])
         raise ValueError(
             f"histograms must have one mass, got {first:.9g} and {other:.9g} at index "

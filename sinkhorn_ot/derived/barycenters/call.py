@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Cost, Problem, as_cost, checks, make
+from sinkhorn_ot.problem import Cost, GridCost, Problem, as_cost, checks, make
 from sinkhorn_ot.results import (
     ConvergenceWarning,
     Entropic,
@@ -26,6 +26,8 @@ from .result import Asked, Barycenter
 from .small import project_small
 
 
+# by what share of the largest cost a symmetric one may be off by rounding
+_ALIKE = 1e-5
 # rows are exact, columns are what is looked for
 _FREE = (None, 0.0)
 # once it is found, both are
@@ -132,7 +134,23 @@ def _shared(cost: Cost, debiased: bool) -> Cost:
         raise ValueError(
             f"cost must be that of a support and itself to be debiased, (n, n), got {cost.shape}"
         )
+    if debiased and not _symmetric(cost):
+        raise ValueError(
+            "cost must be symmetric to be debiased, as that of a support and itself is, "
+            f"got {cost!r}"
+        )
     return cost
+
+
+def _symmetric(cost: Cost) -> bool:
+    """Say whether points cost the same both ways, but for rounding."""
+    parts = cost.along if isinstance(cost, GridCost) else [cost.rows(0, cost.shape[0])]
+    constant = (C.detach() for C in parts)
+    return all(
+        C.shape[-2] == C.shape[-1]
+        and torch.allclose(C, C.mT, rtol=_ALIKE, atol=_ALIKE * float(C.abs().amax()))
+        for C in constant
+    )
 
 
 def _level(p: Problem, w: Tensor, debiased: bool, tol: float) -> Level:

@@ -95,7 +95,8 @@ def _points(clouds: Any) -> list[Tensor]:
                 f"{name} must have the dtype of the first, {first.dtype}, got {y.dtype}"
             )
         checks.same_device(name, y, first.device, "the first")
-    return points
+    # what has fewer digits than float32 is read as it is, and answered in that
+    return [y if y.dtype == torch.float64 else y.float() for y in points]
 
 
 def _weights(a: Any, points: list[Tensor]) -> list[Tensor]:

@@ -293,6 +293,11 @@ NAN = math.nan
             {"cost": torch.rand(20, 9), "debiased": True},
             "cost must be that of a support and itself",
         ),
+        ({"cost": torch.rand(20, 20), "debiased": True}, "cost must be symmetric to be debiased"),
+        (
+            {"cost": so.GridCost((20,), (torch.arange(20).double() + 3,)), "debiased": True},
+            "cost must be symmetric to be debiased",
+        ),
         ({"reg": None}, "reg must be given"),
         ({"reg": -1}, "reg must be a finite number above zero"),
         ({"reg": 1e-18}, "reg must be large enough to resolve all pairs, got 1e-18"),
@@ -323,3 +328,14 @@ def test_results_are_kept_and_shown():
     assert torch.equal(again.histogram, r.histogram.detach())
     assert not again.value.requires_grad
     assert not r.detach().histogram.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_histograms_of_few_digits_are_taken(dtype):
+    a = torch.rand(3, 20).softmax(-1).to(dtype)
+    r = so.barycenter(a, line().to(dtype), 0.1)
+    wide = a.double() / a.double().sum(-1, keepdim=True) * a[0].double().sum()
+    assert r.converged
+    assert r.histogram.dtype == torch.float32
+    true = so.barycenter(wide, line().to(dtype).double(), 0.1).histogram
+    assert torch.allclose(r.histogram.double(), true, atol=1e-5)

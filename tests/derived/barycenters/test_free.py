@@ -158,3 +158,13 @@ Y = torch.zeros(2, 3, 2)
 def test_bad_input_is_told(change, told):
     with pytest.raises(ValueError, match=told):
         so.free_barycenter(**{"clouds": Y} | change)
+
+
+@pytest.mark.parametrize("reg", [None, 0.1])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_points_of_few_digits_are_read_as_they_are(dtype, reg):
+    clouds = [torch.rand(6, 2).to(dtype), torch.rand(5, 2).to(dtype)]
+    r = so.free_barycenter(clouds, reg=reg, n=4, tol=1e-2)
+    assert r.points.dtype == torch.float32
+    wide = so.free_barycenter([y.float() for y in clouds], reg=reg, n=4, tol=1e-2)
+    assert torch.equal(r.points, wide.points)
