@@ -67,9 +67,10 @@ class Maps:
             One number per point, (..., k), with the leading dimensions of the batch.
 
         Raises:
-            ValueError: If the points or costs do not fit or are no numbers, or this side has a
-                penalty by which a point's answer depends on its weight, a number of its own, or on
-                other points: L2, bounds, a stated mass, or one number per point.
+            ValueError: If the points or costs do not fit or are no numbers, a point is too far for
+                a finite cost, or this side has a penalty by which a point's answer depends on its
+                weight, a number of its own, or on other points: L2, bounds, a stated mass, or one
+                number per point.
         """
         self._constant_only("potential() by the arguments of its problem")
         return self._extended(lambda t: _New.of(self, t, side).potential(), x, cost)
@@ -98,8 +99,8 @@ class Maps:
             One mean per point, (..., k, e); zero for a point that no pair allows.
 
         Raises:
-            ValueError: If the points do not fit or are no numbers, or the plan is that of
-                `solve_exact`, which says nothing of other points.
+            ValueError: If the points do not fit or are no numbers, a point is too far for a finite
+                cost, or the plan is that of `solve_exact`, which says nothing of other points.
         """
         self._constant_only("map() by the arguments of its problem")
         if not isinstance(self.coupling, Entropic):

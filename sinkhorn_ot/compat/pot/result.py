@@ -163,13 +163,9 @@ class LazyPlan:
 
 
 def _out(form: Form, x: Any) -> Any:
-    return (
-        tuple(form.out(t) for t in x)
-        if isinstance(x, tuple)
-        else form.out(x)
-        if isinstance(x, Tensor)
-        else x
-    )
+    if isinstance(x, tuple):
+        return tuple(_out(form, t) for t in x)
+    return form.out(x) if isinstance(x, Tensor) else x
 
 
 def _constant(x: Any) -> Any:

@@ -285,6 +285,7 @@ RESULTS = {
     "relaxed": lambda M, x, y: ot.solve(M, reg=0.1, unbalanced=0.5),
     "sample": lambda M, x, y: ot.solve_sample(x, y, reg=0.1),
     "lazy": lambda M, x, y: ot.solve_sample(x, y, reg=0.1, lazy=True),
+    "debiased": lambda M, x, y: ot.solve_sample(x, y, reg=0.1, debias=True),
     "sliced": lambda M, x, y: ot.solve_sample(x, y, method="sliced"),
     "batch": lambda M, x, y: ot.solve_batch(M[None], 0.1),
 }
@@ -315,5 +316,9 @@ def test_results_are_kept(name, tensors, way):
         rows = again.lazy_plan[:3]
         same = torch.equal if tensors else np.array_equal
         assert same(rows, r.lazy_plan[:3].detach() if tensors else r.lazy_plan[:3])
-    # the result itself has its derivatives still
+    if name == "debiased":
+        kept = again.log["res_ab"]
+        np.testing.assert_equal(np.asarray(kept.plan), np.asarray(again.plan))
+    # the result itself has its derivatives still, and so does a shallow copy
+    assert not tensors or copy.copy(r).value.requires_grad
     assert not tensors or r.value.requires_grad
