@@ -7,6 +7,7 @@ relaxed and 0 for a free one; and softmax(s) says where it goes, whatever kappa 
 """
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import KL, TV, PointCloud, Problem, at_once, checks, flatten, shown, within
+from sinkhorn_ot.problem import (
+    KL,
+    TV,
+    Bounds,
+    GridCost,
+    PointCloud,
+    Problem,
+    at_once,
+    checks,
+    flatten,
+    shown,
+    within,
+)
 from sinkhorn_ot.sweeps import elasticity, exp_, exponent, weightless
 
 from .coupling import Coupling, Entropic
@@ -54,9 +67,10 @@ class Maps:
             One number per point, (..., k), with the leading dimensions of the batch.
 
         Raises:
-            ValueError: If the points or costs do not fit or are no numbers, or this side has a
-                penalty by which a point's answer depends on its weight, a number of its own, or on
-                other points: L2, bounds, a stated mass, or one number per point.
+            ValueError: If the points or costs do not fit or are no numbers, a point is too far for
+                a finite cost, or this side has a penalty by which a point's answer depends on its
+                weight, a number of its own, or on other points: L2, bounds, a stated mass, or one
+                number per point.
         """
         self._constant_only("potential() by the arguments of its problem")
         return self._extended(lambda t: _New.of(self, t, side).potential(), x, cost)
@@ -85,10 +99,15 @@ class Maps:
             One mean per point, (..., k, e); zero for a point that no pair allows.
 
         Raises:
-            ValueError: If the points do not fit or are no numbers, or the plan is that of
-                `solve_exact`, which says nothing of other points.
+            ValueError: If the points do not fit or are no numbers, a point is too far for a finite
+                cost, or the plan is that of `solve_exact`, which says nothing of other points.
         """
         self._constant_only("map() by the arguments of its problem")
+        if not isinstance(self.coupling, Entropic):
+            raise ValueError(
+                "map() needs the plan of solve: that of solve_exact, whose pairs are few, says "
+                "nothing of other points; take solve with a small reg, or potential()"
+            )
         return self._extended(lambda t: _New.of(self, t, side).mean(y), x, cost)
 
     def _extended(self, tell: Callable[["_Given"], Tensor], x: Any, cost: Any) -> Tensor:
@@ -140,12 +159,9 @@ class _New:
             return cls(p, result.coupling, k, _costs(p, t, k), None)
         if not isinstance(p.cost, PointCloud):
             shape = f"(..., k, {p.shape[2]})" if k == 0 else f"(..., {p.shape[1]}, k)"
-            raise ValueError(
-                f"cost must be given, {shape}: the problem's costs are held as a matrix, which "
-                "does not say what new points cost"
-            )
+            raise ValueError(f"cost must be given, {shape}: {_held(result)}")
         cloud = p.cost.transposed() if k else p.cost
-        return cls(p, result.coupling, k, _points(p, t, cloud.x.shape[-1]), cloud)
+        return cls(p, result.coupling, k, _points(p, t, cloud), cloud)
 
     def potential(self) -> Tensor:
         """Return the potential at the new points, (B, k)."""
@@ -185,11 +201,6 @@ class _New:
 
     def mean(self, y: Any) -> Tensor:
         """Return the mean of y where the new points go, (B, k, e)."""
-        if not isinstance(self.coupling, Entropic):
-            raise ValueError(
-                "map() needs the plan of solve: that of solve_exact, whose pairs are few, says "
-                "nothing of other points; take solve with a small reg, or potential()"
-            )
 
         def tell(C: Tensor, y: Tensor) -> Tensor:
             _, shares, mass = self._shares(C)
@@ -224,7 +235,8 @@ class _New:
         batch = max(len(new), len(self.cloud.y))
         x, y = (t.expand(batch, -1, -1) for t in (new, self.cloud.y))
         join, (left, right) = self.cloud.rule.join, self.cloud.factors_of(x, y)
-        return lambda at: join(left[:, at], right)
+        look = self.cloud.looked_at
+        return lambda at: look(join(left[:, at], right), at.start or 0)
 
     def _shares(self, C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the largest exponents, exponentials of the others less these, and their sums."""
@@ -302,8 +314,18 @@ class _New:
             yield slice(start, min(k, start + size))
 
 
-def _points(p: Problem, x: Any, d: int) -> Tensor:
+def _held(result: Maps) -> str:
+    """Say why new points do not tell what they cost."""
+    cost = result.problem.cost
+    if isinstance(cost, GridCost):
+        return "a GridCost knows its own points alone"
+    held = "solve_exact holds" if not isinstance(result.coupling, Entropic) else "the problem has"
+    return f"{held} costs as a matrix, which does not say what new points cost"
+
+
+def _points(p: Problem, x: Any, cloud: PointCloud) -> Tensor:
     """Return new points (1 or B, k, d)."""
+    d = cloud.x.shape[-1]
     t = checks.at_least_dims("x", checks.tensor("x", x, whole=True, graph=True), 2, "(..., k, d)")
     checks.same_device("x", t, p.a.device, "the cost")
     if t.shape[-1] != d:
@@ -312,7 +334,11 @@ def _points(p: Problem, x: Any, d: int) -> Tensor:
             f"{tuple(t.shape)}"
         )
     checks.finite("x", t.detach())
-    return _flat("x", t, p)
+    t = _flat("x", t, p)
+    # a function may forbid what is far, and is called for each block once
+    if isinstance(cloud.metric, str):
+        _finite_by_reg(cloud.bounds_of(t, cloud.y), p)
+    return t
 
 
 def _costs(p: Problem, cost: Any, side: int) -> Tensor:
@@ -329,8 +355,17 @@ def _costs(p: Problem, cost: Any, side: int) -> Tensor:
         # what new points would pay to padding may be anything
         wide = t.mT.expand(*p.batch_shape, size, t.shape[-2])
         t = p.blank(wide, 1 - side).mT
-    checks.cost_entries("cost", t.detach())
+    _finite_by_reg(Bounds(*checks.cost_entries("cost", t.detach())), p)
     return _flat("cost", t, p)
+
+
+def _finite_by_reg(bounds: Bounds, p: Problem) -> None:
+    """Require costs that are finite in units of reg: others would forbid their pairs."""
+    largest = max(-bounds.low, bounds.high)
+    if p.least_reg and largest > p.least_reg * sys.float_info.max:
+        raise ValueError(
+            f"cost / reg must be finite, got costs up to {largest:.3g} at reg {p.least_reg:.3g}"
+        )
 
 
 def _flat(name: str, t: Tensor, p: Problem) -> Tensor:

@@ -1,6 +1,8 @@
 """Metrics with powers, scales and functions: their formulas, their kinks, and what is no metric."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import sinkhorn_ot as so
 from sinkhorn_ot.problem import make
+from sinkhorn_ot.problem.costs.metrics import METRICS
 from sinkhorn_ot.sweeps import choose
 
 
@@ -79,6 +82,30 @@ def test_a_function_may_forbid_pairs():
     assert r.problem.bounds.forbids
     assert (r.plan[torch.cdist(x, x + 0.2) > 1.0] == 0).all()
     torch.testing.assert_close(r.plan, so.solve(near(x, x + 0.2), reg=0.1).plan)
+
+
+def test_a_function_that_works_in_place_does_so_on_copies():
+    def doubled(x, y):
+        return torch.cdist(x, y.mul_(2))
+
+    def by_numpy(x, y):
+        y.detach().numpy()[:] *= 2
+        return torch.cdist(x, y)
+
+    x, y = cloud(6, 3), cloud(5, 3, seed=1)
+    kept = x.clone(), y.clone()
+    want = so.solve(torch.cdist(x, 2 * y), reg=0.3)
+    for function in (doubled, by_numpy):
+        r = so.solve(so.PointCloud(x, y, function), reg=0.3)
+        assert torch.equal(x, kept[0])
+        assert torch.equal(y, kept[1])
+        torch.testing.assert_close(r.plan, want.plan, atol=1e-9, rtol=0)
+        torch.testing.assert_close(r.map(x), want.barycentric(y), atol=1e-9, rtol=0)
+    # and its derivatives are those of what it tells
+    t, u = (kept[1].clone().requires_grad_() for _ in range(2))
+    so.solve(so.PointCloud(x, t, doubled), reg=0.3).value.backward()
+    so.solve(torch.cdist(x, 2 * u), reg=0.3).value.backward()
+    torch.testing.assert_close(t.grad, u.grad, atol=1e-9, rtol=0)
 
 
 def test_a_function_sees_no_more_pairs_than_memory_has(monkeypatch):
@@ -179,6 +206,28 @@ def test_derivatives_do_not_see_the_origin(metric):
     torch.testing.assert_close(slope(2.0**30), slope(0.0), atol=1e-13, rtol=0)
 
 
+KEPT = [(name, 1.0) for name in METRICS] + RAISED
+KEPT += [(function, 1.0) for function in (cubed, uphill, torch.cdist)]
+
+
+@pytest.mark.parametrize(("metric", "power"), KEPT)
+def test_clouds_and_results_are_kept(metric, power):
+    """After all that they hold beside their points was made, and of the other direction too."""
+    x, y = cloud(6, 2).requires_grad_(), cloud(5, 2, seed=1)
+    cost = so.PointCloud(x, y, metric, power=power)
+    r = so.solve(cost, reg=0.5)
+    r.value.backward()
+    new, back = cloud(3, 2, seed=2), so.PointCloud(y, x.detach(), metric).transposed()
+    for again in (copy.deepcopy(r), pickle.loads(pickle.dumps(r))):
+        assert torch.equal(again.plan, r.plan.detach())
+        assert torch.equal(again.map(new), r.detach().map(new))
+        assert again.problem.cost.rule.bilinear == r.problem.cost.rule.bilinear
+    flat = back.flat(torch.Size([1]))
+    want = flat.rows(0, 6)
+    for again in (copy.deepcopy(flat), pickle.loads(pickle.dumps(flat))):
+        assert torch.equal(again.rows(0, 6), want)
+
+
 def test_weights_of_squares_are_scales():
     x, y, w = cloud(6, 3), cloud(7, 3, seed=1), torch.tensor([0.0, 2.0, 0.25]).double()
     C = (w * (x[:, None] - y[None]).square()).sum(-1)
@@ -242,6 +291,12 @@ def test_what_is_no_metric_is_refused(how, message):
     x = cloud(6, 3)
     with pytest.raises(ValueError, match=message):
         so.solve(so.PointCloud(x, torch.cat([x[:1], cloud(4, 3, seed=1)]), **how), reg=0.3)
+
+
+@pytest.mark.parametrize("bad", [-0.5, math.nan, math.inf])
+def test_a_scale_is_looked_at_where_it_is_given(bad):
+    with pytest.raises(ValueError, match=r"scale must be .*, got .* at index 1$"):
+        so.PointCloud(cloud(6, 3), cloud(5, 3), scale=[1, bad, 2])
 
 
 def test_points_at_infinity_are_refused():

@@ -129,8 +129,12 @@ def test_exact_potentials_are_c_transforms():
     torch.testing.assert_close(r.potential(cost=new), want)
     with pytest.raises(ValueError, match=r"map\(\) needs the plan of solve: that of solve_exact"):
         r.map(cost=new, y=Y)
-    with pytest.raises(ValueError, match=r"cost must be given, \(..., k, 15\)"):
-        so.solve_exact(so.PointCloud(X, Y)).potential(Z)
+    r = so.solve_exact(so.PointCloud(X, Y))
+    with pytest.raises(ValueError, match=r"cost must be given, \(..., k, 15\): solve_exact holds"):
+        r.potential(Z)
+    # nor is a cost asked for that would not help
+    with pytest.raises(ValueError, match=r"map\(\) needs the plan of solve: that of solve_exact"):
+        r.map(Z)
     assert float((want - (new - r.g).amin(-1)).max()) > 0.1
 
 
@@ -269,6 +273,42 @@ def test_kept_results_still_answer():
         assert torch.equal(r.map(Z), again.map(Z))
 
 
+FAR = [("sqeuclidean", 1.0, 1e155), ("euclidean", 1.0, 1e200), ("euclidean", 3.0, 1e110)]
+FAR += [("manhattan", 2.0, 1e160), ("chebyshev", 0.5, 1e309), ("dot", 1.0, 1e308)]
+
+
+@pytest.mark.parametrize(("metric", "power", "far"), FAR)
+@pytest.mark.parametrize("side", SIDES)
+def test_points_whose_costs_no_number_holds_are_told(metric, power, far, side):
+    r = so.solve(so.PointCloud(X, Y, metric, power=power), A, B, 0.5)
+    z = Z.clone()
+    assert bool(r.map(1e90 * z, side=side).isfinite().all())
+    z[3, 1] = far
+    for act in (r.map, r.potential):
+        with pytest.raises(ValueError, match="x and y must have finite costs|x must be finite"):
+            act(z, side=side)
+
+
+def test_what_a_function_says_of_new_points_is_looked_at():
+    def logs(x, y):
+        return (torch.cdist(x, y) + 1).log() + x[..., :, None, 0].log() * 0
+
+    r = so.solve(so.PointCloud(X.abs(), Y, logs), A, B, 0.5)
+    z = Z.abs()
+    z[4, 0] = -1
+    for act in (r.map, r.potential):
+        with pytest.raises(ValueError, match="metric must return numbers above -inf, got nan betw"):
+            act(z)
+
+    def near(x, y):
+        C = torch.cdist(x, y)
+        return torch.where(C > 50, math.inf, C)
+
+    # what it forbids is nobody's mistake
+    r = so.solve(so.PointCloud(X, Y, near), A, B, 0.5)
+    assert torch.equal(r.map(Z + 100), torch.zeros(7, 3, dtype=D))
+
+
 def root(x, y):
     return (x[..., :, None, :] - y[..., None, :, :]).square().sum(-1).sqrt()
 
@@ -300,6 +340,9 @@ WRONG = [
         {"cost": torch.cdist(Z, Y), "side": "target"},
         r"cost must have shape \(..., 12, k\), got \(7, 15\)",
     ),
+    ({"cost": torch.full((7, 15), 1e308, dtype=D)}, "cost / reg must be finite, .* 1e.308 at reg"),
+    ({"cost": torch.full((7, 15), -1e308, dtype=D)}, "cost / reg must be finite, got costs up to"),
+    ({"x": Z * 4.5e153}, "cost / reg must be finite, got costs up to"),
     ({"cost": torch.cdist(Z, Y) * math.nan}, "cost must be a number above -inf, got nan"),
 ]
 
@@ -321,10 +364,13 @@ def test_what_cannot_be_averaged_is_refused():
     with pytest.raises(ValueError, match="y must be finite"):
         r.map(Z, y=Y / 0)
     with pytest.raises(
-        ValueError, match=r"cost must be given, \(..., k, 15\): the problem's costs"
+        ValueError, match=r"cost must be given, \(..., k, 15\): the problem has costs"
     ):
         fitted(torch.cdist(X, Y)).potential(Z)
     with pytest.raises(
-        ValueError, match=r"cost must be given, \(..., 12, k\): the problem's costs"
+        ValueError, match=r"cost must be given, \(..., 12, k\): the problem has costs"
     ):
         fitted(torch.cdist(X, Y)).potential(Z, side="target")
+    grid = so.solve(so.GridCost([3, 4], p=2), reg=0.5)
+    with pytest.raises(ValueError, match=r"cost must be given, \(..., k, 12\): a GridCost knows"):
+        grid.potential(Z)

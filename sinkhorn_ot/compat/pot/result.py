@@ -38,6 +38,14 @@ class OTResult:
         self._form, self._parts, self._known = form, parts, dict[str, Any]()
         self.transport, self._status, self.log = transport, status, log
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return all that can be asked for, computed, as constants."""
+        known = {name: _constant(self._get(name)) for name in self._parts}
+        return {**self.__dict__, "_parts": {}, "_known": known, "log": _constant(self.log)}
+
+    def __copy__(self) -> "OTResult":
+        return OTResult(self._form, self._parts, self.transport, self._status, self.log)
+
     def _get(self, name: str) -> Any:
         if name not in self._known:
             make = self._parts.get(name)
@@ -155,10 +163,15 @@ class LazyPlan:
 
 
 def _out(form: Form, x: Any) -> Any:
-    return (
-        tuple(form.out(t) for t in x)
-        if isinstance(x, tuple)
-        else form.out(x)
-        if isinstance(x, Tensor)
-        else x
-    )
+    if isinstance(x, tuple):
+        return tuple(_out(form, t) for t in x)
+    return form.out(x) if isinstance(x, Tensor) else x
+
+
+def _constant(x: Any) -> Any:
+    """Return what is held without derivatives, which no copy has."""
+    if isinstance(x, Tensor):
+        return x.detach()
+    if isinstance(x, dict):
+        return {name: _constant(t) for name, t in x.items()}
+    return type(x)(map(_constant, x)) if isinstance(x, (list, tuple)) else x

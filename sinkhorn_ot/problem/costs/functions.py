@@ -61,29 +61,32 @@ _FOLLOWED = (
 )
 
 
-def join(function: Function) -> Function:
-    """Return the function, called for as many rows at once as memory may hold."""
+@dataclass(frozen=True)
+class Blockwise:
+    """What a function of two clouds costs, bounds and pulls, for few enough pairs at a time.
 
-    def joined(left: Tensor, right: Tensor) -> Tensor:
+    Attributes:
+        function: The function.
+    """
+
+    function: Function
+
+    def join(self, left: Tensor, right: Tensor) -> Tensor:
+        """Return the costs of some rows, called for as many at once as memory may hold."""
         live = torch.is_grad_enabled() and (left.requires_grad or right.requires_grad)
         with torch.set_grad_enabled(live):
-            parts = [_called(function, left[..., at, :], right) for at in _pieces(left, right)]
+            parts = [_called(self.function, left[..., at, :], right) for at in _pieces(left, right)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, -2)
 
-    return joined
-
-
-def bounds(function: Function) -> Callable[[Tensor, Tensor], Bounds]:
-    """Return what finds the bounds of two clouds' costs, by a look at all of them."""
-
-    def bounded(x: Tensor, y: Tensor) -> Bounds:
+    def bounds(self, x: Tensor, y: Tensor) -> Bounds:
+        """Return the bounds of two clouds' costs, by a look at all of them."""
         low, high, forbids = math.inf, -math.inf, False
         with torch.no_grad():
             for at in _pieces(x, y):
-                C = _called(function, x[..., at, :], y)
+                C = _called(self.function, x[..., at, :], y)
                 finite = math.inf > C
                 if not bool((finite & (-math.inf < C)).all()):
-                    _numbers(C, at.start)
+                    numbers(C, at.start)
                     forbids = True
                 low = min(low, float(C.amin()))
                 high = max(high, float(torch.where(finite, C, -math.inf).amax()))
@@ -91,13 +94,8 @@ def bounds(function: Function) -> Callable[[Tensor, Tensor], Bounds]:
             raise ValueError("metric must allow some pair, got inf everywhere")
         return Bounds(low, high, forbids)
 
-    return bounded
-
-
-def pull(function: Function) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return what takes derivatives by costs back to the points, by autograd."""
-
-    def pulled(left: Tensor, right: Tensor, by: Tensor) -> tuple[Tensor, Tensor]:
+    def pull(self, left: Tensor, right: Tensor, by: Tensor) -> tuple[Tensor, Tensor]:
+        """Return derivatives by the points of those by the costs, by autograd."""
         twice = torch.is_grad_enabled()
         rows, columns = [], torch.zeros_like(right)
         for at in _pieces(left, right):
@@ -107,7 +105,7 @@ def pull(function: Function) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor,
             else:
                 x, y = (t.detach().requires_grad_() for t in (x, y))
             with torch.enable_grad():
-                C = _called(function, x, y)
+                C = _called(self.function, x, y)
             if not C.requires_grad:
                 raise ValueError(f"metric must {_FOLLOWED}")
             one, other = torch.autograd.grad(
@@ -118,8 +116,6 @@ def pull(function: Function) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor,
             columns = columns + other
         _smooth(by, torch.cat([t.detach() for t in rows], -2), columns.detach())
         return torch.cat(rows, -2), columns
-
-    return pulled
 
 
 def _smooth(by: Tensor, *found: Tensor) -> None:
@@ -141,7 +137,8 @@ def _pieces(x: Tensor, y: Tensor) -> Iterator[slice]:
 
 
 def _called(function: Function, x: Tensor, y: Tensor) -> Tensor:
-    C: Any = function(x, y)
+    # copies, for a function that works in place: the points are the caller's, and read again
+    C: Any = function(x.clone(), y.clone())
     shape = (*x.shape[:-1], y.shape[-2])
     got = tuple(C.shape) if isinstance(C, Tensor) else type(C).__name__
     if got != shape:
@@ -153,7 +150,7 @@ def _called(function: Function, x: Tensor, y: Tensor) -> Tensor:
     return checks.strided("what metric returns", C).to(x.dtype)
 
 
-def _numbers(C: Tensor, start: int) -> None:
+def numbers(C: Tensor, start: int) -> None:
     """Require costs above -inf."""
     bad = C.isnan() | (-math.inf == C)
     if bool(bad.any()):

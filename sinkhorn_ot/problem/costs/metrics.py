@@ -3,9 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
+
+from sinkhorn_ot.problem.show import shown
 
 from . import functions
 from .cost import Bounds
@@ -153,9 +156,9 @@ def _up_to_a_square(x: Tensor, y: Tensor) -> Bounds:
     return Bounds(0.0, reach * reach)
 
 
-def _up_to(order: float) -> Callable[[Tensor, Tensor], Bounds]:
-    """Return what bounds distances in the norm of an order, wherever the origin is."""
-    return lambda x, y: Bounds(0.0, _reach(*_centred(x, y), order))
+def _up_to(x: Tensor, y: Tensor, *, order: float) -> Bounds:
+    """Bound distances in the norm of an order, wherever the origin is."""
+    return Bounds(0.0, _reach(*_centred(x, y), order))
 
 
 def _reach(x: Tensor, y: Tensor, order: float = 2.0) -> float:
@@ -166,6 +169,10 @@ def _reach(x: Tensor, y: Tensor, order: float = 2.0) -> float:
 def _spanned(x: Tensor, y: Tensor) -> Bounds:
     span = float((x.norm(dim=-1).amax(-1) * y.norm(dim=-1).amax(-1)).amax())
     return Bounds(-span, span)
+
+
+def _up_to_two(x: Tensor, y: Tensor) -> Bounds:
+    return Bounds(0.0, 2.0)
 
 
 METRICS = {
@@ -180,7 +187,7 @@ METRICS = {
         place=_as_they_are,
         factors=_as_they_are,
         join=_euclidean,
-        bounds=_up_to(2.0),
+        bounds=partial(_up_to, order=2.0),
         pull=_pull_euclidean,
         distance=True,
     ),
@@ -188,7 +195,7 @@ METRICS = {
         place=_as_they_are,
         factors=_as_they_are,
         join=_manhattan,
-        bounds=_up_to(1.0),
+        bounds=partial(_up_to, order=1.0),
         pull=_pull_manhattan,
         distance=True,
     ),
@@ -196,8 +203,8 @@ METRICS = {
         place=_as_they_are,
         factors=_as_they_are,
         join=_chebyshev,
-        bounds=_up_to(math.inf),
-        pull=functions.pull(_largest),
+        bounds=partial(_up_to, order=math.inf),
+        pull=functions.Blockwise(_largest).pull,
         distance=True,
     ),
     "dot": Metric(
@@ -211,7 +218,7 @@ METRICS = {
         place=_normalised,
         factors=_of_one_minus,
         join=_product,
-        bounds=lambda x, y: Bounds(0.0, 2.0),
+        bounds=_up_to_two,
         pull=_pull_product,
     ),
 }
@@ -220,33 +227,35 @@ METRICS = {
 def metric_of(metric: str | functions.Function, power: float) -> Metric:
     """Return a row of the table, a power of one, or the row that a function of points makes."""
     if isinstance(metric, str):
-        return METRICS[metric] if power == 1 else _raised(METRICS[metric], power)
-    return Metric(
-        place=_as_they_are,
-        factors=_as_they_are,
-        join=functions.join(metric),
-        bounds=functions.bounds(metric),
-        pull=functions.pull(metric),
-    )
+        return METRICS[metric] if power == 1 else _Power(METRICS[metric], power).row
+    made = functions.Blockwise(metric)
+    return Metric(_as_they_are, _as_they_are, made.join, made.bounds, made.pull)
 
 
-def _raised(metric: Metric, power: float) -> Metric:
-    """Return a power of a distance."""
+@shown
+@dataclass(frozen=True)
+class _Power:
+    """A power of a distance."""
 
-    def join(left: Tensor, right: Tensor) -> Tensor:
-        return _power(metric.join(left, right), power)
+    metric: Metric
+    power: float
 
-    def bounds(x: Tensor, y: Tensor) -> Bounds:
+    @property
+    def row(self) -> Metric:
+        return replace(self.metric, join=self.join, bounds=self.bounds, pull=self.pull)
+
+    def join(self, left: Tensor, right: Tensor) -> Tensor:
+        return _power(self.metric.join(left, right), self.power)
+
+    def bounds(self, x: Tensor, y: Tensor) -> Bounds:
         # a tensor, whose powers may be too large
-        high = torch.tensor(metric.bounds(x, y).high, dtype=torch.float64)
-        return Bounds(0.0, float(high**power))
+        high = torch.tensor(self.metric.bounds(x, y).high, dtype=torch.float64)
+        return Bounds(0.0, float(high**self.power))
 
-    def pull(left: Tensor, right: Tensor, by: Tensor) -> Pair:
-        distance = metric.join(left, right)
-        slope = torch.where(distance > 0, power * _power(distance, power - 1), 0.0)
-        return metric.pull(left, right, by * slope)
-
-    return replace(metric, join=join, bounds=bounds, pull=pull)
+    def pull(self, left: Tensor, right: Tensor, by: Tensor) -> Pair:
+        distance = self.metric.join(left, right)
+        slope = torch.where(distance > 0, self.power * _power(distance, self.power - 1), 0.0)
+        return self.metric.pull(left, right, by * slope)
 
 
 def _power(distance: Tensor, power: float) -> Tensor:

@@ -15,7 +15,7 @@ from sinkhorn_ot.problem.rows import Block
 from sinkhorn_ot.problem.show import shown
 
 from .cost import MEMORY, Bounds, broadcast, flatten, tiles
-from .functions import Function, tried, turned
+from .functions import Function, numbers, tried, turned
 from .metrics import METRICS, Metric, metric_of
 
 
@@ -33,8 +33,8 @@ class PointCloud:
         metric: "sqeuclidean" |x - y|^2, "euclidean" |x - y|, "manhattan" sum |x_k - y_k|,
             "chebyshev" max |x_k - y_k|, "dot" -<x, y>, or "cosine" 1 - <x, y> / (|x| |y|). Or a
             function that returns what points x (..., r, d) and y (..., m, d), in float64, cost,
-            (..., r, m); inf forbids a pair. It is called for some rows x at a time, so that a row
-            must depend on no other, and differentiated by autograd.
+            (..., r, m); inf forbids a pair. It is called for copies of some rows x at a time, so
+            that a row must depend on no other, and differentiated by autograd.
         memory: Bytes that a stored kernel may take; 0 never stores one. A solve beyond it computes
             the kernel at every sweep, block by block, which takes longer.
         power: What a distance is raised to, above zero: |x - y|^power for "euclidean", likewise for
@@ -133,14 +133,25 @@ class PointCloud:
         checks.finite("x", checks.constant("x", self.x))
         checks.finite("y", checks.constant("y", self.y))
         if self.scale is not None:
-            checks.finite("scale", self.scale)
-            if bool((self.scale < 0).any()):
-                checks.refuse("scale", "be non-negative", self.scale, self.scale < 0)
-        bounds = self.rule.bounds(*self._placed)
+            _not_below_zero(self.scale)
+        return self._bounded(*self._placed)
+
+    def bounds_of(self, x: Tensor, y: Tensor) -> Bounds:
+        """Return bounds on the costs of other points; raise unless they are finite."""
+        return self._bounded(*self._moved(x.detach(), y.detach()))
+
+    def _bounded(self, x: Tensor, y: Tensor) -> Bounds:
+        bounds = self.rule.bounds(x, y)
         if not math.isfinite(bounds.high):
-            far = sum(float(t.norm(dim=-1).amax()) for t in self._placed)
+            far = sum(float(t.norm(dim=-1).amax()) for t in (x, y))
             raise ValueError(f"x and y must have finite costs, got points {far:.3g} apart")
         return bounds
+
+    def looked_at(self, C: Tensor, start: int) -> Tensor:
+        """Return the costs of rows from `start`; raise if a function told what is no cost."""
+        if not isinstance(self.metric, str):
+            numbers(C, start)
+        return C
 
     @functools.cached_property
     def rule(self) -> Metric:
@@ -200,7 +211,17 @@ def _scaling(scale: Any, x: Tensor) -> Tensor:
         raise ValueError(
             f"scale must have shape ({x.shape[-1]},), a number per coordinate, got {tuple(t.shape)}"
         )
-    return t.to(x.device, torch.float64)
+    t = t.double()
+    # elsewhere numbers would be waited for: a solve looks at them
+    if t.device.type == "cpu" and not torch.compiler.is_compiling():
+        _not_below_zero(t)
+    return t.to(x.device)
+
+
+def _not_below_zero(scale: Tensor) -> None:
+    checks.finite("scale", scale)
+    if bool((scale < 0).any()):
+        checks.refuse("scale", "be non-negative", scale, scale < 0)
 
 
 def _alike(x: Any, y: Any) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,8 @@
 """POT's `solve`, `solve_sample` and `solve_batch`: what POT's tests say of them, and POT beside."""
 
+import copy
 import itertools
+import pickle
 
 import numpy as np
 import ot as theirs
@@ -274,3 +276,49 @@ def test_bad_samples_are_named(name):
 def test_bad_batches_are_named(more, why):
     with pytest.raises(ValueError, match=why):
         ot.solve_batch(**({"M": np.ones((2, 3, 4)), "reg": 0.1} | more))
+
+
+RESULTS = {
+    "entropic": lambda M, x, y: ot.solve(M, reg=0.1),
+    "entropy": lambda M, x, y: ot.solve(M, reg=0.1, reg_type="entropy"),
+    "exact": lambda M, x, y: ot.solve(M),
+    "relaxed": lambda M, x, y: ot.solve(M, reg=0.1, unbalanced=0.5),
+    "sample": lambda M, x, y: ot.solve_sample(x, y, reg=0.1),
+    "lazy": lambda M, x, y: ot.solve_sample(x, y, reg=0.1, lazy=True),
+    "debiased": lambda M, x, y: ot.solve_sample(x, y, reg=0.1, debias=True),
+    "sliced": lambda M, x, y: ot.solve_sample(x, y, method="sliced"),
+    "batch": lambda M, x, y: ot.solve_batch(M[None], 0.1),
+}
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r))])
+@pytest.mark.parametrize("tensors", [False, True])
+@pytest.mark.parametrize("name", RESULTS)
+def test_results_are_kept(name, tensors, way):
+    """Whole: what was not asked for yet too, as numbers without derivatives."""
+    given = problem()[2], *clouds()
+    if tensors:
+        given = [torch.from_numpy(t).requires_grad_() for t in given]
+    r = RESULTS[name](*given)
+    again = way(r)
+    for part in ("value", "value_linear", "plan", "potentials", "marginals", "status"):
+        ours, kept = getattr(r, part), getattr(again, part)
+        if tensors and part in ("value", "value_linear"):
+            assert kept.requires_grad is False
+        if ours is None or isinstance(ours, str):
+            assert kept == ours
+        elif tensors:
+            ours, kept = ([t] if isinstance(t, torch.Tensor) else list(t) for t in (ours, kept))
+            torch.testing.assert_close(kept, [t.detach() for t in ours], atol=0, rtol=0)
+        else:
+            np.testing.assert_equal(kept, ours)
+    if name == "lazy":
+        rows = again.lazy_plan[:3]
+        same = torch.equal if tensors else np.array_equal
+        assert same(rows, r.lazy_plan[:3].detach() if tensors else r.lazy_plan[:3])
+    if name == "debiased":
+        kept = again.log["res_ab"]
+        np.testing.assert_equal(np.asarray(kept.plan), np.asarray(again.plan))
+    # the result itself has its derivatives still, and so does a shallow copy
+    assert not tensors or copy.copy(r).value.requires_grad
+    assert not tensors or r.value.requires_grad
