@@ -162,8 +162,8 @@ def _up_to(x: Tensor, y: Tensor, *, order: float) -> Bounds:
 
 
 def _reach(x: Tensor, y: Tensor, order: float = 2.0) -> float:
-    longest = (t.norm(order, dim=-1).amax(-1) for t in (x, y))
-    return float(sum(longest, torch.zeros(())).amax())
+    longest, other = (t.norm(order, dim=-1).amax(-1) for t in (x, y))
+    return float((longest + other).amax())
 
 
 def _spanned(x: Tensor, y: Tensor) -> Bounds:
