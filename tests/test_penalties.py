@@ -411,7 +411,11 @@ BAD = {
         {"unbalanced": (so.Between(0.2), so.Between(None, 0.1))},
         "that of a is at least 1.4 and that of b at most 0.9",
     ),
-    "a price below zero": ({"unbalanced": so.TV(-1)}, "rho of TV must be at least zero"),
+    "a price below zero": ({"unbalanced": so.TV(-1)}, "rho of TV must be at least zero, got -1$"),
+    "prices below zero": (
+        {"unbalanced": (None, so.TV(-np.ones(M)))},
+        "rho of TV must be at least zero, got -1 at index 0$",
+    ),
     "a price that is nan": ({"unbalanced": so.L2(math.nan)}, "rho of L2 must be at least zero"),
     "too few prices": ({"unbalanced": so.KL(np.ones(3))}, r"rho of KL.*shape \(..., 7\).*\(3,\)"),
     "prices of no batch": (
@@ -421,12 +425,17 @@ BAD = {
     "no price": ({"unbalanced": so.TV(None)}, "rho of TV must be given"),
     "a word": ({"unbalanced": so.TV("much")}, "rho of TV must"),
     "three penalties": ({"unbalanced": (so.TV(1),) * 3}, "one penalty or two"),
+    "a class": ({"unbalanced": so.TV}, r"got the class TV: give it numbers, such as TV\(0.1\)"),
     "mass and a penalty": ({"unbalanced": so.TV(1), "mass": 0.5}, "mass must not be given with"),
     "more than there is": ({"mass": 1.01}, "mass must be at most what a has.*1"),
-    "no mass": ({"mass": 0}, "mass must be finite and above zero"),
-    "negative mass": ({"mass": -0.5}, "mass must be at least zero"),
-    "mass that is nan": ({"mass": math.nan}, "mass must be"),
-    "masses of no batch": ({"mass": [0.1, 0.2]}, "mass must be one number"),
+    "no mass": ({"mass": 0}, "mass must be finite and above zero, got 0$"),
+    "negative mass": ({"mass": -0.5}, "mass must be finite and above zero, got -0.5$"),
+    "mass that is nan": ({"mass": math.nan}, "mass must be finite and above zero, got nan$"),
+    "endless mass": ({"mass": INF}, "mass must be finite and above zero, got inf$"),
+    "masses of no batch": (
+        {"mass": [0.5]},
+        r"mass must be one number, for there is one problem, got shape \(1,\)",
+    ),
 }
 
 
@@ -451,6 +460,56 @@ def test_more_bad_input():
         so.solve(C, a, b, 0.1, mass=0.9999)
     with pytest.raises(ValueError, match="needs exact marginals, got unbalanced=\\(TV"):
         so.solve(D.C[0], a, b, 0.1, unbalanced=so.TV(1), method="newton")
+    with pytest.raises(ValueError, match="needs exact marginals, got mass=0.5$"):
+        so.solve(D.C[0], a, b, 0.1, mass=0.5, method="newton")
+    for what in ("round", "certificate"):
+        with pytest.raises(ValueError, match="needs exact marginals, got mass=0.5$"):
+            getattr(so.solve(D.C[0], a, b, 0.1, mass=0.5), what)()
+    with pytest.raises(ValueError, match=r"one per problem, shape \(14,\), got shape \(3,\)"):
+        so.solve(D.C, D.a, D.b, 0.1, mass=[0.1, 0.2, 0.3])
+    with pytest.raises(ValueError, match="above zero, got -2 at index 1$"):
+        so.solve(D.C[:2], a, b, 0.1, mass=[0.1, -2])
+
+
+ASIDE = {
+    "KL": 1.0,
+    "KL per point": so.KL(np.linspace(0, 1, M)),
+    "TV": so.TV(0.5),
+    "L2": so.L2(2.0),
+    "free": 0.0,
+    "bounds": so.Between(None, 0.3),
+}
+
+
+@pytest.mark.parametrize("other", ASIDE.values(), ids=ASIDE)
+def test_a_side_of_closed_points_leaves_the_other_where_it_is(other):
+    """Nothing moves, so that the value is what all the weights cost, and so is the dual."""
+    for turned in (False, True):
+        C, a = D.C[:2].swapaxes(1, 2) if turned else D.C[:2], torch.from_numpy(D.a[:2])
+        b = torch.from_numpy(D.b[:2]).requires_grad_()
+        shut = so.Between(None, np.stack([np.zeros(N), np.ones(N)]))
+        sides = [(a, shut), (b, other)][:: -1 if turned else 1]
+        r = so.solve(C, *(w for w, _ in sides), 0.1, unbalanced=tuple(p for _, p in sides))
+        assert float(r.detach().plan[0].sum()) == 0
+        assert r.converged.all()
+        assert float(r.gap.detach().abs().max()) < 1e-7
+        w = D.b[0]
+        assert float(r.value[0].detach()) == pytest.approx(price(other, w) + 0.1, rel=1e-9)
+        (by,) = torch.autograd.grad(r.value[0], b)
+        step = 1e-6 * w
+        slope = (price(other, w + step) - price(other, w - step)) / 2 + 1e-7
+        assert float((by[0] * torch.from_numpy(step)).sum()) == pytest.approx(slope, rel=1e-6)
+    with pytest.raises(ValueError, match="that of b is at least 1 and that of a at most 0"):
+        so.solve(D.C[0], D.a[0], D.b[0], 0.1, unbalanced=(so.Between(None, 0), None))
+
+
+def price(penalty, w):
+    """Return what weights cost of which nothing is moved."""
+    if isinstance(penalty, (so.KL, so.TV)):
+        return float((penalty.rho * w).sum())
+    if isinstance(penalty, so.L2):
+        return float((penalty.rho / 2 * w**2).sum())
+    return 0.0 if isinstance(penalty, so.Between) else penalty * float(w.sum())
 
 
 @CASES

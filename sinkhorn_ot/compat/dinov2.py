@@ -8,6 +8,7 @@ from sinkhorn_ot.adapters.swav import codes_of_named
 from sinkhorn_ot.problem import checks
 
 from .ranks import everyone
+from .scores import matrix
 
 
 _NAMES = ("teacher_output", "teacher_temp")
@@ -35,12 +36,9 @@ def sinkhorn_knopp_teacher(
 
     Source: M. Oquab et al., DINOv2: Learning robust visual features without supervision, TMLR 2024.
     """
-    if teacher_output.ndim != 2:
-        raise ValueError(
-            f"teacher_output must have shape (B, K), got {tuple(teacher_output.shape)}"
-        )
+    out = matrix("teacher_output", teacher_output, "(B, K)")
     checks.count("n_iterations", n_iterations)
-    return codes_of_named(_NAMES, teacher_output, teacher_temp, n_iterations, everyone())
+    return codes_of_named(_NAMES, out, teacher_temp, n_iterations, everyone())
 
 
 def patches_sinkhorn_knopp_teacher(

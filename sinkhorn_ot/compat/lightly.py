@@ -6,6 +6,7 @@ from sinkhorn_ot.adapters.swav import codes_of_named
 from sinkhorn_ot.problem import checks
 
 from .ranks import everyone
+from .scores import matrix
 
 
 def sinkhorn(
@@ -29,8 +30,7 @@ def sinkhorn(
     Source: M. Caron et al., Unsupervised learning of visual features by contrasting cluster
     assignments, NeurIPS 2020; lightly.loss.swav_loss.
     """
-    if out.ndim != 2:
-        raise ValueError(f"out must have shape (B, K), got {tuple(out.shape)}")
+    out = matrix("out", out, "(B, K)")
     checks.count("iterations", iterations)
     group = everyone() if checks.flag("gather_distributed", gather_distributed) else None
     return codes_of_named(("out", "epsilon"), out, epsilon, iterations, group)

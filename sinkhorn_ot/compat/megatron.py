@@ -4,6 +4,8 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters import moe_router
 
+from .scores import matrix
+
 
 def sinkhorn(cost: Tensor, tol: float = 0.0001) -> Tensor:
     """Return a plan that spreads tokens evenly over experts, for choosing them.
@@ -23,6 +25,4 @@ def sinkhorn(cost: Tensor, tol: float = 0.0001) -> Tensor:
     Source: A. Clark et al., Unified scaling laws for routed language models, ICML 2022;
     megatron.core.transformer.moe.moe_utils.
     """
-    if cost.ndim != 2:
-        raise ValueError(f"cost must have shape (T, E), got {tuple(cost.shape)}")
-    return moe_router(cost, tol=tol).plan
+    return moe_router(matrix("cost", cost, "(T, E)"), tol=tol).plan

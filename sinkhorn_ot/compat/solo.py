@@ -8,6 +8,7 @@ from sinkhorn_ot.adapters.swav import codes_of_named
 from sinkhorn_ot.problem import checks
 
 from .ranks import everyone
+from .scores import matrix
 
 
 class SinkhornKnopp(nn.Module):
@@ -43,8 +44,7 @@ class SinkhornKnopp(nn.Module):
             ValueError: If an argument breaks a rule; see `swav_codes`.
             RuntimeError: If a rank cannot be reached.
         """
-        if Q.ndim != 2:
-            raise ValueError(f"Q must have shape (B, K), got {tuple(Q.shape)}")
+        Q = matrix("Q", Q, "(B, K)")
         return codes_of_named(("Q", "epsilon"), Q, self.epsilon, self.num_iters, everyone())
 
     def extra_repr(self) -> str:

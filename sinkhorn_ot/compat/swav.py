@@ -10,6 +10,7 @@ from sinkhorn_ot.adapters.swav import codes_of_named
 from sinkhorn_ot.problem import checks
 
 from .ranks import everyone
+from .scores import matrix
 
 
 def distributed_sinkhorn(
@@ -45,8 +46,7 @@ def distributed_sinkhorn(
     size = 1 if group is None else dist.get_world_size(group)
     if world_size not in (None, size):
         raise ValueError(f"world_size must be the number of ranks, {size}, got {world_size!r}")
-    if out.ndim != 2:
-        raise ValueError(f"out must have shape (B, K), got {tuple(out.shape)}")
+    out = matrix("out", out, "(B, K)")
     if isinstance(epsilon, int) and epsilon > 1:
         raise ValueError(
             f"epsilon must be a temperature, got {epsilon}: an early version of the published call "

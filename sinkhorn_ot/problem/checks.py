@@ -277,7 +277,8 @@ def first_index(bad: Tensor) -> tuple[int, ...]:
 def refuse(name: str, rule: str, x: Tensor, bad: Tensor) -> NoReturn:
     """Raise for the first bad entry of `x`."""
     at = first_index(bad)
-    raise ValueError(f"{name} must {rule}, got {float(x[at]):.4g} at index {place(at)}")
+    where = f" at index {place(at)}" if at else ""
+    raise ValueError(f"{name} must {rule}, got {float(x[at]):.4g}{where}")
 
 
 def place(at: tuple[int, ...]) -> str:

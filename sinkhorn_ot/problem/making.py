@@ -106,6 +106,10 @@ def _penalised(p: Problem, penalties: Penalties, values: bool) -> Problem:
         torch.zeros_like(w, dtype=torch.bool) if off is None else off
         for off, w in zip(closed, (p.a, p.b), strict=True)
     )
+    p = p.without(rows, columns)
+    # nor can anybody move whose partners are all closed
+    alone = ((w.amax(-1, keepdim=True) == 0) for w in (p.b, p.a))
+    rows, columns = (none & ~_moves(p, side) for side, none in enumerate(alone))
     return p.without(rows, columns)
 
 

@@ -99,6 +99,12 @@ class Problem:
         return first[1] or first[0], second[1] or second[0]
 
     @property
+    def asked(self) -> str:
+        """What is asked of the marginals, in the words of a call."""
+        first = self.penalties[0]
+        return first.asked() if isinstance(first, Moved) else f"unbalanced={self.unbalanced}"
+
+    @property
     def work(self) -> torch.dtype:
         """Dtype of weights and potentials inside."""
         return self.a.dtype

@@ -56,6 +56,12 @@ def _number(rho: Any) -> float:
     """Return the number of an entry: inf for an exact side, nan for a penalty of another kind."""
     if isinstance(rho, Penalty):
         return math.nan
+    if isinstance(rho, type) and issubclass(rho, Penalty):
+        kind = rho.__name__
+        raise ValueError(
+            f"unbalanced must be penalties, got the class {kind}: give it numbers, such as "
+            f"{kind}(0.1)"
+        )
     found = math.inf if rho is None else checks.number("unbalanced", rho)
     if not found >= 0:
         raise ValueError(f"unbalanced must be at least zero, or None for exact, got {found!r}")

@@ -170,7 +170,7 @@ class _New:
             if not p.exact:
                 raise ValueError(
                     "potential() of solve_exact needs exact marginals, whose potentials are "
-                    f"c-transforms, got unbalanced={p.unbalanced}"
+                    f"c-transforms, got {p.asked}"
                 )
             return self._told(self._least)
         answer, reg = self._rule(), p.reg.double()[:, None]

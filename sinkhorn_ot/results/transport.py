@@ -380,9 +380,7 @@ class Transport(Copied, Maps):
 
     def _exact_only(self, what: str) -> None:
         if not self.problem.exact:
-            raise ValueError(
-                f"{what} needs exact marginals, got unbalanced={self.problem.unbalanced}"
-            )
+            raise ValueError(f"{what} needs exact marginals, got {self.problem.asked}")
 
     def _shown(self) -> dict[str, object]:
         """Return what is shown of it: what is known without a pass over the cost."""

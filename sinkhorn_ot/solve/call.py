@@ -199,9 +199,7 @@ def _solver(method: str | Sinkhorn, problem: Problem) -> Sinkhorn | None:
     else:
         solver = METHODS[checks.one_of("method", method, tuple(METHODS))]
     if solver is not None and solver.needs_exact and not problem.exact:
-        raise ValueError(
-            f"method {solver.name!r} needs exact marginals, got unbalanced={problem.unbalanced}"
-        )
+        raise ValueError(f"method {solver.name!r} needs exact marginals, got {problem.asked}")
     return solver
 
 

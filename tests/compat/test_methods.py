@@ -22,7 +22,7 @@ def scores(n=40, k=9, scale=1.0, seed=0):
 CALLS = {
     "dinov2": lambda out: dinov2.sinkhorn_knopp_teacher(out, 0.05),
     "ibot": lambda out: dinov2.patches_sinkhorn_knopp_teacher(
-        out, teacher_temp=0.05, n_masked_patches_tensor=torch.tensor([len(out)])
+        out, teacher_temp=0.05, n_masked_patches_tensor=torch.tensor([40])
     ),
     "lightly": lightly.sinkhorn,
     "solo": solo.SinkhornKnopp(),
@@ -263,3 +263,23 @@ def test_selas_warns_where_it_did_not_arrive(monkeypatch):
     monkeypatch.setattr(selflabel, "sela_labels", lambda *a, **k: few(*a, **k, max_iter=1))
     with pytest.warns(so.ConvergenceWarning, match="labels have their shares to .* 1 sweeps"):
         selflabel.optimize_L_sk(Optimizer(probabilities(scale=5.0).exp()))
+
+
+LAYERS = {**CALLS, "megatron": megatron.sinkhorn}
+
+
+@pytest.mark.parametrize("call", LAYERS.values(), ids=LAYERS)
+def test_takes_arrays_and_lists(call):
+    out = scores(6, 4)
+    for given in (out.numpy(), out.tolist()):
+        torch.testing.assert_close(call(given).float(), call(out), atol=1e-6, rtol=0)
+    for bad, said in (
+        (None, " must hold real numbers"),
+        ("out", " must hold real numbers"),
+        (3.0, r" must have shape \([BT], [KE]\), got \(\)"),
+        ([1.0, 2.0], r" must have shape \([BT], [KE]\), got \(2,\)"),
+        (out[0].numpy(), r" must have shape \([BT], [KE]\), got \(4,\)"),
+        (out.long(), " must be floating point, got int64"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call(bad)

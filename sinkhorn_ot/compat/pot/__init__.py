@@ -3,6 +3,7 @@
 from typing import Any
 
 from . import batch, bregman, lp, partial, sliced, unbalanced
+from .answers import absent
 from .batch import solve_batch, solve_sample_batch
 from .bregman import barycenter, sinkhorn, sinkhorn2
 from .lp import emd, emd2, emd2_1d, emd_1d, wasserstein_1d
@@ -42,10 +43,9 @@ _HELPERS = ("backend", "datasets", "dist", "tic", "toc", "unif", "utils")
 
 def __getattr__(name: str) -> Any:
     """Return what only makes problems from POT; say of everything else that it is there."""
-    # imported here: who asks for none needs no POT
-    import ot
-
     if name in _HELPERS:
+        # imported here: who asks for none needs no POT
+        import ot
+
         return getattr(ot, name)
-    where = ": it is in POT itself" if hasattr(ot, name) else ""
-    raise AttributeError(f"sinkhorn_ot.compat.pot has no {name!r}{where}")
+    raise absent(__name__, name)

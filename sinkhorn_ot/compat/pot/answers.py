@@ -1,5 +1,7 @@
 """One way from a call of POT to `solve`: their limits, their words, their logs."""
 
+import contextlib
+import importlib
 import math
 import warnings
 from dataclasses import dataclass
@@ -118,6 +120,20 @@ def _log(w: Any, size: int, device: torch.device) -> Tensor:
     return torch.where(t > 0, t, 1.0).log()
 
 
+def two_sides(name: str, given: Any, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return where a call starts, (..., n) and (..., m), of which several targets are columns."""
+    if not hasattr(given, "__len__") or len(given) != 2:
+        raise ValueError(f"{name} must be a pair, of sources and of targets, got {given!r:.60}")
+    found = []
+    for x, size, side in zip(given, shape, ("sources", "targets"), strict=True):
+        t = torch.as_tensor(x, dtype=torch.float64).detach()
+        t = t.mT if t.ndim == 2 else t
+        if t.shape[-1:] != (size,):
+            raise ValueError(f"{name} must have {size} numbers of {side}, got shape {(*t.shape,)}")
+        found.append(t)
+    return found[0], found[1]
+
+
 def potentials(scalings: Any, w: Any, size: int, reg: float) -> Tensor:
     """Return potentials of logarithms of scalings, (..., n)."""
     log_u = torch.as_tensor(scalings, dtype=torch.float64).detach()
@@ -127,6 +143,17 @@ def potentials(scalings: Any, w: Any, size: int, reg: float) -> Tensor:
     # what has no weight has no scaling, and may start anywhere
     f = reg * (log_u - w.log())
     return torch.where(w > 0, f, 0.0)
+
+
+def absent(module: str, name: str) -> AttributeError:
+    """Return an error that says whether POT's module of that name has what ours has not."""
+    where = ""
+    # Python looks for names of its own, which need no POT
+    if not name.startswith("_"):
+        with contextlib.suppress(ImportError):
+            theirs = importlib.import_module("ot" + module.partition(".compat.pot")[2])
+            where = ": it is in POT itself" if hasattr(theirs, name) else ""
+    return AttributeError(f"{module} has no {name!r}{where}")
 
 
 def logged(form: Form, r: Transport, log_u: Tensor, log_v: Tensor, reg: Any) -> dict[str, Any]:

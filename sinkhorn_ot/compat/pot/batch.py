@@ -7,7 +7,7 @@ from torch import Tensor
 from sinkhorn_ot.exact import solve_exact
 from sinkhorn_ot.problem import PointCloud, checks
 
-from .answers import How, answered, their
+from .answers import How, absent, answered, their
 from .arrays import Form, float64, taken
 from .result import OTResult
 from .samples import METRICS, points
@@ -140,3 +140,7 @@ def _solved(  # noqa: PLR0913
     found = entropic(form, r, (a, b, reg), kind, value_only=grad == "envelope")
     found.log = {"n_iter": int(r.n_iter.max())}
     return found
+
+
+def __getattr__(name: str) -> Any:
+    raise absent(__name__, name)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import checks, shown
 
-from .answers import How, answered, references
+from .answers import How, absent, answered, references
 from .arrays import Form, taken
 from .lp import emd, emd2
 
@@ -122,12 +122,14 @@ def entropic_partial_wasserstein(  # noqa: PLR0913
     mass = _mass(m, *(_total(w) for w in (a, b)))
     how = How(stopThr, numItermax, verbose)
     # against ones, as entropy is
-    C = references(M, a, b, reg, torch.ones((), dtype=torch.float64))
-    r = answered(C, a, b, reg, how, WORDS, mass=mass)
-    P = form.out(r.plan)
+    C = references(M, a, b, checks.positive("reg", reg), torch.ones((), dtype=torch.float64))
+    # there is one plan that moves nothing
+    r = answered(C, a, b, reg, how, WORDS, mass=mass) if mass else None
+    P = form.out(torch.zeros_like(C) if r is None else r.plan)
     if not log:
         return P
-    return P, {"partial_w_dist": (P * M).sum(), "err": [float(r.marginal_error)], "result": r}
+    err = 0.0 if r is None else float(r.marginal_error)
+    return P, {"partial_w_dist": (P * M).sum(), "err": [err], "result": r}
 
 
 entropic_partial_wasserstein_logscale = partial(entropic_partial_wasserstein, method="sinkhorn_log")
@@ -203,3 +205,7 @@ def _widened(M: Any, form: Form) -> Any:
     held = np.pad(M, (0, 1))
     held[-1, -1] = 3 * high
     return held
+
+
+def __getattr__(name: str) -> Any:
+    raise absent(__name__, name)

@@ -137,6 +137,7 @@ class OTResult:
         return {"status": self.status, **self._known}
 
 
+@shown
 class LazyPlan:
     """A plan whose rows are computed when they are asked for.
 
@@ -160,6 +161,10 @@ class LazyPlan:
         found = self._of.apply_transpose(ones).mT
         found = found[0] if one else found
         return self._form.out(found[..., columns])
+
+    def _shown(self) -> dict[str, Any]:
+        """Return its shape and whose plan it is."""
+        return {"shape": tuple(self.shape), "of": self._of}
 
 
 def _out(form: Form, x: Any) -> Any:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sinkhorn_ot.derived import sliced_distance
 
-from .answers import their
+from .answers import absent, their
 from .samples import points
 
 
@@ -77,3 +77,7 @@ def _drawn(x: Any, count: int, seed: Any) -> Any:
 
     like = x.detach() if isinstance(x, Tensor) else x
     return get_random_projections(x.shape[1], count, seed, get_backend(like), like)
+
+
+def __getattr__(name: str) -> Any:
+    raise absent(__name__, name)

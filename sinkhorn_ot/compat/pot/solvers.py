@@ -10,7 +10,7 @@ from sinkhorn_ot.exact import solve_exact
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.results import Transport
 
-from .answers import How, answered, potentials, scaled, their
+from .answers import How, answered, potentials, scaled, their, two_sides
 from .arrays import Form, float64, taken
 from .result import OTResult
 from .unbalanced import PENALTIES, Relaxed, penalties
@@ -84,7 +84,7 @@ def solve(  # noqa: PLR0913
     if unbalanced is not None:
         penalty = checks.one_of("unbalanced_type", _lower(unbalanced_type), tuple(PENALTIES))
         relaxed = Relaxed.posed(form, M, a, b, reg, penalties(unbalanced, penalty), kind, c)
-        return relaxed.result(relaxed.solved(how, potentials_init))
+        return relaxed.result(relaxed.solved(how, potentials_init, "potentials_init"))
     if c is not None:
         raise ValueError(
             "c must be None beside exact marginals, where POT does not look at it: pass "
@@ -92,7 +92,7 @@ def solve(  # noqa: PLR0913
         )
     init = None
     if potentials_init is not None:
-        u, v = potentials_init
+        u, v = two_sides("potentials_init", potentials_init, M.shape)
         init = (potentials(u, a, M.shape[0], float(reg)), potentials(v, b, M.shape[1], float(reg)))
     r = answered(M, a, b, reg, how, WORDS, init=init)
     return entropic(form, r, (a, b, reg), kind, value_only=grad == "envelope")

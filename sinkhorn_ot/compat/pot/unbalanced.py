@@ -11,7 +11,7 @@ from torch import Tensor
 from sinkhorn_ot.problem import L2, TV, Penalty, checks, shown
 from sinkhorn_ot.results import Transport
 
-from .answers import WORDS, How, answered, logged, references
+from .answers import WORDS, How, absent, answered, logged, references, two_sides
 from .arrays import Form, known, taken
 from .result import OTResult
 
@@ -216,12 +216,12 @@ class Relaxed:
         c = torch.as_tensor(c)
         return Relaxed(form, M, references(M, a, b, reg, c), a, b, reg, relax, c)
 
-    def solved(self, how: How, warmstart: Any = None) -> Transport:
+    def solved(self, how: How, start: Any = None, name: str = "warmstart") -> Transport:
         """Return the answer, from logarithms of scalings."""
         init = None
-        if warmstart is not None:
-            f, g = (float(self.reg) * torch.as_tensor(t).detach() for t in warmstart)
-            init = (f.mT, g.mT) if f.ndim == 2 else (f, g)
+        if start is not None:
+            u, v = two_sides(name, start, self.M.shape)
+            init = float(self.reg) * u, float(self.reg) * v
         more = {"unbalanced": self.relax, "init": init}
         if self.relax == (None, None):
             more.pop("unbalanced")
@@ -311,3 +311,7 @@ def _divergence(p: Tensor, q: Tensor) -> Tensor:
     """Return p log(p / q), 0 where p is."""
     ratio = torch.where((p > 0) & (q > 0), p / torch.where(q > 0, q, 1.0), 1.0)
     return p * ratio.log()
+
+
+def __getattr__(name: str) -> Any:
+    raise absent(__name__, name)

@@ -58,7 +58,8 @@ class SlicedDistance:
     @property
     def error(self) -> Tensor:
         """The standard error of `value` as a mean over random lines, (...); nan for one line."""
-        return self.each.detach().std(-1) / math.sqrt(self.each.shape[-1])
+        each, k = self.each.detach(), self.each.shape[-1]
+        return each.std(-1) / math.sqrt(k) if k > 1 else torch.full_like(each[..., 0], math.nan)
 
 
 @uncompiled

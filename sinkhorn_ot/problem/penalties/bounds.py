@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import checks
-from sinkhorn_ot.problem.show import shown
+from sinkhorn_ot.problem.show import in_short, shown
 
 from .penalty import Penalty, per_point
 
@@ -173,8 +173,14 @@ class Moved(Penalty):
             given = given[..., None]
         elif hasattr(given, "__array__") or isinstance(given, (list, tuple)):
             given = checks.tensor("mass", given, whole=True)[..., None]
-        mass = per_point("mass", given, weight, batch, values, size=1)
+        mass = per_point("mass", given, weight, batch, False, size=1)
         if values and not bool((mass > 0).all() & (mass < math.inf).all()):
-            bad = ~((mass > 0) & (mass < math.inf))
-            checks.refuse("mass", "be finite and above zero", mass[:, 0], bad[:, 0])
+            each = mass.view(batch)
+            bad = ~((each > 0) & (each < math.inf))
+            checks.refuse("mass", "be finite and above zero", each, bad)
         return Moved(mass)
+
+    def asked(self) -> str:
+        """Return what a caller wrote."""
+        one = f"{float(self.mass):.6g}" if self.mass.numel() == 1 else in_short(self.mass[:, 0])
+        return f"mass={one}"

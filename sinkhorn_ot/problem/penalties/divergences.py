@@ -66,7 +66,9 @@ class KL(_Divergence):
         """Return sum rho (p log(p / w) - p + w) of what is neither free nor exact."""
         # in terms of the difference, which a large rho would magnify the rounding of
         off = torch.where(weight > 0, mass / weight - 1, 0.0)
-        cost = self.rho * weight * (torch.special.xlog1py(1 + off, off) - off)
+        # the logarithm of no mass counts for nothing, and nor does its derivative
+        held = torch.where(mass > 0, off, 0.0)
+        cost = self.rho * weight * (torch.special.xlog1py(1 + held, held) - off)
         return torch.where(torch.isinf(self.rho), 0.0, cost).sum(-1)
 
     def dual(self, potential: Tensor, weight: Tensor) -> Tensor:

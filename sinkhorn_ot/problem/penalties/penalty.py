@@ -134,9 +134,11 @@ def per_point(
         flat = t.to(weight.dtype).expand(*batch, n).reshape(len(weight), n)
     except RuntimeError:
         shape = f"(..., {n}), where leading dimensions are {tuple(batch)}"
-        raise ValueError(
-            f"{name} must be one number or have shape {shape}, got {tuple(t.shape)}"
-        ) from None
+        rule, came = f" or have shape {shape}", tuple(t.shape)
+        if size is not None:
+            many = f", or one per problem, shape {tuple(batch)}"
+            rule, came = many if batch else ", for there is one problem", came[:-1]
+        raise ValueError(f"{name} must be one number{rule}, got shape {came}") from None
     if there is not None:
         t = flat = torch.where(there[0], flat, there[1])
     if values and not bool((t >= 0).all()):

@@ -96,3 +96,11 @@ def test_bad_arguments_are_named(more, why):
     x, y = clouds()
     with pytest.raises(ValueError, match=why):
         ot.bregman.empirical_sinkhorn(**({"X_s": x, "X_t": y, "reg": 0.1} | more))
+
+
+def test_a_lazy_plan_says_what_it_is():
+    x = np.random.default_rng(0).random((6, 2))
+    *_, log = ot.bregman.empirical_sinkhorn(x, x[:4], 0.3, isLazy=True, log=True)
+    said = repr(log["lazy_plan"])
+    assert said.startswith("LazyPlan(shape=(6, 4), ")
+    assert "CONVERGED" in said

@@ -163,3 +163,14 @@ def test_bad_arguments_are_named(call, name):
     a, b, M = problem()
     with pytest.raises(ValueError, match=why):
         call(**({"a": a, "b": b, "M": M} | more))
+
+
+def test_negative_weights_are_called_that():
+    a, b, M = problem()
+    for call in (ot.emd, ot.emd2):
+        with pytest.raises(ValueError, match="a must be non-negative, got -"):
+            call(-a, b, M)
+        with pytest.raises(ValueError, match="b must be non-negative, got -.* at index"):
+            call(a, np.where(np.arange(len(b)) == 1, -b, b), M)
+        with pytest.raises(ValueError, match="a must be finite, got nan at index 0"):
+            call(a * np.nan, b, M)

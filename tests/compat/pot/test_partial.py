@@ -133,3 +133,19 @@ def test_marginals_at_a_price_without_reg(price):
         assert r.value <= other.value + 1e-9
     whole = ot.solve(M, a, b, unbalanced=np.inf, unbalanced_type="TV")
     assert whole.value == pytest.approx(ot.emd2(a, b, M))
+
+
+@pytest.mark.parametrize("tensors", [False, True])
+def test_nothing_may_be_moved(tensors):
+    """POT's entropic call divides by zero there."""
+    given = [torch.from_numpy(t) for t in problem()] if tensors else problem()
+    P, log = ot.partial.entropic_partial_wasserstein(*given, 0.1, m=0, log=True)
+    assert type(P) is type(given[2])
+    assert P.shape == given[2].shape
+    assert float(abs(P).max()) == 0
+    assert float(log["partial_w_dist"]) == 0
+    assert float(abs(ot.partial.partial_wasserstein(*given, m=0)).max()) == 0
+    with pytest.raises(ValueError, match="m must be from 0 to the lesser mass"):
+        ot.partial.entropic_partial_wasserstein(*given, 0.1, m=-1)
+    with pytest.raises(ValueError, match="reg must be a finite number above zero"):
+        ot.partial.entropic_partial_wasserstein(*given, -0.1, m=0)

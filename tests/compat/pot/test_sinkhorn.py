@@ -264,3 +264,45 @@ def test_helpers_are_pots_and_the_rest_is_said_to_be_there():
         _ = ot.gromov_wasserstein
     with pytest.raises(AttributeError, match="has no 'sinkhron'$"):
         _ = ot.sinkhron
+
+
+@pytest.mark.parametrize("name", ["batch", "bregman", "lp", "partial", "sliced", "unbalanced"])
+def test_modules_say_what_they_have_not(name):
+    module = getattr(ot, name)
+    there = {
+        "batch": "loss_linear_batch",
+        "bregman": "convolutional_barycenter2d",
+        "lp": "free_support_barycenter",
+        "partial": "partial_wasserstein_lagrange",
+        "sliced": "max_sliced_wasserstein_distance",
+        "unbalanced": "mm_unbalanced",
+    }[name]
+    with pytest.raises(AttributeError, match=f"{name} has no '{there}': it is in POT itself$"):
+        getattr(module, there)
+    for none in ("sinkhron", "__wrapped__"):
+        with pytest.raises(AttributeError, match=f"pot.{name} has no '{none}'$"):
+            getattr(module, none)
+
+
+def test_bad_starts():
+    a, b, M = problem(6, 5)
+    u, v = np.zeros(6), np.zeros(5)
+    more = np.stack([b, b], 1)
+    for start, said in (
+        ((v, u), r"warmstart must have 6 numbers of sources, got shape \(5,\)"),
+        ((u, u), r"warmstart must have 5 numbers of targets, got shape \(6,\)"),
+        ((0.0, v), r"warmstart must have 6 numbers of sources, got shape \(\)"),
+        ((u,), "warmstart must be a pair, of sources and of targets"),
+        (u, "warmstart must be a pair"),
+        (1.0, "warmstart must be a pair"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            ot.sinkhorn(a, b, M, 0.1, warmstart=start)
+        with pytest.raises(ValueError, match=said):
+            ot.sinkhorn_unbalanced(a, b, M, 0.1, 1.0, warmstart=start)
+    with pytest.raises(ValueError, match="warmstart must have a pair for each of 2 targets, got 3"):
+        ot.sinkhorn(a, more, M, 0.1, warmstart=[(u, v)] * 3)
+    with pytest.raises(ValueError, match="potentials_init must have 5 numbers of targets"):
+        ot.solve(M, a, b, 0.1, potentials_init=(u, u))
+    # lists are a pair too
+    ot.sinkhorn(a, b, M, 0.1, warmstart=(u.tolist(), v.tolist()))

@@ -1,6 +1,7 @@
 """sliced_distance beside POT's, line by line; blocks, derivatives and refusals."""
 
 import math
+import warnings
 
 import numpy as np
 import ot
@@ -112,3 +113,11 @@ def test_tiny_and_huge_directions_are_as_good_as_others() -> None:
     for size in (1e-200, 1e200):
         r = so.sliced_distance([[0.0, 0.0]], [[3.0, 4.0]], directions=[[0.0, size]], p=1)
         assert float(r.value) == 4
+
+
+def test_one_line_has_no_error() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        r = so.sliced_distance(torch.rand(2, 5, 2), torch.rand(4, 2), directions=1)
+        assert r.error.shape == (2,)
+        assert r.error.isnan().all()

@@ -1,5 +1,9 @@
 """POT's `ot.bregman`: entropic plans, of costs and of samples."""
 
+from typing import Any
+
+from sinkhorn_ot.compat.pot.answers import absent
+
 from .barycenters import barycenter, barycenter_debiased
 from .empirical import empirical_sinkhorn, empirical_sinkhorn2, empirical_sinkhorn_divergence
 from .scaling import (
@@ -27,3 +31,7 @@ __all__ = [
     "sinkhorn_log",
     "sinkhorn_stabilized",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise absent(__name__, name)

@@ -5,7 +5,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sinkhorn_ot.compat.pot.answers import How, answered, logged, potentials, scaled, their
+from sinkhorn_ot.compat.pot.answers import (
+    How,
+    answered,
+    logged,
+    potentials,
+    scaled,
+    their,
+    two_sides,
+)
 from sinkhorn_ot.compat.pot.arrays import Form, known
 from sinkhorn_ot.compat.pot.result import LazyPlan
 from sinkhorn_ot.compat.pot.samples import METRICS, costs, points
@@ -227,7 +235,8 @@ def _found(  # noqa: PLR0913
         cost = PointCloud(x, y, METRICS[metric]) if lazy else costs(form, x, y, metric)
     init = None
     if warmstart is not None:
-        sides = zip(warmstart, (a, b), cost.shape, strict=True)
+        start = two_sides("warmstart", warmstart, cost.shape)
+        sides = zip(start, (a, b), cost.shape, strict=True)
         init = tuple(potentials(u, w, size, float(reg)) for u, w, size in sides)
     return form, answered(cost, a, b, reg, how, WORDS, init=init), (a, b, reg)
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.compat.pot.answers import How, answered, logged, potentials, scaled
+from sinkhorn_ot.compat.pot.answers import How, answered, logged, potentials, scaled, two_sides
 from sinkhorn_ot.compat.pot.arrays import Form, known, taken
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.results import Transport
@@ -145,17 +145,20 @@ def _start(  # noqa: PLR0913
 ) -> tuple[Tensor, Tensor]:
     """Return the potentials that a start of theirs means."""
     reg = float(reg)
-    unit = 1 / reg if method.lower() in _IN_COST else 1.0
-    if len(warmstart) != 2 or isinstance(warmstart[0], (list, tuple)):
+    many = np.ndim(b) == 2 and isinstance(warmstart, (list, tuple))
+    if many and (len(warmstart) != 2 or isinstance(warmstart[0], (list, tuple))):
         # the logarithmic method takes a pair for each target
+        if len(warmstart) != len(b):
+            raise ValueError(
+                f"warmstart must have a pair for each of {len(b)} targets, got {len(warmstart)}"
+            )
         each = zip(b, warmstart, strict=True)
         pairs = [_start(a, one, shape, reg, method, pair) for one, pair in each]
         sides = list(zip(*pairs, strict=True))
         return torch.stack(sides[0]), torch.stack(sides[1])
-    u, v = (unit * (x if isinstance(x, Tensor) else np.asarray(x, np.float64)) for x in warmstart)
-    if np.ndim(u) == 2:
-        u, v = u.T, v.T
-    return potentials(u, a, shape[0], reg), potentials(v, b, shape[1], reg)
+    unit = 1 / reg if method.lower() in _IN_COST else 1.0
+    u, v = two_sides("warmstart", warmstart, shape)
+    return potentials(unit * u, a, shape[0], reg), potentials(unit * v, b, shape[1], reg)
 
 
 def _written(form: Form, r: Transport, given: tuple[Any, Any, Any], method: str) -> dict[str, Any]:

@@ -146,6 +146,10 @@ def evened(a: Any, b: Any, check: bool) -> Any:
     apart = abs(left - right)
     apart = apart.max() if isinstance(apart, (Tensor, np.ndarray)) else apart
     if check and not apart < _APART:
+        for name, w in (("a", a), ("b", b)):
+            if w is not None:
+                t = torch.as_tensor(w).detach()
+                checks.weights(name, t.mT if t.ndim == 2 else t)
         raise ValueError(
             f"a and b must have the same total mass, got masses {float(apart):.3g} apart"
         )
