@@ -59,7 +59,8 @@ def solve_exact(
     sparse, as `.coupling.P`, until `.plan` is asked for.
 
     With `mass=` that much is moved, where it costs least: P 1 <= a, P^T 1 <= b, sum P = mass. With
-    `unbalanced=` marginals may be missed at a price: sum rho |P 1 - a| is added for `TV(rho)`.
+    `unbalanced=` marginals may be missed at a price: sum rho |P 1 - a| is added for `TV(rho)`. As
+    in `solve`, points of weight zero neither send nor take mass.
 
     Without weights and with n other than m the mass is spread: 1/n from each source, 1/m to each
     target, so that sources share targets. To match min(n, m) pairs instead give weights of one,
