@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import TV, Bounds, Dense, Problem, shown
+from sinkhorn_ot.results import Stranded
 
 from .proof import Array, Index, lowered
+from .routes import NoPlan
 
 
 @shown
@@ -73,6 +75,26 @@ class Slack:
         _along(plan, P[:, :-1, -1], to.numpy(), 2)
         _along(plan, P[:, -1, :-1], by.numpy(), 1)
         return plan, *self._potentials(C.numpy(), g[:, :-1] + f[:, -1:])
+
+    def told(self, none: NoPlan) -> ValueError:
+        """Return why there is no plan in words of the points given, without those added."""
+        a, b = (w[0].numpy() for w in (none.problem.a, none.problem.b))
+        why, rows, columns = none.why, none.why.rows, none.why.columns
+        if len(a) - 1 in rows:
+            # then all others hold too little for the columns that only they may use
+            rows, columns = _others(rows, a), _others(columns, b)
+            held, taken = float(b[columns].sum()), float(a[rows].sum())
+            said = Stranded(columns, rows, held, taken, ("columns", "rows"))
+        else:
+            columns = columns[columns < len(b) - 1]
+            said = Stranded(rows, columns, why.held, float(b[columns].sum()))
+        if self.prices is not None:
+            return NoPlan(none.problem, none.where, said)
+        moved = float(a[:-1].sum() - b[-1])
+        return ValueError(
+            f"mass must be at most what allowed pairs can move{none.where}, "
+            f"{moved - why.held + why.taken:.9g}, got {moved:.9g}: {said}"
+        )
 
     def _potentials(self, C: Array, g: Array) -> tuple[Array, Array]:
         """Return feasible potentials within the prices, from those of targets with weight.
@@ -151,6 +173,13 @@ def _price(p: Problem, side: int) -> Tensor:
 def _too_many(weight: Tensor, rho: Tensor) -> Tensor:
     """Return what a unit too many costs: points without weight take none, as in KL(P | a b^T)."""
     return torch.where(weight > 0, rho, math.inf)
+
+
+def _others(index: Index, weight: Array) -> Index:
+    """Return all other points that have weight."""
+    left = weight > 0
+    left[index] = False
+    return np.flatnonzero(left)
 
 
 def _along(plan: Array, mass: Array, at: Index, axis: int) -> None:

@@ -230,6 +230,26 @@ def test_more_weight_at_a_point_without_a_partner_is_worth_its_price() -> None:
     assert float(a.grad[0]) == 2.0
 
 
+def test_what_allowed_pairs_cannot_move_is_told_of_the_points_given() -> None:
+    inf = math.inf
+    C = [[0.0, inf], [inf, 0.0]]
+    said = (
+        r"mass must be at most what allowed pairs can move, 3, got 3\.5: rows \[1\] hold 3, but "
+        r"the columns they may use, \[1\], take only 2$"
+    )
+    with pytest.raises(ValueError, match=said):
+        so.solve_exact(C, [1.0, 3.0], [2.0, 2.0], mass=3.5)
+    assert float(so.solve_exact(C, [1.0, 3.0], [2.0, 2.0], mass=3.0).plan.sum()) == 3
+    with pytest.raises(ValueError, match=r"can move in problem 1, 3, got 3\.5"):
+        so.solve_exact([C, [[0.0, 0], [0, 0]]][::-1], [1.0, 3.0], [2.0, 2.0], mass=3.5)
+    # exact points of both sides that only serve each other
+    exact = so.TV(torch.tensor([1.0, inf]))
+    with pytest.raises(ValueError, match=r"a plan: rows \[1\] hold 3,.*, \[1\], take only 1"):
+        so.solve_exact(C, [1.0, 3.0], [2.0, 1.0], unbalanced=exact)
+    with pytest.raises(ValueError, match=r"columns \[1\] hold 3,.* rows .*, \[1\], take only 1"):
+        so.solve_exact(C, [2.0, 1.0], [1.0, 3.0], unbalanced=exact)
+
+
 BAD = [
     ({"mass": 3.0}, "mass must be at most what a has"),
     ({"mass": 0.0}, "mass must be finite and above zero"),
