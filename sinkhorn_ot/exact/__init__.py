@@ -3,12 +3,12 @@
 from .engines import network_simplex
 from .hall import stranded
 from .linear_program import solve_exact
-from .plain import plan_of_plain
+from .plain import unproved_plan
 
 
 __all__ = [
     "network_simplex",
-    "plan_of_plain",
     "solve_exact",
     "stranded",
+    "unproved_plan",
 ]

@@ -13,7 +13,6 @@ from sinkhorn_ot.results import (
     ConvergenceWarning,
     Status,
     Stored,
-    Stranded,
     Transport,
     transformable,
     uncompiled,
@@ -21,18 +20,13 @@ from sinkhorn_ot.results import (
 )
 
 from .derivatives import differentiable
-from .engines import ENGINES, EQUAL, network_simplex
-from .hall import stranded
+from .engines import ENGINES, EQUAL
 from .line import line_cost, solved_on_line
 from .plain import SMALL, is_plain, solved_plain
-from .proof import MARGINAL, Array, Index, Mask
+from .proof import MARGINAL
 from .rounds import Answers, Weights, attempted, costs, solved
+from .routes import NoPlan, alone, not_too_narrow, routable
 from .slack import slack_of
-
-
-# mass, relative to all, that forbidden pairs may strand before there is no plan, where weights were
-# not rounded by more
-_STRANDED = 1e-8
 
 
 @uncompiled
@@ -59,7 +53,8 @@ def solve_exact(
     sparse, as `.coupling.P`, until `.plan` is asked for.
 
     With `mass=` that much is moved, where it costs least: P 1 <= a, P^T 1 <= b, sum P = mass. With
-    `unbalanced=` marginals may be missed at a price: sum rho |P 1 - a| is added for `TV(rho)`.
+    `unbalanced=` marginals may be missed at a price: sum rho |P 1 - a| is added for `TV(rho)`. As
+    in `solve`, points of weight zero neither send nor take mass.
 
     Without weights and with n other than m the mass is spread: 1/n from each source, 1/m to each
     target, so that sources share targets. To match min(n, m) pairs instead give weights of one,
@@ -125,8 +120,10 @@ def _solved(  # noqa: PLR0913
     slack = None if p.exact else slack_of(p)
     asked = p if slack is None else slack.widened()
     found = solved_plain(asked) if slack and plain and is_plain(asked) else None
-    if found is None:
-        found = _proved(asked, engine, max_iter)
+    try:
+        found = found or _proved(asked, engine, max_iter)
+    except NoPlan as none:
+        raise none if slack is None else slack.told(none) from None
     p, of, measured = found.problem, found.coupling, found.measured
     assert isinstance(of, Stored)
     assert measured is not None
@@ -180,7 +177,7 @@ def _answered(p: Problem, engine: str, max_iter: int | None) -> tuple[Problem, A
         p, weights = _posed(p, engine)
         return p, solved(p, weights, engine, max_iter)
     for k in range(p.shape[0]):
-        _not_too_narrow(*_one(p, k))
+        not_too_narrow(*alone(p, k))
     found = attempted(p, (p.a, p.b), engine, max_iter)
     bad = np.flatnonzero(~found.proved)
     if len(bad):
@@ -207,19 +204,13 @@ def _posed(p: Problem, engine: str) -> tuple[Problem, Weights]:
 
 
 def _posed_one(batch: Problem, k: int, engine: str) -> tuple[Tensor, ...]:
-    p, where = _one(batch, k)
+    p, where = alone(batch, k)
     if engine == "assignment":
         _matchable(p, where)
-    a, b = _routable(p, where)
+    a, b = routable(p, where)
     off = float((a - p.a).abs().sum() + (b - p.b).abs().sum())
     even = MARGINAL < off / float(p.a.sum()) <= 2 * p.rounded
     return (*((a, b) if even else (p.a, p.b)), a, b)
-
-
-def _one(batch: Problem, k: int) -> tuple[Problem, str]:
-    """Return one problem, and how errors call it."""
-    where = f" in problem {k}" if batch.shape[0] > 1 else ""
-    return batch.select(torch.tensor([k], device="cpu")), where
 
 
 def _matchable(p: Problem, where: str) -> None:
@@ -232,58 +223,6 @@ def _matchable(p: Problem, where: str) -> None:
             f"{len(rows)} and {len(columns)} with weights up to a factor of {spread:.9g} apart"
             f"{where}: use engine='network simplex'"
         )
-
-
-def _routable(p: Problem, where: str) -> tuple[Tensor, Tensor]:
-    """Return the weights that allowed pairs can carry: a and b, but for rounding.
-
-    Raises:
-        ValueError: If more than rounding is stranded; by Hall's theorem some rows then prove it.
-    """
-    forbidden = costs(p)[0].isinf().numpy()
-    if not forbidden.any():
-        return p.a, p.b
-    _not_too_narrow(p, where)
-    a, b = p.a[0].numpy(), p.b[0].numpy()
-    P = network_simplex(forbidden.astype(float), a / a.sum(), b / a.sum(), None).P * a.sum()
-    left = np.where(forbidden, P, 0.0).sum(1)
-    if left.sum() > (excuse := _excuse(p)):
-        rows, columns = _too_narrow(forbidden, P, left > excuse / len(a))
-        raise _no_plan(where, Stranded(rows, columns, a[rows].sum(), b[columns].sum()))
-    P = torch.from_numpy(np.where(forbidden, 0.0, P))[None]
-    return P.sum(-1), P.sum(-2)
-
-
-def _not_too_narrow(p: Problem, where: str) -> None:
-    """Raise where a flow in whole numbers proves that far more than rounding is stranded.
-
-    That takes far less time than the simplex.
-    """
-    allowed = ~costs(p)[0].isinf().numpy()
-    if allowed.all():
-        return
-    why = stranded(allowed, p.a[0].numpy(), p.b[0].numpy())
-    if why is not None and why.held - why.taken > _excuse(p):
-        raise _no_plan(where, why)
-
-
-def _excuse(p: Problem) -> float:
-    """Return the mass that may be stranded and taken for rounding."""
-    return max(_STRANDED, p.rounded) * float(p.a.sum())
-
-
-def _no_plan(where: str, why: Stranded) -> ValueError:
-    return ValueError(f"cost must leave a plan{where}: {why}, so no plan exists")
-
-
-def _too_narrow(forbidden: Mask, P: Array, rows: Mask) -> tuple[Index, Index]:
-    """Grow stranded rows to a set whose columns serve nobody else, and are full."""
-    while True:
-        columns = (~forbidden[rows]).any(0)
-        grown = rows | (P[:, columns] > 0).any(1)
-        if (grown == rows).all():
-            return np.flatnonzero(rows), np.flatnonzero(columns)
-        rows = grown
 
 
 def _warn(x: Answers) -> None:

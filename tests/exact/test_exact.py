@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
 import sinkhorn_ot as so
-from sinkhorn_ot.exact import linear_program, rounds
+from sinkhorn_ot.exact import linear_program, rounds, routes
 from sinkhorn_ot.exact.engines import ENGINES, Flow, table
 from sinkhorn_ot.exact.proof import Measured
 from sinkhorn_ot.exact.rounds import Answers
@@ -274,7 +274,7 @@ class TestForbiddenPairs:
         def never(*_: Any) -> Flow:
             raise AssertionError("the flow knows")
 
-        monkeypatch.setattr(linear_program, "network_simplex", never)
+        monkeypatch.setattr(routes, "network_simplex", never)
         C = rng.random((151, 141))
         C[:100, :120] = INF
         with pytest.raises(ValueError, match=r"hold 0.66\d+, but .* take only 0.14\d+, so no plan"):

@@ -117,3 +117,23 @@ def test_other_costs_are_not_taken_for_it() -> None:
     assert named.method == "exact: highs"
     best = float(so.solve_exact(abs(x[:, None] - y) ** 0.5, a, b).value)
     assert float(so.solve_exact(root, a, b).value) == pytest.approx(best, abs=1e-13)
+
+
+def test_points_without_weight_carry_exactly_nothing():
+    x = torch.tensor([1.0, -1, 1e9, 1e9, 1e9])[:, None].double()
+    y = torch.tensor([-1.0, -2, -2, 1e9, 1e9, 1e9])[:, None].double()
+    r = so.solve_exact(so.PointCloud(x, y), mask=(2, 3))
+    assert not r.plan[2:].any()
+    assert not r.plan[:, 3:].any()
+    rng = np.random.default_rng(0)
+    for k in range(60):
+        n, m = rng.integers(2, 9, 2)
+        a, b = rng.random(n) * (rng.random(n) > 0.4), rng.random(m) * (rng.random(m) > 0.4)
+        a[0] += a.sum() == 0
+        b[0] += b.sum() == 0
+        a, b = a / a.sum(), b / b.sum()
+        x, y = rng.normal(size=(n, 1)), rng.normal(size=(m, 1))
+        r = so.solve_exact(so.PointCloud(x, y), a, b)
+        assert r.status is so.Status.OPTIMAL, k
+        assert not r.plan[a == 0].any(), k
+        assert not r.plan[:, b == 0].any(), k

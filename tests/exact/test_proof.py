@@ -194,7 +194,7 @@ class TestForbiddenPairs:
         def never(*_: object) -> None:
             raise AssertionError("the plan is the proof")
 
-        monkeypatch.setattr("sinkhorn_ot.exact.linear_program.network_simplex", never)
+        monkeypatch.setattr("sinkhorn_ot.exact.routes.network_simplex", never)
         C = draw("forbidden", (3, 30, 31))
         r = so.solve_exact(C)
         assert r.converged.all()

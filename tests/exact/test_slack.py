@@ -42,8 +42,13 @@ def least_of_mass(C, a, b, mass) -> float:
 
 
 def least_at_prices(C, a, b, rho_a, rho_b) -> float:
-    """Solve with a unit too few and one too many as variables of their own."""
+    """Solve with a unit too few and one too many as variables of their own.
+
+    Points without weight take part in nothing, as in KL(P | a b^T).
+    """
     N = sum(C.shape)
+    pairs = np.where((a > 0)[:, None] & (b > 0) & (np.inf > C), np.inf, 0.0).ravel()
+    C = np.where(np.inf > C, C, 0.0)
     rho = np.r_[rho_a, rho_b]
     most = np.r_[np.full(C.size, np.inf), np.tile(np.where(rho < np.inf, np.inf, 0.0), 2)]
     prices = np.where(rho < np.inf, rho, 0.0)
@@ -51,7 +56,7 @@ def least_at_prices(C, a, b, rho_a, rho_b) -> float:
         np.r_[C.ravel(), prices, prices],
         A_eq=np.hstack([marginals(*C.shape), np.eye(N), -np.eye(N)]),
         b_eq=np.r_[a, b],
-        bounds=np.c_[np.zeros_like(most), most],
+        bounds=np.c_[np.zeros_like(most), np.r_[pairs, most[C.size :]]],
         method="highs-ds",
         options=DIGITS,
     )
@@ -93,8 +98,60 @@ def test_prices_are_the_linear_program_of_highs() -> None:
         assert abs(float(r.gap)) <= 1e-13
         f, g = r.f.numpy(), r.g.numpy()
         assert (f[:, None] + g <= C).all()
-        assert (abs(f) <= rho_a + 1e-15).all()
-        assert (abs(g) <= rho_b + 1e-15).all()
+        assert (f <= rho_a + 1e-15).all()
+        assert (g <= rho_b + 1e-15).all()
+        assert (f >= -rho_a - 1e-15)[a > 0].all()
+        assert (g >= -rho_b - 1e-15)[b > 0].all()
+
+
+def test_points_without_weight_take_nothing_at_any_price() -> None:
+    rng = np.random.default_rng(0)
+    for k in range(150):
+        n, m = rng.integers(1, 4, 2)
+        C = np.where(rng.random((n, m)) < 0.4 * (k % 3 > 0), np.inf, rng.random((n, m)))
+        C[0, 0] = 0.5
+        a, b = rng.integers(0, 3, n) / 2, rng.integers(0, 3, m) / 2
+        a[rng.integers(n)] = b[rng.integers(m)] = 1
+        rho_a, rho_b = 3 * rng.random(n), 0.3 * rng.random(m)
+        penalty = so.TV(torch.from_numpy(rho_a)), so.TV(torch.from_numpy(rho_b))
+        r = so.solve_exact(C, a, b, unbalanced=penalty)
+        best = least_at_prices(C, a, b, rho_a, rho_b)
+        assert r.status is so.Status.OPTIMAL, k
+        assert float(r.value) == pytest.approx(best, abs=1e-12), k
+        assert float(r.dual_value) == pytest.approx(best, abs=1e-12), k
+        assert not r.plan[a == 0].any(), k
+        assert not r.plan[:, b == 0].any(), k
+        f, g = r.f.numpy(), r.g.numpy()
+        assert (f[:, None] + g <= C).all(), k
+        assert (f >= -rho_a - 1e-15)[a > 0].all(), k
+        assert (g >= -rho_b - 1e-15)[b > 0].all(), k
+        if k % 15 == 0:
+            soft = so.solve(C, a, b, 1e-2, unbalanced=penalty, tol=1e-3)
+            assert float(soft.value) == pytest.approx(best, abs=5e-2), k
+
+
+@pytest.mark.parametrize("far", [math.inf, 100.0])
+def test_a_pair_of_a_point_without_weight_may_as_well_be_forbidden(far) -> None:
+    C = [[0.5, far], [far, 0.5]]
+    how = {"a": [1.0, 1.0], "b": [0.0, 1.0], "unbalanced": (so.TV(2.0), so.TV(0.1))}
+    r = so.solve_exact(C, **how)
+    assert r.status is so.Status.OPTIMAL
+    assert float(r.value) == pytest.approx(2.5, abs=1e-14)
+    assert float(so.solve(C, reg=1e-3, **how).value) == pytest.approx(2.5, abs=1e-2)
+
+
+def test_nothing_is_moved_where_nobody_has_a_partner_with_weight() -> None:
+    inf = math.inf
+    r = so.solve_exact([[inf, 1.0]], [1.0], [1.0, 0.0], unbalanced=so.TV(1.0))
+    assert r.status is so.Status.OPTIMAL
+    assert not r.plan.any()
+    assert float(r.value) == float(r.dual_value) == 2.0
+    C = [[[inf, inf]], [[1.0, 2.0]]]
+    batch = so.solve_exact(C, [1.0], [0.5, 0.5], unbalanced=so.TV(0.3))
+    assert batch.statuses == [so.Status.OPTIMAL] * 2
+    assert not batch.plan.any()
+    soft = so.solve(C, [1.0], [0.5, 0.5], 1e-3, unbalanced=so.TV(0.3))
+    torch.testing.assert_close(batch.value.to(soft.value), soft.value, rtol=0, atol=1e-2)
 
 
 def test_the_value_is_the_limit_of_the_entropic_one() -> None:
@@ -161,6 +218,36 @@ def test_derivatives(how) -> None:
         for s in ((4, 5), 4, 5)
     )
     assert torch.autograd.gradcheck(lambda C, a, b: so.solve_exact(C, a, b, **how).value, (C, a, b))
+
+
+def test_more_weight_at_a_point_without_a_partner_is_worth_its_price() -> None:
+    a = torch.tensor([1.0, 1.0]).double().requires_grad_()
+    C = torch.tensor([[0.5, math.inf], [math.inf, 0.5]]).double()
+    how = so.TV(torch.tensor([2.0, 0.7]).double()), so.TV(0.1)
+    value = so.solve_exact(C, a, torch.tensor([0.0, 1.0]).double(), unbalanced=how).value
+    value.backward()
+    assert value.item() == pytest.approx(2.5)
+    assert float(a.grad[0]) == 2.0
+
+
+def test_what_allowed_pairs_cannot_move_is_told_of_the_points_given() -> None:
+    inf = math.inf
+    C = [[0.0, inf], [inf, 0.0]]
+    said = (
+        r"mass must be at most what allowed pairs can move, 3, got 3\.5: rows \[1\] hold 3, but "
+        r"the columns they may use, \[1\], take only 2$"
+    )
+    with pytest.raises(ValueError, match=said):
+        so.solve_exact(C, [1.0, 3.0], [2.0, 2.0], mass=3.5)
+    assert float(so.solve_exact(C, [1.0, 3.0], [2.0, 2.0], mass=3.0).plan.sum()) == 3
+    with pytest.raises(ValueError, match=r"can move in problem 1, 3, got 3\.5"):
+        so.solve_exact([C, [[0.0, 0], [0, 0]]][::-1], [1.0, 3.0], [2.0, 2.0], mass=3.5)
+    # exact points of both sides that only serve each other
+    exact = so.TV(torch.tensor([1.0, inf]))
+    with pytest.raises(ValueError, match=r"a plan: rows \[1\] hold 3,.*, \[1\], take only 1"):
+        so.solve_exact(C, [1.0, 3.0], [2.0, 1.0], unbalanced=exact)
+    with pytest.raises(ValueError, match=r"columns \[1\] hold 3,.* rows .*, \[1\], take only 1"):
+        so.solve_exact(C, [2.0, 1.0], [1.0, 3.0], unbalanced=exact)
 
 
 BAD = [

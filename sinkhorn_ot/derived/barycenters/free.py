@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.exact import plan_of_plain, solve_exact
+from sinkhorn_ot.exact import solve_exact, unproved_plan
 from sinkhorn_ot.problem import PointCloud, checks, make_plain, shown
 from sinkhorn_ot.results import ConvergenceError, ConvergenceWarning, Status, Transport, uncompiled
 from sinkhorn_ot.solve import ON_FAIL, solve
@@ -147,9 +147,10 @@ def _sent_quickly(given: Clouds, w: Tensor, x: Tensor, b: Tensor) -> Tensor | No
     to = torch.zeros_like(x)
     for y, a, share in zip(given.points, given.weights, w, strict=True):
         p = make_plain(_costs(x, y), b, a, _PLAIN) if y.ndim == 2 else None
-        if p is None:
+        plan = None if p is None else unproved_plan(p)
+        if plan is None:
             return None
-        P = torch.from_numpy(plan_of_plain(p))
+        P = torch.from_numpy(plan)
         to += share * (P @ y) / P.sum(-1, keepdim=True)
     return to
 

@@ -117,11 +117,13 @@ class OnCircle(NamedTuple):
 
     Attributes:
         orders: The points of both sides in their order, (B, n) and (B, m).
+        weights: Their weights in that order, (B, n) and (B, m).
         on: They, as they were when it was found.
         thetas: Where the best cut is, and the last ones before and behind it, (B, 1) each.
     """
 
     orders: tuple[Numbers, Numbers]
+    weights: tuple[Numbers, Numbers]
     on: Circle
     thetas: tuple[Numbers, Numbers, Numbers]
 
@@ -129,7 +131,7 @@ class OnCircle(NamedTuple):
     def pairs(self) -> Pairs:
         """What moves."""
         best = cut(self.on, Power(1.0), self.thetas[0])
-        way, target = best.way, taken(self.orders[1], best.place)
+        way, target = self._weighed(best), taken(self.orders[1], best.place)
         return Pairs(taken(self.orders[0], way.i), taken(target, way.j), way.mass)
 
     def value(self, cost: Cost, x: Numbers, y: Numbers) -> Numbers:
@@ -138,7 +140,7 @@ class OnCircle(NamedTuple):
         if not isinstance(x, Tensor):
             return best.value[:, 0]
         x, y = self._sorted(x, y)
-        i, j, mass = (like(x, t) for t in best.way[1:4])
+        i, j, mass = (like(x, t) for t in self._weighed(best)[1:4])
         return (mass * cost.at(taken(x, i), taken(self._ahead(best, y), j))).sum(-1)
 
     def potentials(self, cost: Cost, x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
@@ -161,6 +163,11 @@ class OnCircle(NamedTuple):
         level = (g - slope * like(g, at.turns))[:, :-1]
         return f, put(level, like(g, at.place[:, :-1])), slope
 
+    def _weighed(self, at: Cut) -> Stairs:
+        """Return the way of a cut without what rounding left to points without weight."""
+        a, b = self.weights
+        return at.way.between(a, taken(b, at.place))
+
     def _ahead(self, at: Cut, y: Numbers) -> Numbers:
         return taken(y, like(y, at.place)) + self.on.period * like(y, at.turns)
 
@@ -176,12 +183,13 @@ def on_circle(given: Measures, p: float, period: float) -> OnCircle:
     x, y, a, b = (constants(t) for t in (given.x, given.y, given.a, given.b))
     x, y = x % period, y % period
     orders = ordered(x), ordered(y)
-    left, right = (taken(w, at).cumsum(-1) for w, at in zip((a, b), orders, strict=True))
+    weights = taken(a, orders[0]), taken(b, orders[1])
+    left, right = (w.cumsum(-1) for w in weights)
     # both totals are one to the last digit, so that sums go on in order where a turn is over
     right = joined(where(right > left[:, -1:], left[:, -1:], right)[:, :-1], left[:, -1:])
     on = Circle(taken(x, orders[0]), taken(y, orders[1]), (left,), (right,), period)
     (low, v, _), (high, V, _) = _search(on, Power(p), *_bracket(on, Power(p), _median(on)))
-    return OnCircle(orders, on, (where(v <= V, low, high), low, high))
+    return OnCircle(orders, weights, on, (where(v <= V, low, high), low, high))
 
 
 def _bracket(on: Circle, cost: Power, start: Numbers) -> tuple[Numbers, Numbers]:

@@ -84,10 +84,8 @@ class OnLine(NamedTuple):
         return taken(x, like(x, self.orders[0])), taken(y, like(x, self.orders[1]))
 
     def _stairs(self) -> Stairs:
-        left, right = (
-            taken(w, t).cumsum(-1) for w, t in zip(self.weights, self.orders, strict=True)
-        )
-        return stairs((left,), (right,))
+        a, b = (taken(w, t) for w, t in zip(self.weights, self.orders, strict=True))
+        return stairs((a.cumsum(-1),), (b.cumsum(-1),)).between(a, b)
 
 
 def on_line(given: Measures) -> OnLine:

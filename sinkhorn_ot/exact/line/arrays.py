@@ -17,8 +17,6 @@ Numbers = Any
 
 def ordered(t: Numbers) -> Numbers:
     """Return the numbers of points from the smallest on."""
-    if isinstance(t, Tensor):
-        return t.argsort(-1)
     return t.argsort(-1)
 
 

@@ -52,13 +52,14 @@ def solved_on_line(p: Problem, cost: Cost) -> Transport:
     a, b = (t.detach().cpu().double().numpy() for t in (p.a, p.b))
     b = b * (a.sum(1) / b.sum(1))[:, None]
     orders = ordered(x), ordered(y)
-    way = stairs(*(_sums(taken(w, t)) for w, t in zip((a, b), orders, strict=True)))
+    weights = taken(a, orders[0]), taken(b, orders[1])
+    way = stairs(*map(_sums, weights)).between(*weights)
     x, y = taken(x, orders[0]), taken(y, orders[1])
     priced = cost.at(taken(x, way.i), taken(y, way.j))
     f, g, terms = _potentials(way, cost, x, y, priced)
     # sources and targets as they are numbered by the caller
     pairs = taken(orders[0], way.i), taken(orders[1], way.j)
-    known = _measured(way, priced, (f, g), terms, (taken(a, orders[0]), taken(b, orders[1])))
+    known = _measured(way, priced, (f, g), terms, weights)
     duals = put(f, orders[0]), put(g, orders[1])
     good = proved(known)
     ended = [Status.OPTIMAL if one else Status.STALLED for one in good.tolist()]

@@ -10,6 +10,8 @@ Source: A. Hoffman, On simple linear programming problems, 1963.
 
 from typing import NamedTuple
 
+from torch import Tensor
+
 from sinkhorn_ot.problem import shown
 
 from .arrays import (
@@ -51,6 +53,18 @@ class Stairs(NamedTuple):
     mass: Numbers
     right: Numbers
     order: Numbers
+
+    def between(self, a: Numbers, b: Numbers) -> "Stairs":
+        """Return the plan without what rounding left to points without weight.
+
+        Args:
+            a: Source weights in order, (B, n).
+            b: Target weights in order, (B, m).
+        """
+        if not isinstance(a, Tensor) and (a > 0).all() and (b > 0).all():
+            return self
+        both = (taken(a, self.i) > 0) & (taken(b, self.j) > 0)
+        return self._replace(mass=where(both, self.mass, 0 * self.mass))
 
     def along(self, cost: Cost, x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
         """Return potentials with f_i + g_j = c(x_i, y_j) for all pairs of the way, and f_0 = 0.

@@ -24,6 +24,26 @@ def test_gives_the_plans_of_pot():
             assert got == pytest.approx(cost, rel=1e-12)
 
 
+@pytest.mark.parametrize("size", [1e-7, 1e-12, 1e-14, 1e-30, 1e20])
+def test_small_and_large_costs_have_the_same_plans(size):
+    for seed, (n, m) in enumerate([(2, 3), (4, 5), (30, 40), (260, 257)]):
+        a, b, M = problem(n, m, seed)
+        best = ot.emd2(a, b, M, log=True)[0]
+        assert ot.emd2(a, b, M * size) == pytest.approx(best * size, rel=1e-9, abs=0)
+        assert (ot.emd(a, b, M * size) * M).sum() == pytest.approx(best, rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-13])
+def test_one_large_cost_among_small_ones_takes_no_digits(size):
+    for seed in range(5):
+        a, b, M = problem(30, 40, seed)
+        M *= size
+        M[seed, 0] = 1.0
+        best = so.solve_exact(M, a, b)
+        assert best.status is so.Status.OPTIMAL
+        assert ot.emd2(a, b, M) == pytest.approx(float(best.value), rel=1e-9, abs=0)
+
+
 @pytest.mark.parametrize("n", [20, 300])
 def test_equal_weights_are_matched(n):
     x = np.random.default_rng(n).random((n, 12))

@@ -30,6 +30,16 @@ def test_gives_the_plans_of_pot(share):
         assert cost == pytest.approx((P * M).sum(), abs=1e-12)
 
 
+@pytest.mark.parametrize("size", [1e-12, 1e-20])
+def test_small_costs_have_the_same_plans(size):
+    for seed in range(10):
+        a, b, M = masses(seed, 4, 5)
+        best = ot.partial.partial_wasserstein2(a, b, M, 0.5, log=True)[0]
+        assert ot.partial.partial_wasserstein2(a, b, M * size, 0.5) / size == pytest.approx(best)
+        P = ot.partial.partial_wasserstein(a, b, M * size, 0.5)
+        assert (P * M).sum() == pytest.approx(best)
+
+
 def test_the_mass_that_is_moved():
     a, b, M = masses()
     P, log = ot.partial.partial_wasserstein(a, b, M, 0.5, log=True)

@@ -17,6 +17,14 @@ def clouds(*sizes, d=2, seed=0):
     return y, [w / w.sum() for w in a]
 
 
+def test_small_clouds_have_the_same_barycenter():
+    for seed in range(4):
+        y, a = clouds(7, 5, seed=seed)
+        first = so.free_barycenter(y, a, n=4)
+        small = so.free_barycenter([1e-8 * t for t in y], a, n=4)
+        torch.testing.assert_close(small.points / 1e-8, first.points, rtol=1e-7, atol=1e-7)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_exact_steps_are_pots(seed):
     y, a = clouds(12, 9, 15, seed=seed)

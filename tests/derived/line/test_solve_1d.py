@@ -251,3 +251,23 @@ def test_transforms_are_told_what_to_do() -> None:
 def test_it_shows_as_one_line() -> None:
     r = so.solve_1d([0.0, 1.0], [0.5], [0.5, 0.5])
     assert repr(r) == "LineTransport(batch=(), n=2, m=1, p=2, period=None)"
+
+
+@pytest.mark.parametrize("period", [None, 3.0])
+def test_points_without_weight_carry_exactly_nothing(period):
+    rng = np.random.default_rng(0)
+    for k in range(100):
+        n, m = rng.integers(2, 9, 2)
+        a, b = rng.random(n) * (rng.random(n) > 0.4), rng.random(m) * (rng.random(m) > 0.4)
+        a[0] += a.sum() == 0
+        b[0] += b.sum() == 0
+        a, b = a / a.sum(), b / b.sum()
+        x, y = rng.normal(size=n), rng.normal(size=m)
+        # far off, where a digit of mass would show
+        x[a == 0], y[b == 0] = (1e9, 1e9) if period is None else (2.99, 2.99)
+        r = so.solve_1d(x, y, a, b, period=period)
+        P = r.plan.numpy()
+        assert not P[a == 0].any(), k
+        assert not P[:, b == 0].any(), k
+        short = so.solve_1d(x[a > 0], y[b > 0], a[a > 0], b[b > 0], period=period)
+        torch.testing.assert_close(r.value, short.value, rtol=1e-12, atol=1e-14)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sinkhorn_ot.compat.pot.answers import their
 from sinkhorn_ot.compat.pot.arrays import Form, float64, taken
-from sinkhorn_ot.exact import plan_of_plain, solve_exact
+from sinkhorn_ot.exact import solve_exact, unproved_plan
 from sinkhorn_ot.problem import checks, make_plain
 from sinkhorn_ot.results import ConvergenceWarning, Status, Transport
 
@@ -162,12 +162,12 @@ def _columns(b: Any) -> Iterator[Any]:
 
 
 def _plainly(M: Any, a: Any, b: Any, limit: int) -> Any:
-    """Return the plan of one plain problem, without its proof; None if it is not that."""
+    """Return the plan of one plain problem, without its proof; None if that is not enough."""
     if isinstance(M, Tensor) or limit < _FREE:
         return None
     p = make_plain(M, a, b, _WHOLE)
     if p is not None:
-        return plan_of_plain(p)
+        return unproved_plan(p)
     # points without weight take no part
     if a is None or b is None or a.shape + b.shape != M.shape:
         return None
@@ -175,10 +175,11 @@ def _plainly(M: Any, a: Any, b: Any, limit: int) -> Any:
     if 0 in (few := M[at]).shape or few.shape == M.shape:
         return None
     p = make_plain(few, a[a != 0], b[b != 0], _WHOLE)
-    if p is None:
+    found = None if p is None else unproved_plan(p)
+    if found is None:
         return None
     P = np.zeros(M.shape)
-    P[at] = plan_of_plain(p)
+    P[at] = found
     return P
 
 
