@@ -577,7 +577,7 @@ def test_new_points_are_mapped_but_have_no_price():
     x, y = torch.rand(N, 2, dtype=torch.float64), torch.rand(M, 2, dtype=torch.float64)
     r = so.solve(so.PointCloud(x, y), reg=0.1, mass=0.5)
     torch.testing.assert_close(r.map(x), r.barycentric(y), atol=1e-10, rtol=0)
-    with pytest.raises(ValueError, match="potential.*got Moved"):
+    with pytest.raises(ValueError, match="potential.*got mass=0.5, which says"):
         r.potential(x)
     r = so.solve(so.PointCloud(x, y), reg=0.1, unbalanced=(None, so.TV(0.1)), tol=1e-12)
     torch.testing.assert_close(r.potential(x), r.f, atol=1e-9, rtol=0)

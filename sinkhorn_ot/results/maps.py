@@ -192,9 +192,10 @@ class _New:
             kappa = elasticity(p, self.side).double()[:, None]
             return lambda log_sum: -kappa * log_sum
         if not isinstance(penalty, (KL, TV)) or bool((penalty.rho != penalty.rho[:, :1]).any()):
+            got = p.asked if p.one_mass else f"{penalty!r} on the {SIDES[self.side]}s"
             raise ValueError(
-                f"potential() needs a side whose points all have one rule, got {penalty!r} on the "
-                f"{SIDES[self.side]}s, which says nothing of new ones: map() does not ask for it"
+                f"potential() needs a side whose points all have one rule, got {got}, which says "
+                "nothing of new ones: map() does not ask for it"
             )
         rule, reg = replace(penalty, rho=penalty.rho[:, :1].double()), p.reg.double()[:, None]
         return lambda log_sum: rule.answer(log_sum, torch.ones_like(log_sum), reg)

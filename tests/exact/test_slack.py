@@ -253,7 +253,7 @@ def test_what_allowed_pairs_cannot_move_is_told_of_the_points_given() -> None:
 BAD = [
     ({"mass": 3.0}, "mass must be at most what a has"),
     ({"mass": 0.0}, "mass must be finite and above zero"),
-    ({"mass": -1.0}, "mass must be at least zero"),
+    ({"mass": -1.0}, "mass must be finite and above zero, got -1$"),
     ({"mass": math.nan}, "mass must"),
     ({"mass": 0.5, "unbalanced": so.TV(1.0)}, "mass must not be given with unbalanced"),
     ({"mass": 0.5, "engine": "assignment"}, "'assignment' must move all weights"),

@@ -109,7 +109,7 @@ def entropic_partial_wasserstein(  # noqa: PLR0913
 
     Returns:
         The plan, (n, m); with log=True beside it a dictionary: partial_w_dist, err, and our
-        `Transport` as result.
+        `Transport` as result, None where nothing is moved.
 
     Raises:
         ValueError: If an argument breaks a rule.
