@@ -74,7 +74,7 @@ def solved_plain(p: Problem) -> Transport | None:
     i, j = np.divmod(pairs, m)
     plan = _Plan(C, a, b, i, j, P.ravel()[pairs], C.ravel()[pairs])
     if not matched:
-        v = climbed(R, pairs if len(pairs) == n + m - 1 else _tight(R, v), u)
+        v = _sharpened(R, pairs, u, v)
     g += unit * v
     f, known = _proof(plan, g)
     if known.slack > _SHARP * known.scale or not proved(known):
@@ -88,9 +88,9 @@ def solved_plain(p: Problem) -> Transport | None:
 def unproved_plan(p: Problem) -> Array | None:
     """Return a plan of one such problem, (n, m), that is optimal to nine digits or more.
 
-    It takes half the time where calls cost more than arithmetic. The potentials of the simplex must
-    show that nothing larger is left to gain; None if they do not, as among costs of which the
-    largest exceed those that matter by far. The rest of the digits is not proved.
+    It takes half the time where calls cost more than arithmetic. Where the value is small beside
+    the largest cost, potentials of the simplex must show that nothing more is left to gain; None if
+    they do not. The digits beyond are not proved.
 
     Args:
         p: The problem in float64 on the CPU.
@@ -98,15 +98,21 @@ def unproved_plan(p: Problem) -> Array | None:
     C, a, b = (t.numpy()[0] for t in (p.cost.rows(0, p.shape[1]), p.a, p.b))
     if _matched(C, a, b):
         return matched(C, a)
-    low, spread = p.bounds.low, p.bounds.high - p.bounds.low
-    if C.size >= MANY or not 1 / _NEAR_ONE < spread < _NEAR_ONE:
+    low, high = p.bounds.low, p.bounds.high
+    if C.size >= MANY or not 1 / _NEAR_ONE < high - low < _NEAR_ONE:
         # the simplex and what looks at few pairs need costs of a certain size; pivots are the same
-        C, low = (C - low) / spread, 0.0
-    P, _, g = _simplex(C, a, b)
-    f = np.minimum.reduce(C - g, 1)
-    value = np.vdot(P, C)
-    scale = value - min(low, 0.0) * np.add.reduce(a)
-    return P if value - f @ a - g @ b <= _SURE * scale else None
+        C, low, high = (C - low) / (high - low), 0.0, 1.0
+    P, u, v = _simplex(C, a, b)
+    value, mass = np.vdot(P, C), np.add.reduce(a)
+    most = _SURE * (value - min(low, 0.0) * mass)
+    # what the simplex takes for rounding, beside its artificial arcs, cannot be more
+    if _LOST * sum(C.shape) * (1 + max(high, -low)) * mass <= most:
+        return P
+    if _below(C, a, b, v) >= value - most:
+        return P
+    # a small value takes more digits of potentials
+    v = _sharpened(C, np.flatnonzero(P.astype(bool)), u - u.mean(), v)
+    return P if _below(C, a, b, v) >= value - most else None
 
 
 def _matched(R: Array, a: Array, b: Array) -> bool:
@@ -131,6 +137,16 @@ def _matching(R: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
     """Return the plan of a matching, and potentials."""
     P, u, v, *_ = assignments(R[None], a[None], b[None], None)
     return P[0], u[0], v[0]
+
+
+def _below(C: Array, a: Array, b: Array, g: Array) -> float:
+    """Return what target potentials prove that no plan costs less than, but for rounding."""
+    return float(np.minimum.reduce(C - g, 1) @ a + g @ b)
+
+
+def _sharpened(R: Array, pairs: Index, u: Array, v: Array) -> Array:
+    """Return target potentials of the simplex with their last digits, from the pairs it uses."""
+    return climbed(R, pairs if len(pairs) == sum(R.shape) - 1 else _tight(R, v), u)
 
 
 def _tight(R: Array, g: Array) -> Index:

@@ -112,6 +112,30 @@ def test_it_proves_what_the_long_way_proves(monkeypatch, n, m, equal):
         assert (one.shape, one.dtype) == (other.shape, other.dtype)
 
 
+def test_a_plan_without_a_proof_is_best_or_given_up(monkeypatch):
+    # nearly equal clouds, whose value is small beside their spread, and costs of all sizes
+    C, a, b = problem(200, 200)
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    near = ((x[:, None] - x - 0.01 * b[:, None]) ** 2).sum(-1)
+    assert plain.unproved_plan(make_plain(near, a, a, MOST)) is not None
+    rng, given_up = np.random.default_rng(0), 0
+    for k in range(60):
+        C, a, b = problem(*rng.integers(2, 15, 2), seed=k)
+        C = np.exp((1, 10, 20)[k % 3] * rng.normal(size=C.shape))
+        P = plain.unproved_plan(make_plain(C, a, b, MOST))
+        given_up += P is None
+        r = so.solve_exact(C, a, b)
+        assert r.status is so.Status.OPTIMAL
+        if P is not None:
+            assert (P * C).sum() == pytest.approx(float(r.value), rel=1e-9, abs=0), k
+    assert 0 < given_up < 40
+    # a plan that is not the best one
+    C, a, b = problem(5, 6)
+    monkeypatch.setattr(plain, "_simplex", lambda R, a, b: (np.outer(a, b), 0 * a, 0 * b))
+    monkeypatch.setattr(plain, "_LOST", 1.0)
+    assert plain.unproved_plan(make_plain(C, a, b, MOST)) is None
+
+
 @pytest.mark.parametrize(
     "spoil", [lambda P: P[::-1].copy(), lambda P: 0.9 * P, lambda P: P * np.nan]
 )
