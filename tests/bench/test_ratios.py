@@ -158,10 +158,11 @@ def test_every_family_is_in_the_table():
 
 def test_peaks_are_those_of_the_call_alone():
     held = torch.zeros(1 << 20)
-    case = {"a": lambda small: {"ours": lambda: torch.zeros(1 if small else 1 << 23)}}
+    # so much is never taken from what the process has held before
+    case = {"a": lambda small: {"ours": lambda: torch.zeros(1 if small else 1 << 24)}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "CASES", case)
-        assert memory.peak("a", "ours") == pytest.approx(32, abs=2)
+        assert memory.peak("a", "ours") == pytest.approx(64, abs=2)
     del held
 
 
