@@ -1,6 +1,8 @@
 """How figures look: colours that colour-blind readers can tell apart, on light and dark pages."""
 
 import io
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ from matplotlib.figure import Figure
 
 
 IMAGES = Path(__file__).resolve().parents[1] / "img"
+# marks from which a style is written once
+_OFTEN = 20
 TABLES = Path(__file__).resolve().parents[1] / "tables"
 
 
@@ -101,7 +105,18 @@ def save(name: str, draw: Callable[[Theme], Figure], preview: Path | None = None
 
 
 def _tidy(svg: bytes) -> bytes:
-    return b"\n".join(line.rstrip() for line in svg.splitlines()) + b"\n"
+    """Return a figure with places to a hundredth, and with the style of many marks once."""
+    placed = re.sub(
+        rb' (?:d|x|y)="[^"]*"', lambda m: re.sub(rb"(\.\d{2})\d+", rb"\1", m.group()), svg
+    )
+    styles = Counter(re.findall(rb'style="([^"]*)"/>', placed))
+    often = [style for style, count in styles.items() if count > _OFTEN]
+    rules = b""
+    for k, style in enumerate(often):
+        placed = placed.replace(b'style="%s"/>' % style, b'class="m%d"/>' % k)
+        rules += b".m%d{%s}" % (k, style)
+    placed = placed.replace(b"</style>", rules + b"</style>", 1)
+    return b"\n".join(line.rstrip() for line in placed.splitlines()) + b"\n"
 
 
 def table(name: str, header: list[str], rows: list[list[str]]) -> None:
