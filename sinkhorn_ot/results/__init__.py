@@ -25,7 +25,7 @@ from .rounding import feasible
 from .scaled import Scaled
 from .solution import Solution
 from .sparse import Sparse
-from .status import ConvergenceError, ConvergenceWarning, Status, Stranded
+from .status import ConvergenceError, ConvergenceWarning, Status, Stranded, told
 from .transport import Transport
 
 
@@ -58,6 +58,7 @@ __all__ = [
     "masses",
     "plan",
     "relative",
+    "told",
     "transform_columns",
     "transform_rows",
     "transformable",

@@ -1,7 +1,8 @@
 """How a solve ended; the value of a status is the message shown to the user."""
 
 import enum
-from typing import NamedTuple
+import warnings
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -78,3 +79,31 @@ class ConvergenceError(RuntimeError):
     def __init__(self, message: str, result: object) -> None:
         super().__init__(message)
         self.result = result
+
+
+class Checked(Protocol):
+    """A result that says how it ended."""
+
+    @property
+    def message(self) -> str:
+        """One sentence on how it ended."""
+        ...
+
+    def check(self) -> object:
+        """Return self, or raise `ConvergenceError`."""
+        ...
+
+
+def told(result: Checked, good: bool, on_fail: str, depth: int = 4) -> None:
+    """Raise or warn of a result that is not good, as its caller asked.
+
+    Args:
+        result: The result.
+        good: Whether nobody has to be warned of it.
+        on_fail: "warn", "raise" `ConvergenceError`, "ignore".
+        depth: Calls from here to the line of the user whom a warning is to name.
+    """
+    if on_fail == "raise":
+        result.check()
+    elif on_fail == "warn" and not good:
+        warnings.warn(result.message, ConvergenceWarning, stacklevel=depth)

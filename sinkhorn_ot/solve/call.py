@@ -1,7 +1,6 @@
 """solve(): check the arguments, pose the problem, choose, run, put the answer back, report."""
 
 import functools
-import warnings
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,12 +10,12 @@ from torch import Tensor
 from sinkhorn_ot.gradients import differentiable, stepwise
 from sinkhorn_ot.problem import Problem, asked, checks, make, masked, within
 from sinkhorn_ot.results import (
-    ConvergenceWarning,
     Entropic,
     Leaves,
     Solution,
     Status,
     Transport,
+    told,
     transformable,
     uncompiled,
     waiting,
@@ -132,14 +131,18 @@ def solve(  # noqa: PLR0913
             result = _report(parted(problem, found), found, swept, name)
             return result if leaves is None else _stepwise(result, leaves, n_iter, init)
         solver = _solver(method, problem)
-        with watch(progress, callback, tol, max_iter) as told:
-            limits = Limits(tol, max_iter, told)
+        with watch(progress, callback, tol, max_iter) as watcher:
+            limits = Limits(tol, max_iter, watcher)
             # who is to be told of every sweep is not served by what makes many at once
             alone = callback is None
             act = functools.partial(_run, solver=solver, limits=limits, alone=alone)
-            found, swept, name = act(problem, u, v) if told else by_size(problem, u, v, act, SOLVE)
+            found, swept, name = (
+                act(problem, u, v) if watcher else by_size(problem, u, v, act, SOLVE)
+            )
         result = _report(problem, found, swept, name)
-        _told(result, on_fail)
+        # whoever stopped it knows
+        good = (Status.CONVERGED, Status.STOPPED)
+        told(result, all(s in good for s in result.statuses), on_fail, depth=6)
         return result if leaves is None else differentiable(result, leaves)
 
 
@@ -201,17 +204,6 @@ def _solver(method: str | Sinkhorn, problem: Problem) -> Sinkhorn | None:
     if solver is not None and solver.needs_exact and not problem.exact:
         raise ValueError(f"method {solver.name!r} needs exact marginals, got {problem.asked}")
     return solver
-
-
-def _told(result: Transport, on_fail: str) -> Transport:
-    """Return the result, once it is known that it is good or whoever asked has been told."""
-    if on_fail == "raise":
-        return result.check()
-    # whoever stopped it knows
-    asked = (Status.CONVERGED, Status.STOPPED)
-    if on_fail == "warn" and [s for s in result.statuses if s not in asked]:
-        warnings.warn(result.message, ConvergenceWarning, stacklevel=6)
-    return result
 
 
 def _report(problem: Problem, s: Solution, sweep: Sweep | None, method: str) -> Transport:

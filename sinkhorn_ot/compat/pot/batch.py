@@ -11,7 +11,7 @@ from .answers import How, absent, answered, their
 from .arrays import Form, float64, taken
 from .result import OTResult
 from .samples import METRICS, points
-from .solvers import GRADS, WORDS, entropic, reg_kind
+from .solvers import GRADS, WORDS, entropic, exactly, reg_kind
 
 
 METHODS = ("auto", "proximal", "log_sinkhorn", "sinkhorn")
@@ -127,13 +127,7 @@ def _solved(  # noqa: PLR0913
     if none:
         with their(WORDS):
             r = solve_exact(cost if isinstance(cost, PointCloud) else float64(cost), a, b)
-        parts = {
-            "value": lambda: r.value,
-            "value_linear": lambda: r.value_linear,
-            "plan": lambda: r.plan,
-            "potentials": lambda: (r.f, r.g),
-        }
-        return OTResult(form, parts, r)
+        return exactly(form, r)
     if grad == "detach" and isinstance(cost, Tensor):
         cost, a, b = (t.detach() if isinstance(t, Tensor) else t for t in (cost, a, b))
     r = answered(cost, a, b, reg, how, WORDS)

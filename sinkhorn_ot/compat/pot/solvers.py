@@ -164,6 +164,11 @@ def _exact(form: Form, M: Any, a: Any, b: Any, unbalanced: Any, max_iter: int | 
     with their(WORDS):
         M, a, b = (float64(t) for t in (M, a, b))
         r = solve_exact(M, a, b, unbalanced=unbalanced, max_iter=limit)
+    return exactly(form, r)
+
+
+def exactly(form: Form, r: Transport) -> OTResult:
+    """Return an exact result as POT tells it, for one problem or a batch."""
     parts = {
         "value": lambda: r.value,
         "value_linear": lambda: r.value_linear,

@@ -1,7 +1,6 @@
 """barycenter(): check, make a problem of every histogram, project, report."""
 
 import math
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +9,10 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import Cost, GridCost, Problem, as_cost, checks, make
 from sinkhorn_ot.results import (
-    ConvergenceWarning,
     Entropic,
     Status,
     Transport,
+    told,
     uncompiled,
     waiting,
 )
@@ -123,7 +122,8 @@ def barycenter(  # noqa: PLR0913
         sweeps=found.n_iter,
         measured=found.error,
     )
-    return _told(result, on_fail)
+    told(result, result.status is Status.CONVERGED, on_fail)
+    return result
 
 
 def _shared(cost: Cost, debiased: bool) -> Cost:
@@ -195,12 +195,3 @@ def _transport(free: Problem, found: Found) -> Transport:
     status = [s for s in found.status for _ in range(k)]
     sweeps = found.n_iter.repeat_interleave(k)
     return Transport(p, coupling, "projections", status, sweeps, found.errors.flatten())
-
-
-def _told(result: Barycenter, on_fail: str) -> Barycenter:
-    """Return the result, once it is known that it is good or whoever asked has been told."""
-    if on_fail == "raise":
-        return result.check()
-    if on_fail == "warn" and result.status is not Status.CONVERGED:
-        warnings.warn(result.message, ConvergenceWarning, stacklevel=4)
-    return result

@@ -1,7 +1,6 @@
 """free_barycenter(): points that move to where plans to several clouds send them on average."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from sinkhorn_ot.exact import solve_exact, unproved_plan
 from sinkhorn_ot.problem import PointCloud, checks, make_plain, shown
-from sinkhorn_ot.results import ConvergenceError, ConvergenceWarning, Status, Transport, uncompiled
+from sinkhorn_ot.results import ConvergenceError, Status, Transport, told, uncompiled
 from sinkhorn_ot.solve import ON_FAIL, solve
 
 from .clouds import Clouds, as_clouds, first_points, shares
@@ -139,7 +138,9 @@ def free_barycenter(  # noqa: PLR0913
     values = torch.cat([r.value.reshape(-1) for r in found])
     value = (w * values).sum()
     ended = _ended(found, moved, tol)
-    return _told(FreeBarycenter(x, b, values, value, found, moved, step, ended), on_fail)
+    result = FreeBarycenter(x, b, values, value, found, moved, step, ended)
+    told(result, result.converged, on_fail)
+    return result
 
 
 def _sent_quickly(given: Clouds, w: Tensor, x: Tensor, b: Tensor) -> Tensor | None:
@@ -188,12 +189,3 @@ def _ended(found: Sequence[Transport], moved: float, tol: float) -> Status:
     if not math.isfinite(moved):
         points = Status.NOT_FINITE
     return max(worst, points, key=order.index)
-
-
-def _told(result: FreeBarycenter, on_fail: str) -> FreeBarycenter:
-    """Return the result, once it is known that it is good or whoever asked has been told."""
-    if on_fail == "raise":
-        return result.check()
-    if on_fail == "warn" and not result.converged:
-        warnings.warn(result.message, ConvergenceWarning, stacklevel=4)
-    return result

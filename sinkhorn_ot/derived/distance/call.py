@@ -1,6 +1,5 @@
 """sinkhorn_distance(): the least cost of a plan that is not too far from independence."""
 
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, broadcast, checks, make
-from sinkhorn_ot.results import ConvergenceWarning, transformable, waiting
+from sinkhorn_ot.results import told, transformable, waiting
 
 from .apart import found
 from .derivatives import differentiable
@@ -68,10 +67,7 @@ def sinkhorn_distance(
         ends = found(p, alphas.tolist(), goal)
     unit, theta = p.reg.new_tensor([(x.unit, x.theta) for x in ends]).T
     answer = SinkhornDistance(_weighted(p.at(unit / theta), given), alphas, ends)
-    if on_fail == "raise":
-        answer.check()
-    if on_fail == "warn" and not bool(answer.converged.all()):
-        warnings.warn(answer.message, ConvergenceWarning, stacklevel=3)
+    told(answer, bool(answer.converged.all()), on_fail)
     return answer if leaves is None else differentiable(answer, leaves)
 
 

@@ -1,7 +1,6 @@
 """sinkhorn_divergence(): three transport problems, two of which have one potential each."""
 
 import copy
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import METRICS, Penalty, PointCloud, asked, broadcast, checks, masked
-from sinkhorn_ot.results import ConvergenceWarning, Status, Transport, uncompiled
+from sinkhorn_ot.results import Status, Transport, told, uncompiled
 from sinkhorn_ot.solve import MAX_ITER, ON_FAIL, solve
 from sinkhorn_ot.solvers import Sinkhorn
 
@@ -106,7 +105,8 @@ def sinkhorn_divergence(  # noqa: PLR0913
         for points, weights, one, start in zip((x, y), (a, b), hows[1:], starts[1:], strict=True)
     )
     found = Divergence(between, within, (_kept(a), _kept(b)), _kept(reg), not callable(metric))
-    return _told(found, on_fail)
+    told(found, found.status is Status.CONVERGED, on_fail)
+    return found
 
 
 def _kept(t: Any) -> Any:
@@ -161,12 +161,3 @@ def _one_penalty(unbalanced: Any) -> None:
     pair = list(unbalanced)
     if len(pair) != 2 or pair[0] is not pair[1] and not pair[0] == pair[1]:
         raise ValueError(f"unbalanced must be one penalty for both sides, got {unbalanced!r}")
-
-
-def _told(found: Divergence, on_fail: str) -> Divergence:
-    """Return the result, once it is known that it is good or whoever asked has been told."""
-    if on_fail == "raise":
-        return found.check()
-    if on_fail == "warn" and found.status is not Status.CONVERGED:
-        warnings.warn(found.message, ConvergenceWarning, stacklevel=4)
-    return found
