@@ -4,8 +4,7 @@ Plans of the simplex are forests, and its potentials follow from the costs along
 matching are shortest paths in its residual graph.
 """
 
-import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from sinkhorn_ot.exact.proof import used
 from sinkhorn_ot.problem import shown
 
 from .candidates import MANY, solved_on_few
+from .pot import simplex
 
 
 Array = npt.NDArray[np.float64]
@@ -80,7 +80,7 @@ def simplex_of(
             P[rows[found.source], columns[found.target]] = found.mass
             f[rows], g[columns] = found.f, found.g
             return P, f, g, True
-    P, _, f, g, code = _emd()(a, b, C, limit, 1)[:5]
+    P, _, f, g, code = simplex().emd_c(a, b, C, limit, 1)[:5]
     return P, f, g, code == 1
 
 
@@ -108,14 +108,6 @@ def matched(C: Array, a: Array) -> Array:
     rows, columns = linear_sum_assignment(C)
     P[rows, columns] = a
     return P
-
-
-@functools.cache
-def _emd() -> Any:
-    """Return what `ot.emd` calls after checks that take longer than small problems do."""
-    from ot.lp.emd_wrap import emd_c
-
-    return emd_c
 
 
 def _stacked(answers: list[Array]) -> Array:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from sinkhorn_ot.problem import shown
 
+from .pot import simplex
+
 
 Array = npt.NDArray[np.float64]
 Single = npt.NDArray[np.float32]
@@ -63,8 +65,6 @@ def solved_on_few(C: Array, a: Array, b: Array, limit: int) -> Found | None:
         b: Target weights, (m,), of the same sum.
         limit: Pivots at most.
     """
-    from ot.lp.emd_wrap import emd_c_sparse
-
     n, m = C.shape
     if min(n, m) < 4 * _PER_POINT:
         return None
@@ -76,7 +76,9 @@ def solved_on_few(C: Array, a: Array, b: Array, limit: int) -> Found | None:
     for _ in range(_ROUNDS):
         pairs = np.flatnonzero(chosen)
         ends = (t.astype(np.uint64) for t in np.divmod(pairs, m))
-        i, j, mass, _, f, g, code = emd_c_sparse(a, b, *ends, C.ravel()[pairs], limit, *potentials)
+        i, j, mass, _, f, g, code = simplex().emd_c_sparse(
+            a, b, *ends, C.ravel()[pairs], limit, *potentials
+        )
         if code != 1:
             return None
         missed = _missed(C, f, g)
