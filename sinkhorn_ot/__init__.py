@@ -1,5 +1,7 @@
 """Entropic optimal transport on PyTorch: fast, certified, and ready for training loops."""
 
+from typing import TYPE_CHECKING, NoReturn
+
 from . import adapters
 from .adapters import (
     BalancedLabels,
@@ -38,6 +40,7 @@ from .derived import (
 )
 from .exact import solve_exact
 from .gradients import normalize
+from .problem import CALLS as _CALLS
 from .problem import KL, L2, TV, Between, Dense, GridCost, PointCloud, Streamed
 from .results import Certificate, ConvergenceError, ConvergenceWarning, Status, Transport
 from .solve import solve
@@ -104,3 +107,14 @@ __all__ = [
     "swav_codes_from_features",
     "zipf_marginal",
 ]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> NoReturn:
+        """Say what calls of POT and GeomLoss are called here."""
+        said = f"module {__name__!r} has no attribute {name!r}"
+        if name in _CALLS:
+            ours, module = _CALLS[name]
+            said += f": write so.{ours}" + f", or import sinkhorn_ot.compat.{module}" * bool(module)
+        raise AttributeError(said)

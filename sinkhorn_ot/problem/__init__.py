@@ -18,6 +18,7 @@ from .costs import (
     survey,
     within,
 )
+from .habits import CALLS, Names
 from .making import make, make_plain, make_share
 from .marginals import mass_rtol
 from .mask import There, masked
@@ -33,6 +34,7 @@ __all__ = [
     "Between",
     "Block",
     "Bounds",
+    "CALLS",
     "Cost",
     "Dense",
     "Facts",
@@ -41,6 +43,7 @@ __all__ = [
     "KL",
     "L2",
     "METRICS",
+    "Names",
     "Penalty",
     "PointCloud",
     "Problem",

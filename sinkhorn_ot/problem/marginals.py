@@ -26,6 +26,8 @@ _MASS_RTOL = {
 }
 # steps from pair to pair that reach all points of most patterns
 _STEPS = 3
+# what who passes two clouds is told
+_CLOUDS = ": if these are points, the cost is PointCloud(x, y)"
 # total weights whose products float32 holds
 HELD = (1e-18, 1e18)
 
@@ -38,9 +40,11 @@ def weights(name: str, w: Any, size: int, cost: Cost, values: bool) -> Tensor:
     t = checks.at_least_dims(name, checks.tensor(name, w, whole=True), 1, f"(..., {size})")
     checks.same_device(name, t, cost.device, "cost")
     if t.shape[-1] != size:
+        # points side by side, where a matrix of their costs is meant
+        clouds = t.ndim > 1 and t.shape[-1] == cost.shape[-1] and cost.stored
         raise ValueError(
             f"{name} must have shape (..., {size}) to fit a cost of {tuple(cost.shape)}, "
-            f"got {tuple(t.shape)}"
+            f"got {tuple(t.shape)}" + _CLOUDS * clouds
         )
     return checks.weights(name, t) if values else t
 

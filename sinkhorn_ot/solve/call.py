@@ -198,7 +198,10 @@ def _solver(method: str | Sinkhorn, problem: Problem) -> Sinkhorn | None:
     if isinstance(method, Sinkhorn):
         solver: Sinkhorn | None = method
     elif callable(getattr(method, "start", None)):
-        raise ValueError(f"method must be a solver: pass Sinkhorn({method!r})")
+        given = f"{method.__name__}()" if isinstance(method, type) else repr(method)
+        raise ValueError(f"method must be a solver: pass Sinkhorn({given})")
+    elif isinstance(method, type):
+        raise ValueError(f"method must be a solver, not its class: pass {method.__name__}()")
     else:
         solver = METHODS[checks.one_of("method", method, tuple(METHODS))]
     if solver is not None and solver.needs_exact and not problem.exact:

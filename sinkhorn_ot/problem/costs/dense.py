@@ -27,6 +27,11 @@ class Dense:
 
     def __post_init__(self) -> None:
         C = checks.tensor("cost", self.C, graph=True)
+        if C.ndim == 1:
+            raise ValueError(
+                f"cost must have shape (..., n, m), got {tuple(C.shape)}: the cost comes first, as "
+                "in solve(cost, a, b, reg)"
+            )
         object.__setattr__(self, "C", checks.at_least_dims("cost", C, 2, "(..., n, m)"))
 
     @property

@@ -6,6 +6,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
+from sinkhorn_ot.problem import Names
+
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,11 +24,14 @@ _LEFT_ALONE: dict[Callable[..., Any], Callable[..., Any]] = {}
 def uncompiled(act: Callable[P, T]) -> Callable[P, T]:
     """Return a function that a compiled step calls as it is.
 
-    The compiler would follow every turn of the loop and compile it again for other numbers.
+    The compiler would follow every turn of the loop and compile it again for other numbers. And
+    arguments that others call otherwise are answered here.
     """
+    names = Names(act)
 
     @functools.wraps(act)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        names.check(kwargs)
         if torch.compiler.is_compiling():
             # asked for only there: it imports the compiler
             if act not in _LEFT_ALONE:
