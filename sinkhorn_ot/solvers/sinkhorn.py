@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.results import Solution, Status
-from sinkhorn_ot.sweeps import Accelerates, Moves, Rules, Sweep, Whole, weightless
+from sinkhorn_ot.sweeps import Accelerates, Coarsens, Moves, Rules, Sweep, Whole, weightless
 
 from .acceleration import Acceleration, Anderson, Steps, needs_exact
 from .price import Price
@@ -156,6 +156,12 @@ class Sinkhorn:
         used, stopped = 0, False
         path: list[tuple[float, Tensor]] = []
         how, anneal = self.acceleration, self.anneal
+        if len(factors) > 1 and isinstance(sweep, Coarsens) and (fewer := sweep.coarser()):
+            assert anneal is not None
+            found = self._annealed(fewer.sweep, anneal.tol, max_iter // 2, None, callback, None)
+            psi = fewer.extend(weightless(found.v, fewer.sweep.problem.b.log()))
+            used = int(found.n_iter[0])
+            factors = [fewer.factor, *anneal.below(fewer.factor)] if fewer.factor > 1 else [1.0]
         while len(factors) > 1:
             assert anneal is not None
             factor, *factors = factors

@@ -5,6 +5,7 @@ from .over_ranks import OverRanks
 from .portable import BySize, Group, column_sums, empty, exp_, exponent, groups
 from .protocol import (
     Accelerates,
+    Coarsens,
     Moves,
     Repeats,
     Rules,
@@ -21,6 +22,7 @@ __all__ = [
     "ALONE",
     "Accelerates",
     "BySize",
+    "Coarsens",
     "Group",
     "Moves",
     "OverRanks",

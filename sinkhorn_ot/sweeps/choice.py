@@ -1,17 +1,22 @@
 """Which implementation of the sweep serves which cost, batch and device."""
 
 import importlib.util
+import math
 
 import torch
 
-from sinkhorn_ot.problem import GridCost, Problem
+from sinkhorn_ot.problem import GridCost, PointCloud, Problem
 
-from .portable import PASS, BySize, OnTheFly, Separable, SharedKernel, StoredKernel, groups
+from .portable import PASS, BySize, Near, OnTheFly, Separable, SharedKernel, StoredKernel, groups
 from .protocol import Bare, Sweep
 
 
 # share of the mass from which a pair's rounding in single precision shows in marginals
 _ALONE = 1 / 16
+# pairs, dimensions and costs beside reg from and to which it pays to look at near points only, and
+# the logarithm of what may then be left out, beside the tolerance
+_PAIRS, _DIMENSIONS, _SHARP = 1 << 22, 8, 100.0
+_LOST = math.log(1e-2)
 
 
 def choose(problem: Problem, tol: float) -> Sweep:
@@ -24,6 +29,8 @@ def choose(problem: Problem, tol: float) -> Sweep:
         return kernels
     if isinstance(problem.cost, GridCost):
         return Separable(problem)
+    if near(problem):
+        return Near(problem, math.log(tol) + _LOST)
     store = torch.float32 if in_single(problem, tol) else torch.float64
     batch, n, m = problem.shape
     for dtype in (store, torch.float64):
@@ -47,6 +54,16 @@ def passes(problem: Problem, sweep: Sweep | None) -> Sweep:
         parts = groups(problem, PASS)
         return BySize(problem, parts) if parts else OnTheFly(problem)
     return sweep.of(problem)
+
+
+def near(problem: Problem) -> bool:
+    """Say whether few pairs of points count, and these can be told by where they are."""
+    cost, (batch, n, m) = problem.cost, problem.shape
+    if not isinstance(cost, PointCloud) or batch > 1 or n * m < _PAIRS or problem.shift:
+        return False
+    squares = cost.metric == "sqeuclidean" and cost.x.shape[-1] <= _DIMENSIONS
+    sharp = problem.bounds.high > _SHARP * problem.least_reg
+    return squares and sharp and problem.a.device.type == "cpu"
 
 
 def _kernels(problem: Problem) -> Sweep | None:

@@ -109,6 +109,30 @@ class Bare(Protocol):
 
 
 @dataclass(frozen=True)
+class Coarser:
+    """Where a solve of many points begins: with fewer, each in place of its neighbours.
+
+    Attributes:
+        sweep: Sweeps the problem of the fewer, at a reg that they can tell from more.
+        factor: How much larger than the wanted reg that is.
+        extend: Makes of their column potentials over reg, (1, k), those of all, (1, m).
+    """
+
+    sweep: Sweep
+    factor: float
+    extend: Callable[[Tensor], Tensor]
+
+
+@runtime_checkable
+class Coarsens(Protocol):
+    """A sweep of points some of which are near each other."""
+
+    def coarser(self) -> Coarser | None:
+        """Return where to begin; None where fewer points would say too little."""
+        ...
+
+
+@dataclass(frozen=True)
 class Rules:
     """How a solve that nobody watches is annealed and accelerated, and when it ends.
 

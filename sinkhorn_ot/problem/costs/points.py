@@ -134,7 +134,7 @@ class PointCloud:
         checks.finite("y", checks.constant("y", self.y))
         if self.scale is not None:
             _not_below_zero(self.scale)
-        return self._bounded(*self._placed)
+        return self._bounded(*self.placed)
 
     def bounds_of(self, x: Tensor, y: Tensor) -> Bounds:
         """Return bounds on the costs of other points; raise unless they are finite."""
@@ -171,7 +171,8 @@ class PointCloud:
         return self.rule.factors(*self._moved(x, y))
 
     @functools.cached_property
-    def _placed(self) -> tuple[Tensor, Tensor]:
+    def placed(self) -> tuple[Tensor, Tensor]:
+        """Both clouds, scaled, where rounding is least, in float64."""
         return self._moved(self.x.detach(), self.y.detach())
 
     def _moved(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,7 +182,7 @@ class PointCloud:
     @functools.cached_property
     def factors(self) -> tuple[Tensor, Tensor]:
         """What costs are made of, a block at a time: a row per point, in float64."""
-        return self.rule.factors(*self._placed)
+        return self.rule.factors(*self.placed)
 
 
 def _compared(metric: Any, power: Any) -> tuple[Any, float]:

@@ -3,6 +3,7 @@
 from .blockwise import exponent
 from .by_size import PASS, BySize, Group, groups
 from .cpu import column_sums, empty, exp_
+from .near import Near
 from .on_the_fly import OnTheFly
 from .separable import Separable
 from .shared_cost import SharedKernel
@@ -13,6 +14,7 @@ __all__ = [
     "PASS",
     "BySize",
     "Group",
+    "Near",
     "OnTheFly",
     "Separable",
     "SharedKernel",

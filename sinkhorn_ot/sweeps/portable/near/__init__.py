@@ -1,0 +1,6 @@
+"""Sweeps of clouds that look at near points only."""
+
+from .near import Near
+
+
+__all__ = ["Near"]

@@ -1,0 +1,169 @@
+"""Clouds in few dimensions: pairs of blocks that cannot count are never looked at."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sinkhorn_ot.problem import PointCloud, Problem
+from sinkhorn_ot.sweeps.portable.cpu import exp_
+from sinkhorn_ot.sweeps.portable.on_the_fly import OnTheFly
+from sinkhorn_ot.sweeps.portable.stored import StoredKernel
+from sinkhorn_ot.sweeps.protocol import Coarser, Sweep, move_rows, sweep_apart
+
+from .fewer import fewer, tree
+from .live import Live
+from .tree import Blocks
+
+
+# points from which fewer are solved for first, and the reg for which they do, relative to the
+# squares of both their sizes
+_MANY, _WIDTH = 3000, 0.125
+# beside its row's sum, the logarithm of an entry that a product with the curve can miss
+_FAINT = -20.0
+
+
+class Near(OnTheFly):
+    """Nothing stored but the points, in the order of a tree."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        lost: float,
+        trees: tuple[Blocks, Blocks] | None = None,
+        sums: Tensor | None = None,
+    ) -> None:
+        """Begin.
+
+        Args:
+            problem: One problem between clouds, by squared distances, whose costs are not shifted.
+            lost: Logarithm of what may be left out of a row, relative to its sum.
+            trees: Both clouds in order, where they are known.
+            sums: Logarithms of row sums that are about right, (n,), in order.
+        """
+        super().__init__(problem)
+        assert isinstance(problem.cost, PointCloud)
+        self._cost, self._lost, self._reg = problem.cost, lost, problem.least_reg
+        self._trees = trees or (tree(self._cost, 0), tree(self._cost, 1))
+        self._rows, self._columns = self._trees
+        left, right = self._cost.factors
+        self._factors = left[0][self._rows.order], right[0][self._columns.order]
+        self._live = Live(self._trees, self._factors, self._reg, lost, sums)
+
+    def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the rows, then sum the columns, over the blocks that count."""
+        p, t = self.problem, v[0][self._columns.order]
+        if p.penalties[0] is not None:
+            return sweep_apart(self, self.log_a, v)
+        log_a, s = self.log_a[:, self._rows.order], torch.empty_like(t)
+
+        def carried(rows: slice, columns: Tensor, base: Tensor, e: Tensor, sums: Tensor) -> None:
+            moved = move_rows(p, log_a[:, rows], sums[None])[0]
+            s.index_add_(0, columns, (moved + base).exp_() @ e)
+
+        sums = self._live.row_sums(t, carried, s.zero_)
+        new = move_rows(p, log_a, sums[None])[:, self._rows.place]
+        return new, self._rescued(new, v, s[self._columns.place][None], self._share)
+
+    def log_sum_rows(self, v: Tensor) -> Tensor:
+        """Return log sum_j exp(v_j - C_ij / reg)."""
+        return self._live.row_sums(v[0][self._columns.order])[self._rows.place][None]
+
+    def log_sum_columns(self, u: Tensor) -> Tensor:
+        """Return log sum_i exp(u_i - C_ij / reg)."""
+        trees = self._columns, self._rows
+        return Near(self.problem.transposed(), self._lost, trees).log_sum_rows(u)
+
+    def apply(self, u: Tensor, v: Tensor, x: Tensor, transpose: bool = False) -> Tensor:
+        """Return P @ x or P^T @ x."""
+        ends = (self._rows, self._columns) if transpose else (self._columns, self._rows)
+        given = x[0][ends[0].order]
+        out = x.new_zeros(len(ends[1].order), x.shape[2])
+        for rows, columns, P in self._plan(u, v):
+            if transpose:
+                out.index_add_(0, columns, P.T @ given[rows])
+            else:
+                out[rows] = P @ given[columns]
+        return out[ends[1].place][None]
+
+    def linear(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return <P, C>."""
+        total = torch.zeros_like(self.problem.reg)
+        left, right = self._factors
+        for rows, columns, P in self._plan(u, v):
+            total += P.mul_((left[rows] @ right[columns].T).clamp_(min=0)).sum()
+        return total
+
+    def curve_product(self, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return what multiplies by P^T diag(1 / P 1) P, of the pairs that count."""
+        # imported here: a solve without products with the curve never pays for it
+        from scipy.sparse import csr_array
+
+        n, m = self.problem.shape[1:]
+        values, places, counts = [], [], []
+        for _, columns, P in self._plan(u, v):
+            W, at = P.numpy(), columns.numpy().astype(np.int32)
+            live = W.sum(1, keepdims=True) * math.exp(_FAINT) < W
+            i, j = np.nonzero(live)
+            values.append(W[i, j].astype(np.float32))
+            places.append(at[j])
+            counts.append(np.bincount(i, minlength=len(W)))
+        starts = np.concatenate(([0], *counts)).cumsum()
+        kernel: Any = csr_array((np.concatenate(values), np.concatenate(places), starts), (n, m))
+        mass = kernel.sum(1).astype(np.float64)
+        share = np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
+        order, place = self._columns.order, self._columns.place
+
+        def product(x: Tensor) -> Tensor:
+            inner = share * (kernel @ x[0][order].numpy())
+            return torch.from_numpy(kernel.T @ inner)[place][None]
+
+        return product
+
+    def coarser(self) -> Coarser | None:
+        """Return the problem of the means of small blocks, whose reg is about their size."""
+        p, cost = self.problem, self._cost
+        if min(p.shape[1:]) < _MANY:
+            return None
+        (x, a, one), (y, b, other) = (fewer(cost, k, w[0]) for k, w in enumerate((p.a, p.b)))
+        reg = max(self._reg, _WIDTH * (one + other))
+        means = replace(cost, x=x[None], y=y[None], scale=None)
+        few = replace(p, cost=means, a=a[None], b=b[None], reg=p.reg.new_tensor([reg]), one_reg=reg)
+        held = len(a) * len(b) * 8 <= cost.memory // 4
+        sweep = StoredKernel(few, torch.float64) if held else Near(few, self._lost)
+
+        def extend(psi: Tensor) -> Tensor:
+            u, _ = sweep.at(few.reg).sweep(None, psi + few.b.log())
+            across = replace(few, cost=replace(means, x=cost.placed[1], y=x[None]), a=p.b, b=few.a)
+            return -Near(across, self._lost).log_sum_rows(u)
+
+        return Coarser(sweep, reg / self._reg, extend)
+
+    def at(self, reg: Tensor) -> Sweep:
+        """Return the same problem at another `reg`, where sums are about as far from zero."""
+        sums = self._live.sums
+        sums = None if sums is None else sums * (self._reg / float(reg[0]))
+        return Near(self.problem.at(reg), self._lost, self._trees, sums)
+
+    def select(self, index: Tensor) -> Sweep:
+        """Return the problem, which is one."""
+        return self
+
+    def of(self, problem: Problem) -> Sweep:
+        """Return the same for a problem that has this one's cost, or its transpose."""
+        return Near(problem, self._lost)
+
+    @property
+    def _share(self) -> float:
+        """The share of all mass below which a column may have lost what counts."""
+        return math.exp(self._lost) * 1e2 / self.problem.shape[2]
+
+    def _plan(self, u: Tensor, v: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield rows, columns and what the plan holds there, of all that counts."""
+        s = u[0][self._rows.order]
+        for rows, columns, block in self._live.parts(v[0][self._columns.order]):
+            yield rows, columns, exp_(block.add_(s[rows, None]))

@@ -1,0 +1,171 @@
+"""Sweeps that look at near points only, against the reference."""
+
+import math
+
+import pytest
+import torch
+
+import sinkhorn_ot as so
+from sinkhorn_ot import PointCloud
+from sinkhorn_ot.problem import Problem, make
+from sinkhorn_ot.sweeps import choose
+from sinkhorn_ot.sweeps.portable import OnTheFly
+from sinkhorn_ot.sweeps.portable.near import Near
+from sinkhorn_ot.sweeps.portable.near.bounds import above, most
+from sinkhorn_ot.sweeps.portable.near.tree import blocks
+from sinkhorn_ot.sweeps.reference import Reference
+
+
+LOST = math.log(1e-11)
+
+
+def problem(n: int, m: int, d: int = 2, reg: float = 1e-3, unbalanced=None, zeros=True) -> Problem:
+    x, y = torch.rand(n, d).double(), torch.rand(m, d).double() ** 2
+    a, b = torch.rand(n).double() + 0.1, torch.rand(m).double() + 0.1
+    if zeros and min(n, m) > 9:
+        a[3:9], b[-1] = 0, 0
+    return make(PointCloud(x, y), a / a.sum(), b / b.sum(), reg, unbalanced)
+
+
+def settled(p: Problem, sweeps: int = 5) -> torch.Tensor:
+    """Column potentials some plain steps from the start."""
+    reference, v = Reference(p), p.b.log()
+    for _ in range(sweeps):
+        v = (v + p.b.log() - reference.sweep(None, v)[1]).masked_fill(p.b == 0, -math.inf)
+    return v
+
+
+def assert_same(got, want, atol=1e-9):
+    assert torch.equal(torch.isinf(got), torch.isinf(want))
+    torch.testing.assert_close(got, want, atol=atol, rtol=1e-11)
+
+
+def check(p: Problem, potentials) -> None:
+    near, reference = Near(p, LOST), Reference(p)
+    u = None
+    for v in potentials:
+        want_u, want_s = reference.sweep(None, v)
+        u, s = near.sweep(u, v)
+        assert_same(u, want_u)
+        # a column has lost a small part of all mass
+        mass = want_s.exp().sum()
+        assert (s.exp() - want_s.exp()).abs().sum() <= 1e-9 * mass
+        assert_same(near.log_sum_rows(v), reference.log_sum_rows(v))
+        assert_same(near.log_sum_columns(u), reference.log_sum_columns(u))
+
+
+@pytest.mark.parametrize("unbalanced", [None, 0.4, (0.4, None), (None, 0.01), (0.0, None)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (517, 263), (130, 700)], ids=str)
+def test_a_sweep_of_the_near_is_a_sweep(shape, unbalanced):
+    p = problem(*shape, unbalanced=unbalanced)
+    check(p, [p.b.log(), settled(p)])
+
+
+@pytest.mark.parametrize("d", [1, 3, 8])
+@pytest.mark.parametrize("reg", [1e-1, 1e-5])
+def test_dimensions_and_regs(d, reg):
+    p = problem(400, 300, d, reg)
+    check(p, [p.b.log(), settled(p)])
+
+
+@pytest.mark.parametrize("far", [3.0, 40.0, 1000.0])
+def test_potentials_far_from_the_solution(far):
+    """One after another, so that what was judged for one meets the next."""
+    p = problem(400, 300)
+    v = settled(p)
+    jumps = [far * torch.randn_like(v) for _ in range(2)]
+    check(p, [v, v + jumps[0], v, v - far, v + jumps[1], v + far])
+
+
+def test_what_is_no_number_is_told():
+    p = problem(300, 200)
+    near, v = Near(p, LOST), settled(p)
+    near.sweep(None, v)
+    for wrong in (math.nan, math.inf):
+        bad = v.clone()
+        bad[0, 7] = wrong
+        assert not torch.isfinite(near.sweep(None, bad)[0][p.a > 0]).any()
+    assert (near.log_sum_rows(torch.full_like(v, -math.inf)) == -math.inf).all()
+    assert_same(near.sweep(None, v)[0], Reference(p).sweep(None, v)[0])
+
+
+@pytest.mark.parametrize("kind", ["one point", "few points", "a line", "two clusters"])
+def test_clouds_that_are_no_clouds(kind):
+    x, y = torch.rand(300, 3).double(), torch.rand(400, 3).double()
+    if kind == "one point":
+        x, y = x[:1].expand(300, 3), y[:1].expand(400, 3)
+    elif kind == "few points":
+        x, y = x[torch.randint(0, 3, (300,))], y[torch.randint(0, 5, (400,))]
+    elif kind == "a line":
+        x, y = (t[:, :1] * torch.tensor([[1.0, 2.0, 3.0]]).double() for t in (x, y))
+    else:
+        x[:100] += 30.0
+        y[:150] += 29.0
+    p = make(PointCloud(x, y), None, None, 1e-3)
+    check(p, [p.b.log(), settled(p)])
+
+
+def test_coordinates_that_are_scaled():
+    p = problem(300, 200)
+    scale = torch.tensor([3.0, 0.0]).double()
+    cost = PointCloud(p.cost.x, p.cost.y, scale=scale)
+    check(make(cost, p.a, p.b, 1e-2), [p.b.log()])
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+def test_products_with_the_plan(transpose):
+    p = problem(300, 200)
+    near, reference, v = Near(p, LOST), Reference(p), settled(p)
+    u, _ = reference.sweep(None, v)
+    x = torch.randn(1, 300 if transpose else 200, 3).double()
+    assert_same(near.apply(u, v, x, transpose), reference.apply(u, v, x, transpose))
+    torch.testing.assert_close(near.linear(u, v), reference.linear(u, v))
+
+
+def test_products_with_the_curve():
+    p = problem(300, 200)
+    near, reference, v = Near(p, LOST), Reference(p), settled(p)
+    u, _ = reference.sweep(None, v)
+    x = torch.randn(1, 200).double()
+    got, want = near.curve_product(u, v)(x), reference.curve_product(u, v)(x)
+    # held in single precision, less what is faint
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-6 * float(want.abs().max()))
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_no_pair_carries_more_than_its_blocks_may(d):
+    x, y = torch.rand(200, d).double(), torch.rand(150, d).double()
+    rows, columns, h = blocks(x, 16), blocks(y, 16), 0.01
+    u, v = (torch.randn(k).double() * 5 for k in (200, 150))
+    for smooth in (0.0, 20.0):
+        u, v = u + smooth * rows.points.sum(1), v - smooth * columns.points.sum(1)
+        bound = most(rows, above(rows, u), columns, above(columns, v), h)
+        pair = u[:, None] + v - torch.cdist(rows.points, columns.points).square() / h
+        for k in range(len(rows)):
+            row = pair[rows.starts[k] : rows.starts[k + 1]].amax(0)
+            best = torch.stack([part.amax() for part in row.split(columns.sizes.tolist())])
+            assert (bound[k] >= best - 1e-9).all()
+
+
+def test_blocks_hold_every_point_once():
+    x = torch.rand(1000, 3).double()
+    at = blocks(x, 17)
+    assert torch.equal(at.order.sort().values, torch.arange(1000))
+    assert torch.equal(at.points[at.place], x)
+    assert int(at.sizes.max()) <= 17
+    inside = (at.points >= at.low[at.block]) & (at.points <= at.high[at.block])
+    assert inside.all()
+
+
+def test_a_solve_among_many_points_begins_with_few():
+    """Its answer is that of one that looks at all pairs."""
+    n = 3100
+    p = problem(n, n, reg=1e-4, zeros=False)
+    assert isinstance(choose(p, 1e-6), Near)
+    r = so.solve(p.cost, p.a, p.b, 1e-4, tol=1e-8)
+    rows, columns = r.apply(torch.ones_like(p.b)), r.apply_transpose(torch.ones_like(p.a))
+    assert r.converged
+    assert float((rows - p.a).abs().sum() + (columns - p.b).abs().sum()) < 1e-8
+    u, v = r.f / 1e-4 + p.a.log(), r.g / 1e-4 + p.b.log()
+    truth = OnTheFly(p).log_sum_rows(v)
+    torch.testing.assert_close(p.a.log() - truth, u, rtol=0, atol=1e-8)
