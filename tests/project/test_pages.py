@@ -134,6 +134,15 @@ def test_what_is_generated_has_a_beginning_and_an_end(page: Path):
     assert all(f'"{what}"' in scripts for _, what in marks)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_code_fits_its_column(page: Path):
+    """88 characters stand beside both columns of a window of 1280 (docs/assets/site.css)."""
+    for fence in FENCE.finditer(page.read_text()):
+        if not fence[0].lstrip().startswith("```math"):
+            wide = [line for line in fence[0].splitlines() if len(line) > 88]
+            assert not wide, wide[0]
+
+
 def test_the_site_fetches_nothing_from_elsewhere():
     class Loader(yaml.SafeLoader):
         pass
