@@ -5,7 +5,7 @@ BIN := .venv/bin
 # all cores, and who has nothing left to do takes from the others
 WORKERS := -n auto --maxprocesses 8 --dist worksteal -p no:benchmark
 
-.PHONY: demo test quick check bench bench-gpu docs dist publish clean
+.PHONY: demo test quick check bench bench-gpu docs site dist publish clean
 
 demo: .venv/ready
 	$(BIN)/python -m sinkhorn_ot.demo
@@ -39,6 +39,9 @@ bench-gpu: .venv/ready
 
 docs: .venv/ready
 	$(BIN)/mkdocs serve
+
+site: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # in environments of their own: what is tried must not see .venv
 dist:

@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=None, help="use only the first so many")
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--out", type=Path, default=DOCS / "tables" / "learnt.json")
+    parser.add_argument("--out", type=Path, default=DOCS / "plots" / "learnt.json")
     options = parser.parse_args()
 
     torch.set_num_threads(1)
@@ -81,7 +81,7 @@ def main() -> None:
         rows.sort(key=lambda one: ["raw pixels", *METHODS].index(one["method"]))
         text = json.dumps({"epochs": options.epochs, "rows": rows}, indent=1)
         options.out.write_text(text + "\n")
-    if options.out.parent == DOCS / "tables":
+    if options.out.parent == DOCS / "plots":
         subprocess.run([sys.executable, DOCS / "plots" / "make.py", "learnt"], check=True)
 
 

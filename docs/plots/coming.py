@@ -4,18 +4,19 @@ import json
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ot as theirs
 import torch
 from matplotlib.figure import Figure
-from style import DASHES, MARKS, TABLES, Theme, table
+from style import DASHES, MARKS, Theme, table
 
 import sinkhorn_ot.compat.pot as ot
 
 
-SOURCE = TABLES / "coming.json"
+SOURCE = Path(__file__).with_name("coming.json")
 SIZES, REGS = (50, 200, 1000), (1.0, 0.1, 0.01, 0.001)
 Call = Callable[[Any], Any]
 

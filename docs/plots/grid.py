@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from style import TABLES, table
+from style import table, write
 
 
 FILE = Path(__file__).resolve().parents[2] / "bench" / "results" / "grid.json"
@@ -87,7 +87,7 @@ def tables() -> None:
     """Write every table, or say that nothing was measured."""
     if not cells():
         for name in TABLE_NAMES:
-            (TABLES / f"{name}.md").write_text(NOTHING)
+            write(name, NOTHING)
         return
     _everything()
     _summary()
@@ -95,7 +95,7 @@ def tables() -> None:
     _short()
     _exact()
     told = ", ".join(f"{k} {v}" for k, v in _file()["machine"].items())
-    (TABLES / "grid_machine.md").write_text(f"Measured on: {told}.\n")
+    write("grid_machine", f"Measured on: {told}.\n")
 
 
 def _everything() -> None:

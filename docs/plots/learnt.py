@@ -3,13 +3,14 @@
 import json
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from style import MARKS, TABLES, Theme, table
+from style import MARKS, Theme, table
 
 
-SOURCE = TABLES / "learnt.json"
+SOURCE = Path(__file__).with_name("learnt.json")
 MEASURES = {"nmi": "NMI", "accuracy": "accuracy", "rand": "ARI", "neighbours": "k-NN"}
 
 

@@ -55,7 +55,7 @@ def main() -> None:
     options = parser.parse_args()
     # one thread gives the same last digits on every machine
     torch.set_num_threads(1)
-    for folder in (style.IMAGES, style.TABLES, options.preview):
+    for folder in (style.IMAGES, options.preview):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
     for name in options.names:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from style import TABLES, table
+from style import table, write
 
 
 RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results"
@@ -100,4 +100,4 @@ def _fixed(found: list[dict[str, Any]]) -> None:
 
 def _nothing(name: str) -> None:
     text = f"Not measured yet in this checkout: run `python -m bench {name}`.\n"
-    (TABLES / f"{name}.md").write_text(text)
+    write(name, text)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from style import TABLES, Theme, table
+from style import Theme, table, write
 
 
 RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results"
@@ -53,7 +53,7 @@ def tables() -> None:
     """Write what comes of every family, and each case in which a peer takes less."""
     if not known():
         for name in ("ratios", "ratios_slower"):
-            (TABLES / f"{name}.md").write_text(_NOTHING)
+            write(name, _NOTHING)
         return
     header = ["cases", "how many", "median ratio", "least", f"below {_EVEN:g}", f"below {_BAR:g}"]
     table("ratios", header, [_summed(family) for family in known()])

@@ -1,4 +1,4 @@
-"""How figures look: colours that colour-blind readers can tell apart, on light and dark pages."""
+"""How figures and tables look: colours all readers can tell apart, on light and dark pages."""
 
 import io
 import re
@@ -13,10 +13,10 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 
-IMAGES = Path(__file__).resolve().parents[1] / "img"
+PAGES = Path(__file__).resolve().parents[1]
+IMAGES = PAGES / "img"
 # marks from which a style is written once
 _OFTEN = 20
-TABLES = Path(__file__).resolve().parents[1] / "tables"
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,17 @@ def _tidy(svg: bytes) -> bytes:
 
 
 def table(name: str, header: list[str], rows: list[list[str]]) -> None:
-    """Write a Markdown table that a page includes."""
+    """Write a Markdown table into the page that has a place for it."""
     lines = [header, ["---"] * len(header), *rows]
-    text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-    (TABLES / f"{name}.md").write_text(text)
+    write(name, "".join(f"| {' | '.join(cells)} |\n" for cells in lines))
+
+
+def write(name: str, text: str) -> None:
+    """Put generated Markdown between the comments `begin name` and `end name` of a page."""
+    begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->\n"
+    pages = [page for page in sorted(PAGES.glob("*.md")) if begin in page.read_text()]
+    if not pages:
+        raise LookupError(f"no page in {PAGES} has the lines {begin.strip()} and {end.strip()}")
+    for page in pages:
+        before, rest = page.read_text().split(begin)
+        page.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")

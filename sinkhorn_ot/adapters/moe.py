@@ -96,7 +96,7 @@ def moe_router(
             `swav_codes`. What ranks exchange is E numbers per iteration.
 
     Returns:
-        A `Routing`: the plan in logarithms, iterations, convergence, and `top_k`.
+        The plan in logarithms, iterations, convergence, and `top_k`.
 
     Raises:
         ValueError: If an argument breaks a rule; on the CPU, for a logit that is NaN or inf, with

@@ -16,8 +16,8 @@ def sinkhorn(cost: Tensor, tol: float = 0.0001) -> Tensor:
         tol: Mean change of the experts' scalings at which to stop.
 
     Returns:
-        The plan, (T, E), float32, or float64 for float64 logits: columns of 1 / E, rows of nearly
-        1 / T. It is a constant.
+        The plan, (T, E), float32, or float64 for float64 logits, with columns of 1 / E and rows of
+        nearly 1 / T. It is a constant.
 
     Raises:
         ValueError: If an argument breaks a rule; see `moe_router`.

@@ -42,7 +42,7 @@ def solve_exact(
     engine: str = "auto",
     max_iter: int | None = None,
 ) -> Transport:
-    """Find an optimal plan of min <P, C>, P 1 = a, P^T 1 = b, and potentials that prove it.
+    """Find an optimal plan of min `<P, C>`, P 1 = a, P^T 1 = b, and potentials that prove it.
 
     The potentials satisfy f_i + g_j <= C_ij to the last digit, so `dual_value` bounds the optimum
     from below whatever the engine did. The status is `OPTIMAL` only where the gap is rounding. The

@@ -21,7 +21,7 @@ class Certificate:
     """Bounds on the unregularised optimum that anyone can check, up to the rounding of their sums.
 
     Attributes:
-        lower: <f, a> + <g, b>, no larger than the optimum, shape of the batch.
+        lower: `<f, a> + <g, b>`, no larger than the optimum, shape of the batch.
         upper: Cost of a feasible plan, no smaller than the optimum; inf if that plan, made by
             rounding, needs a forbidden pair.
         f: Feasible dual potential, (..., n): f_i + g_j <= C_ij for every pair.

@@ -53,7 +53,7 @@ class Coupling(Protocol):
         ...
 
     def linear(self) -> Tensor:
-        """Return <P, C>, (B,)."""
+        """Return `<P, C>`, (B,)."""
         ...
 
 
@@ -147,7 +147,7 @@ class Entropic:
         return self.sweep.apply(u, self.v, y, transpose)
 
     def linear(self) -> Tensor:
-        """Return <P, C>."""
+        """Return `<P, C>`."""
         return self.sweep.linear(self.u, self.v)
 
 
@@ -185,7 +185,7 @@ class Stored:
         return self.P.mT @ (share * y) if transpose else share * (self.P @ y)
 
     def linear(self) -> Tensor:
-        """Return <P, C>."""
+        """Return `<P, C>`."""
         return inner(self.problem, self.block)
 
 
@@ -236,7 +236,7 @@ def _formed(coupling: Coupling, block: Callable[..., Tensor]) -> Tensor:
 
 
 def inner(problem: Problem, block: Callable[[Index, Tensor], Tensor]) -> Tensor:
-    """Return <P, C>, (B,), for a plan given by row blocks; a pair without mass costs nothing."""
+    """Return `<P, C>`, (B,), for a plan given by row blocks; a pair without mass costs nothing."""
     total = torch.zeros_like(problem.reg)
     for rows, C in blocks(problem.cost, problem.shape[0], problem.work):
         P = block(rows, C)

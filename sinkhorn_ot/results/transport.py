@@ -68,7 +68,7 @@ class Transport(Copied, Maps):
     def f(self) -> Tensor:
         """Source potential in units of the cost, (..., n); finite everywhere, zero in padding.
 
-        Potentials of exact marginals share a constant, which is such that <b, g> = 0.
+        Potentials of exact marginals share a constant, which is such that `<b, g> = 0`.
         """
         return self.problem.blank(self._function("f", self._potentials[0]), 0)
 
@@ -81,13 +81,13 @@ class Transport(Copied, Maps):
     @property
     @uncompiled
     def value_linear(self) -> Tensor:
-        """Transport cost <P, C> of the plan, (...)."""
+        """Transport cost `<P, C>` of the plan, (...)."""
         return self._function("value_linear", self._linear)
 
     @property
     @uncompiled
     def value(self) -> Tensor:
-        """The objective at the plan: <P, C> + reg KL(P | a b^T) + penalties, (...).
+        """The objective at the plan: `<P, C> + reg KL(P | a b^T)` + penalties, (...).
 
         KL(p | q) = sum p log(p / q) - p + q, on plans and on relaxed marginals alike.
         """

@@ -66,7 +66,7 @@ def solve(  # noqa: PLR0913
 ) -> Transport:
     """Solve entropic optimal transport, for one problem or a batch of them.
 
-    Finds min over P >= 0 with P 1 = a, P^T 1 = b of <P, C> + reg * KL(P | a b^T).
+    Finds min over P >= 0 with P 1 = a, P^T 1 = b of `<P, C> + reg * KL(P | a b^T)`.
 
     Args:
         cost: Tensor or array (..., n, m), `PointCloud(x, y)` or `GridCost`. inf forbids a pair.
@@ -95,11 +95,11 @@ def solve(  # noqa: PLR0913
             which "auto" solves whole without it, are then swept like others.
 
     Returns:
-        A `Transport`: plan, potentials, values, bounds, and how far to trust them. What it has not
-        been asked for yet it computes from the cost, which must not be changed in place till then.
-        Where the cost, its points, weights, reg or penalties require grad, what it tells has
-        derivatives by them, of the solution: see the page on gradients. Beside `mass` and penalties
-        other than one KL number a side that is the value alone, once.
+        Plan, potentials, values, bounds, and how far to trust them. What it has not been asked for
+        yet it computes from the cost, which must not be changed in place till then. Where the cost,
+        its points, weights, reg or penalties require grad, what it tells has derivatives by them,
+        of the solution: see the page on gradients. Beside `mass` and penalties other than one KL
+        number a side that is the value alone, once.
 
     Raises:
         ValueError: If an argument breaks a rule, or a point with weight has only forbidden pairs.

@@ -61,7 +61,7 @@ class Sweep(Protocol):
         ...
 
     def linear(self, u: Tensor, v: Tensor) -> Tensor:
-        """Return <P, C>, shape (B,)."""
+        """Return `<P, C>`, shape (B,)."""
         ...
 
     def total(self, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import sinkhorn_ot
 
 PACKAGE = Path(sinkhorn_ot.__file__).parent
 REPOSITORY = PACKAGE.parent
-FILES = {"setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"}
+FILES = {"setup.py", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "MANIFEST.in"}
 
 
 def _build(kind: str, source: Path, out: Path) -> Path:
@@ -27,8 +27,8 @@ def _build(kind: str, source: Path, out: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> list[str]:
-    """Build a source distribution from a copy, and from that a wheel; return the wheel's names."""
+def built(tmp_path_factory) -> tuple[list[str], list[str]]:
+    """Build a source distribution from a copy, and from that a wheel; return their names."""
     pytest.importorskip("setuptools", minversion="77")
     tmp = tmp_path_factory.mktemp("build")
     source = tmp / "source"
@@ -36,23 +36,30 @@ def wheel(tmp_path_factory) -> list[str]:
     for name in FILES:
         shutil.copy(REPOSITORY / name, source)
     ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("kernels", "sinkhorn_ot"):
+    for name in ("docs", "kernels", "sinkhorn_ot"):
         shutil.copytree(REPOSITORY / name, source / name, symlinks=True, ignore=ignore)
     with tarfile.open(_build("sdist", source, tmp)) as archive:
         archive.extractall(tmp / "sdist", filter="data")
+        names = [name.partition("/")[2] for name in archive.getnames()]
     (unpacked,) = (tmp / "sdist").iterdir()
     with zipfile.ZipFile(_build("wheel", unpacked, tmp)) as archive:
-        return archive.namelist()
+        return names, archive.namelist()
 
 
 @pytest.mark.slow(1)
-def test_every_module_is_in_the_wheel(wheel):
+def test_documentation_and_changes_are_in_the_source(built):
+    pages = {str(page.relative_to(REPOSITORY)) for page in (REPOSITORY / "docs").rglob("*.md")}
+    assert {"CHANGELOG.md", "docs/img/plans-dark.svg", *pages} <= set(built[0])
+
+
+@pytest.mark.slow(1)
+def test_every_module_is_in_the_wheel(built):
     # not rglob, which does not follow the link to kernels/
     files = [*PACKAGE.glob("*.py"), *PACKAGE.glob("*/*.py"), PACKAGE / "py.typed"]
-    assert {str(f.relative_to(REPOSITORY)) for f in files} <= set(wheel)
+    assert {str(f.relative_to(REPOSITORY)) for f in files} <= set(built[1])
 
 
 @pytest.mark.slow(1)
-def test_nothing_else_is_at_the_top(wheel):
-    tops = {name.split("/")[0] for name in wheel}
+def test_nothing_else_is_at_the_top(built):
+    tops = {name.split("/")[0] for name in built[1]}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"sinkhorn_ot"}

@@ -109,7 +109,7 @@ def balanced_labels(
         progress: Show progress bars.
 
     Returns:
-        A `BalancedLabels`: labels, counts, value, and a bound that proves how good they are.
+        Labels, counts, value, and a bound that proves how good they are.
 
     Raises:
         ValueError: If an argument breaks a rule, the forbidden pairs leave no labelling, or float64

@@ -115,7 +115,7 @@ def deepercluster_loss(
         sub: The right sub-classes inside them, (N,), int64 in 0..k - 1.
 
     Returns:
-        Mean cross-entropy of both, added: a scalar in float32, or float64 for float64 logits.
+        Mean cross-entropy of both, added, a scalar in float32, or float64 for float64 logits.
 
     Raises:
         ValueError: If shapes do not fit; on the CPU, for a label out of range, or a logit that

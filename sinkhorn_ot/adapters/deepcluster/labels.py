@@ -144,7 +144,7 @@ def deepcluster_labels(
             passes its own, in any number, none included, and the same centroids.
 
     Returns:
-        A `DeepClusterLabels`: labels, counts, sums, from which the next centroids come.
+        Labels, counts, sums, from which the next centroids come.
 
     Raises:
         ValueError: If an argument breaks a rule; for a value, with the first bad index.

@@ -138,7 +138,7 @@ def sela_labels(  # noqa: PLR0913
             passes its own, in any number, none included, and everything else alike.
 
     Returns:
-        A `SelaLabels`: labels, counts, potentials, and whether the shares converged.
+        Labels, counts, potentials, and whether the shares converged.
 
     Raises:
         ValueError: If an argument breaks a rule, with the first bad index for values; on all ranks

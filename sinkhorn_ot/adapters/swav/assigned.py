@@ -92,7 +92,7 @@ def assign(  # noqa: PLR0913
         group: Process group over whose ranks the samples are spread.
 
     Returns:
-        A `SwAVCodes`: codes, labels, masses, and potentials with which `of` makes codes of others.
+        Codes, labels, masses, and potentials with which `of` makes codes of others.
 
     Raises:
         ValueError: If an argument breaks a rule; see `swav_codes`.

@@ -35,7 +35,7 @@ def partial_wasserstein(
         kwargs: `numItermax`, `numThreads`, `center_dual`, as `emd` takes them.
 
     Returns:
-        The plan, (n, m); with log=True beside it a dictionary: cost and partial_w_dist, u, v,
+        The plan, (n, m); with log=True beside it a dictionary of cost and partial_w_dist, u, v,
         warning, result_code.
 
     Raises:
@@ -108,7 +108,7 @@ def entropic_partial_wasserstein(  # noqa: PLR0913
         log: Whether to return a dictionary too.
 
     Returns:
-        The plan, (n, m); with log=True beside it a dictionary: partial_w_dist, err, and our
+        The plan, (n, m); with log=True beside it a dictionary of partial_w_dist, err, and our
         `Transport` as result, None where nothing is moved.
 
     Raises:

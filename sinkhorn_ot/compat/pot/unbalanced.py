@@ -61,7 +61,7 @@ def sinkhorn_unbalanced(  # noqa: PLR0913
         kwargs: `tau`: taken, and not needed.
 
     Returns:
-        The plan, (n, m), or with k targets <P, M> of each, (k,); with log=True beside it a
+        The plan, (n, m), or with k targets `<P, M>` of each, (k,); with log=True beside it a
         dictionary: logu and logv, cost, total_cost, err, niter, and our `Transport` as result.
 
     Raises:
@@ -105,7 +105,7 @@ def sinkhorn_unbalanced2(  # noqa: PLR0913
         reg_type: "kl", against c, or "entropy", against ones.
         c: Reference of the regularisation, (n, m); None is a b^T.
         warmstart: Logarithms of scalings, (n,) and (m,).
-        returnCost: "linear", <P, M>, or "total", with entropy and penalties as POT counts them.
+        returnCost: "linear", `<P, M>`, or "total", with entropy and penalties as POT counts them.
         numItermax: Sweeps allowed.
         stopThr: Relative L1 error of what the marginals answer to reach.
         verbose: Whether to show a progress bar.

@@ -51,10 +51,10 @@ def barycenter(  # noqa: PLR0913
     """Find the histogram that is nearest to several, by transport to each.
 
     Finds min over q of sum_k w_k (OT(a_k, q) - reg H(q)), where OT is the optimum of what `solve`
-    minimises and H(q) = -sum q log q. That is sum_k w_k min over P_k of <P_k, C> + reg sum P_k
-    log(P_k / a_k): the entropy is that of plans, as in POT, which finds the same q, blurred by
-    about reg; OT alone would shrink it as much. With `debiased` it finds min over q of
-    sum_k w_k S(a_k, q), where S is the Sinkhorn divergence, and does neither.
+    minimises and H(q) = -sum q log q. That is sum_k w_k min over P_k of
+    `<P_k, C> + reg sum P_k log(P_k / a_k)`: the entropy is that of plans, as in POT, which finds
+    the same q, blurred by about reg; OT alone would shrink it as much. With `debiased` it finds min
+    over q of sum_k w_k S(a_k, q), where S is the Sinkhorn divergence, and does neither.
 
     Source: J.-D. Benamou, G. Carlier, M. Cuturi, L. Nenna, G. Peyre, Iterative Bregman projections
     for regularized transportation problems, SIAM J. Sci. Comput. 2015; debiased H. Janati,

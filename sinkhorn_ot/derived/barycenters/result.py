@@ -116,7 +116,7 @@ class Barycenter:
     @property
     @uncompiled
     def values(self) -> Tensor:
-        """What each histogram is off, (..., k): <P, C> + reg sum P log(P / a), or a divergence.
+        """What each histogram is off, (..., k): `<P, C> + reg sum P log(P / a)`, or a divergence.
 
         Their derivatives are with the barycentre held: those of `value` are right, for there it is
         least.

@@ -31,7 +31,7 @@ def sinkhorn_distance(
 ) -> SinkhornDistance:
     """Find the least cost of a plan whose mutual information is at most alpha.
 
-    Finds min <P, C> over P >= 0 with P 1 = a, P^T 1 = b and KL(P | a b^T) <= alpha, for masses M
+    Finds min `<P, C>` over P >= 0 with P 1 = a, P^T 1 = b and KL(P | a b^T) <= alpha, for masses M
     other than one with KL(P / M | a b^T / M^2). Work is in float64, whatever the input.
 
     Source: M. Cuturi, Sinkhorn distances, NeurIPS 2013, section 3, d_{M, alpha}; not by bisection
@@ -51,8 +51,8 @@ def sinkhorn_distance(
         on_fail: What to do where tol is not reached: "warn", "raise" `ConvergenceError`, "ignore".
 
     Returns:
-        A `SinkhornDistance`: the distance, the plan, its reg, and bounds. Where the cost, its
-        points, weights or alpha require grad, `value` has derivatives by them.
+        The distance, the plan, its reg, and bounds. Where the cost, its points, weights or alpha
+        require grad, `value` has derivatives by them.
 
     Raises:
         ValueError: If an argument breaks a rule, or no plan of allowed pairs is within alpha.

@@ -61,8 +61,8 @@ class Divergence:
     def f(self) -> Tensor:
         """Source potential of the divergence, (..., n), in units of the cost: f_ab - f_aa.
 
-        With exact marginals `value` is <a, f> + <b, g>, half of it each, and f is its derivative by
-        the weights a, up to a constant.
+        With exact marginals `value` is `<a, f> + <b, g>`, half of it each, and f is its derivative
+        by the weights a, up to a constant.
         """
         return self._out(self._potentials[0])
 

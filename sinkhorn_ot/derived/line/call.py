@@ -41,8 +41,8 @@ def solve_1d(
             are taken round.
 
     Returns:
-        A `LineTransport`: value, distance, plan and potentials. The value has derivatives by points
-        and weights where these require grad, of any order; so have the potentials, by points.
+        Value, distance, plan and potentials. The value has derivatives by points and weights where
+        these require grad, of any order; so have the potentials, by points.
 
     Raises:
         ValueError: If an argument breaks a rule.

@@ -60,8 +60,8 @@ class LineTransport:
     def f(self) -> Tensor:
         """Source potential, (..., n), of the value's units: f_i + g_j <= the cost of i and j.
 
-        Both share a constant, which is such that <b, g> = 0. The derivative of the value by a. On a
-        circle they lose about p / 2 digits, for in them costs of more than a turn cancel.
+        Both share a constant, which is such that `<b, g> = 0`. The derivative of the value by a. On
+        a circle they lose about p / 2 digits, for in them costs of more than a turn cancel.
         """
         return self.given.out(self._potentials[0])
 

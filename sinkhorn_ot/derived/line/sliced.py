@@ -94,8 +94,8 @@ def sliced_distance(
         generator: Draws the lines, on the CPU; None takes torch's own.
 
     Returns:
-        A `SlicedDistance`: `distance`, `value`, the cost along `each` line, the `largest`, and the
-        standard `error` of the mean.
+        `distance`, `value`, the cost along `each` line, the `largest`, and the standard `error` of
+        the mean.
 
     Raises:
         ValueError: If an argument breaks a rule.

@@ -31,7 +31,7 @@ class PointCloud:
         x: Source points, shape (..., n, d).
         y: Target points, shape (..., m, d).
         metric: "sqeuclidean" |x - y|^2, "euclidean" |x - y|, "manhattan" sum |x_k - y_k|,
-            "chebyshev" max |x_k - y_k|, "dot" -<x, y>, or "cosine" 1 - <x, y> / (|x| |y|). Or a
+            "chebyshev" max |x_k - y_k|, "dot" `-<x, y>`, or "cosine" `1 - <x, y> / (|x| |y|)`. Or a
             function that returns what points x (..., r, d) and y (..., m, d), in float64, cost,
             (..., r, m); inf forbids a pair. It is called for copies of some rows x at a time, so
             that a row must depend on no other, and differentiated by autograd.

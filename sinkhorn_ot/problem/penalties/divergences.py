@@ -72,7 +72,7 @@ class KL(_Divergence):
         return torch.where(torch.isinf(self.rho), 0.0, cost).sum(-1)
 
     def dual(self, potential: Tensor, weight: Tensor) -> Tensor:
-        """Return sum rho w (1 - exp(-f / rho)), whose limit is <f, w>."""
+        """Return sum rho w (1 - exp(-f / rho)), whose limit is `<f, w>`."""
         pull = -self.rho * torch.special.expm1(-potential / self.rho)
         pull = torch.where(torch.isinf(self.rho), potential, pull)
         # a point without weight may have a price whose pull is inf

@@ -125,7 +125,7 @@ def empirical_sinkhorn2(  # noqa: PLR0913
         kwargs: Those of `sinkhorn`, and `method`.
 
     Returns:
-        <P, M>, (); with log=True a dictionary beside it.
+        `<P, M>`, (); with log=True a dictionary beside it.
 
     Raises:
         ValueError: If an argument breaks a rule.
@@ -155,7 +155,7 @@ def empirical_sinkhorn_divergence(  # noqa: PLR0913
 ) -> Any:
     """POT's `ot.bregman.empirical_sinkhorn_divergence`: a difference of what plans cost.
 
-    It is that of <P, M>, and not the Sinkhorn divergence of Feydy et al., which differs by the
+    It is that of `<P, M>`, and not the Sinkhorn divergence of Feydy et al., which differs by the
     entropies and is `sinkhorn_ot.sinkhorn_divergence`.
 
     Args:

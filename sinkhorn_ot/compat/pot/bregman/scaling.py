@@ -51,7 +51,7 @@ def sinkhorn(  # noqa: PLR0913
         kwargs: `tau`, `print_period`, `epsilon0`: taken, and not needed; `numInnerItermax`.
 
     Returns:
-        The plan, (n, m), or with k targets <P, M> of each, (k,); with log=True beside it a
+        The plan, (n, m), or with k targets `<P, M>` of each, (k,); with log=True beside it a
         dictionary: u, v and their logarithms log_u, log_v, (n,) and (m,) or (n, k) and (m, k),
         alpha and beta in units of the cost, err, niter, and our `Transport` as result.
 
@@ -81,7 +81,7 @@ def sinkhorn2(  # noqa: PLR0913
     warmstart: Any = None,
     **kwargs: Any,
 ) -> Any:
-    """POT's `ot.sinkhorn2`: what the entropic plan costs, <P, M>, without its entropy.
+    """POT's `ot.sinkhorn2`: what the entropic plan costs, `<P, M>`, without its entropy.
 
     Args:
         a: Source weights, (n,); [] means 1/n each.

@@ -53,8 +53,8 @@ def emd_1d(  # noqa: PLR0913
         check_marginals: Whether masses must agree, to 1.5e-6.
 
     Returns:
-        The plan, (n, m); with log=True beside it a dictionary: cost, and the numbers of the points
-        that each entry joins, perms_x_a and perms_x_b.
+        The plan, (n, m); with log=True beside it a dictionary of cost, and the numbers of the
+        points that each entry joins, perms_x_a and perms_x_b.
 
     Raises:
         ValueError: If an argument breaks a rule.

@@ -41,13 +41,13 @@ def emd(  # noqa: PLR0913
         M: Costs, (n, m); inf forbids a pair.
         numItermax: Pivots at most; 100000 and more set no limit.
         log: Whether to return a dictionary too. The answer is then proved, which takes longer.
-        center_dual: Whether potentials share their constant such that <a, u> = <b, v>.
+        center_dual: Whether potentials share their constant such that `<a, u> = <b, v>`.
         numThreads: Taken, and not needed.
         check_marginals: Whether masses must agree, to 1.5e-6.
         potentials_init: Taken, and not needed.
 
     Returns:
-        The plan, (n, m); with log=True beside it a dictionary: cost, u and v, (n,) and (m,),
+        The plan, (n, m); with log=True beside it a dictionary of cost, u and v, (n,) and (m,),
         warning, result_code, and our `Transport` as result.
 
     Raises:
@@ -89,7 +89,7 @@ def emd2(  # noqa: PLR0913
         numItermax: Pivots at most; 100000 and more set no limit.
         log: Whether to return a dictionary too. The answer is then proved, which takes longer.
         return_matrix: Whether to return a dictionary with the plan, as G.
-        center_dual: Whether potentials share their constant such that <a, u> = <b, v>.
+        center_dual: Whether potentials share their constant such that `<a, u> = <b, v>`.
         numThreads: Taken, and not needed.
         check_marginals: Whether masses must agree, to 1.5e-6.
         potentials_init: Taken, and not needed.
