@@ -18,14 +18,15 @@ from .costs import (
     survey,
     within,
 )
-from .making import make, make_plain, make_share
+from .making import make, make_plain, make_share, served, without_unserved
 from .marginals import mass_rtol
 from .mask import There, masked
 from .penalties import KL, L2, TV, Between, Penalty
-from .problem import Problem
+from .problem import Holders, Problem, Spread
 from .regularisation import Unresolved
 from .relaxation import asked
 from .rows import Block, Index, Rows, as_rows, at_once, entries, number
+from .share import Share, digest, pose_share
 from .show import in_short, shown
 
 
@@ -37,6 +38,7 @@ __all__ = [
     "Dense",
     "Facts",
     "GridCost",
+    "Holders",
     "Index",
     "KL",
     "L2",
@@ -45,6 +47,8 @@ __all__ = [
     "PointCloud",
     "Problem",
     "Rows",
+    "Share",
+    "Spread",
     "Streamed",
     "TV",
     "There",
@@ -56,6 +60,7 @@ __all__ = [
     "blocks",
     "broadcast",
     "checks",
+    "digest",
     "entries",
     "filled",
     "flatten",
@@ -66,7 +71,10 @@ __all__ = [
     "masked",
     "mass_rtol",
     "number",
+    "pose_share",
+    "served",
     "shown",
     "survey",
     "within",
+    "without_unserved",
 ]
