@@ -114,7 +114,7 @@ def solve(  # noqa: PLR0913
     """
     options = Options(method, tol, max_iter, n_iter, on_fail, progress, callback)
     leaves: Leaves | None = None
-    if are_spread(group, cost):
+    if are_spread(group, cost, a, b):
         refused = {"mask": mask, "mass": mass}
         posed = posed_over_ranks(
             group, (cost, a, b, reg), asked(unbalanced), refused, init, options

@@ -37,9 +37,9 @@ class Posed:
     options: Options
 
 
-def are_spread(group: Any, cost: Any) -> bool:
-    """Say whether a call is one that ranks make together."""
-    return group is not None or _is_sharded(cost)
+def are_spread(group: Any, *given: Any) -> bool:
+    """Say whether a call, by its group or by what it is given, is one that ranks make together."""
+    return group is not None or any(map(_is_sharded, given))
 
 
 def posed_over_ranks(  # noqa: PLR0913

@@ -43,4 +43,4 @@ def _scaled(problem: Problem, potential: Any, side: int) -> Tensor | None:
         t = torch.where(problem.there[side].view(*problem.batch_shape, size), t, 0.0)
     t = checks.finite("init", t) if size else t
     t = t.to(problem.work).expand(*problem.batch_shape, size)
-    return (t.reshape(-1, size) - shift) / problem.reg[:, None] + weight.log()
+    return (t.reshape(weight.shape) - shift) / problem.reg[:, None] + weight.log()

@@ -73,7 +73,7 @@ class PointCloud:
         for name, value in found.items():
             object.__setattr__(self, name, value)
         _ = self.batch_shape
-        if not isinstance(metric, str) and x.device.type != "meta" and len(x.mT):
+        if not isinstance(metric, str) and x.device.type != "meta" and x.numel():
             tried(metric, x, y)
 
     @property
