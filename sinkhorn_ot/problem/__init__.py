@@ -19,15 +19,15 @@ from .costs import (
     within,
 )
 from .habits import CALLS, Names
-from .making import make, make_plain, make_share
-from .marginals import mass_rtol
-from .mask import There, masked
+from .making import make, make_plain, make_share, served, without_unserved
 from .penalties import KL, L2, TV, Between, Penalty
-from .problem import Problem
+from .problem import Holders, Problem, Spread
 from .regularisation import Unresolved
 from .relaxation import asked
 from .rows import Block, Index, Rows, as_rows, at_once, entries, number
+from .share import Share, digest, pose_share
 from .show import in_short, shown
+from .weights import There, masked, mass_rtol
 
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Dense",
     "Facts",
     "GridCost",
+    "Holders",
     "Index",
     "KL",
     "L2",
@@ -48,6 +49,8 @@ __all__ = [
     "PointCloud",
     "Problem",
     "Rows",
+    "Share",
+    "Spread",
     "Streamed",
     "TV",
     "There",
@@ -59,6 +62,7 @@ __all__ = [
     "blocks",
     "broadcast",
     "checks",
+    "digest",
     "entries",
     "filled",
     "flatten",
@@ -69,7 +73,10 @@ __all__ = [
     "masked",
     "mass_rtol",
     "number",
+    "pose_share",
+    "served",
     "shown",
     "survey",
     "within",
+    "without_unserved",
 ]

@@ -252,11 +252,13 @@ def unused(name: str, others: Sequence[str]) -> None:
         raise ValueError(f"{name} leaves no choice of {', '.join(others)}: give one or the other")
 
 
-def at_least_dims(name: str, x: Tensor, dims: int, meaning: str) -> Tensor:
-    """Require a minimum number of dimensions, none of them empty."""
+def at_least_dims(name: str, x: Tensor, dims: int, meaning: str, lacking: int = 0) -> Tensor:
+    """Require a minimum number of dimensions, none empty but the one `lacking` from behind."""
     if x.ndim < dims:
         raise ValueError(f"{name} must have shape {meaning}, got {tuple(x.shape)}")
-    if 0 in x.shape:
+    if 0 in x.shape and (
+        lacking == 0 or 0 in (*x.shape[:-lacking], *x.shape[x.ndim - lacking + 1 :])
+    ):
         raise ValueError(f"{name} must not be empty, got shape {tuple(x.shape)}")
     return x
 

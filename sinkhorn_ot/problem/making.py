@@ -10,9 +10,21 @@ from torch import Tensor
 
 from . import checks
 from .costs import Bounds, Cost, Dense, as_cost, broadcast
-from .marginals import (
+from .problem import EXACT, Penalties, Problem, Relax, Spread
+from .regularisation import (
+    UNRESOLVED,
+    finest,
+    least_cost,
+    regularisation,
+    resolved,
+    without_far,
+)
+from .relaxation import possible, relaxation
+from .rows import at_once
+from .weights import (
     HELD,
     Array,
+    There,
     equal_mass,
     even,
     flat,
@@ -23,11 +35,6 @@ from .marginals import (
     uniform,
     weights,
 )
-from .mask import There
-from .problem import EXACT, Penalties, Problem
-from .regularisation import finest, least_cost, regularisation, resolved, without_far
-from .relaxation import possible, relaxation
-from .rows import at_once
 
 
 # what plain costs are at most beside their spread, what that is at least, and how far plain masses
@@ -80,14 +87,14 @@ def make(
     known: dict[str, Any] = {"rounded": rounded, "one_reg": one_reg}
     if there is not None:
         known["there"] = tuple(t.expand(*batch, -1).reshape(len(a), -1) for t in there)
-    p = Problem(cost.flat(batch), a, b, reg, relax, batch, _dtypes(cost)[0], bounds, **known)
+    p = Problem(cost.flat(batch), a, b, reg, relax, batch, dtypes(cost)[0], bounds, **known)
     if penalties != (None, None):
         p = _penalised(p, penalties, values)
     if values and p.least_reg < finest(p):
         p = resolved(without_far(p))
     shift = least_cost(p)
     p = replace(p, shift=shift) if shift else p
-    p = _evened(_parted(p)) if p.bounds.forbids else p
+    p = _evened(_parted(p))
     return possible(p) if p.penalised and values else p
 
 
@@ -196,7 +203,7 @@ def _weights(
     a: Any, b: Any, cost: Cost, exact: bool, values: bool
 ) -> tuple[Tensor, Tensor, torch.Size, float]:
     """Return flat weights of their own, the batch, and how far their sums may be off."""
-    (n, m), (dtype, work) = cost.shape, _dtypes(cost)
+    (n, m), (dtype, work) = cost.shape, dtypes(cost)
     if a is None and b is None:
         # nothing has to be compared of weights that are uniform on both sides
         batch = cost.batch_shape
@@ -225,28 +232,44 @@ def _weights(
     return tensor(flat_a), tensor(flat_b), batch, rounded
 
 
-def make_share(cost: Cost, a: Tensor, b: Tensor, reg: float, unresolved: str) -> Problem:
+def make_share(  # noqa: PLR0913
+    cost: Cost,
+    a: Tensor,
+    b: Tensor,
+    reg: Any,
+    bounds: Bounds,
+    spread: Spread | None,
+    *,
+    relax: Relax = EXACT,
+    rounded: float = 0.0,
+    otherwise: str = UNRESOLVED,
+) -> Problem:
     """Return the problem of some rows, whose others are held elsewhere, as by other ranks.
 
-    Both marginals are exact. What it takes all rows to see, that each point with weight has a
-    partner, is left to who can.
+    What it takes all rows to see, that each point with weight has a partner, is left to `served`.
 
     Args:
-        cost: Costs of the rows held here, which may be none, (..., n, m); bounds of all.
-        a: Source weights of the rows held here, (..., n); those of all rows sum to one.
-        b: Target weights of all rows, (..., m), that sum to one.
-        reg: Regularisation in units of the cost, above zero.
-        unresolved: What `resolved` raises, in the caller's words.
+        cost: Costs of the rows held here, which may be none, (..., n, m).
+        a: Source weights of the rows held here, (..., n).
+        b: Target weights, (..., m), of the mass that all rows have if both marginals are exact.
+        reg: Regularisation in units of the cost, above zero; one number or one per problem.
+        bounds: Where the costs of all rows lie.
+        spread: Who holds the others; None if nobody does.
+        relax: KL penalty of each marginal.
+        rounded: How far sums of the weights may be off.
+        otherwise: What `resolved` raises, in the caller's words.
     """
-    batch, (n, m), (dtype, work) = cost.batch_shape, cost.shape, _dtypes(cost)
-    b = b.to(work).expand(*batch, m).reshape(-1, m)
+    batch, (n, m), (dtype, work) = b.shape[:-1], cost.shape, dtypes(cost)
+    b = b.to(work).reshape(-1, m)
     a = a.to(work).expand(*batch, n).reshape(len(b), n)
-    at = b.new_full((len(b),), reg)
-    p = Problem(cost.flat(batch), a, b, at, EXACT, batch, dtype, cost.validate())
-    return resolved(p, unresolved)
+    at, one_reg = regularisation(reg, batch, True, like=b)
+    known: dict[str, Any] = {"rounded": rounded, "one_reg": one_reg, "spread": spread}
+    p = Problem(cost.flat(batch), a, b, at, relax, batch, dtype, bounds, **known)
+    p = resolved(p, otherwise)
+    return replace(p, shift=least_cost(p))
 
 
-def _dtypes(cost: Cost) -> tuple[torch.dtype, torch.dtype]:
+def dtypes(cost: Cost) -> tuple[torch.dtype, torch.dtype]:
     """Return the dtype of what the caller is given back, and of weights and potentials inside."""
     dtype = torch.float64 if cost.dtype == torch.float64 else torch.float32
     return dtype, torch.float64 if cost.device.type == "cpu" else dtype
@@ -254,7 +277,8 @@ def _dtypes(cost: Cost) -> tuple[torch.dtype, torch.dtype]:
 
 def _evened(p: Problem) -> Problem:
     """Return the problem with masses that agree wherever points only serve each other."""
-    if not (p.rounded and p.exact and isinstance(p.cost, Dense) and p.a.device.type == "cpu"):
+    plain = p.bounds.forbids and p.rounded and p.exact
+    if not (plain and isinstance(p.cost, Dense) and p.a.device.type == "cpu"):
         return p
     C = p.cost.whole.expand(p.shape)
     parts = [even(*one, p.rounded) for one in zip(p.a, p.b, math.inf > C, strict=True)]
@@ -263,11 +287,27 @@ def _evened(p: Problem) -> Problem:
 
 def _parted(p: Problem) -> Problem:
     """Return the problem without what has only forbidden partners; raise where that must move."""
+    return without_unserved(p, *served(p)) if p.bounds.forbids else p
+
+
+def served(p: Problem) -> tuple[Tensor, Tensor]:
+    """Return which rows, (B, n), and columns, (B, m), some allowed partner with weight serves."""
     rows, columns = (torch.zeros_like(w, dtype=torch.bool) for w in (p.a, p.b))
     for index, C in p.cost.tiles(max(1, at_once(p.a.device, 1 << 20) // p.shape[2])):
         allowed, weighs = math.inf > C, p.a[:, index] > 0
         rows[:, index] = (allowed & (p.b > 0)[:, None, :]).any(-1)
         columns |= (allowed & weighs[:, :, None]).any(-2)
+    return rows, columns
+
+
+def without_unserved(p: Problem, rows: Tensor, columns: Tensor) -> Problem:
+    """Return the problem without rows and columns that nobody serves; raise where they must move.
+
+    Args:
+        p: The problem.
+        rows: Which rows are served, (B, n).
+        columns: Which columns are, by whichever rows, (B, m).
+    """
     rows, columns = ~rows & (p.a > 0), ~columns & (p.b > 0)
     alone = [bool(side.any()) for side in (rows, columns)]
     for side, (kind, off) in enumerate((("row", rows), ("column", columns))):

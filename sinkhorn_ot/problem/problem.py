@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,34 @@ Relax = tuple[float, float]
 Penalties = tuple[Penalty | None, Penalty | None]
 
 EXACT: Relax = (math.inf, math.inf)
+
+
+class Holders(Protocol):
+    """Processes that each hold rows of one problem and make the same calls in the same order."""
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Return the sum of each number over the processes."""
+        ...
+
+    def max(self, x: Tensor) -> Tensor:
+        """Return the largest of each number over the processes."""
+        ...
+
+
+@shown
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """What all rows of a problem are together.
+
+    Attributes:
+        ranks: Who holds them.
+        n: How many they are.
+        mass: Their total weight, (B,).
+    """
+
+    ranks: Holders
+    n: int
+    mass: Tensor
 
 
 @shown
@@ -49,6 +77,7 @@ class Problem:
         one_reg: The regularisation of all problems, if one number was given: to know it takes no
             wait for the device.
         penalties: Penalties of other kinds, per side; None where `relax` says it all.
+        spread: Who holds the other rows, where these are not all; None if they are.
     """
 
     cost: Cost
@@ -66,11 +95,17 @@ class Problem:
     there: tuple[Tensor, Tensor] | None = None
     one_reg: float | None = None
     penalties: Penalties = (None, None)
+    spread: Spread | None = None
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
         """Number of problems, of source points and of target points."""
         return self.a.shape[0], *self.cost.shape
+
+    @property
+    def rows(self) -> int:
+        """Number of source points, wherever they are held."""
+        return self.shape[1] if self.spread is None else self.spread.n
 
     @property
     def shared(self) -> bool:
@@ -113,9 +148,21 @@ class Problem:
     def masses(self) -> tuple[Tensor, Tensor]:
         """Total weights of both sides, those set aside included, (B,) each."""
         a, b = self.a.sum(-1), self.b.sum(-1)
-        if self.aside is None:
-            return a, b
-        return a + self.aside[0].sum(-1), b + self.aside[1].sum(-1)
+        if self.aside is not None:
+            a, b = a + self.aside[0].sum(-1), b + self.aside[1].sum(-1)
+        return a if self.spread is None else self.spread.mass, b
+
+    def summed(self, x: Tensor, side: int) -> Tensor:
+        """Return the sum of numbers of a side's points, (..., n) or (..., m), wherever held."""
+        return self.joined(x.sum(-1)) if side == 0 else x.sum(-1)
+
+    def joined(self, x: Tensor) -> Tensor:
+        """Return sums over the rows that are held here as sums over all rows."""
+        return x if self.spread is None else self.spread.ranks.sum(x)
+
+    def least(self, x: Tensor) -> Tensor:
+        """Return the least of numbers of the rows that are held here as those of all rows."""
+        return x if self.spread is None else -self.spread.ranks.max(-x)
 
     @property
     def shifts(self) -> tuple[float, float]:
@@ -146,6 +193,8 @@ class Problem:
         for name in ("aside", "there"):
             if pair := held[name]:
                 few[name] = pair[0][at], pair[1][at]
+        if self.spread is not None:
+            few["spread"] = replace(self.spread, mass=self.spread.mass[at])
         if self.penalised:
             first, second = self.penalties
             few["penalties"] = first and first.select(at), second and second.select(at)
@@ -153,6 +202,7 @@ class Problem:
 
     def transposed(self) -> "Problem":
         """Return the problem of moving `b` onto `a`."""
+        assert self.spread is None, "rows that others hold cannot be columns"
         swapped = {
             "relax": self.relax[::-1],
             "aside": self.aside and self.aside[::-1],
@@ -162,8 +212,12 @@ class Problem:
         return replace(self, cost=self.cost.transposed(), a=self.b, b=self.a, **cast(Any, swapped))
 
     def _shown(self) -> dict[str, object]:
-        """Return what is shown of it: padding and penalties only where there are some."""
-        rare = (("there", self.there is None), ("penalties", not self.penalised))
+        """Return what is shown of it: what is rare only where there is some."""
+        rare = (
+            ("there", self.there is None),
+            ("penalties", not self.penalised),
+            ("spread", self.spread is None),
+        )
         hidden = [name for name, none in rare if none]
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
 

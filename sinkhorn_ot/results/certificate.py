@@ -55,6 +55,7 @@ def transform_columns(p: Problem, f: Tensor, minus: Difference = torch.sub) -> T
     g = torch.full_like(p.b, math.inf)
     for rows, C in blocks(p.cost, p.shape[0], p.work):
         g = torch.minimum(g, minus(C, f[:, rows, None]).amin(-2))
+    g = p.least(g)
     return g.masked_fill(g == math.inf, 0.0)
 
 
@@ -69,7 +70,7 @@ def below(C: Tensor, t: Tensor) -> Tensor:
 
 def dual_value(p: Problem, f: Tensor, g: Tensor) -> Tensor:
     """Return <f, a> + <g, b>, (B,)."""
-    return (f * p.a).sum(-1) + (g * p.b).sum(-1)
+    return p.summed(f * p.a, 0) + p.summed(g * p.b, 1)
 
 
 def feasible_duals(p: Problem, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:

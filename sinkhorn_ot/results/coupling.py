@@ -94,7 +94,7 @@ class Entropic:
         p = self.problem
         log_a = p.a.log()
         phi = self.u - log_a
-        if float(log_a.amin()) == -math.inf:
+        if log_a.numel() and float(log_a.amin()) == -math.inf:
             phi = torch.where(p.a > 0, phi, self._answer(0))
         return self._in_units(phi) + p.shifts[0]
 
@@ -231,8 +231,8 @@ def _formed(coupling: Coupling, block: Callable[..., Tensor]) -> Tensor:
             block(rows, C, out[:, rows])
         else:
             out[:, rows] = block(rows, C).to(p.dtype)
-    assert out is not None
-    return out
+    # rows may all be held by others
+    return torch.zeros(p.shape, dtype=p.dtype, device=p.a.device) if out is None else out
 
 
 def inner(problem: Problem, block: Callable[[Index, Tensor], Tensor]) -> Tensor:
@@ -241,7 +241,7 @@ def inner(problem: Problem, block: Callable[[Index, Tensor], Tensor]) -> Tensor:
     for rows, C in blocks(problem.cost, problem.shape[0], problem.work):
         P = block(rows, C)
         total += torch.where(P > 0, P * C, 0.0).sum((-2, -1))
-    return total
+    return problem.joined(total)
 
 
 def mass_optimality(p: Problem, side: int, mass: Tensor, potential: Tensor) -> Tensor:
@@ -283,7 +283,8 @@ def marginal_error(coupling: Coupling, marginals: tuple[Tensor, Tensor]) -> Tens
     for side, (mass, potential) in enumerate(zip(marginals, (coupling.f, coupling.g), strict=True)):
         if p.relax[side] != 0:
             target = mass_optimality(p, side, mass, potential)
-            off = off + relative((mass - target).abs().sum(-1), target.sum(-1))
+            far = p.summed((mass - target).abs(), side)
+            off = off + relative(far, p.summed(target, side))
     return off
 
 

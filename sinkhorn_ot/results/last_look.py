@@ -34,7 +34,7 @@ def judged(problem: Problem, sweep: Sweep | None, found: Solution, tol: float) -
     # where a kernel holds all pairs, potentials are no larger than the costs and what it holds
     if good and found.scaled is not None and _HELD * digit + 20 * problem.resolution <= tol:
         return found
-    rounding = max(problem.resolution, digit * _largest(found.u, found.v))
+    rounding = max(problem.resolution, digit * _largest(problem, found.u, found.v))
     if good and rounding <= tol:
         return found
     coupling = Entropic(passes(problem, sweep), found.u, found.v)
@@ -42,7 +42,7 @@ def judged(problem: Problem, sweep: Sweep | None, found: Solution, tol: float) -
     error = marginal_error(coupling, marginals)
     if found.error is not None and not problem.exact:
         # of masses below all numbers only the logarithms, which sweeps see, tell how far they are
-        unseen = (error == 0) & (marginals[0].sum(-1) == 0) & (found.error > rounding)
+        unseen = (error == 0) & (problem.summed(marginals[0], 0) == 0) & (found.error > rounding)
         error = torch.where(unseen, found.error, error)
     status = [_status(was, off, tol) for was, off in zip(found.status, error.tolist(), strict=True)]
     return replace(found, error=error, status=status)
@@ -58,9 +58,12 @@ def _status(was: Status, off: float, tol: float) -> Status:
     return Status.STALLED if was is Status.CONVERGED else was
 
 
-def _largest(*potentials: Tensor) -> float:
+def _largest(p: Problem, *potentials: Tensor) -> float:
     """Return the largest size of a potential; points without weight have none."""
-    ends = checks.extremes(*potentials)
+    # rows may all be held by others
+    some = [t for t in potentials if t.numel()]
+    ends = checks.extremes(*some)
     if -math.inf in ends[::2]:
-        ends = checks.extremes(*(t.masked_fill(t == -math.inf, 0.0) for t in potentials))
-    return max(map(abs, ends))
+        ends = checks.extremes(*(t.masked_fill(t == -math.inf, 0.0) for t in some))
+    largest = max(map(abs, ends))
+    return largest if p.spread is None else float(-p.least(p.reg.new_tensor(-largest)))

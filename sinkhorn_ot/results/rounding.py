@@ -51,7 +51,7 @@ def feasible(coupling: Coupling) -> Rounded:
     rows = x * coupling.apply(y[..., None])[..., 0]
     columns = y * coupling.apply(x[..., None], transpose=True)[..., 0]
     left, right = (p.a - rows).clamp_(min=0), (p.b - columns).clamp_(min=0)
-    missing = left.sum(-1, keepdim=True)
+    missing = p.summed(left, 0)[:, None]
     # rounding may leave columns short where no row is
     return Rounded(coupling, x, y, left, torch.where(missing > 0, right / missing, 0.0))
 

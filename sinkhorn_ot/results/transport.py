@@ -249,16 +249,17 @@ class Transport(Copied, Maps):
         if stored and p.exact:
             return self._linear
         # <P, C> + reg sum P log(P / ab) = <f, P 1> + <g, P^T 1>, then the masses of KL
-        value = self._linear if stored else (f * self._rows).sum(-1) + (g * self._columns).sum(-1)
-        sides = zip((self._rows, self._columns), (p.a, p.b), p.relax, p.penalties, strict=True)
-        for mass, weight, rho, penalty in sides:
+        rows, columns = self._rows, self._columns
+        value = self._linear if stored else p.summed(f * rows, 0) + p.summed(g * columns, 1)
+        sides = zip((rows, columns), (p.a, p.b), p.relax, p.penalties, strict=True)
+        for side, (mass, weight, rho, penalty) in enumerate(sides):
             if penalty is not None:
                 value = value + penalty.value(mass, weight)
             if 0 < rho < math.inf:
                 # in terms of the difference, which a large rho would magnify the rounding of
                 off = torch.where(weight > 0, mass / weight - 1, 0.0)
                 divergence = torch.special.xlog1py(1 + off, off) - off
-                value = value + rho * (weight * divergence).sum(-1)
+                value = value + rho * p.summed(weight * divergence, side)
         return value + self._slack + self._stays()
 
     @cached_property
@@ -270,17 +271,16 @@ class Transport(Copied, Maps):
         value = self._slack
         if p.penalised and isinstance(self.coupling, Entropic):
             value, f, g = self._within(f, g)
-        for weight, potential, rho, penalty in zip(
-            (p.a, p.b), (f, g), p.relax, p.penalties, strict=True
-        ):
+        sides = zip((p.a, p.b), (f, g), p.relax, p.penalties, strict=True)
+        for side, (weight, potential, rho, penalty) in enumerate(sides):
             if penalty is not None:
                 value = value + penalty.dual(potential, weight)
             elif math.isinf(rho):
-                value = value + (potential * weight).sum(-1)
+                value = value + p.summed(potential * weight, side)
             elif rho > 0:
                 # a point without weight may have a price whose pull is inf
                 pull = torch.special.expm1(-potential / rho).masked_fill(weight == 0, 0.0)
-                value = value - rho * (weight * pull).sum(-1)
+                value = value - rho * p.summed(weight * pull, side)
         return value + self._stays()
 
     def _within(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -304,17 +304,18 @@ class Transport(Copied, Maps):
     def _slack(self) -> Tensor:
         """Return what the masses of KL(P | a b^T) cost, (B,)."""
         mass_a, mass_b = self.problem.masses
-        return self.problem.reg * (mass_a * mass_b - self._rows.sum(-1))
+        return self.problem.reg * (mass_a * mass_b - self.problem.summed(self._rows, 0))
 
     def _stays(self) -> Tensor:
         """Return what the penalties are for points set aside, (B,)."""
         p = self.problem
         cost = torch.zeros_like(p.reg)
-        for rho, penalty, weight in zip(p.relax, p.penalties, p.aside or (), strict=False):
+        sides = zip(p.relax, p.penalties, p.aside or (), strict=False)
+        for side, (rho, penalty, weight) in enumerate(sides):
             if penalty is not None:
                 cost = cost + penalty.value(torch.zeros_like(weight), weight)
             elif 0 < rho < math.inf:
-                cost = cost + rho * weight.sum(-1)
+                cost = cost + rho * p.summed(weight, side)
         return cost
 
     def _out(self, t: Tensor) -> Tensor:

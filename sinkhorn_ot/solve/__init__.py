@@ -1,6 +1,7 @@
 """The call that solves, and what a compiler is shown of it."""
 
-from .call import MAX_ITER, ON_FAIL, solve
+from .call import solve
+from .options import MAX_ITER, ON_FAIL
 
 
 __all__ = ["MAX_ITER", "ON_FAIL", "solve"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.gradients import differentiable, stepwise
-from sinkhorn_ot.problem import Problem, asked, checks, make, masked, within
+from sinkhorn_ot.problem import Problem, asked, make, masked
 from sinkhorn_ot.results import (
     Entropic,
     Leaves,
@@ -21,7 +21,6 @@ from sinkhorn_ot.results import (
     waiting,
 )
 from sinkhorn_ot.solvers import (
-    METHODS,
     Callback,
     Limits,
     Sinkhorn,
@@ -34,13 +33,10 @@ from sinkhorn_ot.solvers import (
 from sinkhorn_ot.sweeps import Sweep, choose, passes
 
 from .graph import graphed
+from .options import MAX_ITER, Options
+from .over_ranks import are_spread, posed_over_ranks, settled
 from .ragged import SOLVE, SWEEP, by_size
-
-
-ON_FAIL = ("warn", "raise", "ignore")
-MAX_ITER = 10_000
-# what starts are called
-_SIDES = ("source", "target")
+from .start import warm
 
 
 @graphed
@@ -63,6 +59,7 @@ def solve(  # noqa: PLR0913
     on_fail: str = "warn",
     progress: bool = False,
     callback: Callback | None = None,
+    group: Any = None,
 ) -> Transport:
     """Solve entropic optimal transport, for one problem or a batch of them.
 
@@ -93,6 +90,14 @@ def solve(  # noqa: PLR0913
         progress: Show a progress bar.
         callback: Called with a `Progress` after every sweep; returning True stops. Small problems,
             which "auto" solves whole without it, are then swept like others.
+        group: Process group of torch.distributed over which the rows are spread: each rank passes
+            its own rows of cost and a, in any number, none included, and everything else alike; a
+            of None means 1/N each, of N rows in all. A cost that is a `DTensor` sharded on its rows
+            says it by itself. `mask`, `mass`, penalties that are no numbers, and derivatives are
+            refused. Of the result `f`, `plan`, `log_plan`, `apply` and `barycentric` are those of
+            this rank's rows, all other numbers those of the whole, the same on every rank to the
+            last bit; `apply_transpose`, `certificate()` and `round()` are calls that all ranks must
+            make together.
 
     Returns:
         Plan, potentials, values, bounds, and how far to trust them. What it has not been asked for
@@ -102,48 +107,57 @@ def solve(  # noqa: PLR0913
         number a side that is the value alone, once.
 
     Raises:
-        ValueError: If an argument breaks a rule, or a point with weight has only forbidden pairs.
+        ValueError: If an argument breaks a rule, or a point with weight has only forbidden pairs;
+            on all ranks of a group if it is so on one, or they pass what differs.
+        RuntimeError: If a rank of the group cannot be reached within its timeout.
         ConvergenceError: With on_fail="raise".
     """
-    checks.one_of("on_fail", on_fail, ON_FAIL)
-    max_iter = checks.count("max_iter", max_iter)
-    given = {
-        "method": not isinstance(method, str) or method not in ("auto", "sinkhorn"),
-        "tol": tol is not None,
-        "max_iter": max_iter != MAX_ITER,
-        "on_fail": on_fail == "raise",
-        "progress": checks.flag("progress", progress),
-        "callback": callback is not None,
-    }
-    _checked(reg, callback, n_iter, given)
-    values, there = n_iter is None or _on_cpu(cost), None
-    if mask is not None:
-        cost, a, b, there = masked(cost, a, b, mask, values)
-    leaves, (cost, a, b, reg, unbalanced, _) = waiting(cost, a, b, reg, asked(unbalanced))
-    problem = make(cost, a, b, reg, unbalanced, mass=mass, values=values, there=there)
-    u, v = (None, None) if init is None else _warm(problem, init)
-    tol = _tolerance(tol, problem)
+    options = Options(method, tol, max_iter, n_iter, on_fail, progress, callback)
+    leaves: Leaves | None = None
+    if are_spread(group, cost, a, b):
+        refused = {"mask": mask, "mass": mass}
+        posed = posed_over_ranks(
+            group, (cost, a, b, reg), asked(unbalanced), refused, init, options
+        )
+        problem, u, v, options = posed.problem, posed.u, posed.v, posed.options
+    else:
+        options = options.checked(reg)
+        values, there = n_iter is None or _on_cpu(cost), None
+        if mask is not None:
+            cost, a, b, there = masked(cost, a, b, mask, values)
+        leaves, (cost, a, b, reg, unbalanced, _) = waiting(cost, a, b, reg, asked(unbalanced))
+        problem = make(cost, a, b, reg, unbalanced, mass=mass, values=values, there=there)
+        u, v = (None, None) if init is None else warm(problem, init)
     # inside autocast the products of a sweep would be half precision, and so would their error
     with _exactly(problem.a.device.type):
-        if n_iter is not None:
-            count = functools.partial(_fixed, tol=tol, n_iter=checks.count("n_iter", n_iter))
-            found, swept, name = by_size(problem, u, v, count, SWEEP)
-            result = _report(parted(problem, found), found, swept, name)
-            return result if leaves is None else _stepwise(result, leaves, n_iter, init)
-        solver = _solver(method, problem)
-        with watch(progress, callback, tol, max_iter) as watcher:
-            limits = Limits(tol, max_iter, watcher)
-            # who is to be told of every sweep is not served by what makes many at once
-            alone = callback is None
-            act = functools.partial(_run, solver=solver, limits=limits, alone=alone)
-            found, swept, name = (
-                act(problem, u, v) if watcher else by_size(problem, u, v, act, SOLVE)
-            )
-        result = _report(problem, found, swept, name)
+        if options.n_iter is not None:
+            result = _swept(problem, u, v, options)
+            return result if leaves is None else _stepwise(result, leaves, options.n_iter, init)
+        result = _solved(problem, u, v, options)
         # whoever stopped it knows
         good = (Status.CONVERGED, Status.STOPPED)
         told(result, all(s in good for s in result.statuses), on_fail, depth=6)
         return result if leaves is None else differentiable(result, leaves)
+
+
+def _swept(problem: Problem, u: Tensor | None, v: Tensor | None, options: Options) -> Transport:
+    """Return what a number of sweeps make of a problem."""
+    tol, n_iter = options.tolerance(problem), options.n_iter
+    assert n_iter is not None
+    count = functools.partial(_fixed, tol=tol, n_iter=n_iter)
+    found, swept, name = by_size(problem, u, v, count, SWEEP)
+    return _report(parted(problem, found), found, swept, name)
+
+
+def _solved(problem: Problem, u: Tensor | None, v: Tensor | None, options: Options) -> Transport:
+    """Return the solution of a problem, as far as it came."""
+    tol, solver, callback = options.tolerance(problem), options.solver(problem), options.callback
+    with watch(options.progress, callback, tol, options.max_iter) as watcher:
+        limits = Limits(tol, options.max_iter, watcher)
+        # who is to be told of every sweep is not served by what makes many at once
+        act = functools.partial(_run, solver=solver, limits=limits, alone=callback is None)
+        found, swept, name = act(problem, u, v) if watcher else by_size(problem, u, v, act, SOLVE)
+    return _report(problem, found, swept, name)
 
 
 def _run(
@@ -178,78 +192,18 @@ def _stepwise(result: Transport, leaves: Leaves, n_iter: int, init: Any) -> Tran
     return stepwise(result, leaves, n_iter)
 
 
-def _checked(reg: Any, callback: Any, n_iter: int | None, given: dict[str, bool]) -> None:
-    """Require options that make sense, alone and together."""
-    if reg is None:
-        raise ValueError("reg must be given: a number above zero, or use solve_exact for none")
-    checks.callback("callback", callback)
-    if n_iter is not None:
-        checks.unused("n_iter", [name for name, is_given in given.items() if is_given])
-
-
 def _exactly(kind: str) -> AbstractContextManager[Any]:
     """Leave autocast on a kind of device; a small problem takes no longer than to leave none."""
     inside = torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if inside else nullcontext()
 
 
-def _solver(method: str | Sinkhorn, problem: Problem) -> Sinkhorn | None:
-    """Return the solver that is asked for; None leaves the choice."""
-    if isinstance(method, Sinkhorn):
-        solver: Sinkhorn | None = method
-    elif callable(getattr(method, "start", None)):
-        given = f"{method.__name__}()" if isinstance(method, type) else repr(method)
-        raise ValueError(f"method must be a solver: pass Sinkhorn({given})")
-    elif isinstance(method, type):
-        raise ValueError(f"method must be a solver, not its class: pass {method.__name__}()")
-    else:
-        solver = METHODS[checks.one_of("method", method, tuple(METHODS))]
-    if solver is not None and solver.needs_exact and not problem.exact:
-        raise ValueError(f"method {solver.name!r} needs exact marginals, got {problem.asked}")
-    return solver
-
-
 def _report(problem: Problem, s: Solution, sweep: Sweep | None, method: str) -> Transport:
     coupling = Entropic(passes(problem, sweep), s.u, s.v, s.scaled)
-    return Transport(problem, coupling, method, s.status, s.n_iter, s.error, s.notes)
+    result = Transport(problem, coupling, method, s.status, s.n_iter, s.error, s.notes)
+    return result if problem.spread is None else settled(result)
 
 
 def _on_cpu(cost: Any) -> bool:
     device = getattr(cost, "device", None)
     return device is None or torch.device(device).type == "cpu"
-
-
-def _tolerance(tol: float | None, problem: Problem) -> float:
-    if tol is None:
-        return 1e-9 if problem.dtype == torch.float64 else 1e-6
-    return checks.positive("tol", tol)
-
-
-def _warm(problem: Problem, init: Any) -> tuple[Tensor | None, Tensor | None]:
-    """Return the scaled potentials of an earlier result or of a pair (f, g)."""
-    if isinstance(init, Transport):
-        init = init.f, init.g
-    if not (isinstance(init, (tuple, list)) and len(init) == 2) or all(p is None for p in init):
-        raise ValueError(f"init must be a result or a pair (f, g), got {type(init).__name__}")
-    f, g = init
-    return _scaled(problem, f, 0), _scaled(problem, g, 1)
-
-
-def _scaled(problem: Problem, potential: Any, side: int) -> Tensor | None:
-    """Return (potential - shift) / reg + log weight of a side, (B, size)."""
-    if potential is None:
-        return None
-    weight, shift = (problem.a, problem.b)[side], problem.shifts[side]
-    size = weight.shape[-1]
-    if isinstance(potential, Tensor):
-        # where a solve starts does not change where it ends
-        potential = checks.own("init", potential).detach()
-    t = checks.at_least_dims("init", checks.tensor("init", potential), 1, f"(..., {size})")
-    if t.shape[-1] != size:
-        raise ValueError(f"init must hold {size} {_SIDES[side]} potentials, got {tuple(t.shape)}")
-    checks.same_device("init", t, problem.b.device, "cost")
-    within("init", t.shape[:-1], problem.batch_shape)
-    if problem.there is not None:
-        t = torch.where(problem.there[side].view(*problem.batch_shape, size), t, 0.0)
-    t = checks.finite("init", t).to(problem.work).expand(*problem.batch_shape, size)
-    return (t.reshape(-1, size) - shift) / problem.reg[:, None] + weight.log()

@@ -95,6 +95,8 @@ def _run(
     posed: Posed, solver: Sinkhorn | None, limits: Limits, alone: bool
 ) -> tuple[Solution, Sweep | None, str]:
     p, free = posed.problem, solver is None and alone
+    if p.spread is not None:
+        return _spread(posed, solver, limits)
     if solver is None and not _whole(p):
         return _batch(posed, limits)
     found, sweep, name = _tried(posed, solver, limits, free)
@@ -107,6 +109,16 @@ def _run(
         elif solver is None and found.status[k] is not Status.MAX_ITER:
             found, name = _rescued(found, k, one, name, limits)
     return found, sweep, name
+
+
+def _spread(
+    posed: Posed, solver: Sinkhorn | None, limits: Limits
+) -> tuple[Solution, Sweep | None, str]:
+    """Sweep what nobody sees whole: all who hold rows do the same."""
+    p = posed.problem
+    sweep, chosen = choose(p, limits.tol), suitable(p) if solver is None else solver
+    found = _by(chosen, sweep, posed.v, limits)
+    return judged(p, sweep, found, limits.tol), sweep, chosen.name
 
 
 def _whole(p: Problem) -> bool:
@@ -292,7 +304,6 @@ def suitable(problem: Problem) -> Sinkhorn:
     Newton's steps win from the start where plain sweeps need many and a Hessian costs no more than
     a few of them: sharp plans of small problems. Elsewhere sweeps are accelerated until they crawl.
     """
-    batch, n, m = problem.shape
     sharp = (problem.bounds.high - problem.bounds.low) / problem.least_reg
     if not problem.exact or problem.a.device.type != "cpu":
         return SWEEPS
@@ -301,7 +312,7 @@ def suitable(problem: Problem) -> Sinkhorn:
 
 def _sharp_enough(problem: Problem) -> float:
     """Return the spread of the cost over reg from which Newton's steps win."""
-    batch, n, m = problem.shape
+    batch, n, m = problem.shape[0], problem.rows, problem.shape[2]
     adds = n * m * m
     if adds > _HESSIAN:
         return _VERY_SHARP if adds <= _LARGE and n <= _TALL * m else math.inf

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import Cost, Dense, GridCost, PointCloud, Problem, Streamed, shown
 from sinkhorn_ot.results import Solution
-from sinkhorn_ot.sweeps import weightless
+from sinkhorn_ot.sweeps import passes, weightless
+
+from .steps import move_columns
 
 
 Places = npt.NDArray[np.intp]
@@ -53,6 +55,9 @@ class Posed:
 
 def pose(problem: Problem, u: Tensor | None, v: Tensor | None) -> Posed:
     """Return a problem as it is best solved, from scaled potentials to start from, or None."""
+    if problem.spread is not None:
+        v = None if problem.relax[1] == 0 else _answered(problem, u, v)
+        return Posed(problem, _levelled(problem, v), None, False)
     fewer = support(problem)
     if fewer is not None:
         problem, (u, v) = fewer.problem, fewer.start(u, v)
@@ -63,6 +68,15 @@ def pose(problem: Problem, u: Tensor | None, v: Tensor | None) -> Posed:
         # a free side's potential is zero, whatever the start says
         v = None
     return Posed(problem, _levelled(problem, v), fewer, flip)
+
+
+def _answered(problem: Problem, u: Tensor | None, v: Tensor | None) -> Tensor | None:
+    """Return column potentials to start from; where only those of rows are known, what they say."""
+    if u is None or v is not None:
+        return v
+    log_b = problem.b.log()
+    log_s = passes(problem, None).log_sum_columns(u) + log_b
+    return move_columns(problem, torch.zeros_like(log_b), log_s, log_b) + log_b
 
 
 def _flipped(problem: Problem, u: Tensor | None, v: Tensor | None) -> bool:

@@ -7,6 +7,7 @@ import torch
 
 from sinkhorn_ot.problem import GridCost, PointCloud, Problem
 
+from .over_ranks import OverRanks
 from .portable import PASS, BySize, Near, OnTheFly, Separable, SharedKernel, StoredKernel, groups
 from .protocol import Bare, Sweep
 
@@ -24,7 +25,16 @@ def choose(problem: Problem, tol: float) -> Sweep:
 
     On a GPU the Triton kernels serve stored costs and clouds; costs that are streamed, those of
     grids and machines without triton are served by the portable code, as everything on a CPU is.
+    Rows that others hold are swept by them.
     """
+    if problem.spread is not None:
+        return OverRanks(_of_own_rows(problem, tol), problem.spread.ranks)
+    return _of_own_rows(problem, tol)
+
+
+def _of_own_rows(problem: Problem, tol: float) -> Sweep:
+    if problem.shape[1] == 0:
+        return OnTheFly(problem)
     if (kernels := _kernels(problem)) is not None:
         return kernels
     if isinstance(problem.cost, GridCost):
@@ -49,6 +59,13 @@ def passes(problem: Problem, sweep: Sweep | None) -> Sweep:
         problem: The problem of the result.
         sweep: What has swept it, or its transpose, if anything has.
     """
+    if problem.spread is not None:
+        local = sweep.local if isinstance(sweep, OverRanks) else None
+        return OverRanks(_passes(problem, local), problem.spread.ranks)
+    return _passes(problem, sweep)
+
+
+def _passes(problem: Problem, sweep: Sweep | None) -> Sweep:
     # asking a protocol takes long beside a small problem
     if sweep is None or not isinstance(sweep, Bare):
         parts = groups(problem, PASS)
@@ -82,7 +99,7 @@ def in_single(problem: Problem, tol: float) -> bool:
     """
     if problem.dtype != torch.float32 or tol < 1e-7:
         return False
-    most = torch.minimum(problem.a.amax(-1), problem.b.amax(-1)) / problem.a.sum(-1)
+    most = torch.minimum(problem.a.amax(-1), problem.b.amax(-1)) / problem.masses[0]
     return bool((most < _ALONE).all())
 
 

@@ -37,6 +37,18 @@ class Ranks:
                 f"torch.distributed.group.WORLD after init_process_group, got {group!r}"
             )
 
+    def __deepcopy__(self, memo: object) -> "Ranks":
+        # who holds the other rows is no part of what is copied
+        return self
+
+    def __reduce__(self) -> tuple[type["Ranks"], tuple[()]]:
+        if self.alone:
+            return Ranks, ()
+        raise ValueError(
+            "a result over a group cannot be pickled, for its process group lives in this process: "
+            "keep its numbers, such as f, g and value"
+        )
+
     def max(self, x: Tensor) -> Tensor:
         """Return the largest of each number over the ranks."""
         return self._reduce(x, "MAX")

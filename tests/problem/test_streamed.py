@@ -226,7 +226,10 @@ BAD = {
     "nan": (lambda: so.Streamed(spoiled(math.nan)), r"above -inf, got nan at index \(23, 5\)"),
     "-inf": (lambda: so.Streamed(spoiled(-math.inf)), r"got -inf at index \(23, 5\)"),
     "nothing": (lambda: so.Streamed([]), "cost must hold rows, got no block"),
-    "no rows": (lambda: so.Streamed([cost()[:0]]), r"must not be empty, got shape \(0, 17\)"),
+    "no rows": (
+        lambda: so.solve(so.Streamed([cost()[:0]]), reg=0.1),
+        r"cost must not be empty, got shape \(0, 17\)",
+    ),
     "no columns": (lambda: so.Streamed([cost()[:, :0]]), r"must not be empty, got shape \(65, 0\)"),
     "number": (lambda: so.Streamed(3), "must be a tensor, an array or blocks of rows, got int"),
     "vectors": (lambda: so.Streamed([torch.ones(3)]), r"blocks of shape \(..., rows, k\), got"),

@@ -16,10 +16,10 @@ from torch import Tensor
 from sinkhorn_ot.adapters.arguments import best_labels
 from sinkhorn_ot.adapters.balanced import balanced_labels
 from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.problem import Problem, checks, make_share, shown
+from sinkhorn_ot.problem import Problem, Spread, checks, make_share, shown
 from sinkhorn_ot.results import Solution, Status, uncompiled
 from sinkhorn_ot.solvers import NEWTON, SWITCH, Callback, Progress, Sinkhorn, suitable, watch
-from sinkhorn_ot.sweeps import OverRanks, Ranks, Sweep, choose
+from sinkhorn_ot.sweeps import Ranks, Sweep, choose
 
 from .arguments import Asked, asked_for
 from .data import Scores, linear_heads
@@ -294,8 +294,17 @@ def _sample_size(scores: Scores) -> int:
 
 def _posed(scores: Scores, asked: Asked) -> Sweep:
     """Return the transport of samples, the rows, onto labels, at reg = 1 / lamb, over all ranks."""
+    ranks, shares = scores.ranks, asked.marginal
+    # weights have a sum of one
+    mass = shares.new_ones(shares[..., 0].numel())
+    spread = None if ranks.alone else Spread(ranks, scores.N, mass)
     p = make_share(
-        scores.cost, scores.weights(), asked.marginal, 1.0 / asked.lamb, asked.unresolved
+        scores.cost,
+        scores.weights(),
+        shares,
+        1.0 / asked.lamb,
+        scores.facts.bounds,
+        spread,
+        otherwise=asked.unresolved,
     )
-    local = choose(p, asked.tol)
-    return local if scores.ranks.alone else OverRanks(local, scores.ranks)
+    return choose(p, asked.tol)

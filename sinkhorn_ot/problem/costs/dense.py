@@ -111,5 +111,15 @@ class Dense:
 
 
 def as_cost(cost: Any) -> Cost:
-    """Return a cost object: a tensor or an array becomes `Dense`."""
-    return cost if hasattr(cost, "tiles") else Dense(cost)
+    """Return a cost object, of some rows: a tensor or an array becomes `Dense`."""
+    if not hasattr(cost, "tiles"):
+        return Dense(cost)
+    found: Cost = cost
+    # where others hold rows, these may be none
+    if found.shape[0] == 0:
+        points = getattr(cost, "x", None)
+        name, shape = "cost", (*found.batch_shape, *found.shape)
+        if points is not None:
+            name, shape = "x", tuple(points.shape)
+        raise ValueError(f"{name} must not be empty, got shape {shape}")
+    return found

@@ -56,7 +56,8 @@ class PointCloud:
 
     def __post_init__(self) -> None:
         x, y = _alike(self.x, self.y)
-        x = checks.at_least_dims("x", x, 2, "(..., n, d)")
+        # of sources others may hold all
+        x = checks.at_least_dims("x", x, 2, "(..., n, d)", lacking=2)
         y = checks.at_least_dims("y", y, 2, "(..., m, d)")
         checks.count("memory", self.memory, at_least=0)
         if x.shape[-1] != y.shape[-1]:
@@ -72,7 +73,7 @@ class PointCloud:
         for name, value in found.items():
             object.__setattr__(self, name, value)
         _ = self.batch_shape
-        if not isinstance(metric, str) and x.device.type != "meta":
+        if not isinstance(metric, str) and x.device.type != "meta" and x.numel():
             tried(metric, x, y)
 
     @property

@@ -60,7 +60,7 @@ class Streamed:
         if not isinstance(sign, int) or abs(sign) != 1:
             raise ValueError(f"sign must be 1 or -1, got {sign!r}")
         self._rows, self._sign = as_rows(name, source), sign
-        self.facts = _open(name, filled(name, survey(self._rows, sign))) if facts is None else facts
+        self.facts = _open(name, survey(self._rows, sign)) if facts is None else facts
 
     @property
     def stored(self) -> bool:
@@ -155,9 +155,11 @@ def filled(name: str, facts: Facts | None) -> Facts:
     return facts
 
 
-def _open(name: str, facts: Facts) -> Facts:
-    """Require some pair that is allowed."""
-    if facts.bounds.low == math.inf:
+def _open(name: str, facts: Facts | None) -> Facts:
+    """Require a block, and of rows, which others may hold, some pair that is allowed."""
+    if facts is None:
+        return filled(name, facts)
+    if facts.shape[0] and facts.bounds.low == math.inf:
         raise ValueError(f"{name} must allow some pair, got inf everywhere")
     return facts
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import checks
-from .costs import Cost, Dense, PointCloud, as_cost, broadcast, padded, repeated
+from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem.costs import Cost, Dense, PointCloud, as_cost, broadcast, padded, repeated
+
 from .marginals import nothing
 
 

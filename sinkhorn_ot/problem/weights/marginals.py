@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from . import checks
-from .costs import Cost
+from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem.costs import Cost
 
 
 Array = npt.NDArray[np.float64]
