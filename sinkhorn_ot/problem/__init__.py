@@ -20,6 +20,7 @@ from .costs import (
 )
 from .habits import CALLS, Names
 from .making import make, make_plain, make_share, served, without_unserved
+from .marginals import There, masked, mass_rtol
 from .penalties import KL, L2, TV, Between, Penalty
 from .problem import Holders, Problem, Spread
 from .regularisation import Unresolved
@@ -27,7 +28,6 @@ from .relaxation import asked
 from .rows import Block, Index, Rows, as_rows, at_once, entries, number
 from .share import Share, digest, pose_share
 from .show import in_short, shown
-from .weights import There, masked, mass_rtol
 
 
 __all__ = [

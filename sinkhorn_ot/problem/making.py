@@ -10,18 +10,7 @@ from torch import Tensor
 
 from . import checks
 from .costs import Bounds, Cost, Dense, as_cost, broadcast
-from .problem import EXACT, Penalties, Problem, Relax, Spread
-from .regularisation import (
-    UNRESOLVED,
-    finest,
-    least_cost,
-    regularisation,
-    resolved,
-    without_far,
-)
-from .relaxation import possible, relaxation
-from .rows import at_once
-from .weights import (
+from .marginals import (
     HELD,
     Array,
     There,
@@ -35,6 +24,17 @@ from .weights import (
     uniform,
     weights,
 )
+from .problem import EXACT, Penalties, Problem, Relax, Spread
+from .regularisation import (
+    UNRESOLVED,
+    finest,
+    least_cost,
+    regularisation,
+    resolved,
+    without_far,
+)
+from .relaxation import possible, relaxation
+from .rows import at_once
 
 
 # what plain costs are at most beside their spread, what that is at least, and how far plain masses

@@ -17,11 +17,11 @@ from torch import Tensor
 from . import checks
 from .costs import Bounds, Cost, Dense, GridCost, PointCloud, broadcast
 from .making import dtypes, make_share
+from .marginals import Array, equal_mass, flat, held, mass_rtol, tensor, weights
 from .problem import EXACT, Holders, Problem, Relax, Spread
 from .regularisation import regularisation
 from .relaxation import relaxation
 from .show import shown
-from .weights import Array, equal_mass, flat, held, mass_rtol, tensor, weights
 
 
 # total weights of which values can be made

@@ -9,7 +9,7 @@ import torch
 
 from sinkhorn_ot import testing
 from sinkhorn_ot.problem import checks, make, making
-from sinkhorn_ot.problem.weights import equal_mass, mass_rtol, total
+from sinkhorn_ot.problem.marginals import equal_mass, mass_rtol, total
 
 
 P = testing.random(4, 5)

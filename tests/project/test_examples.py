@@ -47,6 +47,7 @@ RUNS = {
     "match_keypoints": (["--steps", "60"], "matches: precision 0."),
     "moe_router": (SMALL, "transport plan loads in the last epoch:"),
     "ddp_swav": (SMALL, "processes: 1"),
+    "solve_over_ranks": (["--points", "80"], "agree to 1e-10: True"),
     "table": ([*SMALL, "--seeds", "1", "--out", "table.json"], "MSN                NMI 0."),
 }
 # such an example finds nothing loaded but what it loads itself
@@ -121,3 +122,12 @@ def test_ranks_run_under_torchrun(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     assert "processes: 2" in done.stdout
     assert "SwAV features  NMI 0." in done.stdout
+
+
+@pytest.mark.slow(8)
+def test_a_problem_over_ranks_runs_under_torchrun(tmp_path: Path):
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = run(tmp_path, *launch, FOLDER / "solve_over_ranks.py", "--points", "80")
+    assert done.returncode == 0, done.stderr
+    assert "processes: 2" in done.stdout
+    assert "agree to 1e-10: True" in done.stdout

@@ -1,6 +1,7 @@
-"""What points weigh: weights as they are given, and which points of a padded batch are there."""
+"""The weights of both sides: which points are there, and how much they hold together."""
 
-from .marginals import (
+from .mask import There, masked
+from .masses import (
     HELD,
     Array,
     equal_mass,
@@ -8,13 +9,11 @@ from .marginals import (
     flat,
     held,
     mass_rtol,
-    nothing,
     tensor,
     total,
     uniform,
     weights,
 )
-from .mask import There, masked
 
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "held",
     "mass_rtol",
     "masked",
-    "nothing",
     "tensor",
     "total",
     "uniform",

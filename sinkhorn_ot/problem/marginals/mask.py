@@ -12,7 +12,7 @@ from torch import Tensor
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.problem.costs import Cost, Dense, PointCloud, as_cost, broadcast, padded, repeated
 
-from .marginals import nothing
+from .masses import nothing
 
 
 # the points that are there, (..., n) and (..., m)
