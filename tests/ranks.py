@@ -74,6 +74,8 @@ def run(world: int, body: str, *, dying: tuple[int, ...] = ()) -> list[dict[str,
         living = [rank for rank in range(world) if rank not in dying]
         for rank in living:
             ranks[rank].join()
-            errors = Path(f"{store}.{rank}.err").read_text()
-            assert ranks[rank].exitcode == 0, f"rank {rank}: {errors[-3000:]}"
+        # all of them: the first to fail is not the first in order
+        errors = {rank: Path(f"{store}.{rank}.err").read_text()[-3000:] for rank in living}
+        failed = {rank: errors[rank] for rank in living if ranks[rank].exitcode != 0}
+        assert not failed, "".join(f"\nrank {rank}: {text}" for rank, text in failed.items())
         return [torch.load(f"{store}.{rank}", weights_only=False) for rank in living]

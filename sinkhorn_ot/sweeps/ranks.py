@@ -53,6 +53,10 @@ class Ranks:
         """Return the largest of each number over the ranks."""
         return self._reduce(x, "MAX")
 
+    def min(self, x: Tensor) -> Tensor:
+        """Return the least of each number over the ranks."""
+        return self._reduce(x, "MIN")
+
     def sum(self, x: Tensor) -> Tensor:
         """Return the sum of each number over the ranks."""
         return self._reduce(x, "SUM")
@@ -62,12 +66,16 @@ class Ranks:
         return x if self.alone else int(self.sum(torch.tensor([x], device=self._device)))
 
     def shares(self, x: Tensor) -> Tensor:
-        """Return the number x () of every rank, (ranks,)."""
+        """Return x of every rank, of one shape on all, (ranks, ...)."""
         if self.alone:
             return x[None]
-        every = x.new_zeros(dist.get_world_size(self._group))
+        every = x.new_zeros(dist.get_world_size(self._group), *x.shape)
         every[self.rank] = x
         return self.sum(every)
+
+    def told(self, x: T) -> list[T]:
+        """Return what every rank has, in their order; it must pickle."""
+        return self.everywhere(lambda: x, lambda told: told)[1]
 
     @property
     def rank(self) -> int:
@@ -170,9 +178,11 @@ class Ranks:
     def _reduce(self, x: Tensor, how: str) -> Tensor:
         if self.alone:
             return x
-        out = x.clone(memory_format=torch.contiguous_format)
+        # what is reduced on an accelerator alone goes there and back
+        there = self._device if x.device.type == "cpu" else x.device
+        out = x.to(there, copy=True, memory_format=torch.contiguous_format)
         _untraced(self._all_reduce, out, how)
-        return out
+        return out.to(x.device)
 
     def _all_reduce(self, x: Tensor, how: str) -> None:
         with _reaching():

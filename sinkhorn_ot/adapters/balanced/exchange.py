@@ -5,12 +5,18 @@ sample has its best label of S + prices, steps cost nothing less than the differ
 and shortest paths from labels with too many samples to labels with too few are what an optimal
 repair needs (successive shortest paths, as in R. Ahuja, T. Magnanti, J. Orlin, Network Flows, 1993,
 9.7). Each round pushes samples along the paths to all labels in need, not to the nearest only.
+
+Over ranks each holds its samples and looks for the cheapest of them; what a round decides it
+decides from the cheapest of all ranks and from how many samples each offers to a step.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+import torch
+
+from sinkhorn_ot.sweeps import ALONE, Ranks
 
 
 Floats = npt.NDArray[np.float64]
@@ -18,7 +24,7 @@ Index = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 # scores looked at together
-_TILE = 1 << 20
+TILE = 1 << 20
 # losses closer than this, relative to scores and prices, are equal
 _DIGITS = 8 * float(np.finfo(np.float64).eps)
 
@@ -30,14 +36,15 @@ class Exchange:
     above the label's count, the step out of it gives one up, and both cost nothing.
 
     Args:
-        S: Scores, (N, K); -inf forbids.
-        labels: A label for each sample, (N,); changed in place.
-        counts: Samples that each label must have, without a dealt place, (K,).
+        S: Scores of this rank's samples, (N, K); -inf forbids.
+        labels: A label for each of them, (N,); changed in place.
+        counts: Samples of all ranks that each label must have, without a dealt place, (K,).
         dealt: Which labels have a dealt place, (K,).
         prices: Prices of the labels, (K,), under which every sample has its best label, and no
             label that could have a dealt place and has none is cheaper than one with.
         largest: The largest absolute value of a finite score.
         fixed: Which labels may be dealt no place, (K,).
+        ranks: Who holds the other samples.
     """
 
     def __init__(  # noqa: PLR0913
@@ -49,18 +56,25 @@ class Exchange:
         prices: Floats,
         largest: float,
         fixed: Mask | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._S, self.labels, self.dealt = S, labels, dealt
         self._fixed = np.zeros_like(dealt) if fixed is None else fixed
+        self._ranks = ranks
         K = len(counts)
         order = np.argsort(labels, kind="stable")
         sizes = np.bincount(labels, minlength=K)
         self._members = np.split(order, np.cumsum(sizes)[:-1])
+        self._sizes = ranks.sum(torch.from_numpy(sizes)).numpy()
         # the pool has no samples of its own
-        self._excess = np.r_[sizes - counts - dealt, 0]
-        self._loss = np.full((K, K), np.inf)
-        # steps whose cheapest sample went away
-        self._stale = np.ones((K, K), bool)
+        self._excess = np.r_[self._sizes - counts - dealt, 0]
+        # the least of this rank, and of all
+        self._own = np.full((K, K), np.inf)
+        self._loss = self._own if ranks.alone else self._own.copy()
+        # steps whose cheapest sample went away, and labels with another loss than others know
+        self._stale, self._changed = np.ones((K, K), bool), np.ones(K, bool)
+        # which samples are offered to a step
+        self._offered = np.zeros(len(labels), bool)
         self._prices = np.r_[prices, prices[dealt].max(initial=prices.min())]
         self._largest, self._digit = largest, 0.0
 
@@ -95,8 +109,7 @@ class Exchange:
                 return False
             self._prices += np.where(reached, way, way[reached].max())
             self._digit = _DIGITS * max(self._largest, float(np.abs(self._prices).max()))
-            for sink in needy[np.argsort(way[needy], kind="stable")].tolist():
-                self._push(sink, parent)
+            self._push(needy[np.argsort(way[needy], kind="stable")].tolist(), parent.tolist())
             told(self.misplaced)
         return True
 
@@ -106,12 +119,8 @@ class Exchange:
         Lengths are what steps cost beyond the difference of the prices: none is negative, so that
         no path runs in a circle, whatever is rounded.
         """
-        for j in np.flatnonzero(self._stale.any(1)).tolist():
-            to = np.flatnonzero(self._stale[j])
-            self._loss[j, to] = self._cheapest(j, self._members[j], to)
-        self._stale[:] = False
-        held = np.array([len(members) > 0 for members in self._members])
-        p = self._prices
+        self._look()
+        held, p = self._sizes > 0, self._prices
         way = np.full(len(p), np.inf)
         parent = np.full(len(p), -1)
         moved = np.flatnonzero(self._excess > 0)
@@ -127,6 +136,17 @@ class Exchange:
             moved = np.r_[better, self._through_pool(way, parent)]
             moved = moved[held[moved]]
         return way, parent
+
+    def _look(self) -> None:
+        """Find the cheapest samples anew where others went or came."""
+        for j in np.flatnonzero(self._stale.any(1)).tolist():
+            to = np.flatnonzero(self._stale[j])
+            self._own[j, to] = self._cheapest(j, self._members[j], to)
+        self._stale[:] = False
+        if not self._ranks.alone:
+            at = np.flatnonzero(self._changed)
+            self._loss[at] = self._ranks.min(torch.from_numpy(self._own[at])).numpy()
+        self._changed[:] = False
 
     def _through_pool(self, way: Floats, parent: Index) -> Index:
         """Let the pool and those behind it come closer; return the labels that did."""
@@ -147,7 +167,7 @@ class Exchange:
     def _cheapest(self, j: int, samples: Index, to: Index) -> Floats:
         """Return the least S_ij - S_ik over these samples of j for labels k; inf for j itself."""
         loss = np.full(len(to), np.inf)
-        step = max(1, _TILE // len(loss))
+        step = max(1, TILE // len(loss))
         whole = 2 * len(to) > self._S.shape[1]
         for start in range(0, len(samples), step):
             few = samples[start : start + step]
@@ -158,99 +178,86 @@ class Exchange:
         loss[to == j] = np.inf
         return loss
 
-    def _push(self, sink: int, parent: Index) -> None:
-        """Move as many samples towards `sink` as its path still takes at the same loss."""
-        path = [sink]
-        while (before := int(parent[path[-1]])) >= 0:
-            path.append(before)
-        steps = list(zip(path[1:], path, strict=False))
-        movable = [self._movable(j, k) for j, k in steps]
-        room = min(self._excess[path[-1]], -self._excess[sink])
-        amount = min(room, *map(len, movable))
-        if amount <= 0:
-            return
-        for (j, k), samples in zip(steps, movable, strict=True):
-            self._step(j, k, samples[:amount])
-        self._excess[path[-1]] -= amount
-        self._excess[sink] += amount
+    def _push(self, sinks: list[int], parent: list[int]) -> None:
+        """Move samples towards the sinks, nearest first, as far as their paths take them.
 
-    def _movable(self, j: int, k: int) -> Index:
-        """Return the samples of j that lose no more by going to k than the prices say."""
+        Args:
+            sinks: Labels in need.
+            parent: The node before each, on its path; -1 for none.
+        """
+        paths = [_path(sink, parent) for sink in sinks]
+        wanted = [0] * len(parent)
+        for sink, path in zip(sinks, paths, strict=True):
+            for k in path[:-1]:
+                wanted[k] -= int(self._excess[sink])
+        # a step is named by where it goes, and the nearest sink's have the first choice
+        steps = list(dict.fromkeys(k for path in paths for k in path[:-1]))
+        own = {k: self._offers(parent[k], k, wanted[k]) for k in steps}
+        self._offered[:] = False
+        counts = np.array([[len(own[k]) for k in steps]])
+        every = self._ranks.shares(torch.from_numpy(counts[0])).numpy()
+        left = dict(zip(steps, every.sum(0).tolist(), strict=True))
+        used = dict.fromkeys(steps, 0)
+        for sink, path in zip(sinks, paths, strict=True):
+            room = min(int(self._excess[path[-1]]), -int(self._excess[sink]))
+            amount = max(0, min(room, *(left[k] - used[k] for k in path[:-1])))
+            for k in path[:-1]:
+                used[k] += amount
+            self._excess[path[-1]] -= amount
+            self._excess[sink] += amount
+        # ranks give what they offered, the first ones first
+        before = every[: self._ranks.rank].sum(0)
+        for k, first in zip(steps, before.tolist(), strict=True):
+            if used[k]:
+                self._step(parent[k], k, used[k], own[k][: max(0, used[k] - first)])
+
+    def _offers(self, j: int, k: int, most: int) -> Index:
+        """Return this rank's samples of j that lose no more by going to k than the prices say.
+
+        Args:
+            j: Where from.
+            k: Where to.
+            most: How many are of use.
+        """
         pool = len(self.dealt)
         if pool in (j, k):
             free = self.dealt[k] if j == pool else not self.dealt[j]
-            return np.zeros(int(free), np.int64)
+            # a place is everybody's, and the first rank's to give
+            return np.zeros(int(free and self._ranks.rank == 0), np.int64)
         members = self._members[j]
         S = self._S
         loss = S[members, j].astype(np.float64) - S[members, k]
-        movable: Index = members[loss <= self._prices[k] - self._prices[j] + self._digit]
-        return movable
+        movable = members[loss <= self._prices[k] - self._prices[j] + self._digit]
+        offers: Index = movable[~self._offered[movable]][:most]
+        self._offered[offers] = True
+        return offers
 
-    def _step(self, j: int, k: int, samples: Index) -> None:
+    def _step(self, j: int, k: int, amount: int, samples: Index) -> None:
+        """Move samples of all ranks, so many, and these of this one from j to k."""
         pool = len(self.dealt)
         if k == pool:
             self.dealt[j] = True
         elif j == pool:
             self.dealt[k] = False
         else:
+            self._sizes[j] -= amount
+            self._sizes[k] += amount
+            self._changed[[j, k]] = True
+            if len(samples) == 0:
+                return
             everywhere = np.arange(len(self.dealt))
             # what was cheapest by others still is
-            self._stale[j] |= self._cheapest(j, samples, everywhere) <= self._loss[j]
+            self._stale[j] |= self._cheapest(j, samples, everywhere) <= self._own[j]
             self.labels[samples] = k
             left = self._members[j]
             self._members[j] = left[self.labels[left] == j]
             self._members[k] = np.concatenate([self._members[k], samples])
-            self._loss[k] = np.minimum(self._loss[k], self._cheapest(k, samples, everywhere))
+            self._own[k] = np.minimum(self._own[k], self._cheapest(k, samples, everywhere))
 
 
-def send_directly(S: Floats, labels: Index, excess: Index) -> bool:
-    """Send samples from labels with too many straight to labels with too few, cheapest first.
-
-    Args:
-        S: Scores, (N, K); -inf forbids.
-        labels: A label for each sample, (N,); changed in place.
-        excess: Samples that each label has too many, (K,), of sum zero; changed in place.
-
-    Returns:
-        Whether all counts came right; forbidden pairs may stop it.
-    """
-    samples = np.flatnonzero(excess[labels] > 0)
-    to, loss = np.zeros_like(samples), np.zeros(len(samples))
-    stale = np.ones(len(samples), bool)
-    while len(needy := np.flatnonzero(excess < 0)):
-        to[stale], loss[stale] = _nearest(S, samples[stale], labels, needy)
-        order = np.argsort(loss, kind="stable")[: np.isfinite(loss).sum()]
-        old, new = labels[samples[order]], to[order]
-        fits = (_rank(old) < excess[old]) & (_rank(new) < -excess[new])
-        if not fits.any():
-            return False
-        labels[samples[order[fits]]] = new[fits]
-        excess += np.bincount(new[fits], minlength=len(excess))
-        excess -= np.bincount(old[fits], minlength=len(excess))
-        left = excess[labels[samples]] > 0
-        samples, to, loss = samples[left], to[left], loss[left]
-        stale = excess[to] >= 0
-    return True
-
-
-def _nearest(S: Floats, samples: Index, labels: Index, needy: Index) -> tuple[Index, Floats]:
-    """Return which of the labels `needy` each sample loses least by going to, and the loss."""
-    to, loss = np.empty_like(samples), np.empty(len(samples))
-    step = max(1, _TILE // len(needy))
-    for start in range(0, len(samples), step):
-        rows = samples[start : start + step]
-        there = S[rows[:, None], needy].astype(np.float64, copy=False)
-        best = there.argmax(1)
-        to[start : start + step] = needy[best]
-        own = S[rows, labels[rows]].astype(np.float64, copy=False)
-        loss[start : start + step] = own - there[np.arange(len(rows)), best]
-    return to, loss
-
-
-def _rank(group: Index) -> Index:
-    """Return how many entries before each one are of its group."""
-    order = np.argsort(group, kind="stable")
-    sizes = np.bincount(group)
-    rank = np.empty_like(group)
-    rank[order] = np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return rank
+def _path(sink: int, parent: list[int]) -> list[int]:
+    """Return the nodes from a sink back to where its path begins."""
+    path = [sink]
+    while (before := parent[path[-1]]) >= 0:
+        path.append(before)
+    return path

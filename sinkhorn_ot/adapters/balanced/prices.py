@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.problem import Bounds, Facts, Streamed, make_share
 from sinkhorn_ot.solve import solve
 from sinkhorn_ot.solvers import SWITCH
+from sinkhorn_ot.sweeps import ALONE, OverRanks, Ranks, Sweep, choose
 
 
 # scores looked at together
@@ -36,26 +38,66 @@ _BEYOND = 1.8
 _CLOSE, _USEFUL = 1e-3, 1e-2
 
 
-def dual(S: Tensor, shares: Tensor, reg: float, start: Tensor | None, progress: bool) -> Tensor:
+def typical_loss(S: Tensor, ranks: Ranks = ALONE) -> float:
+    """Return what a label that is not the best one typically loses, made sharp: a reg."""
+    some = S[: 1 + (TILE // S.shape[1])].double()
+    told = some.new_zeros(2)
+    if len(some):
+        losses = some.amax(1, keepdim=True) - some
+        told = torch.stack([losses[losses < math.inf].median(), told[1] + 1])
+    # the mean over the ranks that have samples
+    loss, count = ranks.sum(told)
+    return SHARP * float(loss / count)
+
+
+def dual(  # noqa: PLR0913
+    S: Tensor,
+    shares: Tensor,
+    reg: float,
+    start: Tensor | None,
+    progress: bool,
+    ranks: Ranks = ALONE,
+) -> Tensor:
     """Return prices by entropic transport; how far it came costs repairs, and nothing else."""
-    tilt = shares.log()
-    found = solve(
-        _losses(S, reg),
-        b=shares,
-        reg=1.0,
-        # a warm start is within the reach of accelerated sweeps, which are the cheaper ones
-        method="auto" if start is None else SWITCH,
-        tol=_TOL,
-        max_iter=_SWEEPS,
-        init=None if start is None else (None, start / reg - tilt),
-        on_fail="ignore",
-        progress=progress,
-    )
-    prices = (found.g.double() + tilt) * reg
+    tilt, losses = shares.log(), _losses(S, reg)
+    # a warm start is within the reach of accelerated sweeps, which are the cheaper ones
+    if ranks.alone:
+        found = solve(
+            losses,
+            b=shares,
+            reg=1.0,
+            method="auto" if start is None else SWITCH,
+            tol=_TOL,
+            max_iter=_SWEEPS,
+            init=None if start is None else (None, start / reg - tilt),
+            on_fail="ignore",
+            progress=progress,
+        )
+        g = found.g.double()
+    else:
+        v = None if start is None else (start / reg)[None]
+        g = SWITCH(_posed(losses, shares, ranks), tol=_TOL, max_iter=_SWEEPS, v=v).v[0] - tilt
+    prices = (g + tilt) * reg
     return torch.where(torch.isfinite(prices), prices, 0.0)
 
 
-def near(S: Tensor, shares: Tensor, reg: float, start: Tensor) -> Tensor | None:
+def _posed(losses: Tensor, shares: Tensor, ranks: Ranks) -> Sweep:
+    """Return the transport of the samples of all ranks onto labels."""
+    n = len(losses)
+    N = ranks.total(n)
+    finite = losses.masked_fill(losses == math.inf, 0.0)
+    high = ranks.max(finite.amax() if n else finite.new_zeros(()))
+    forbids = ranks.total(int(bool((losses == math.inf).any()))) > 0
+    bounds = Bounds(0.0, float(high), forbids)
+    facts = Facts(torch.Size(), (n, len(shares)), losses.dtype, losses.device, bounds)
+    a = torch.full((n,), 1.0 / N, dtype=torch.float64, device="cpu")
+    p = make_share(Streamed(losses, facts=facts), a, shares / shares.sum(), 1.0, "")
+    return OverRanks(choose(p, _TOL), ranks)
+
+
+def near(
+    S: Tensor, shares: Tensor, reg: float, start: Tensor, ranks: Ranks = ALONE
+) -> Tensor | None:
     """Return prices of all samples from those of some; None where that is not worth its while.
 
     Labels that lose much beside a sample's best one, at the prices of some, are left out: of the
@@ -63,12 +105,14 @@ def near(S: Tensor, shares: Tensor, reg: float, start: Tensor) -> Tensor | None:
     """
     if S.shape[1] < _MANY:
         return None
-    E, reg = _near_labels(S, reg, start)
-    turned, wanted = E.T, len(S) * shares.double().numpy()
+    N = ranks.total(len(S))
+    E, reg = _near_labels(S, reg, start, ranks)
+    turned, wanted = E.T, N * shares.double().numpy()
     alpha, off = np.ones(len(wanted)), math.inf
     for turn in range(_TURNS + 1):
-        held = alpha * (turned @ (1 / (E @ alpha)))
-        off = np.abs(held - wanted).sum() / len(S)
+        ours = torch.from_numpy(turned @ (1 / (E @ alpha)))
+        held = alpha * ranks.sum(ours).numpy()
+        off = np.abs(held - wanted).sum() / N
         if off <= _CLOSE or turn == _TURNS or not held.min() > 0:
             break
         alpha *= (wanted / held) ** _BEYOND
@@ -76,7 +120,7 @@ def near(S: Tensor, shares: Tensor, reg: float, start: Tensor) -> Tensor | None:
     return start + reg * torch.from_numpy(np.log(alpha)) if off <= _USEFUL else None
 
 
-def _near_labels(S: Tensor, reg: float, prices: Tensor) -> tuple[Any, float]:
+def _near_labels(S: Tensor, reg: float, prices: Tensor, ranks: Ranks = ALONE) -> tuple[Any, float]:
     """Return exp(-loss / reg) of labels that lose little, a sparse (N, K), and reg.
 
     Where many are near, a smaller reg says better which ones are taken.
@@ -84,7 +128,7 @@ def _near_labels(S: Tensor, reg: float, prices: Tensor) -> tuple[Any, float]:
     # imported here: small problems never pay for it
     from scipy.sparse import csr_array
 
-    entries, columns, sizes = [], [], [np.zeros(1, np.int64)]
+    entries, columns, sizes = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(1, np.int64)]
     for _, block in blocks(S):
         block += prices
         best = block.amax(1, keepdim=True)
@@ -94,7 +138,7 @@ def _near_labels(S: Tensor, reg: float, prices: Tensor) -> tuple[Any, float]:
         columns.append(j)
         sizes.append(np.bincount(i, minlength=len(block)))
     losses = np.concatenate(entries)
-    reg /= max(1.0, len(losses) / (_FEW * len(S)))
+    reg /= max(1.0, ranks.total(len(losses)) / (_FEW * ranks.total(len(S))))
     held = np.exp(losses / reg), np.concatenate(columns)
     return csr_array((*held, np.cumsum(np.concatenate(sizes))), shape=tuple(S.shape)), reg
 

@@ -161,9 +161,9 @@ class Scores:
         if self.mask is None:
             shape = (*self.facts.batch_shape, self.facts.shape[0])
             return torch.full(shape, 1.0 / self.N, dtype=torch.float64, device=self.facts.device)
-        return weights(self.mask, self._counted(), self.N)
+        return weights(self.mask, self.counted(), self.N)
 
-    def _counted(self) -> Tensor:
+    def counted(self) -> Tensor:
         """Return how many samples of all ranks count, (...)."""
         if self.mask is None:
             return torch.full(self.facts.batch_shape, self.N, device=self.facts.device)
@@ -253,7 +253,7 @@ class Scores:
 
         self.ranks.everywhere(look, lambda _: None)
         closed = (self.ranks.sum(open_.to(torch.int32)) == 0) & shared
-        closed &= (self._counted() > 0)[..., None]
+        closed &= (self.counted() > 0)[..., None]
         if bool(closed.any()):
             _refuse("label with a share some sample", "column", checks.first_index(closed))
 

@@ -125,8 +125,8 @@ def sela_labels(  # noqa: PLR0913
         init: Warm start: an earlier answer, or its potentials.
         rounding: "argmax" labels each sample by its largest entry of the plan, and counts have the
             shares only nearly; samples with equal rows get one label, however many they are.
-            "balanced" makes the counts exact, by `balanced_labels`, for data in memory on one
-            rank; where 1 / K each leaves a remainder, some labels have one more.
+            "balanced" makes the counts exact, by `balanced_labels`, for data in memory; where
+            1 / K each leaves a remainder, some labels have one more.
         soft: Whether to return the plan's rows too, softmax(lamb (log_probs + potentials)): N K
             numbers, held in memory. Rounding does not change them.
         mask: Samples that count, (..., N) or (N,), bool, of this rank; None for all. The others
@@ -155,8 +155,8 @@ def sela_labels(  # noqa: PLR0913
     _doubt_blocks(log_probs)
     ranks = Ranks(group)
     scores = Scores.read(log_probs, ranks, mask=mask)
-    if rounding == "balanced" and not (ranks.alone and scores.stored):
-        raise ValueError('rounding="balanced" needs all log_probs in memory, on one rank')
+    if rounding == "balanced" and not scores.stored:
+        raise ValueError('rounding="balanced" needs all log_probs in memory')
 
     def look() -> Asked:
         start = init.potentials if isinstance(init, SelaLabels) else init
@@ -174,8 +174,10 @@ def sela_labels(  # noqa: PLR0913
     batch = scores.facts.batch_shape
     potentials = (found.v.double() / asked.lamb).reshape(asked.marginal.shape)
     if rounding == "balanced":
-        shares = None if marginal is None else asked.marginal
-        labels = _exact(log_probs, scores, shares, potentials, progress)
+        counts = None if marginal is None else whole_counts(asked.marginal, scores.counted())
+        labels = balanced_labels(
+            log_probs, counts, init=potentials, mask=mask, progress=progress, group=group
+        ).labels
     else:
         labels = scores.labels(potentials)
     met = torch.tensor([s is Status.CONVERGED for s in found.status], device=labels.device)
@@ -189,27 +191,6 @@ def sela_labels(  # noqa: PLR0913
         found.error.reshape(batch),
         scores.soft(potentials, asked.lamb) if soft else None,
     )
-
-
-def _exact(
-    log_probs: Any, scores: Scores, shares: Tensor | None, potentials: Tensor, progress: bool
-) -> Tensor:
-    """Return labels whose counts are the shares, for data in memory, (..., N)."""
-    if scores.mask is None:
-        counts = None if shares is None else whole_counts(shares, scores.N)
-        return balanced_labels(log_probs, counts, init=potentials, progress=progress).labels
-    # each problem has as many samples as count in it
-    S, K = checks.tensor("log_probs", log_probs), scores.K
-    masks = scores.mask.reshape(-1, scores.N)
-    labels = torch.full_like(masks, -1, dtype=torch.int64)
-    for k, keep in enumerate(masks):
-        N = int(keep.sum())
-        if N:
-            counts = None if shares is None else whole_counts(shares.reshape(-1, K)[k], N)
-            rows, start = S.reshape(-1, scores.N, K)[k, keep], potentials.reshape(-1, K)[k]
-            found = balanced_labels(rows, counts, init=start, progress=progress)
-            labels[k, keep] = found.labels
-    return labels.reshape(scores.mask.shape)
 
 
 def sela_labels_from_features(

@@ -35,11 +35,16 @@ def zipf_marginal(K: int, s: float = 1.0) -> Tensor:
     return size / size.sum()
 
 
-def whole_counts(marginal: Tensor, N: int) -> Tensor:
-    """Return shares of N samples as whole numbers, (..., K), by largest remainders."""
-    exact = marginal * N
+def whole_counts(marginal: Tensor, N: Tensor) -> Tensor:
+    """Return shares of N samples as whole numbers, (..., K), by largest remainders.
+
+    Args:
+        marginal: Shares, (..., K), that sum to one.
+        N: Samples, (...).
+    """
+    exact = marginal * N[..., None]
     counts = exact.floor()
-    left = (N - counts.sum(-1, keepdim=True)).round()
+    left = (N[..., None] - counts.sum(-1, keepdim=True)).round()
     rank = (exact - counts).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
     return (counts + (rank < left)).to(torch.int64)
 

@@ -113,3 +113,26 @@ BAD = [
 def test_bad_input_is_told(given, message) -> None:
     with pytest.raises(ValueError, match=message):
         so.balanced_labels(torch.zeros(6, 2), **given)
+
+
+def test_samples_that_do_not_count() -> None:
+    S = torch.randn(3, 40, 5, generator=torch.Generator().manual_seed(0))
+    mask = torch.rand(3, 40, generator=torch.Generator().manual_seed(1)) < 0.6
+    mask[2] = False
+    junk = torch.where(mask[..., None], S, math.nan)
+    found = so.balanced_labels(junk, mask=mask)
+    assert bool((found.labels[~mask] == -1).all())
+    for at in range(2):
+        alone = so.balanced_labels(S[at, mask[at]])
+        assert torch.equal(found.labels[at, mask[at]], alone.labels)
+        assert torch.equal(found.potentials[at], alone.potentials)
+        assert float(found.value[at]) == float(alone.value)
+    assert found.counts[2].tolist() == [0] * 5
+    with pytest.raises(ValueError, match="k must be at most the 0 samples, got 3"):
+        so.balanced_labels(junk, mask=mask, k=3)
+    with pytest.raises(ValueError, match="counts must sum to the 0 samples, got a sum of 40"):
+        so.balanced_labels(junk[2], [8] * 5, mask=mask[2])
+    with pytest.raises(ValueError, match="got nan at index"):
+        so.balanced_labels(junk, mask=~mask)
+    with pytest.raises(ValueError, match=r"mask must have shape \(3, 40\)"):
+        so.balanced_labels(junk, mask=mask[:, :3])
