@@ -19,8 +19,6 @@ Terms = Mapping[str, object]
 
 # what the ranks of a group agreed on at their last lasting agreement on an accelerator
 _AGREED: weakref.WeakKeyDictionary[Any, Terms] = weakref.WeakKeyDictionary()
-# what a rank may raise and all are told of
-_TOLD = (ValueError, RuntimeError, OSError)
 
 
 class Ranks:
@@ -83,10 +81,22 @@ class Ranks:
         return 0 if self.alone else dist.get_rank(self._group)
 
     def any_of(self, act: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
-        """Return a callback that is true on all ranks where it is on one."""
+        """Return a callback that is true on all ranks where it is on one, and raises where one."""
         if self.alone or act is None:
             return act
-        return lambda told: self.total(bool(act(told))) > 0
+
+        def asked(told: Any) -> bool:
+            stop, failure = False, None
+            try:
+                stop = bool(act(told))
+            except Exception as error:  # noqa: BLE001
+                failure = error
+            votes = self.sum(torch.tensor([stop, failure is not None], device=self._device).int())
+            if int(votes[1]):
+                self._exchange(None, failure)
+            return int(votes[0]) > 0
+
+        return asked
 
     def everywhere(self, act: Callable[[], T], tell: Callable[[T], Any]) -> tuple[T, list[Any]]:
         """Act on every rank; what one raises, all raise.
@@ -99,7 +109,8 @@ class Ranks:
             This rank's result, and what all ranks told, in their order.
 
         Raises:
-            ValueError: On every rank, if some rank raised an error of a kind that is told.
+            ValueError: On every rank, if some rank raised one.
+            RuntimeError: On every rank, if some rank raised another error.
         """
         if self.alone:
             own = act()
@@ -139,7 +150,7 @@ class Ranks:
         try:
             own = act()
             told = tell(own)
-        except _TOLD as error:
+        except Exception as error:  # noqa: BLE001
             self._exchange(None, error)
             raise
         return own, self._exchange(told)
@@ -149,7 +160,7 @@ class Ranks:
         try:
             value = check()
             said = terms(value)
-        except _TOLD as error:
+        except Exception as error:  # noqa: BLE001
             # the others wait for no message where they have agreed before
             if before is None:
                 self._exchange(None, error)
@@ -164,11 +175,12 @@ class Ranks:
         """Return what all ranks tell; raise on all of them if one has failed."""
         said: list[Any] = [None] * dist.get_world_size(self._group)
         with _reaching():
-            wrong = None if failure is None else str(failure)
+            wrong = None if failure is None else _described(failure)
             dist.all_gather_object(said, (wrong, told), group=self._group)
         for rank, (wrong, _) in enumerate(said):
             if wrong is not None:
-                raise ValueError(f"{wrong}, on rank {rank} of the group") from failure
+                kind, text = wrong
+                raise kind(f"{text}, on rank {rank} of the group") from failure
         return [told for _, told in said]
 
     @property
@@ -208,6 +220,14 @@ def _untraced(act: Callable[..., Any], *args: Any) -> Any:
     if torch.compiler.is_compiling():
         act = torch.compiler.disable(act)  # type: ignore[no-untyped-call]
     return act(*args)
+
+
+def _described(failure: Exception) -> tuple[type[Exception], str]:
+    """Return what all ranks are to raise where one failed: whose mistake it was, and what it is."""
+    if isinstance(failure, ValueError):
+        return ValueError, str(failure)
+    # the text of other errors says little without their kind
+    return RuntimeError, f"{type(failure).__name__}: {failure}"
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """What SeLa reads: log-probabilities in any form, and what all ranks know about all of them."""
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -217,20 +216,20 @@ class Scores:
         counts.scatter_add_(-1, labels.clamp(min=0), (labels >= 0).to(labels.dtype))
         return self.ranks.sum(counts)
 
-    def doubt(self) -> None:
-        """Warn of rows that are probabilities, whose labels would look like labels."""
+    def doubtful(self) -> bool:
+        """Say whether rows are probabilities, whose labels would look like labels."""
         low, high = self.facts.bounds.low, self.facts.bounds.high
         # minus a logarithm is hardly ever below zero: who gives such pays no look
         if self.K == 1 or self.facts.bounds.forbids or low < -1.0 - _ROUNDED or high > 0.0:
-            return
-        for index, S in self.rows:
-            sums = S.sum(-1, dtype=torch.float64)[self._here(index, S)]
-            if len(sums) and bool(((sums - 1).abs() < _ROUNDED).all()):
-                said = (
-                    "log_probs has rows that sum to one, as probabilities do: pass their logarithm"
-                )
-                warnings.warn(said, UserWarning, stacklevel=5)
-            break
+            return False
+
+        def look() -> bool:
+            for index, S in self.rows:
+                sums = S.sum(-1, dtype=torch.float64)[self._here(index, S)]
+                return len(sums) > 0 and bool(((sums - 1).abs() < _ROUNDED).all())
+            return False
+
+        return any(self.ranks.everywhere(look, lambda found: found)[1])
 
     def require_open(self, shares: Tensor) -> None:
         """Require a label with a share for every sample and, for every such label, a sample."""
@@ -260,6 +259,23 @@ class Scores:
     def sample(self, count: int) -> "Scores":
         """Return about `count` samples, evenly spaced, of all ranks, held in memory."""
         stride = max(1, self.N // count)
+
+        def look() -> tuple[list[Tensor], list[Tensor]]:
+            return self._every(stride)
+
+        (kept, masks), said = self.ranks.everywhere(
+            look, lambda it: sum(S.shape[-2] for S in it[0])
+        )
+        few = torch.cat(kept, -2) if kept else torch.empty(0, device=self.facts.device)
+        facts = replace(self.facts, shape=(few.shape[-2] if kept else 0, self.K))
+        rows = as_rows("log_probs", few) if kept else self.rows
+        mask = self.mask
+        if mask is not None:
+            mask = torch.cat(masks, -1) if masks else mask[..., :0]
+        return Scores(rows, facts, sum(said), True, self.ranks, mask)
+
+    def _every(self, stride: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Return each so many-th of this rank's rows, by blocks, and which of them count."""
         kept, masks = [], []
         for index, S in self.rows:
             numbers = (
@@ -270,13 +286,7 @@ class Scores:
             few_here = (numbers % stride == 0).to(S.device)
             kept.append(S[..., few_here, :])
             masks.append(self._here(index, S)[..., few_here])
-        few = torch.cat(kept, -2) if kept else torch.empty(0, device=self.facts.device)
-        facts = replace(self.facts, shape=(few.shape[-2] if kept else 0, self.K))
-        rows = as_rows("log_probs", few) if kept else self.rows
-        mask = self.mask
-        if mask is not None:
-            mask = torch.cat(masks, -1) if masks else mask[..., :0]
-        return Scores(rows, facts, self.ranks.total(facts.shape[0]), True, self.ranks, mask)
+        return kept, masks
 
 
 def _terms(name: str, facts: Facts) -> dict[str, object]:

@@ -164,22 +164,30 @@ def sela_labels(  # noqa: PLR0913
 
     asked = ranks.agree(look, lambda it: it.terms() | {"callback": callback is not None})
     if align is True:
-        sizes = scores.counts(scores.labels(torch.zeros_like(asked.marginal)))
+        even = torch.zeros_like(asked.marginal)
+        labels, _ = ranks.everywhere(lambda: scores.labels(even), lambda _: None)
+        sizes = scores.counts(labels)
         asked = replace(asked, marginal=align_marginal(asked.marginal, sizes))
-    scores.doubt()
+    if scores.doubtful():
+        said = "log_probs has rows that sum to one, as probabilities do: pass their logarithm"
+        warnings.warn(said, UserWarning, stacklevel=4)
     scores.require_open(asked.marginal)
     show, stop = progress and ranks.rank == 0, ranks.any_of(callback)
     with watch(show, stop, asked.tol, asked.max_iter) as told:
         found = solved(scores, asked, told)
     batch = scores.facts.batch_shape
     potentials = (found.v.double() / asked.lamb).reshape(asked.marginal.shape)
-    if rounding == "balanced":
+
+    def read_out() -> tuple[Tensor | None, Tensor | None]:
+        wanted = scores.labels(potentials) if rounding == "argmax" else None
+        return wanted, scores.soft(potentials, asked.lamb) if soft else None
+
+    (labels, softly), _ = ranks.everywhere(read_out, lambda _: None)
+    if labels is None:
         counts = None if marginal is None else whole_counts(asked.marginal, scores.counted())
         labels = balanced_labels(
             log_probs, counts, init=potentials, mask=mask, progress=progress, group=group
         ).labels
-    else:
-        labels = scores.labels(potentials)
     met = torch.tensor([s is Status.CONVERGED for s in found.status], device=labels.device)
     assert found.error is not None
     return SelaLabels(
@@ -189,7 +197,7 @@ def sela_labels(  # noqa: PLR0913
         met.reshape(batch),
         found.n_iter.reshape(batch),
         found.error.reshape(batch),
-        scores.soft(potentials, asked.lamb) if soft else None,
+        softly,
     )
 
 
