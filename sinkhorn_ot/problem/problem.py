@@ -1,6 +1,7 @@
 """The transport problem: validated once, flat, frozen, and without any choice of solver."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Protocol, cast
@@ -29,6 +30,14 @@ class Holders(Protocol):
 
     def max(self, x: Tensor) -> Tensor:
         """Return the largest of each number over the processes."""
+        ...
+
+    def attempt(self, act: Callable[[], Tensor], like: Tensor) -> Tensor:
+        """Return what `act` does, or NaN in the shape of another where it raises."""
+        ...
+
+    def settle(self) -> None:
+        """Raise on every process what an attempt raised on one; all call it together."""
         ...
 
 
@@ -163,6 +172,18 @@ class Problem:
     def least(self, x: Tensor) -> Tensor:
         """Return the least of numbers of the rows that are held here as those of all rows."""
         return x if self.spread is None else -self.spread.ranks.max(-x)
+
+    def tried(self, act: Callable[[], Tensor], like: Tensor) -> Tensor:
+        """Return what reading the cost comes to, or NaN where others hold rows and it fails.
+
+        They are not left waiting, and are told when all `settle`.
+        """
+        return act() if self.spread is None else self.spread.ranks.attempt(act, like)
+
+    def settle(self) -> None:
+        """Raise wherever rows are held what failed at one of the holders."""
+        if self.spread is not None:
+            self.spread.ranks.settle()
 
     @property
     def shifts(self) -> tuple[float, float]:

@@ -44,18 +44,27 @@ Difference = Callable[[Tensor, Tensor], Tensor]
 
 def transform_rows(p: Problem, g: Tensor, minus: Difference = torch.sub) -> Tensor:
     """Return min_j C_ij - g_j, (B, n); a row that no pair allows gets zero."""
-    f = torch.empty_like(p.a)
-    for rows, C in blocks(p.cost, p.shape[0], p.work):
-        f[:, rows] = minus(C, g[:, None, :]).amin(-1)
+
+    def least() -> Tensor:
+        f = torch.empty_like(p.a)
+        for rows, C in blocks(p.cost, p.shape[0], p.work):
+            f[:, rows] = minus(C, g[:, None, :]).amin(-1)
+        return f
+
+    f = p.tried(least, p.a)
     return f.masked_fill(f == math.inf, 0.0)
 
 
 def transform_columns(p: Problem, f: Tensor, minus: Difference = torch.sub) -> Tensor:
     """Return min_i C_ij - f_i, (B, m); a column that no pair allows gets zero."""
-    g = torch.full_like(p.b, math.inf)
-    for rows, C in blocks(p.cost, p.shape[0], p.work):
-        g = torch.minimum(g, minus(C, f[:, rows, None]).amin(-2))
-    g = p.least(g)
+
+    def least() -> Tensor:
+        g = torch.full_like(p.b, math.inf)
+        for rows, C in blocks(p.cost, p.shape[0], p.work):
+            g = torch.minimum(g, minus(C, f[:, rows, None]).amin(-2))
+        return g
+
+    g = p.least(p.tried(least, p.b))
     return g.masked_fill(g == math.inf, 0.0)
 
 

@@ -237,11 +237,15 @@ def _formed(coupling: Coupling, block: Callable[..., Tensor]) -> Tensor:
 
 def inner(problem: Problem, block: Callable[[Index, Tensor], Tensor]) -> Tensor:
     """Return `<P, C>`, (B,), for a plan given by row blocks; a pair without mass costs nothing."""
-    total = torch.zeros_like(problem.reg)
-    for rows, C in blocks(problem.cost, problem.shape[0], problem.work):
-        P = block(rows, C)
-        total += torch.where(P > 0, P * C, 0.0).sum((-2, -1))
-    return problem.joined(total)
+
+    def here() -> Tensor:
+        total = torch.zeros_like(problem.reg)
+        for rows, C in blocks(problem.cost, problem.shape[0], problem.work):
+            P = block(rows, C)
+            total += torch.where(P > 0, P * C, 0.0).sum((-2, -1))
+        return total
+
+    return problem.joined(problem.tried(here, problem.reg))
 
 
 def mass_optimality(p: Problem, side: int, mass: Tensor, potential: Tensor) -> Tensor:

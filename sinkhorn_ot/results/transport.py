@@ -214,6 +214,7 @@ class Transport(Copied, Maps):
         f, g = feasible_duals(p, self.coupling.f, self.coupling.g)
         upper = feasible(self.coupling).linear()
         parts = (dual_value(p, f, g), upper, f, g)
+        p.settle()
         # bounds keep the working precision: a float32 bound may be rounded past the optimum
         return Certificate(*(t.reshape((*p.batch_shape, *t.shape[1:])) for t in parts))
 

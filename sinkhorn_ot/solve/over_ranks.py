@@ -96,6 +96,7 @@ def settled(result: Transport) -> Transport:
     """Return a result whose numbers have been made, which takes all ranks, while all are here."""
     for number in ("f", "g", "value_linear", "value", "dual_value", "marginal_error"):
         getattr(result, number)
+    result.problem.settle()
     return result
 
 
@@ -103,7 +104,7 @@ def _with_partners(p: Problem, ranks: Ranks) -> Problem:
     """Return the problem without points that have only forbidden partners, on whatever rank."""
     if not p.bounds.forbids:
         return p
-    rows, columns = served(p)
+    (rows, columns), _ = ranks.everywhere(lambda: served(p), lambda _: None)
     columns = ranks.max(columns.to(torch.int32)) > 0
     found, _ = ranks.everywhere(lambda: without_unserved(p, rows, columns), lambda _: None)
     # whoever has set rows aside has others set none

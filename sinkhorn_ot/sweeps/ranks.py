@@ -4,6 +4,7 @@ Nothing else knows torch.distributed. Every rank has to make the same calls in t
 what a rank decides it decides from reduced numbers, which are the same everywhere.
 """
 
+import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,8 @@ class Ranks:
 
     def __init__(self, group: Any = None) -> None:
         """Take a process group of torch.distributed that this process is in, or None."""
-        self._group, self.alone = group, group is None
+        self.group, self.alone = group, group is None
+        self._failure: Exception | None = None
         if self.alone:
             return
         if not dist.is_available() or not isinstance(group, dist.ProcessGroup):
@@ -67,7 +69,7 @@ class Ranks:
         """Return x of every rank, of one shape on all, (ranks, ...)."""
         if self.alone:
             return x[None]
-        every = x.new_zeros(dist.get_world_size(self._group), *x.shape)
+        every = x.new_zeros(dist.get_world_size(self.group), *x.shape)
         every[self.rank] = x
         return self.sum(every)
 
@@ -75,10 +77,25 @@ class Ranks:
         """Return what every rank has, in their order; it must pickle."""
         return self.everywhere(lambda: x, lambda told: told)[1]
 
+    def attempt(self, act: Callable[[], Tensor], like: Tensor) -> Tensor:
+        """Return what `act` does, or NaN where it raises: a reduction that all make goes on.
+
+        What it raised is kept, until all settle it or act everywhere.
+        """
+        try:
+            return act()
+        except Exception as error:  # noqa: BLE001
+            self._failure = error
+            return torch.full_like(like, math.nan, memory_format=torch.contiguous_format)
+
+    def settle(self) -> None:
+        """Raise on every rank what an attempt raised on one; all call it, as where sums are NaN."""
+        self.everywhere(lambda: None, lambda _: None)
+
     @property
     def rank(self) -> int:
         """The place of this process in the group."""
-        return 0 if self.alone else dist.get_rank(self._group)
+        return 0 if self.alone else dist.get_rank(self.group)
 
     def any_of(self, act: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
         """Return a callback that is true on all ranks where it is on one, and raises where one."""
@@ -148,15 +165,18 @@ class Ranks:
 
     def _everywhere(self, act: Callable[[], T], tell: Callable[[T], Any]) -> tuple[T, list[Any]]:
         try:
+            if self._failure is not None:
+                raise self._failure
             own = act()
             told = tell(own)
         except Exception as error:  # noqa: BLE001
+            self._failure = None
             self._exchange(None, error)
             raise
         return own, self._exchange(told)
 
     def _agree_lastingly(self, check: Callable[[], T], terms: Callable[[T], Terms]) -> T:
-        before = _AGREED.get(self._group)
+        before = _AGREED.get(self.group)
         try:
             value = check()
             said = terms(value)
@@ -168,15 +188,15 @@ class Ranks:
         if said != before:
             same(self._exchange(said))
         if said["device"] != "cpu":
-            _AGREED[self._group] = said
+            _AGREED[self.group] = said
         return value
 
     def _exchange(self, told: Any, failure: Exception | None = None) -> list[Any]:
         """Return what all ranks tell; raise on all of them if one has failed."""
-        said: list[Any] = [None] * dist.get_world_size(self._group)
+        said: list[Any] = [None] * dist.get_world_size(self.group)
         with _reaching():
             wrong = None if failure is None else _described(failure)
-            dist.all_gather_object(said, (wrong, told), group=self._group)
+            dist.all_gather_object(said, (wrong, told), group=self.group)
         for rank, (wrong, _) in enumerate(said):
             if wrong is not None:
                 kind, text = wrong
@@ -185,7 +205,7 @@ class Ranks:
 
     @property
     def _device(self) -> str:
-        return "cuda" if dist.get_backend(self._group) == "nccl" else "cpu"
+        return "cuda" if dist.get_backend(self.group) == "nccl" else "cpu"
 
     def _reduce(self, x: Tensor, how: str) -> Tensor:
         if self.alone:
@@ -198,7 +218,7 @@ class Ranks:
 
     def _all_reduce(self, x: Tensor, how: str) -> None:
         with _reaching():
-            dist.all_reduce(x, op=getattr(dist.ReduceOp, how), group=self._group)
+            dist.all_reduce(x, op=getattr(dist.ReduceOp, how), group=self.group)
 
 
 def same(said: Sequence[Terms | None]) -> None:

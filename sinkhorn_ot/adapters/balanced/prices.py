@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Bounds, Facts, Streamed, make_share
 from sinkhorn_ot.solve import solve
 from sinkhorn_ot.solvers import SWITCH
-from sinkhorn_ot.sweeps import ALONE, OverRanks, Ranks, Sweep, choose
+from sinkhorn_ot.sweeps import ALONE, Ranks
 
 
 # scores looked at together
@@ -59,40 +58,22 @@ def dual(  # noqa: PLR0913
     ranks: Ranks = ALONE,
 ) -> Tensor:
     """Return prices by entropic transport; how far it came costs repairs, and nothing else."""
-    tilt, losses = shares.log(), _losses(S, reg)
-    # a warm start is within the reach of accelerated sweeps, which are the cheaper ones
-    if ranks.alone:
-        found = solve(
-            losses,
-            b=shares,
-            reg=1.0,
-            method="auto" if start is None else SWITCH,
-            tol=_TOL,
-            max_iter=_SWEEPS,
-            init=None if start is None else (None, start / reg - tilt),
-            on_fail="ignore",
-            progress=progress,
-        )
-        g = found.g.double()
-    else:
-        v = None if start is None else (start / reg)[None]
-        g = SWITCH(_posed(losses, shares, ranks), tol=_TOL, max_iter=_SWEEPS, v=v).v[0] - tilt
-    prices = (g + tilt) * reg
+    tilt = shares.log()
+    found = solve(
+        _losses(S, reg),
+        b=shares,
+        reg=1.0,
+        # a warm start is within the reach of accelerated sweeps, which are the cheaper ones
+        method="auto" if start is None else SWITCH,
+        tol=_TOL,
+        max_iter=_SWEEPS,
+        init=None if start is None else (None, start / reg - tilt),
+        on_fail="ignore",
+        progress=progress,
+        group=ranks.group,
+    )
+    prices = (found.g.double() + tilt) * reg
     return torch.where(torch.isfinite(prices), prices, 0.0)
-
-
-def _posed(losses: Tensor, shares: Tensor, ranks: Ranks) -> Sweep:
-    """Return the transport of the samples of all ranks onto labels."""
-    n = len(losses)
-    N = ranks.total(n)
-    finite = losses.masked_fill(losses == math.inf, 0.0)
-    high = ranks.max(finite.amax() if n else finite.new_zeros(()))
-    forbids = ranks.total(int(bool((losses == math.inf).any()))) > 0
-    bounds = Bounds(0.0, float(high), forbids)
-    facts = Facts(torch.Size(), (n, len(shares)), losses.dtype, losses.device, bounds)
-    a = torch.full((n,), 1.0 / N, dtype=torch.float64, device="cpu")
-    p = make_share(Streamed(losses, facts=facts), a, shares / shares.sum(), 1.0, "")
-    return OverRanks(choose(p, _TOL), ranks)
 
 
 def near(

@@ -130,19 +130,14 @@ class Task:
         shares = (self.low + self.left_over * self.may / self.may.sum()) / N
         # a label may be closed to the whole sample
         if start is None and (whole or not _forbids(sample, ranks)):
-            start = dual(sample, shares, reg, None, self.shows, ranks)
+            start = dual(sample, shares, reg, None, self.progress, ranks)
             if whole:
                 return start
             if self.exact and (found := near(self.S, shares, reg, start, ranks)) is not None:
                 return found
         if start is not None and not self.exact:
             return start
-        return dual(self.S, shares, reg, start, self.shows, ranks)
-
-    @property
-    def shows(self) -> bool:
-        """Whether this rank shows progress bars."""
-        return self.progress and self.ranks.rank == 0
+        return dual(self.S, shares, reg, start, self.progress, ranks)
 
     def _repaired(self, prices: Tensor, largest: float) -> tuple[Tensor, Tensor]:
         """Return labels in the right counts, and the prices that ended there."""
@@ -161,7 +156,7 @@ class Task:
         S, given, places, fixed = (t.numpy() for t in (self.S, labels, dealt, ~self.may))
         known = self.low.numpy(), places, prices.numpy(), largest, fixed
         exchange = Exchange(S, given, *known, self.ranks)
-        with _bar(self.shows, exchange.misplaced) as told:
+        with _bar(self.progress and self.ranks.rank == 0, exchange.misplaced) as told:
             if not exchange.repair(told):
                 closed, many = exchange.stranded()
                 named = closed[~fixed[closed]]

@@ -165,8 +165,8 @@ def sela_labels(  # noqa: PLR0913
     asked = ranks.agree(look, lambda it: it.terms() | {"callback": callback is not None})
     if align is True:
         even = torch.zeros_like(asked.marginal)
-        labels, _ = ranks.everywhere(lambda: scores.labels(even), lambda _: None)
-        sizes = scores.counts(labels)
+        largest, _ = ranks.everywhere(lambda: scores.labels(even), lambda _: None)
+        sizes = scores.counts(largest)
         asked = replace(asked, marginal=align_marginal(asked.marginal, sizes))
     if scores.doubtful():
         said = "log_probs has rows that sum to one, as probabilities do: pass their logarithm"
