@@ -19,6 +19,7 @@ _PICTURE = re.compile(
     r'\s*<img alt="([^"]*)" src="([^"]+)">\s*</picture>'
 )
 _ENTRY = re.compile(r"^(#+) `([\w.]+)`\n\n(::: \S+)\n(    options:\n)?", re.MULTILINE)
+_FENCE = re.compile(r"^( *)(`{3,})[^`\n]*\n.*?^\1\2$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(\]\()([^):#\s]+)(?=[)#])")
 
 
@@ -54,13 +55,21 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Return a page with figures, entries and links as the builder wants them."""
+    """Return a page with figures, entries and links as the builder wants them; code stays."""
     here = page.file.src_uri
-    markdown = _PICTURE.sub(_twins, markdown)
-    if here.startswith("api/"):
-        markdown = _ENTRY.sub(_entry, markdown)
     folder = PurePosixPath("" if here in ROOT else "docs", here).parent
-    return _LINK.sub(lambda m: m[1] + _link(m[2], folder, here, config.repo_url), markdown)
+
+    def prose(text: str) -> str:
+        text = _PICTURE.sub(_twins, text)
+        if here.startswith("api/"):
+            text = _ENTRY.sub(_entry, text)
+        return _LINK.sub(lambda m: m[1] + _link(m[2], folder, here, config.repo_url), text)
+
+    made, end = "", 0
+    for fence in _FENCE.finditer(markdown):
+        made += prose(markdown[end : fence.start()]) + fence[0]
+        end = fence.end()
+    return made + prose(markdown[end:])
 
 
 def _twins(m: re.Match[str]) -> str:

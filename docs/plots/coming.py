@@ -122,7 +122,7 @@ def draw(theme: Theme) -> Figure:
     panels = figure.subplots(1, len(SIZES), sharex=True)
     for axes, n in zip(panels, SIZES, strict=True):
         rows = [row for row in known if row["n"] == n]
-        for k, name in enumerate(("POT", "sinkhorn_ot.compat.pot")):
+        for k, name in enumerate(("POT", "here")):
             colour, times = theme.series[1 - k], [1e3 * row["seconds"][k] for row in rows]
             axes.loglog(REGS, times, color=colour, linestyle=DASHES[1 - k], label=name)
             for row, t in zip(rows, times, strict=True):
@@ -133,7 +133,7 @@ def draw(theme: Theme) -> Figure:
         axes.set_xlabel("reg")
         axes.grid(axis="y")
     panels[0].set_ylabel("ms")
-    panels[0].legend(loc="lower right", fontsize=9)
+    panels[0].legend(loc="upper left", fontsize=9)
     figure.subplots_adjust(wspace=0.24)
     return figure
 

@@ -22,7 +22,7 @@ ENGINES = {
     SORT: ("Sorting", "on a line the answer is an order\n(derived/line/, exact/line/)"),
     SIMPLEX: (
         "Simplex and assignment",
-        "engines of POT and SciPy, whose answer is proved\n(exact/)",
+        "engines of POT and SciPy, and a proof\n(exact/)",
     ),
 }
 # a problem, the call, and what of the engine is its own

@@ -1,6 +1,7 @@
 """The rooms of the package, what is in them and who imports whom, read from the sources."""
 
 import ast
+import textwrap
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -124,17 +125,12 @@ def _box(theme: Theme, at, name: str, y: int) -> None:
 
 
 def _contents(name: str) -> str:
-    """Return what a room holds, in at most two lines."""
+    """Return what a room holds, in lines that fit its box."""
     folder = PACKAGE / name
     if not folder.is_dir():
         return ""
     inside = {path.relative_to(folder).with_suffix("").parts[0] for path in files()[name]}
-    names = sorted(inside - {"__init__"})
-    text = "   ".join(names)
-    if len(text) <= 105:
-        return text
-    half = (len(names) + 1) // 2
-    return "   ".join(names[:half]) + "\n" + "   ".join(names[half:])
+    return "\n".join(textwrap.wrap("  ".join(sorted(inside - {"__init__"})), 118))
 
 
 def tables() -> None:
