@@ -1,6 +1,11 @@
 """Pages read as plain Markdown, as a code host shows them, and lead to what is there."""
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -123,6 +128,44 @@ def test_mathematics_stands_where_hosts_look_for_it(page: Path):
         assert not re.match(r"\w", before), found[0]
         assert not re.match(r"\w", after), found[0]
         assert "\n" not in formula, found[0]
+
+
+@pytest.mark.slow(1)
+def test_mathematics_is_known_to_the_script_of_the_site():
+    """KaTeX, which the site bundles, typesets every formula of every page."""
+    texts = [page.read_text() for page in PAGES if DOCS in page.parents]
+    formulas = [formula for text in texts for formula in re.findall(r"\$`([^`]+)`\$", text)]
+    blocks = [
+        block
+        for text in texts
+        for block in re.findall(r"^ *```math\n(.*?)^ *```$", text, re.M | re.S)
+    ]
+    assert formulas
+    assert blocks
+    code = """
+        const katex = require(process.argv[1]);
+        const [inline, blocks] = JSON.parse(require("fs").readFileSync(0, "utf8"));
+        for (const text of inline) katex.renderToString(text, {strict: "error"});
+        for (const text of blocks) katex.renderToString(text, {strict: "error", displayMode: true});
+    """
+    done = subprocess.run(
+        [_node(), "-e", code, DOCS / "assets" / "katex" / "katex.min.js"],
+        input=json.dumps([formulas, blocks]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not done.returncode, done.stderr
+
+
+def _node() -> str:
+    """Return Node, which pyright brings, or skip."""
+    found = shutil.which(
+        "node", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    if found is None:
+        pytest.skip("needs node")
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
