@@ -75,7 +75,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 def _twins(m: re.Match[str]) -> str:
     """Return the pair of which the theme shows one, also when its reader switches."""
     dark, alt, light = m.groups()
-    return f"![{alt}]({light}#only-light)\n![{alt}]({dark}#only-dark)"
+    return f"![{alt}]({light}#only-light) ![{alt}]({dark}#only-dark)"
 
 
 def _entry(m: re.Match[str]) -> str:

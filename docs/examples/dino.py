@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 import sinkhorn_ot as so
@@ -16,8 +16,8 @@ from sinkhorn_ot.demo import digits, judge
 from sinkhorn_ot.demo.training import Cosines, batches, epochs_of, teacher_of
 
 
-def train(images: Tensor, epochs: int, *, momentum: float = 0.99, seed: int = 0) -> nn.Module:
-    """Return the teacher's backbone."""
+def train(images: Tensor, epochs: int, *, momentum: float = 0.99, seed: int = 0) -> Cosines:
+    """Return the teacher."""
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
     student = Cosines()
@@ -34,7 +34,7 @@ def train(images: Tensor, epochs: int, *, momentum: float = 0.99, seed: int = 0)
             loss.backward()
             optimizer.step()
             teacher.follow(student, momentum)
-    return teacher.backbone
+    return teacher
 
 
 def main() -> None:
@@ -48,8 +48,11 @@ def main() -> None:
 
     torch.set_num_threads(1)
     data = digits.load(options.images)
-    backbone = train(data.images, options.epochs, momentum=options.momentum, seed=options.seed)
-    found = {"raw pixels": judge.pixels(data), "DINO features": judge.features(backbone, data)}
+    teacher = train(data.images, options.epochs, momentum=options.momentum, seed=options.seed)
+    found = {
+        "raw pixels": judge.pixels(data),
+        "DINO features": judge.features(teacher.backbone, data),
+    }
     judge.show(data, found, options.out)
 
 

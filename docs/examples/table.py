@@ -35,7 +35,7 @@ METHODS: dict[str, Callable[[Tensor, int, int], nn.Module]] = {
     "DeepCluster": lambda x, epochs, seed: deepcluster.train(x, epochs, seed=seed),
     "DeepCluster-v2": lambda x, epochs, seed: deepcluster_v2.train(x, epochs, seed=seed),
     "DeeperCluster": lambda x, epochs, seed: deepercluster.train(x, epochs, seed=seed),
-    "DINO": lambda x, epochs, seed: dino.train(x, epochs, seed=seed),
+    "DINO": lambda x, epochs, seed: dino.train(x, epochs, seed=seed).backbone,
     "MSN": lambda x, epochs, seed: msn.train(x, epochs, seed=seed),
 }
 

@@ -39,11 +39,13 @@ FIGURES = (
     "learnt",
     "precision",
     "grid",
-    "profile",
+    "profiles",
     "ratios",
     "coming",
     "gpu",
     "predicted",
+    "gallery",
+    "shown",
 )
 
 
@@ -65,6 +67,9 @@ def main() -> None:
             module.tables()
         if hasattr(module, "draw"):
             style.save(name, module.draw, options.preview)
+        if hasattr(module, "thumbnails"):
+            for small, draw in module.thumbnails().items():
+                style.save(f"{name}/{small}", draw, options.preview)
         print(f"{name:14s} {time.perf_counter() - began:5.1f} s")
 
 

@@ -98,9 +98,12 @@ def save(name: str, draw: Callable[[Theme], Figure], preview: Path | None = None
             figure = draw(theme)
             out = io.BytesIO()
             figure.savefig(out, format="svg", bbox_inches="tight", metadata={"Date": None})
-            (IMAGES / f"{name}-{theme.name}.svg").write_bytes(_tidy(out.getvalue()))
+            drawn = IMAGES / f"{name}-{theme.name}.svg"
+            drawn.parent.mkdir(exist_ok=True)
+            drawn.write_bytes(_tidy(out.getvalue()))
             if preview is not None:
                 path = preview / f"{name}-{theme.name}.png"
+                path.parent.mkdir(exist_ok=True)
                 figure.savefig(path, dpi=90, bbox_inches="tight", facecolor=theme.page)
 
 

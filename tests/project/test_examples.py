@@ -28,6 +28,7 @@ RUNS = {
     "colour_transfer": (["--pixels", "100", "--shrink", "8"], "fitted in"),
     "domain_adaptation": (["--fit", "150"], "taught by digits that the map made pale: 0.9"),
     "gradient_flow": (["--points", "40", "--steps", "8"], "divergence: 98% as wide"),
+    "single_cell": (["--cells", "60"], "day 2: growth correlates with the truth by 0."),
     "unbalanced": (["--points", "40"], "targets free: CONVERGED"),
     "no_empty_cluster": (["--samples", "200"], "mass=0.75: moves 0.75, to outliers 0.000"),
     "barycenter_of_digits": (["--images", "10", "--side", "20"], "debiased: CONVERGED"),
@@ -35,6 +36,10 @@ RUNS = {
     "warm_start_and_progress": (["--points", "60", "--steps", "2"], "callback: STOPPED"),
     "swav": (SMALL, "SwAV features  NMI 0."),
     "sela": (SMALL, "SeLa features  NMI 0."),
+    "sela_fifty_thousand": (
+        ["--samples", "1000", "--epochs", "1", "--heads", "2", "--labels", "10"],
+        "converged: [True, True]",
+    ),
     "clot": (SMALL, "CLOT features  NMI 0."),
     "deepcluster": (SMALL, "DeepCluster features  NMI 0."),
     "deepcluster_v2": (SMALL, "DeepCluster-v2 features  NMI 0."),

@@ -20,8 +20,8 @@ HOME = "https://github.com/sinkhorn-ot/sinkhorn_ot/"
 FENCE = re.compile(r"^( *)(`{3,})[^`\n]*\n.*?^\1\2$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
 PICTURE = (
-    r'<picture>\n *<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)-dark\.svg">\n'
-    r' *<img alt="[^"]+" src="([^"]+)-light\.svg">\n *</picture>'
+    r'<picture>\s*<source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)-dark\.svg">'
+    r'\s*<img alt="[^"]+" src="([^"]+)-light\.svg">\s*</picture>'
 )
 # what only a builder understands
 LEFTOVERS = {
