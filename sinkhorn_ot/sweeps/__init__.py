@@ -6,6 +6,7 @@ from .portable import BySize, Group, column_sums, empty, exp_, exponent, groups
 from .protocol import (
     Accelerates,
     Coarsens,
+    Gathers,
     Moves,
     Repeats,
     Rules,
@@ -23,6 +24,7 @@ __all__ = [
     "Accelerates",
     "BySize",
     "Coarsens",
+    "Gathers",
     "Group",
     "Moves",
     "OverRanks",

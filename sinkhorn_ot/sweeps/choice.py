@@ -40,7 +40,7 @@ def _of_own_rows(problem: Problem, tol: float) -> Sweep:
     if isinstance(problem.cost, GridCost):
         return Separable(problem)
     if near(problem):
-        return Near(problem, math.log(tol) + _LOST)
+        return Near(problem, math.log(tol) + _LOST, roughly=True)
     store = torch.float32 if in_single(problem, tol) else torch.float64
     batch, n, m = problem.shape
     for dtype in (store, torch.float64):

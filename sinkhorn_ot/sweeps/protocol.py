@@ -100,6 +100,19 @@ class Thins(Protocol):
 
 
 @runtime_checkable
+class Gathers(Protocol):
+    """A sweep of points some of which are near each other, and move alike."""
+
+    def gathered_curve(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return P^T diag(1 / P 1) P summed over groups of columns, (1, k, k), and their groups.
+
+        Few digits will do. The group of each column is a number below k, (m,). None where that
+        takes too much.
+        """
+        ...
+
+
+@runtime_checkable
 class Bare(Protocol):
     """A sweep that holds nothing of the size of the cost, but what was made of it once."""
 

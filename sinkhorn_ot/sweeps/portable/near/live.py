@@ -9,11 +9,11 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import shown
-from sinkhorn_ot.sweeps.portable.blockwise import TINY
 from sinkhorn_ot.sweeps.portable.cpu import exp_
 
 from .bounds import above, most
@@ -28,6 +28,10 @@ _MARGIN = 6.0
 _FIRST = 3
 # judgements of one potential after which every pair counts
 _TRIES = 4
+# places of columns that are held
+_HELD = 1 << 23
+# exponents of rows' largest entries, and of their least, that single precision can sum
+_WIDE, _FAINT = 40.0, -87.0
 
 
 @shown
@@ -35,16 +39,33 @@ class Judged(NamedTuple):
     """Which pairs of blocks may count around a potential.
 
     Attributes:
-        live: (rows, columns), bool.
+        near: Blocks of columns that count for each block of rows, and, if held, their columns.
         cut: Logarithm of what the others come to at most, beside a row's sum, (rows,).
         v: The column potential that was judged, (m,).
         sums: Logarithms of the row sums that were taken for known, (n,).
     """
 
-    live: Tensor
+    near: list[tuple[Tensor, Tensor | None]]
     cut: Tensor
     v: Tensor
     sums: Tensor
+
+
+@shown
+class Part(NamedTuple):
+    """Some rows, and all columns that may count for them.
+
+    Attributes:
+        rows: Which rows, r of them.
+        near: Which blocks of columns.
+        columns: Which columns, (c,).
+        exponents: Potentials less costs over reg, (r, c).
+    """
+
+    rows: slice
+    near: Tensor
+    columns: Tensor
+    exponents: Tensor
 
 
 # told of rows, columns, a base per row, exponentials less that, and logarithms of row sums
@@ -55,40 +76,38 @@ class Live:
     """Passes over the pairs of blocks that count at a potential; all numbers in order."""
 
     def __init__(
-        self,
-        trees: tuple[Blocks, Blocks],
-        factors: tuple[Tensor, Tensor],
-        reg: float,
-        lost: float,
-        sums: Tensor | None = None,
+        self, trees: tuple[Blocks, Blocks], reg: float, lost: float, sums: Tensor | None = None
     ) -> None:
         """Begin.
 
         Args:
             trees: Rows and columns.
-            factors: Numbers per point, (n, k) and (m, k), whose products are the costs.
             reg: What costs are divided by.
             lost: Logarithm of what may be left out of a row, relative to its sum.
             sums: Logarithms of row sums that are about right, (n,), where there are some.
         """
         self._rows, self._columns = trees
-        self._left, self._right = factors
-        self._alpha, self._lost, self.sums = 1 / reg, lost, sums
+        self._reg, self._lost, self.sums = reg, lost, sums
         self._judged: Judged | None = None
 
-    def parts(self, t: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Yield rows, columns and exponents t_j - C_ij / reg of all that counts at t (m,)."""
-        self.row_sums(t)
-        assert self._judged is not None
-        return self._parts(self._judged.live, t)
+    def parts(self, s: Tensor, t: Tensor, dtype: torch.dtype = torch.float64) -> Iterator[Part]:
+        """Yield s_i + t_j - C_ij / reg, of all that counts at t (m,); s (n,)."""
+        self.row_sums(t, dtype)
+        judged = self._judged or self._every(t, s)
+        return self._parts(judged, s, t, dtype)
 
     def row_sums(
-        self, t: Tensor, carried: Carried | None = None, again: Callable[[], object] = lambda: None
+        self,
+        t: Tensor,
+        dtype: torch.dtype = torch.float64,
+        carried: Carried | None = None,
+        again: Callable[[], object] = lambda: None,
     ) -> Tensor:
         """Return the logarithms of row sums at t (m,), of all that counts, (n,).
 
         Args:
             t: Column potential.
+            dtype: In which exponentials are taken.
             carried: Told of what was summed, part by part.
             again: Called before each try.
         """
@@ -102,9 +121,9 @@ class Live:
             judged = self._serving(t, every=tries == _TRIES)
             again()
             assert self.sums is not None
-            sums = torch.empty_like(judged.sums)
-            for rows, columns, block in self._parts(judged.live, t):
-                base, e, total = _exponentiated(self.sums[rows], block)
+            sums, known = torch.empty_like(self.sums), self.sums
+            for rows, _, columns, block in self._parts(judged, -known, t, dtype):
+                base, e, total = _exponentiated(known[rows], block)
                 sums[rows] = total.log_().add_(base)
                 if carried is not None:
                     carried(rows, columns, base, e, sums[rows])
@@ -119,16 +138,28 @@ class Live:
         if self.sums is None:
             self.sums = self._first(t)
         if every:
-            live = torch.ones(len(self._rows), len(self._columns), dtype=torch.bool)
-            cut = t.new_full((len(live),), -math.inf)
+            self._judged = self._every(t, self.sums)
         else:
             share = self._most(-self.sums, t)
             live = share > self._lost - _MARGIN - math.log(len(self._columns))
             # some part of every row counts, however far off the sums are
             live.scatter_(1, share.argmax(1, keepdim=True), True)
             cut = share.masked_fill_(live, -math.inf).logsumexp(-1)
-        self._judged = Judged(live, cut, t, self.sums)
+            self._judged = self._listed(live, cut, t, self.sums)
         return self._judged
+
+    def _every(self, t: Tensor, sums: Tensor) -> Judged:
+        """Return that all count."""
+        live = torch.ones(len(self._rows), len(self._columns), dtype=torch.bool)
+        return self._listed(live, t.new_full((len(live),), -math.inf), t, sums)
+
+    def _listed(self, live: Tensor, cut: Tensor, t: Tensor, sums: Tensor) -> Judged:
+        """Return what counts, with the places of its columns if these are not too many."""
+        columns = self._columns
+        held = float((live * columns.sizes).sum()) <= _HELD
+        lists = torch.split(live.nonzero()[:, 1], live.sum(1).tolist())
+        near = [(blocks, columns.members(blocks) if held else None) for blocks in lists]
+        return Judged(near, cut, t, sums)
 
     def _settled(self, judged: Judged, t: Tensor, sums: Tensor) -> bool:
         """Say whether what was left out is as little as it may be, now that row sums are known."""
@@ -146,7 +177,7 @@ class Live:
     def _most(self, u: Tensor, t: Tensor) -> Tensor:
         """Return the logarithm of what blocks carry at most for any row, (rows, columns)."""
         rows, columns = self._rows, self._columns
-        share = most(rows, above(rows, u), columns, above(columns, t), 1 / self._alpha)
+        share = most(rows, above(rows, u), columns, above(columns, t), self._reg)
         return share.add_(columns.sizes.to(t.dtype).log())
 
     def _first(self, t: Tensor) -> Tensor:
@@ -155,40 +186,73 @@ class Live:
         share = self._most(sums, t)
         top = share.topk(min(_FIRST, share.shape[1])).indices
         live = torch.zeros_like(share, dtype=torch.bool).scatter_(1, top, True)
-        for rows, _, block in self._parts(live, t):
+        judged = self._listed(live, sums[:1], t, sums)
+        for rows, _, _, block in self._parts(judged, sums.clone(), t, torch.float64):
             sums[rows] = block.logsumexp(-1)
         return sums
 
-    def _parts(self, live: Tensor, t: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Yield rows, columns and the exponents t_j - C_ij / reg of pairs of blocks."""
-        starts, sizes = self._columns.starts, self._columns.sizes
+    def _parts(self, judged: Judged, s: Tensor, t: Tensor, dtype: torch.dtype) -> Iterator[Part]:
+        """Yield s_i + t_j - C_ij / reg of pairs of blocks."""
+        x, y = self._rows.points, self._columns.points
+        right = torch.cat([y, (t - y.square().sum(1) / self._reg)[:, None]], 1)
+        left = torch.cat([2 / self._reg * x, torch.ones_like(x[:, :1])], 1)
+        s = s - x.square().sum(1) / self._reg
         ends = self._rows.starts.tolist()
         for k, (start, stop) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
-            near = live[k].nonzero()[:, 0]
-            count = sizes[near]
-            last = count.cumsum(0)
-            first = (starts[near] - last + count).repeat_interleave(count)
-            columns = first + torch.arange(len(first))
-            right, v = self._right[columns].T, t[columns]
+            near, columns = judged.near[k]
+            if columns is None:
+                columns = self._columns.members(near)
+            some = left[start:stop], right[columns], s[start:stop]
+            if dtype == torch.float32:
+                some = _centred(*some)
+            rows_of, columns_of, base = some
             step = max(1, _TILE // len(columns))
             for row in range(start, stop, step):
                 rows = slice(row, min(stop, row + step))
-                yield rows, columns, torch.addmm(v, self._left[rows], right, alpha=-self._alpha)
+                at = slice(row - start, rows.stop - start)
+                block = torch.addmm(base[at, None], rows_of[at], columns_of.T)
+                yield Part(rows, near, columns, block)
+
+
+def _centred(x: Tensor, y: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return factors and what is added to their product, moved to where numbers are small.
+
+    Both have a row per point; the last number of a row of x is one, that of y any.
+    """
+    middle = x.mean(0)
+    q, other = y @ middle, y.mean(0)
+    # what has no weight is -inf, which nothing is measured from
+    peak, other[-1] = q.amax(), 0.0
+    x, y = x - middle, y - other
+    s = s + (x @ other).add_(peak)
+    x[:, -1], y[:, -1] = 1.0, q - peak
+    return x.float(), y.float(), s.float()
 
 
 def _exponentiated(known: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return a base per row, exponentials less that, and their sums.
 
-    The sums that are known are the base while they keep these in range, else the maximum.
+    Exponents are given less the sums that are known; these are the base while they keep
+    exponentials in range, else the maximum.
     """
-    if bool((known > -math.inf).all()):
-        e = exp_(block - known[:, None])
-        total = e.sum(-1)
-        if bool(((total > TINY) & (total < math.inf)).all()):
-            return known, e, total
-    base = block.amax(-1).nan_to_num_(neginf=0.0)
-    e = exp_(block.sub_(base[:, None]))
-    return base, e, e.sum(-1)
+    peak = block.amax(-1)
+    low, high = (float(end) for end in torch.aminmax(peak))
+    if not -_WIDE < low <= high < _WIDE:
+        peak = peak.nan_to_num_(neginf=0.0)
+        block.sub_(peak[:, None])
+        known = known + peak
+    e = _exp(block)
+    return known, e, e.sum(-1, dtype=torch.float64)
+
+
+def _exp(s: Tensor) -> Tensor:
+    """Exponentiate in place; in single precision what is faint stays, if next to nothing."""
+    if s.dtype == torch.float64:
+        return exp_(s)
+    s.clamp_(min=_FAINT)
+    # twice as quick as torch, and as good as is asked here
+    np.exp(s.numpy(), out=s.numpy())
+    return s
 
 
 def _rise(v: Tensor, w: Tensor) -> float:

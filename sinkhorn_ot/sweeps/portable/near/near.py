@@ -3,9 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,16 +13,21 @@ from sinkhorn_ot.sweeps.portable.on_the_fly import OnTheFly
 from sinkhorn_ot.sweeps.portable.stored import StoredKernel
 from sinkhorn_ot.sweeps.protocol import Coarser, Sweep, move_rows, sweep_apart
 
+from .curve import Curve
 from .fewer import fewer, tree
-from .live import Live
+from .live import Live, Part
 from .tree import Blocks
 
 
 # points from which fewer are solved for first, and the reg for which they do, relative to the
 # squares of both their sizes
 _MANY, _WIDTH = 3000, 0.125
-# beside its row's sum, the logarithm of an entry that a product with the curve can miss
-_FAINT = -20.0
+# logarithm of what may be left out from which single precision will do, and the error down to which
+# it does for the while
+_ROUGH, _CLOSE = math.log(1e-7), 1e-4
+# beside its row's sum, the logarithm of an entry that a product with the curve can miss, where
+# memory is short
+_FAINT = -14.0
 
 
 class Near(OnTheFly):
@@ -36,6 +39,8 @@ class Near(OnTheFly):
         lost: float,
         trees: tuple[Blocks, Blocks] | None = None,
         sums: Tensor | None = None,
+        *,
+        roughly: bool = False,
     ) -> None:
         """Begin.
 
@@ -44,15 +49,19 @@ class Near(OnTheFly):
             lost: Logarithm of what may be left out of a row, relative to its sum.
             trees: Both clouds in order, where they are known.
             sums: Logarithms of row sums that are about right, (n,), in order.
+            roughly: Whether sweeps may be made in single precision while that does not show, far
+                from the solution.
         """
         super().__init__(problem)
         assert isinstance(problem.cost, PointCloud)
         self._cost, self._lost, self._reg = problem.cost, lost, problem.least_reg
         self._trees = trees or (tree(self._cost, 0), tree(self._cost, 1))
         self._rows, self._columns = self._trees
-        left, right = self._cost.factors
-        self._factors = left[0][self._rows.order], right[0][self._columns.order]
-        self._live = Live(self._trees, self._factors, self._reg, lost, sums)
+        self._live = Live(self._trees, self._reg, lost, sums)
+        self._roughly = roughly
+        self._curve: tuple[Tensor, Curve | None] | None = None
+        # for good, where more is left out than single precision rounds, or else for now
+        self._single = roughly and (lost >= _ROUGH or problem.exact)
 
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move the rows, then sum the columns, over the blocks that count."""
@@ -63,11 +72,22 @@ class Near(OnTheFly):
 
         def carried(rows: slice, columns: Tensor, base: Tensor, e: Tensor, sums: Tensor) -> None:
             moved = move_rows(p, log_a[:, rows], sums[None])[0]
-            s.index_add_(0, columns, (moved + base).exp_() @ e)
+            s.index_add_(0, columns, ((moved + base).exp_().to(e.dtype) @ e).to(s.dtype))
 
-        sums = self._live.row_sums(t, carried, s.zero_)
+        while True:
+            dtype = torch.float32 if self._single else torch.float64
+            sums = self._live.row_sums(t, dtype, carried, s.zero_)
+            s.masked_fill_(t == -math.inf, 0.0)
+            if not self._single or self._lost >= _ROUGH or self._wrong(s) > _CLOSE:
+                break
+            self._single = False
         new = move_rows(p, log_a, sums[None])[:, self._rows.place]
         return new, self._rescued(new, v, s[self._columns.place][None], self._share)
+
+    def _wrong(self, s: Tensor) -> float:
+        """Return how far column sums are from their weights, relative to all of these."""
+        b = self.problem.b[0][self._columns.order]
+        return float((s - b).abs().sum() / b.sum())
 
     def log_sum_rows(self, v: Tensor) -> Tensor:
         """Return log sum_j exp(v_j - C_ij / reg)."""
@@ -83,7 +103,7 @@ class Near(OnTheFly):
         ends = (self._rows, self._columns) if transpose else (self._columns, self._rows)
         given = x[0][ends[0].order]
         out = x.new_zeros(len(ends[1].order), x.shape[2])
-        for rows, columns, P in self._plan(u, v):
+        for rows, _, columns, P in self._plan(u, v):
             if transpose:
                 out.index_add_(0, columns, P.T @ given[rows])
             else:
@@ -93,36 +113,38 @@ class Near(OnTheFly):
     def linear(self, u: Tensor, v: Tensor) -> Tensor:
         """Return <P, C>."""
         total = torch.zeros_like(self.problem.reg)
-        left, right = self._factors
-        for rows, columns, P in self._plan(u, v):
+        left, right = (
+            t[0][at.order] for t, at in zip(self._cost.factors, self._trees, strict=True)
+        )
+        for rows, _, columns, P in self._plan(u, v):
             total += P.mul_((left[rows] @ right[columns].T).clamp_(min=0)).sum()
         return total
 
     def curve_product(self, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
         """Return what multiplies by P^T diag(1 / P 1) P, of the pairs that count."""
-        # imported here: a solve without products with the curve never pays for it
-        from scipy.sparse import csr_array
-
-        n, m = self.problem.shape[1:]
-        values, places, counts = [], [], []
-        for _, columns, P in self._plan(u, v):
-            W, at = P.numpy(), columns.numpy().astype(np.int32)
-            live = W.sum(1, keepdims=True) * math.exp(_FAINT) < W
-            i, j = np.nonzero(live)
-            values.append(W[i, j].astype(np.float32))
-            places.append(at[j])
-            counts.append(np.bincount(i, minlength=len(W)))
-        starts = np.concatenate(([0], *counts)).cumsum()
-        kernel: Any = csr_array((np.concatenate(values), np.concatenate(places), starts), (n, m))
-        mass = kernel.sum(1).astype(np.float64)
-        share = np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
+        if (curve := self._curve_at(u, v)) is None:
+            return super().curve_product(u, v)
         order, place = self._columns.order, self._columns.place
+        return lambda x: curve.product(x[0][order])[place][None]
 
-        def product(x: Tensor) -> Tensor:
-            inner = share * (kernel @ x[0][order].numpy())
-            return torch.from_numpy(kernel.T @ inner)[place][None]
+    def gathered_curve(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return P^T diag(1 / P 1) P summed over blocks of columns, and the block of each."""
+        if (curve := self._curve_at(u, v)) is None:
+            return None
+        return curve.gathered[None], self._columns.block[self._columns.place]
 
-        return product
+    def _curve_at(self, u: Tensor, v: Tensor) -> Curve | None:
+        """Return the curve, which is held until another is asked for."""
+        if self._curve is not None and torch.equal(self._curve[0], v):
+            return self._curve[1]
+        self._curve = None
+        for faint in (min(self._lost, _FAINT), _FAINT):
+            parts = self._plan(u, v, torch.float32)
+            curve = Curve.build(parts, self._columns, faint, self._cost.memory // 2)
+            if curve is not None:
+                break
+        self._curve = v, curve
+        return curve
 
     def coarser(self) -> Coarser | None:
         """Return the problem of the means of small blocks, whose reg is about their size."""
@@ -134,7 +156,7 @@ class Near(OnTheFly):
         means = replace(cost, x=x[None], y=y[None], scale=None)
         few = replace(p, cost=means, a=a[None], b=b[None], reg=p.reg.new_tensor([reg]), one_reg=reg)
         held = len(a) * len(b) * 8 <= cost.memory // 4
-        sweep = StoredKernel(few, torch.float64) if held else Near(few, self._lost)
+        sweep = StoredKernel(few, torch.float64) if held else Near(few, self._lost, roughly=True)
 
         def extend(psi: Tensor) -> Tensor:
             u, _ = sweep.at(few.reg).sweep(None, psi + few.b.log())
@@ -147,7 +169,7 @@ class Near(OnTheFly):
         """Return the same problem at another `reg`, where sums are about as far from zero."""
         sums = self._live.sums
         sums = None if sums is None else sums * (self._reg / float(reg[0]))
-        return Near(self.problem.at(reg), self._lost, self._trees, sums)
+        return Near(self.problem.at(reg), self._lost, self._trees, sums, roughly=self._roughly)
 
     def select(self, index: Tensor) -> Sweep:
         """Return the problem, which is one."""
@@ -162,8 +184,8 @@ class Near(OnTheFly):
         """The share of all mass below which a column may have lost what counts."""
         return math.exp(self._lost) * 1e2 / self.problem.shape[2]
 
-    def _plan(self, u: Tensor, v: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Yield rows, columns and what the plan holds there, of all that counts."""
-        s = u[0][self._rows.order]
-        for rows, columns, block in self._live.parts(v[0][self._columns.order]):
-            yield rows, columns, exp_(block.add_(s[rows, None]))
+    def _plan(self, u: Tensor, v: Tensor, dtype: torch.dtype = torch.float64) -> Iterator[Part]:
+        """Yield parts of all that counts, exponentiated to the plan."""
+        ends = u[0][self._rows.order], v[0][self._columns.order]
+        for part in self._live.parts(*ends, dtype):
+            yield part._replace(exponents=exp_(part.exponents))

@@ -41,6 +41,13 @@ class Blocks:
         """How many points each block holds, (k,)."""
         return self.starts.diff()
 
+    def members(self, which: Tensor) -> Tensor:
+        """Return the places in this order of the points of some blocks, one after another."""
+        count = self.sizes[which]
+        last = count.cumsum(0)
+        first = (self.starts[which] - last + count).repeat_interleave(count)
+        return first.add_(torch.arange(len(first)))
+
 
 def blocks(points: Tensor, size: int) -> Blocks:
     """Halve a cloud along its widest side until blocks have at most `size` points.

@@ -9,7 +9,6 @@ A Laplacian is used because its diagonal, sum_k W_jk over k != j, loses no digit
 diag(P^T 1) - W cancels as the plan nears a permutation.
 """
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,16 +18,16 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import checks, shown
-from sinkhorn_ot.sweeps import Sweep, Thins
+from sinkhorn_ot.solvers.acceleration import Acceleration, Anderson, Iterate, Steps, needs_exact
+from sinkhorn_ot.solvers.state import State, pick
+from sinkhorn_ot.sweeps import Gathers, Sweep, Thins
 
-from .acceleration import Acceleration, Anderson, Iterate, Steps, needs_exact
-from .state import State, pick
+from .laplacian import JOINED, by_diagonal, conjugate_gradients, factorised, solve_laplacian
+from .levels import Levels
 
 
 # entries of Hessians held at once; more problems than fit go by conjugate gradients
 _HESSIANS = 1 << 26
-# what is added to the diagonal of a Hessian, relative to b
-JOINED = 1e-12
 # columns per product of conjugate gradients that a factorisation costs
 _FACTOR = 16
 # products that one costs together with a solve by a factor
@@ -172,7 +171,7 @@ class _NewtonSteps(State):
             times = sweep.curve_product(at.u, v)
             step, arrived = conjugate_gradients(
                 lambda x: (mass + damping) * x - times(x),
-                self._inverse(mass + damping, held),
+                self._grouped(sweep, at.u, v, mass, damping) or self._inverse(mass + damping, held),
                 -gradient,
                 at.error.sqrt().clamp(max=_TARGET),
                 self._products(share, held),
@@ -187,6 +186,13 @@ class _NewtonSteps(State):
             self._factor = factor
         hoped = 0.5 * ((damping * step.square()).sum(-1) - (gradient * step).sum(-1))
         return step, hoped
+
+    def _grouped(
+        self, sweep: Sweep, u: Tensor, v: Tensor, mass: Tensor, damping: Tensor
+    ) -> Levels | None:
+        """Return about the inverse of a Hessian by groups of columns, where a sweep has some."""
+        found = sweep.gathered_curve(u, v) if isinstance(sweep, Gathers) else None
+        return found and Levels(*found, self._b, mass, damping)
 
     def _inverse(self, diagonal: Tensor, held: Tensor) -> Callable[[Tensor], Tensor]:
         """Return about the inverse of a Hessian: by the last factor where `held`, or a diagonal."""
@@ -213,71 +219,6 @@ def semidual(at: Iterate) -> Tensor:
     p = at.sweep.problem
     rows = torch.where(p.a > 0, p.a * (p.a.log() - at.u), 0.0)
     return at.sweep.total(rows) - (p.b * at.psi).sum(-1)
-
-
-def factorised(W: Tensor, joined: Tensor) -> Tensor:
-    """Return the Cholesky factor of diag(W 1 + joined) - W in place of W; NaN where there is none.
-
-    The diagonal of W, (B, m, m), is not read. What joins the parts of a graph may be lost to
-    rounding, and the constant is without any: next to nothing, (B, m), gives each a direction.
-    """
-    M = W.neg_()
-    diagonal = M.diagonal(dim1=-2, dim2=-1)
-    diagonal.zero_()
-    degree = joined - M.sum(-1)
-    # a point without links and weight gets zero
-    diagonal.copy_(torch.where(degree > 0, degree, 1.0))
-    info = torch.empty(len(M), dtype=torch.int32, device=M.device)
-    torch.linalg.cholesky_ex(M, out=(M, info))
-    return M.masked_fill_((info != 0)[:, None, None], math.nan)
-
-
-def solve_laplacian(factor: Tensor, right: Tensor, b: Tensor) -> Tensor:
-    """Return x with <b, x> = 0 from a factor, for a right side that sums to zero, (B, m)."""
-    x = torch.cholesky_solve(right[:, :, None], factor)[:, :, 0]
-    # a constant means nothing, and rounding would decide it
-    return x - (b * x).sum(-1, keepdim=True) / b.sum(-1, keepdim=True)
-
-
-def by_diagonal(diagonal: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return what divides by a diagonal; zero where that is none."""
-    inverse = torch.where(diagonal > 0, 1 / diagonal.clamp(min=1e-300), 0.0)
-    return lambda x: inverse * x
-
-
-def conjugate_gradients(
-    product: Callable[[Tensor], Tensor],
-    inverse: Callable[[Tensor], Tensor],
-    right: Tensor,
-    target: Tensor,
-    most: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Solve product(x) = right by conjugate gradients, preconditioned by about its inverse.
-
-    Each problem of the batch stops by itself, once its preconditioned residual has fallen to
-    `target` of what it was, or after `most` products, (B,).
-
-    Returns:
-        About the solution, (B, m), and which problems came as far, (B,).
-    """
-    x, residual = torch.zeros_like(right), right
-    z = inverse(residual)
-    direction, rho = z, (residual * z).sum(-1)
-    goal, running = target.square() * rho, rho > 0
-    for made in itertools.count(1):
-        if not bool(running.any()):
-            break
-        image = product(direction)
-        curvature = (direction * image).sum(-1)
-        running = running & (curvature > 0)
-        length = torch.where(running, rho / curvature, 0.0)[:, None]
-        x, residual = x + length * direction, residual - length * image
-        z = inverse(residual)
-        after = (residual * z).sum(-1)
-        direction = z + (after / rho.clamp(min=1e-300))[:, None] * direction
-        rho = torch.where(running, after, rho)
-        running = running & (rho > goal) & (made < most)
-    return x, rho <= goal
 
 
 @dataclass(frozen=True)
