@@ -76,7 +76,9 @@ def _passes(problem: Problem, sweep: Sweep | None) -> Sweep:
 def near(problem: Problem) -> bool:
     """Say whether few pairs of points count, and these can be told by where they are."""
     cost, (batch, n, m) = problem.cost, problem.shape
-    if not isinstance(cost, PointCloud) or batch > 1 or n * m < _PAIRS or problem.shift:
+    if not isinstance(cost, PointCloud) or batch > 1 or n * m < _PAIRS:
+        return False
+    if problem.shift or problem.spread is not None:
         return False
     squares = cost.metric == "sqeuclidean" and cost.x.shape[-1] <= _DIMENSIONS
     sharp = problem.bounds.high > _SHARP * problem.least_reg
