@@ -25,7 +25,8 @@ from .configs import (
     multiprocessors,
     power_of_two,
 )
-from .point_cloud import Tiles, spans_for, tiles
+from .near import Live, met
+from .point_cloud import Tiles, spans_for, tiles, within
 from .tiles import LOG2E, exp2, finite, offsets
 
 
@@ -111,13 +112,14 @@ def _add_vectors(sums, e, x, j, m, K: tl.constexpr, ALONG: tl.constexpr):
 
 
 @triton.jit
-def _apply(  # noqa: PLR0915
-    rows, columns, strides, u, v, x, x_rest, x_scale, inv_reg, out, k, many, blocks, span,
+def _apply(  # noqa: C901, PLR0915
+    rows, columns, strides, u, v, x, x_rest, x_scale, inv_reg, out, live, k, many, blocks,
+    spans, span,
     USE: tl.constexpr, KIND: tl.constexpr, AXIS: tl.constexpr, DIV: tl.constexpr,
     D: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, K: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, K: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
-    """Use a block of plan rows over one span of columns.
+    """Use a block of plan rows over one span of columns, or of those that count.
 
     `USE` is "matrix" for P @ x with x (m, K) as fp16 pairs, "product" with x in float64, "vectors"
     with few columns x (K, m), or "cost" for the row sums of P * C. `KIND` is "dense" or one of
@@ -141,9 +143,14 @@ def _apply(  # noqa: PLR0915
     ACC: tl.constexpr = v.dtype.element_ty
     sums = _nothing(USE, BM, BK, K, ACC)
 
+    block, last = tl.program_id(0), m
+    if live is not None:
+        block = block * BM // SIZE
+        last = tl.load(live.counts + block) * SIZE
+        span = tl.cdiv(tl.cdiv(last, spans), BN) * BN
     start = tl.program_id(1) * span
-    for j0 in tl.range(start, tl.minimum(start + span, m), BN, num_stages=2):
-        j = j0 + tl.arange(0, BN)
+    for j0 in tl.range(start, tl.minimum(start + span, last), BN, num_stages=2):
+        j = met(live, block, j0, SIZE) + tl.arange(0, BN)
         own_j = own_cost(columns, batch, j, c)
         w_j = tl.load(v + batch * m + j, mask=j < m, other=-float("inf")) * LOG2E - own_j
         gain = factor * _tile(
@@ -208,11 +215,12 @@ def _blocks(cost: Tensor | Clouds, use: str, device: torch.device, itemsize: int
 
 def _launch(
     cost: Tensor | Clouds, u: Tensor, v: Tensor, inv_reg: Tensor, use: str, x: Tensor, k: int,
-    x_rest: Tensor | None = None, x_scale: Tensor | None = None,
+    x_rest: Tensor | None = None, x_scale: Tensor | None = None, live: Live | None = None,
 ) -> Tensor:  # fmt: skip
     """Return (B, n, k), summed over the spans that the columns were cut into."""
     batch, n, m = v.shape[0], u.shape[1], v.shape[1]
-    BM, BN, CHUNK, warps, slots = _blocks(cost, use, v.device, v.itemsize)
+    tile = _blocks(cost, use, v.device, v.itemsize)
+    BM, BN, CHUNK, warps, slots = tile if live is None else within(tile, live.size)
     clouds, where = _stored(cost) if isinstance(cost, Tensor) else (cost, Layout(-1, 1, (0, 0, 0)))
     K, turns, BK = k, 1, 1
     if use in ("matrix", "product"):
@@ -224,18 +232,22 @@ def _launch(
     slots = slots * multiprocessors(v.device)
     spans = spans_for(batch * blocks * turns, triton.cdiv(m, BN), slots)
     span = triton.cdiv(triton.cdiv(m, spans), BN) * BN
-    spans = triton.cdiv(m, span)
+    spans = triton.cdiv(m, span) if live is None else spans
     out = torch.empty((spans, batch, n, k), device=v.device, dtype=v.dtype)
     _apply[batch * blocks, spans, turns](
         clouds.rows, clouds.columns, where.strides, u.contiguous(), v.contiguous(), x, x_rest,
-        x_scale, inv_reg, out, k, int(x.shape[0] > 1), blocks, span,
+        x_scale, inv_reg, out, live, k, int(x.shape[0] > 1), blocks, spans, span,
         USE=use, KIND=clouds.kind, AXIS=where.axis, DIV=where.div, D=clouds.width, CHUNK=CHUNK,
-        PRECISION=clouds.precision, BM=BM, BN=BN, BK=BK, K=K, num_warps=warps, **OPTIONS,
+        PRECISION=clouds.precision, BM=BM, BN=BN, BK=BK, K=K,
+        SIZE=0 if live is None else live.size, num_warps=warps, **OPTIONS,
     )  # fmt: skip
     return out[0] if spans == 1 else out.sum(0)
 
 
-def apply(cost: Tensor | Clouds, u: Tensor, v: Tensor, x: Tensor, inv_reg: Tensor) -> Tensor:
+def apply(
+    cost: Tensor | Clouds, u: Tensor, v: Tensor, x: Tensor, inv_reg: Tensor,
+    live: Live | None = None,
+) -> Tensor:  # fmt: skip
     """Return P @ x with P_ij = exp(u_i + v_j - C_ij / reg), shape (B, n, k), in u's dtype.
 
     The transpose is `apply(cost.mT, v, u, x, inv_reg)`, or `cost.swapped()` for clouds.
@@ -247,20 +259,23 @@ def apply(cost: Tensor | Clouds, u: Tensor, v: Tensor, x: Tensor, inv_reg: Tenso
         v: Column potential (B, m); -inf where the weight is zero.
         x: What the plan multiplies, (B or 1, m, k), any floating dtype.
         inv_reg: 1 / reg of each problem (B,).
+        live: What counts of clouds in order; None if all does.
     """
     k = x.shape[-1]
     if k <= _FEW:
-        return _launch(cost, u, v, inv_reg, "vectors", x.to(u.dtype).mT.contiguous(), k)
+        return _launch(cost, u, v, inv_reg, "vectors", x.to(u.dtype).mT.contiguous(), k, live=live)
     width = power_of_two(k) if k <= 128 else triton.cdiv(k, 128) * 128
     if u.dtype == torch.float64:
         whole = torch.nn.functional.pad(x.double(), (0, width - k)).contiguous()
-        return _launch(cost, u, v, inv_reg, "product", whole, k)
+        return _launch(cost, u, v, inv_reg, "product", whole, k, live=live)
     exact = x.dtype in (torch.float16, torch.bfloat16)
     first, rest, scale = split(x.float(), (1,), width, exact)
     scale = torch.nn.functional.pad(scale, (0, width - k))
-    return _launch(cost, u, v, inv_reg, "matrix", first, k, rest, scale)
+    return _launch(cost, u, v, inv_reg, "matrix", first, k, rest, scale, live)
 
 
-def linear(cost: Tensor | Clouds, u: Tensor, v: Tensor, inv_reg: Tensor) -> Tensor:
+def linear(
+    cost: Tensor | Clouds, u: Tensor, v: Tensor, inv_reg: Tensor, live: Live | None = None
+) -> Tensor:  # fmt: skip
     """Return what each row of the plan pays, sum_j P_ij C_ij, shape (B, n); they sum to <P, C>."""
-    return _launch(cost, u, v, inv_reg, "cost", v, 1)[..., 0]
+    return _launch(cost, u, v, inv_reg, "cost", v, 1, live=live)[..., 0]

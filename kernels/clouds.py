@@ -172,7 +172,7 @@ def place(x: Tensor, y: Tensor, *, metric: str, precision: str = "fp16x3") -> Cl
     batch = max(x.shape[0], y.shape[0])
     if d <= served.most:
         work = torch.float64 if double else torch.float32
-        rows, columns = (_direct(t.to(work), served.constant) for t in (x, y))
+        rows, columns = (direct(t.to(work), served.constant) for t in (x, y))
         return Clouds(rows, columns, served.few, "ieee", d, batch)
     width = max(16, triton.next_power_of_2(d)) if d <= MAX_RESIDENT else -(-d // 64) * 64
     sides = ((x, served.factor), (y, 1.0))
@@ -204,8 +204,8 @@ def _placed(x: Tensor, y: Tensor, metric: Metric, double: bool) -> tuple[Tensor,
     return (x, y) if metric.place is None else metric.place(x, y, given)
 
 
-def _direct(x: Tensor, norm: float | None) -> Side:
-    """Return a cloud of few coordinates, one contiguous line per coordinate."""
+def direct(x: Tensor, norm: float | None = None) -> Side:
+    """Return a cloud (B, n, d) of few coordinates, one contiguous line per coordinate."""
     batch, n, d = x.shape
     points = x.new_zeros((batch, d, -(-n // 16) * 16))
     points[..., :n] = x.mT

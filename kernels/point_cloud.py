@@ -21,16 +21,20 @@ from torch import Tensor
 
 from .clouds import Clouds, hold, own_cost, pairs, slope
 from .configs import OPTIONS, all_registers, capability, is_amd, multiprocessors, power_of_two
+from .near import Live, met
 from .tiles import LN2, LOG2E, exp2, finite, fold, in_range, merge
 
 
 @triton.jit
 def _stream(
-    rows, columns, v, batch, i, start, stop, c, lift,
+    rows, columns, v, batch, i, start, stop, c, lift, live, block,
     ONLINE: tl.constexpr, KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr,
-    PRECISION: tl.constexpr, BN: tl.constexpr,
+    PRECISION: tl.constexpr, BN: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
-    """Sum 2^(exponent - lift) over the columns start:stop; `ONLINE` finds the lift as it goes."""
+    """Sum 2^(exponent - lift) over the columns start:stop; `ONLINE` finds the lift as it goes.
+
+    Where some columns count for a block of rows, these are places along them.
+    """
     BM: tl.constexpr = i.shape[0]
     # the axis that is summed: see `pairs`
     AXIS: tl.constexpr = 1 if KIND == "matrix" else 0
@@ -39,9 +43,12 @@ def _stream(
     total = tl.zeros([BM], v.dtype.element_ty)
     if ONLINE:
         lift = tl.full([BM], -float("inf"), v.dtype.element_ty)
+    end = stop
+    if live is not None:
+        end = columns.size
     for j0 in tl.range(start, stop, BN, num_stages=2):
-        j = j0 + tl.arange(0, BN)
-        w = tl.load(v + batch * columns.size + j, mask=j < stop, other=-float("inf")) * LOG2E
+        j = met(live, block, j0, SIZE) + tl.arange(0, BN)
+        w = tl.load(v + batch * columns.size + j, mask=j < end, other=-float("inf")) * LOG2E
         w = tl.expand_dims(w - own_cost(columns, batch, j, c), 1 - AXIS)
         z = pairs(rows, columns, batch, i, j, held, KIND, D, CHUNK, PRECISION) * factor
         if ONLINE:
@@ -91,10 +98,11 @@ def _answer(own, weight, kappa, batch, at, inside, log_sum, MODE: tl.constexpr):
 
 @triton.jit
 def _log_sums(  # noqa: C901, PLR0915
-    rows, columns, v, own, weight, kappa, inv_reg, done, out, lifts, totals, blocks, spans, span,
+    rows, columns, v, own, weight, kappa, inv_reg, done, out, lifts, totals, live,
+    blocks, spans, span,
     MODE: tl.constexpr, ONLINE: tl.constexpr, STEP: tl.constexpr, SPANS: tl.constexpr,
     KIND: tl.constexpr, D: tl.constexpr, CHUNK: tl.constexpr, PRECISION: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
     """Sum a block of rows over all columns ("whole"), over one span ("span"), or join the spans."""
     program = tl.program_id(0)
@@ -115,6 +123,11 @@ def _log_sums(  # noqa: C901, PLR0915
     last = columns.size
     if columns.ends is not None:
         last = tl.load(columns.ends + 2 * batch)
+    block = program
+    if live is not None:
+        block = program * BM // SIZE
+        last = tl.load(live.counts + block) * SIZE
+        span = tl.cdiv(tl.cdiv(last, spans), BN) * BN
     c = tl.load(inv_reg + batch) * LOG2E
     own_i = own_cost(rows, batch, i, c)
     # a sum taken from its running maximum cannot be lost
@@ -136,8 +149,8 @@ def _log_sums(  # noqa: C901, PLR0915
     else:
         start = tl.program_id(1) * span
         lift, total = _stream(
-            rows, columns, v, batch, i, start, tl.minimum(start + span, last), c, lift,
-            ONLINE, KIND, D, CHUNK, PRECISION, BN,
+            rows, columns, v, batch, i, start, tl.minimum(start + span, last), c, lift, live, block,
+            ONLINE, KIND, D, CHUNK, PRECISION, BN, SIZE,
         )  # fmt: skip
 
     if STEP == "span":
@@ -148,10 +161,15 @@ def _log_sums(  # noqa: C901, PLR0915
     else:
         if not ONLINE:
             lost = wanted & ~in_range(total)
+            if live is not None:
+                # the sum beside what it was thought to be says what was left out
+                left = tl.load(live.cut + block) - tl.log2(total) * LN2
+                lost |= wanted & ~(left <= live.lost)
+                last = columns.size
             if tl.max(lost.to(tl.int32), 0) > 0:
                 peak, again = _stream(
-                    rows, columns, v, batch, i, 0, last, c, lift,
-                    True, KIND, D, CHUNK, PRECISION, BN,
+                    rows, columns, v, batch, i, 0, last, c, lift, None, block,
+                    True, KIND, D, CHUNK, PRECISION, BN, SIZE,
                 )  # fmt: skip
                 lift, total = tl.where(lost, peak, lift), tl.where(lost, again, total)
         log_sum = finite(lift) + tl.log2(total) - own_i
@@ -201,6 +219,15 @@ def tiles(clouds: Clouds, device: torch.device) -> Tiles:
     return tile._replace(CHUNK=min(tile.CHUNK, clouds.width))
 
 
+def within(tile: Tiles, size: int) -> Tiles:
+    """Return a tile that crosses no border between blocks of so many points."""
+    if size < tile.BM:
+        # a thread keeps its rows
+        few = max(1, tile.warps * size // tile.BM)
+        tile = tile._replace(BM=size, warps=few, slots=tile.slots * tile.warps // few)
+    return tile._replace(BN=min(tile.BN, size))
+
+
 def spans_for(programs: int, columns: int, slots: int) -> int:
     """Return in how many spans to cut the columns so that no multiprocessor waits for the last.
 
@@ -219,16 +246,20 @@ def spans_for(programs: int, columns: int, slots: int) -> int:
 def _launch(
     clouds: Clouds, v: Tensor, inv_reg: Tensor, *, mode: str, online: bool, own: Tensor | None,
     weight: Tensor | None = None, kappa: Tensor | None = None, done: Tensor | None = None,
-    out: Tensor | None = None,
+    out: Tensor | None = None, live: Live | None = None,
 ) -> Tensor:  # fmt: skip
     """Return one number per row point, (B, n)."""
     batch, n, m = v.shape[0], clouds.rows.size, clouds.columns.size
-    BM, BN, CHUNK, warps, slots = tiles(clouds, v.device)
+    tile = tiles(clouds, v.device)
+    BM, BN, CHUNK, warps, slots = tile if live is None else within(tile, live.size)
     blocks = triton.cdiv(n, BM)
-    programs = batch * blocks
-    spans = spans_for(programs, triton.cdiv(m, BN), slots * multiprocessors(v.device))
-    span = triton.cdiv(triton.cdiv(m, spans), BN) * BN
-    spans = triton.cdiv(m, span)
+    programs, slots = batch * blocks, slots * multiprocessors(v.device)
+    # how much counts is known on the device alone: many spans end about together
+    spans, span = max(1, min(16, 2 * slots // programs)), 0
+    if live is None:
+        spans = spans_for(programs, triton.cdiv(m, BN), slots)
+        span = triton.cdiv(triton.cdiv(m, spans), BN) * BN
+        spans = triton.cdiv(m, span)
     out = _empty(v, batch, n) if out is None else out
     totals = None if spans == 1 else _empty(v, spans, programs, BM)
     lifts = None if totals is None or not online else torch.empty_like(totals)
@@ -237,10 +268,11 @@ def _launch(
         _log_sums[programs, parts](
             clouds.rows, clouds.columns, v.contiguous(), own if own is None else own.contiguous(),
             weight if weight is None else weight.contiguous(), kappa, inv_reg, done, out, lifts,
-            totals, blocks, spans, span,
+            totals, live, blocks, spans, span,
             MODE=mode, ONLINE=online, STEP=step, SPANS=power_of_two(spans, 1),
             KIND=clouds.kind, D=clouds.width, CHUNK=CHUNK, PRECISION=clouds.precision,
-            BM=BM, BN=BN, num_warps=warps, **registers, **OPTIONS,
+            BM=BM, BN=BN, SIZE=0 if live is None else live.size, num_warps=warps, **registers,
+            **OPTIONS,
         )  # fmt: skip
     return out
 
@@ -250,8 +282,9 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
 
 
 def log_sum_rows(
-    clouds: Clouds, v: Tensor, inv_reg: Tensor, *, guess: Tensor | None = None
-) -> Tensor:
+    clouds: Clouds, v: Tensor, inv_reg: Tensor, *, guess: Tensor | None = None,
+    live: Live | None = None,
+) -> Tensor:  # fmt: skip
     """Return log sum_j exp(v_j - C_ij / reg), shape (B, n).
 
     Args:
@@ -261,8 +294,10 @@ def log_sum_rows(
         inv_reg: 1 / reg of each problem (B,).
         guess: Roughly the result (B, n), such as that of the last iteration. It saves the running
             maximum; rows that it would take out of range are summed again with one.
+        live: Sum over what counts alone, both clouds in order; a row that turns out to have lost
+            more than it may, beside its guess, is summed over all columns.
     """
-    return _launch(clouds, v, inv_reg, mode="log", own=guess, online=guess is None)
+    return _launch(clouds, v, inv_reg, mode="log", own=guess, online=guess is None, live=live)
 
 
 def move_rows(clouds: Clouds, u: Tensor | None, v: Tensor, a: Tensor, inv_reg: Tensor) -> Tensor:

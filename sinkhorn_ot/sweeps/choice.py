@@ -35,7 +35,7 @@ def choose(problem: Problem, tol: float) -> Sweep:
 def _of_own_rows(problem: Problem, tol: float) -> Sweep:
     if problem.shape[1] == 0:
         return OnTheFly(problem)
-    if (kernels := _kernels(problem)) is not None:
+    if (kernels := _kernels(problem, tol)) is not None:
         return kernels
     if isinstance(problem.cost, GridCost):
         return Separable(problem)
@@ -85,13 +85,13 @@ def near(problem: Problem) -> bool:
     return squares and sharp and problem.a.device.type == "cpu"
 
 
-def _kernels(problem: Problem) -> Sweep | None:
+def _kernels(problem: Problem, tol: float) -> Sweep | None:
     if problem.a.device.type != "cuda" or importlib.util.find_spec("triton") is None:
         return None
     # imported here: a CPU never pays for triton
     from . import gpu
 
-    return gpu.kernels(problem) if gpu.serves(problem) else None
+    return gpu.kernels(problem, tol) if gpu.serves(problem) else None
 
 
 def in_single(problem: Problem, tol: float) -> bool:

@@ -89,7 +89,7 @@ calls = {
 }
 if not MEETS:
     # ten sweeps of a cost that no cache holds; weights as a GPU has them, and no look at numbers
-    gpu._CACHED = 0
+    gpu.dense._CACHED = 0
 choice._kernels = gpu.kernels
 making._dtypes = lambda cost: (torch.float32, torch.float32)
 sys.modules["sinkhorn_ot.solve.call"]._on_cpu = lambda cost: False

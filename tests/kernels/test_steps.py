@@ -15,6 +15,7 @@ from sinkhorn_ot.sweeps.reference import Reference
 
 
 gpu = pytest.importorskip("sinkhorn_ot.sweeps.gpu", reason="triton is not installed")
+moving = pytest.importorskip("sinkhorn_ot.kernels.steps")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -32,7 +33,7 @@ def test_they_are_the_loop_s_own(B: int, n: int, m: int, dtype: torch.dtype) -> 
     """From the same sums, so that no rounding adds up: each step beside the portable one."""
     p, how = drawn(B, n, m), Anderson(memory=5, begin=1.0)
     sweep, steps = Reference(p), how.start(p.b)
-    run = gpu.steps.Run(p.b.to(DEVICE, dtype), **asdict(how))
+    run = moving.Run(p.b.to(DEVICE, dtype), **asdict(how))
     psi, u = torch.zeros_like(p.b), None
     for k in range(12):
         u, log_s = sweep.sweep(u, psi + p.b.log())
@@ -69,7 +70,7 @@ def test_relaxed_columns_answer_as_the_loop_s_do(relax: object, dtype: torch.dty
     want = answer(sweep, u, psi, log_s, log_b) - psi
     error = column_error(p, psi, log_s)
     there = [t.to(DEVICE, dtype) for t in (psi, u, log_s, a, b, p.reg)]
-    got, off = gpu.steps.answer(*there, p.relax, p.dtype)
+    got, off = moving.answer(*there, p.relax, p.dtype)
     eps = torch.finfo(dtype).eps
     torch.testing.assert_close(off.cpu().double(), error, rtol=20 * eps, atol=20 * eps)
     torch.testing.assert_close(got.cpu().double(), want, rtol=20 * eps, atol=20 * eps)
@@ -106,6 +107,6 @@ def test_a_cloud_arrives_in_as_many_sweeps(dtype: torch.dtype) -> None:
 @pytest.mark.filterwarnings("ignore:All-NaN")
 def test_one_that_is_no_number_says_so() -> None:
     b = torch.full((1, 4), 0.25, device=DEVICE)
-    run = gpu.steps.Run(b, **asdict(Anderson()))
+    run = moving.Run(b, **asdict(Anderson()))
     _, error = run.step(b, torch.zeros_like(b), torch.full_like(b, math.nan))
     assert bool(error.isnan().all())

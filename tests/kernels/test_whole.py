@@ -19,6 +19,7 @@ from sinkhorn_ot.sweeps.reference import Reference
 
 
 gpu = pytest.importorskip("sinkhorn_ot.sweeps.gpu", reason="triton is not installed")
+whole = pytest.importorskip("sinkhorn_ot.kernels.whole")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RULES = Rules(1e-6, 99, 9, 1, 4.0, 0.1, 40, 15, 2.0, 4, 0.1)
 FORMATS = {"float64": torch.float64, "float32": torch.float32}
@@ -72,7 +73,7 @@ def test_large_ones_in_float64_begin_with_single_exponentials(
 ) -> None:
     p = make(cloud(24, 20, torch.float64), reg=0.01)
     want = Sinkhorn()(placed(p, torch.float64), tol=1e-10, max_iter=100)
-    monkeypatch.setattr(gpu.whole, "LARGE", 0)
+    monkeypatch.setattr(whole, "LARGE", 0)
     found = Sinkhorn()(placed(p, torch.float64), tol=1e-10, max_iter=100)
     assert found.status == [Status.CONVERGED]
     # the sweep with which single precision ends is made again
@@ -119,7 +120,7 @@ def test_columns_that_underflow_are_summed_again() -> None:
 
 @pytest.mark.parametrize("large", [1 << 22, 0])
 def test_a_start_is_where_it_starts(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu.whole, "LARGE", large)
+    monkeypatch.setattr(whole, "LARGE", large)
     p = make(cloud(15, 12, torch.float64), reg=0.05)
     sweep = placed(p, torch.float64)
     first = Sinkhorn()(sweep, tol=1e-9, max_iter=100)

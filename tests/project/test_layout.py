@@ -19,7 +19,11 @@ _ORDER = "kernels problem sweeps results exact solvers gradients solve derived a
 ORDER = [*_ORDER.split(), "compat", "testing", "demo"]
 # who may launch kernels, and only from inside a function or from a module that is imported late
 LAUNCHES = {
-    "sweeps/gpu.py",
+    "sweeps/gpu/clouds.py",
+    "sweeps/gpu/choice.py",
+    "sweeps/gpu/dense.py",
+    "sweeps/gpu/near.py",
+    "sweeps/gpu/shared.py",
     "gradients/layer/operators.py",
     "adapters/swav/operators.py",
     "adapters/moe.py",
