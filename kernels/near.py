@@ -184,14 +184,14 @@ def _settle(
 
 
 @triton.jit
-def _top(end, rise, low, high, slope, h):
-    """Return the most along an edge: of rise end + slope z - (end - z)^2 / h, low <= z <= high."""
-    z = tl.minimum(tl.maximum(end + slope * (h / 2), low), high)
-    return rise * end + slope * z - (end - z) * (end - z) / h
+def _top(end, rise, low, high, slope, half, inv_reg):
+    """Return the most of rise end + slope z - (end - z)^2 / reg along an edge, low <= z <= high."""
+    z = tl.minimum(tl.maximum(end + slope * half, low), high)
+    return rise * end + slope * z - (end - z) * (end - z) * inv_reg
 
 
 @triton.jit
-def _most(mine, own, other, function, block, c, h, D: tl.constexpr):
+def _most(mine, own, other, function, block, c, half, inv_reg, D: tl.constexpr):
     """Return the largest exponent of any pair of a block and the blocks c."""
     inside = c < other.many
     z = tl.load(function.level + c, mask=inside, other=-float("inf"))
@@ -204,24 +204,26 @@ def _most(mine, own, other, function, block, c, h, D: tl.constexpr):
         y = tl.load(other.low + at, mask=inside, other=0.0)
         y_high = tl.load(other.high + at, mask=inside, other=0.0)
         b = tl.load(function.slope + at, mask=inside, other=0.0)
-        best = tl.maximum(_top(x, a, y, y_high, b, h), _top(x_high, a, y, y_high, b, h))
-        best = tl.maximum(best, _top(y, b, x, x_high, a, h))
-        z += tl.maximum(best, _top(y_high, b, x, x_high, a, h))
+        best = _top(x, a, y, y_high, b, half, inv_reg)
+        best = tl.maximum(best, _top(x_high, a, y, y_high, b, half, inv_reg))
+        best = tl.maximum(best, _top(y, b, x, x_high, a, half, inv_reg))
+        z += tl.maximum(best, _top(y_high, b, x, x_high, a, half, inv_reg))
     return z
 
 
 @triton.jit
 def _listed(
-    mine, own, other, function, block, h, bar, live, crowd,
+    mine, own, other, function, block, inv_reg, bar, live, crowd,
     D: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """List the blocks above a bar; return how many, and log2 of what the others come to."""
-    found = 0
+    found, half = 0, 0.5 / inv_reg
     peak = tl.full([CHUNK], -float("inf"), own.level.dtype.element_ty)
     total = tl.zeros([CHUNK], own.level.dtype.element_ty)
     for start in range(0, other.many, CHUNK):
         c = start + tl.arange(0, CHUNK)
-        z = (_most(mine, own, other, function, block, c, h, D) + crowd) * LOG2E
+        z = _most(mine, own, other, function, block, c, half, inv_reg, D)
+        z = (z + crowd) * LOG2E
         # what is no number counts
         counts = (c < other.many) & ~(z <= bar)
         place = found + tl.cumsum(counts.to(tl.int32), 0) - 1
@@ -245,10 +247,10 @@ def _judge(
     Bars are logarithms to the base of two: one that is hoped to be enough, and one that is.
     """
     block = tl.program_id(0)
-    h = 1.0 / tl.load(inv_reg)
-    found, cut = _listed(mine, own, other, function, block, h, hopeful, live, crowd, D, CHUNK)
+    c = tl.load(inv_reg)
+    found, cut = _listed(mine, own, other, function, block, c, hopeful, live, crowd, D, CHUNK)
     if cut > aim:
-        found, cut = _listed(mine, own, other, function, block, h, sure, live, crowd, D, CHUNK)
+        found, cut = _listed(mine, own, other, function, block, c, sure, live, crowd, D, CHUNK)
     tl.store(live.counts + block, found)
     tl.store(live.cut + block, cut * LN2)
 
@@ -361,10 +363,11 @@ def _affine(side: Side, boxes: Boxes) -> Affine:
 def _constants(boxes: Boxes, above: Affine) -> dict[str, object]:
     """Return what is constant where blocks are fitted: points on chip, in lines."""
     width = len(above.slope)
+    held = boxes.size * power_of_two(width, 1) * above.slope.itemsize
     return {
         "D": width,
         "DP": power_of_two(width, 1),
         "SIZE": boxes.size,
-        "num_warps": max(1, min(8, boxes.size * power_of_two(width, 1) // 512)),
+        "num_warps": max(1, min(16, held >> 11)),
         **OPTIONS,
     }

@@ -91,6 +91,15 @@ BOUNDS = {
         "_log_sum f64": Bound(_BLOCK, instructions=51, mufu=0.1),
         "_merge f64": Bound(("BS", "BN"), instructions=69, mufu=0.1, wide=False),
     },
+    # per point of a block, and per pair of blocks
+    "near": {
+        "_take": Bound(("SIZE",), instructions=900, mufu=10, wide=False),
+        "_take f64": Bound(("SIZE",), instructions=900, mufu=10, wide=False),
+        "_settle": Bound(("SIZE",), instructions=900, mufu=10, wide=False),
+        "_settle f64": Bound(("SIZE",), instructions=900, mufu=10, wide=False),
+        "_judge": Bound(("CHUNK",), instructions=900, mufu=10, wide=False),
+        "_judge f64": Bound(("CHUNK",), instructions=900, mufu=10, wide=False),
+    },
     # of the steps by logarithms; those that scale take a quarter of these
     "normalize": {
         "_normalize": Bound(_SMALL, instructions=46, mufu=2.1, wide=False),

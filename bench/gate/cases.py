@@ -15,6 +15,7 @@ from sinkhorn_ot.kernels import (
     features,
     fixed,
     log_sums,
+    near,
     normalize,
     point_cloud,
     router,
@@ -300,6 +301,41 @@ def _point_cloud(
     return launch
 
 
+def _near(n: int, d: int, dtype: torch.dtype = torch.float32, *, size: int = 128) -> Launch:
+    """Return the launches of a sweep over the tiles that count, and of products there."""
+
+    def launch(new: New) -> object:
+        new = functools.partial(new, dtype=dtype)
+        precision = "float64" if dtype == torch.float64 else "fp16x3"
+        cloud = place(new(1, n, d), new(1, n, d), metric="sqeuclidean", precision=precision)
+        order, k = new(n, dtype=torch.int64), -(-n // size)
+        boxes = near.Boxes(order, new(d, k), new(d, k), k, size)
+        v, one = near.take(cloud.columns, boxes, new(n)), new(1)
+        sums = near.known(cloud.rows, boxes, new(n))
+        live = near.judge((boxes, sums.above), (boxes, v.above), one, -18.0)
+        t = v.values[None]
+        for guess in (None, sums.values[None]):
+            point_cloud.log_sum_rows(cloud, t, one, guess=guess, live=live)
+        near.settle(cloud.rows, boxes, sums.values, sums.values, live, weight=new(n), kappa=one)
+        near.settle(cloud.rows, boxes, sums.values, sums.values, live, base=v.values)
+        if d < 4:
+            apply.apply(cloud, t, t, new(1, n, 1), one, live)
+            apply.linear(cloud, t, t, one, live)
+            apply.apply(cloud, t, t, new(1, n, 10), one, live)
+        return live
+
+    return launch
+
+
+_NEAR = {
+    "100000x100000 d=2": _near(100000, 2),
+    "100000x100000 d=3 fp64": _near(100000, 3, torch.float64),
+    "1000000x1000000 d=3": _near(1000000, 3, size=256),
+    "1000000x1000000 d=8": _near(1000000, 8, size=256),
+    "4000000x4000000 d=8 fp64": _near(4000000, 8, torch.float64, size=1024),
+}
+
+
 _POINT_CLOUD = {
     "4096x64 d=64": _point_cloud(4096, 64, 64),
     "50000x50000 d=2": _point_cloud(50000, 50000, 2),
@@ -412,6 +448,7 @@ CASES: dict[str, dict[str, Launch]] = {
     "features": _FEATURES,
     "fixed": _FIXED,
     "log_sums": _LOG_SUMS,
+    "near": _NEAR,
     "normalize": _NORMALIZE,
     "point_cloud": _POINT_CLOUD,
     "router": _ROUTER,

@@ -14,6 +14,9 @@ pytest.importorskip("triton", reason="triton is not installed, so there are no k
 from bench.host import calls  # noqa: E402
 from bench.host.pretend import on_card, plain, watched  # noqa: E402
 from bench.host.run import counted, watch  # noqa: E402
+from sinkhorn_ot.problem import make  # noqa: E402
+from sinkhorn_ot.sweeps import gpu  # noqa: E402
+from sinkhorn_ot.sweeps.portable import by_sorts  # noqa: E402
 
 
 COUNTED = {call.name: call for call in calls.CALLS}
@@ -107,6 +110,40 @@ def test_exact_counts_are_found_on_the_cpu_and_put_back():
     assert seen.waits <= 3
     assert {t.device.type for t in (found.labels, found.value, found.potentials)} == {"cuda"}
     assert torch.equal(plain(found.counts), torch.full((5,), 12))
+
+
+def near_at(put, n):
+    """Return a problem between clouds, and the sweep of it over the tiles that count."""
+    x, y = (put(torch.rand(k, 3)) for k in (n, n + 9))
+    p = make(so.PointCloud(x, y), None, None, 1e-3)
+    return p, gpu.near.NearKernels.of_clouds(p, -18.0, 16)
+
+
+@pytest.mark.parametrize("n", [100, 500])
+def test_near_tiles_are_found_without_a_wait(n):
+    """In a sweep seven kernels, of which those that sum may have a second to join them."""
+    with np.errstate(all="ignore"), watched(run=False):
+        p, sweep = near_at(on_card, n)
+        v = p.b.log()
+        u, _ = sweep.sweep(None, v)
+    with np.errstate(all="ignore"), watched(run=False) as seen:
+        sweep.sweep(u, v)
+    most = {"_take": 1, "_judge": 2, "_log_sums": 4, "_settle": 2}
+    assert {name: min(k, most[name]) for name, k in seen.kernels.items()} == dict(seen.kernels)
+    assert not seen.operators
+    assert seen.waits == 0
+    # what knows nothing of the sums yet asks more
+    with np.errstate(all="ignore"), watched(run=False) as seen:
+        sweep.at(p.reg).sweep(u, v)
+    assert seen.operators.total() <= 48
+    assert seen.waits == 0
+
+
+def test_points_are_ordered_without_a_wait():
+    x = on_card(torch.rand(300, 3))
+    with watched() as seen:
+        by_sorts(x, 16)
+    assert seen.waits == 0
 
 
 def launches(call):
