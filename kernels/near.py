@@ -126,8 +126,8 @@ def _fit(side, t, i, block, count, into, D: tl.constexpr, DP: tl.constexpr):
         square = after
     # what overflowed is no slope
     slope = tl.where(tl.abs(slope) < float("inf"), slope, 0.0)
-    above = tl.where(known, y - tl.sum(x * slope[:, None], 0), -float("inf"))
-    level = tl.where(odd, float("inf"), tl.max(above, 0))
+    above = tl.where(known, y - tl.sum(dx * slope[:, None], 0), -float("inf"))
+    level = tl.where(odd, float("inf"), tl.max(above, 0) - tl.sum(x_mean * slope, 0))
     tl.store(into.level + block, level)
     tl.store(into.slope + k * count + block, slope, mask=k < D)
 
@@ -368,6 +368,6 @@ def _constants(boxes: Boxes, above: Affine) -> dict[str, object]:
         "D": width,
         "DP": power_of_two(width, 1),
         "SIZE": boxes.size,
-        "num_warps": max(1, min(16, held >> 11)),
+        "num_warps": max(1, min(8, held >> 11)),
         **OPTIONS,
     }

@@ -93,12 +93,13 @@ BOUNDS = {
     },
     # per point of a block, and per pair of blocks
     "near": {
-        "_take": Bound(("SIZE",), instructions=900, mufu=10, wide=False),
-        "_take f64": Bound(("SIZE",), instructions=900, mufu=10, wide=False),
-        "_settle": Bound(("SIZE",), instructions=900, mufu=10, wide=False),
-        "_settle f64": Bound(("SIZE",), instructions=900, mufu=10, wide=False),
-        "_judge": Bound(("CHUNK",), instructions=900, mufu=10, wide=False),
-        "_judge f64": Bound(("CHUNK",), instructions=900, mufu=10, wide=False),
+        "_take": Bound(("SIZE",), instructions=1200, mufu=12, wide=False),
+        "_take f64": Bound(("SIZE",), instructions=2400, mufu=24, wide=False),
+        # with weights it lays two functions
+        "_settle": Bound(("SIZE",), instructions=2400, mufu=24, wide=False),
+        "_settle f64": Bound(("SIZE",), instructions=4800, mufu=48, wide=False),
+        "_judge": Bound(("CHUNK",), instructions=560, mufu=3, wide=False),
+        "_judge f64": Bound(("CHUNK",), instructions=1300, mufu=1, wide=False),
     },
     # of the steps by logarithms; those that scale take a quarter of these
     "normalize": {

@@ -241,12 +241,12 @@ def test_sorts_make_blocks_of_neighbours(n, size, d):
 @pytest.mark.parametrize(
     ("n", "d", "reg", "metric", "chosen"),
     [
-        (20000, 2, 1e-4, "sqeuclidean", True),
-        (20000, 3, 1e-3, "sqeuclidean", True),
-        (20000, 2, 0.1, "sqeuclidean", False),
-        (20000, 2, 1e-4, "euclidean", False),
-        (20000, 9, 1e-4, "sqeuclidean", False),
-        (8000, 2, 1e-4, "sqeuclidean", False),
+        (25000, 2, 1e-4, "sqeuclidean", True),
+        (25000, 3, 1e-3, "sqeuclidean", True),
+        (25000, 2, 0.1, "sqeuclidean", False),
+        (25000, 2, 1e-4, "euclidean", False),
+        (25000, 9, 1e-4, "sqeuclidean", False),
+        (20000, 2, 1e-4, "sqeuclidean", False),
     ],
 )
 def test_it_is_chosen_where_few_tiles_count(n, d, reg, metric, chosen):

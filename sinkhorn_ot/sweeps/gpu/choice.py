@@ -13,7 +13,7 @@ from .shared import lengths
 
 # pairs and dimensions from and to which tiles that cannot count are left out, the share of tiles
 # up to which they are, and the logarithm of what is then left out beside the tolerance (predicted)
-_PAIRS, _DIMENSIONS, _SHARE = 1 << 28, 8, 0.5
+_PAIRS, _DIMENSIONS, _SHARE = 1 << 29, 8, 0.5
 _LOST = math.log(1e-2)
 # what an exponent may be below that of its row's sum and count, about
 _REACH = 25.0

@@ -18,7 +18,7 @@ from sinkhorn_ot.kernels import apply as products
 from sinkhorn_ot.kernels import near, point_cloud
 from sinkhorn_ot.kernels.clouds import Clouds, Side, direct
 from sinkhorn_ot.kernels.near import Boxes, Fitted, Live
-from sinkhorn_ot.problem import PointCloud, Problem
+from sinkhorn_ot.problem import PointCloud, Problem, shown
 from sinkhorn_ot.sweeps.portable import by_sorts
 from sinkhorn_ot.sweeps.protocol import Coarser, Sweep, move_rows
 
@@ -35,6 +35,7 @@ _MARGIN = 4.0
 _MANY, _FEW, _WIDTH = 3000, 16, 0.125
 
 
+@shown
 @dataclass(frozen=True, eq=False)
 class Tree:
     """One cloud in order.
