@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.problem import PointCloud
 from sinkhorn_ot.results import Leaves, Parts, Sparse, Stored, Transport, attached, final
 
 
@@ -48,15 +49,15 @@ class ByDuals:
         """Return derivatives of values by the parts of the problem."""
         k = self._of
         weights = {name: by[:, None] * self._of_weights(k, name) for name in ("a", "b")}
-        if isinstance(k, Sparse):
-            return weights | self._by_pairs(by, k)
-        return weights | self._leaves.by_cost(self._problem, by[:, None, None] * k.P)
-
-    def _by_pairs(self, by: Tensor, of: Sparse) -> Parts:
-        """Return derivatives by what costs of points are made of, from the entries of a plan."""
         cloud = self._leaves.cloud
-        if cloud is None:
-            return {}
+        if isinstance(k, Sparse) and cloud is not None:
+            return weights | self._by_pairs(by, k, cloud)
+        if not cloud and "cost" not in self._leaves.given:
+            return weights
+        return weights | self._leaves.by_cost(self._problem, by[:, None, None] * k.full)
+
+    def _by_pairs(self, by: Tensor, of: Sparse, cloud: PointCloud) -> Parts:
+        """Return derivatives by what costs of points are made of, from the entries of a plan."""
         (k, i, j), mass = of.entries
         whose = k if self._problem.cost.batch_shape[0] > 1 else torch.zeros_like(k)
         factors = cloud.flat(self._problem.batch_shape).factors

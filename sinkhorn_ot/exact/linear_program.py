@@ -19,6 +19,7 @@ from sinkhorn_ot.results import (
     waiting,
 )
 
+from .beyond import Budget, on_demand, solved_on_demand
 from .derivatives import differentiable
 from .engines import ENGINES, EQUAL
 from .line import line_cost, solved_on_line
@@ -31,7 +32,7 @@ from .slack import slack_of
 
 @uncompiled
 @transformable
-def solve_exact(
+def solve_exact(  # noqa: PLR0913
     cost: Any,
     a: Any = None,
     b: Any = None,
@@ -41,6 +42,8 @@ def solve_exact(
     mass: Any = None,
     engine: str = "auto",
     max_iter: int | None = None,
+    memory: int | None = None,
+    seconds: float | None = None,
 ) -> Transport:
     """Find an optimal plan of min `<P, C>`, P 1 = a, P^T 1 = b, and potentials that prove it.
 
@@ -51,6 +54,11 @@ def solve_exact(
     Points on a line need no engine: those of a `PointCloud` with d = 1 whose metric is a distance,
     to a power of at least one, or "dot" are sorted, a million in a second. Their plan is held
     sparse, as `.coupling.P`, until `.plan` is asked for.
+
+    Large problems need no matrix, `engine="columns"`: few pairs are given to the simplex, all are
+    looked at in blocks, and those that its potentials undercut are added until there is none. Costs
+    of a `PointCloud` are computed as they are looked at, those of a `Streamed` cost read again.
+    Plans are held sparse too.
 
     With `mass=` that much is moved, where it costs least: P 1 <= a, P^T 1 <= b, sum P = mass. With
     `unbalanced=` marginals may be missed at a price: sum rho |P 1 - a| is added for `TV(rho)`. As
@@ -71,10 +79,17 @@ def solve_exact(
             penalties are no linear programs.
         mass: What is moved in all, a number or one per problem (...), at most what either side has.
         engine: "network simplex" (POT), "highs" (SciPy), "assignment" (SciPy; as many sources as
-            targets, all of one weight), or "auto": assignment where it applies and is predicted to
-            be quicker, otherwise network simplex; where that fails, network simplex, then HiGHS.
-            Assignment has no place for what is left over by `mass` or `unbalanced`.
-        max_iter: Pivots at most; None sets a limit far above need. Assignment has no pivots.
+            targets, all of one weight), "columns" (POT's on few pairs, more on demand), or "auto":
+            columns from nine million pairs on, below that assignment where it applies and is
+            predicted to be quicker, otherwise network simplex; where that fails, network simplex,
+            then HiGHS. Assignment and columns have no place for what is left over by `mass` or
+            `unbalanced`.
+        max_iter: Pivots at most, of each plan that columns try; None sets a limit far above need.
+            Assignment has no pivots.
+        memory: Bytes that columns may hold beside the cost; None is a gigabyte, or more where that
+            is less than 64 pairs a point.
+        seconds: How long columns may take. It is looked at in between, not within a run of the
+            simplex. What is known then, a plan and bounds, is returned with the status `BUDGET`.
 
     Returns:
         A `Transport`. Where an argument requires grad, its values have derivatives by the plan and
@@ -83,8 +98,9 @@ def solve_exact(
     Raises:
         ValueError: If an argument breaks a rule, or the forbidden pairs leave no plan.
     """
-    checks.one_of("engine", engine, ("auto", *ENGINES))
+    checks.one_of("engine", engine, ("auto", *ENGINES, "columns"))
     max_iter = None if max_iter is None else checks.count("max_iter", max_iter)
+    budget = _budget(engine, memory, seconds)
     there = None
     if mask is not None:
         cost, a, b, there = masked(cost, a, b, mask)
@@ -93,7 +109,7 @@ def solve_exact(
         raise ValueError(
             "mask must not be given with unbalanced or mass: give what is padded a weight of zero"
         )
-    result = _solved(cost, a, b, (unbalanced, mass), engine, max_iter, there)
+    result = _solved(cost, a, b, (unbalanced, mass), engine, max_iter, there, budget)
     return result if leaves is None else differentiable(result, leaves)
 
 
@@ -105,6 +121,7 @@ def _solved(  # noqa: PLR0913
     engine: str,
     max_iter: int | None,
     points: There | None,
+    budget: Budget,
 ) -> Transport:
     plain = engine == "auto" and max_iter is None
     if plain and relaxed == (None, None):
@@ -114,9 +131,11 @@ def _solved(  # noqa: PLR0913
     given = make(cost, a, b, unbalanced=relaxed[0], mass=relaxed[1], there=points)
     if engine == "auto" and (kept := line_cost(given)) is not None:
         return solved_on_line(given, kept)
+    if not given.exact and engine in ("assignment", "columns"):
+        raise ValueError(f"engine {engine!r} must move all weights: use engine='network simplex'")
+    if engine == "columns" or (engine == "auto" and on_demand(given)):
+        return _by_columns(given, budget, max_iter)
     p = _in_float64(given)
-    if not p.exact and engine == "assignment":
-        raise ValueError("engine 'assignment' must move all weights: use engine='network simplex'")
     slack = None if p.exact else slack_of(p)
     asked = p if slack is None else slack.widened()
     found = solved_plain(asked) if slack and plain and is_plain(asked) else None
@@ -138,11 +157,17 @@ def _solved(  # noqa: PLR0913
     )
 
 
+def _by_columns(p: Problem, budget: Budget, max_iter: int | None) -> Transport:
+    """Return the answer by few pairs, and more on demand."""
+    told = solved_on_demand(p, budget, max_iter)
+    _warn(told)
+    return told
+
+
 def _proved(p: Problem, engine: str, max_iter: int | None) -> Transport:
     """Return the answer to problems in float64 on the CPU."""
     p, found = _answered(p, engine, max_iter)
-    _warn(found)
-    return Transport(
+    told = Transport(
         problem=p,
         coupling=Stored(p, *map(torch.from_numpy, (found.P, found.f, found.g))),
         method="exact: " + " and ".join(sorted(set(found.engine))),
@@ -150,6 +175,19 @@ def _proved(p: Problem, engine: str, max_iter: int | None) -> Transport:
         sweeps=torch.from_numpy(np.asarray(found.n_iter)),
         measured=torch.from_numpy(found.measured.marginal_error),
     )
+    _warn(told)
+    return told
+
+
+def _budget(engine: str, memory: Any, seconds: Any) -> Budget:
+    """Return what may be taken, which only columns look at."""
+    given = [k for k, t in (("memory", memory), ("seconds", seconds)) if t is not None]
+    if given and engine not in ("auto", "columns"):
+        raise ValueError(
+            f"{given[0]} must be given with engine='columns' or 'auto' only, got {engine!r}"
+        )
+    memory = None if memory is None else checks.count("memory", memory)
+    return Budget(memory, None if seconds is None else checks.positive("seconds", seconds))
 
 
 def _in_float64(p: Problem) -> Problem:
@@ -225,16 +263,17 @@ def _matchable(p: Problem, where: str) -> None:
         )
 
 
-def _warn(x: Answers) -> None:
+def _warn(x: Transport) -> None:
     """Warn if some problem is not proved optimal, and say by how much."""
-    bad = np.flatnonzero(~x.proved)
-    if len(bad):
-        k = int(max(bad, key=lambda k: x.measured.gap[k]))
-        hint = ": raise max_iter" if x.statuses[k] is Status.MAX_ITER else ""
+    bad = [k for k, status in enumerate(x.statuses) if status is not Status.OPTIMAL]
+    if bad:
+        gap, off = x.gap.reshape(-1), x.marginal_error.reshape(-1)
+        k = max(bad, key=lambda k: float(gap[k]))
+        hints = {Status.MAX_ITER: ": raise max_iter", Status.BUDGET: ": raise seconds"}
         warnings.warn(
-            f"solve_exact: {len(bad)} of {len(x.engine)} problems are not proved optimal, at worst "
-            f"a gap of {x.measured.gap[k]:.3g} and a marginal_error of "
-            f"{x.measured.marginal_error[k]:.3g} by {x.engine[k]}{hint}",
+            f"solve_exact: {len(bad)} of {len(x.statuses)} problems are not proved optimal, at "
+            f"worst a gap of {float(gap[k]):.3g} and a marginal_error of {float(off[k]):.3g} by "
+            f"{x.method.removeprefix('exact: ')}{hints.get(x.statuses[k], '')}",
             ConvergenceWarning,
             stacklevel=7,
         )

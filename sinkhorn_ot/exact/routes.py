@@ -15,7 +15,7 @@ from .rounds import costs
 
 # mass, relative to all, that forbidden pairs may strand before there is no plan, where weights were
 # not rounded by more
-_STRANDED = 1e-8
+STRANDED = 1e-8
 
 
 class NoPlan(ValueError):
@@ -73,7 +73,7 @@ def not_too_narrow(p: Problem, where: str) -> None:
 
 def _excuse(p: Problem) -> float:
     """Return the mass that may be stranded and taken for rounding."""
-    return max(_STRANDED, p.rounded) * float(p.a.sum())
+    return max(STRANDED, p.rounded) * float(p.a.sum())
 
 
 def _too_narrow(forbidden: Mask, P: Array, rows: Mask) -> tuple[Index, Index]:

@@ -21,6 +21,7 @@ class Status(enum.Enum):
     FIXED = "Ran the n_iter sweeps asked for; read marginal_error to learn how far they went."
     STOPPED = "The callback stopped the solve before tol was reached."
     MAX_ITER = "Ran out of iterations: raise max_iter, or reg if there is one, or accept the error."
+    BUDGET = "Ran out of the seconds it may take: raise seconds, or accept the gap."
     STALLED = (
         "The error stopped falling above tol. float64, another method or engine, or a larger reg "
         "if there is one, may bring it lower; if both marginals are exact and pairs are forbidden, "

@@ -2,7 +2,7 @@
 
 from .choice import choose, in_single, one_kernel, passes
 from .over_ranks import OverRanks
-from .portable import BySize, Group, column_sums, empty, exp_, exponent, groups
+from .portable import BySize, Group, blocks, column_sums, empty, exp_, exponent, groups
 from .protocol import (
     Accelerates,
     Coarsens,
@@ -34,6 +34,7 @@ __all__ = [
     "Sweep",
     "Thins",
     "Whole",
+    "blocks",
     "choose",
     "column_sums",
     "elasticity",

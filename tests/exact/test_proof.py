@@ -6,7 +6,7 @@ import torch
 
 import sinkhorn_ot as so
 from sinkhorn_ot.exact import proof
-from sinkhorn_ot.exact.engines.batched import _along_forest, of_matching, simplexes
+from sinkhorn_ot.exact.engines.batched import along_forest, of_matching, simplexes
 from sinkhorn_ot.exact.engines.choice import as_matching
 
 
@@ -133,11 +133,11 @@ def test_one_problem_of_a_batch_that_needs_more_rounds() -> None:
     assert float(r.value[1]) == pytest.approx(float(cheap.value), rel=1e-12)
 
 
-def test_potentials_along_forests() -> None:
+def test_potentialsalong_forests() -> None:
     # two trees and a node alone: 0-3-1-4, 2-5, 6
     source, target, c = np.array([0, 1, 1, 2]), np.array([3, 3, 4, 5]), np.array([1.0, 5, 2, 7])
     start = np.array([10.0, 0, 20, 0, 0, 0, 30])
-    x = _along_forest(source, target, c, start)
+    x = along_forest(source, target, c, start)
     np.testing.assert_array_equal(x, [10, 14, 20, -9, -12, -13, 30])
 
 

@@ -1,6 +1,6 @@
 """Engines: what finds a plan and potentials, which nobody has to trust."""
 
-from .batched import Flows, assignments, matched, pivots, simplex_of
+from .batched import Flows, along_forest, assignments, matched, pivots, simplex_of
 from .candidates import MANY
 from .choice import EQUAL, as_matching
 from .forest import climbed
@@ -14,6 +14,7 @@ __all__ = [
     "Flow",
     "Flows",
     "MANY",
+    "along_forest",
     "as_matching",
     "assignments",
     "climbed",

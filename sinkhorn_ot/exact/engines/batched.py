@@ -141,7 +141,7 @@ def _sharpened(C: Array, P: Array, f: Array, g: Array) -> tuple[Array, Array]:
         paired = ((rows == 1) & (columns == 1)).reshape(B, n).all(1)
     if not paired.all():
         source, target = k * (n + m) + i, k * (n + m) + n + j
-        potential = _along_forest(source, target, c, np.concatenate([f, g], 1).ravel())
+        potential = along_forest(source, target, c, np.concatenate([f, g], 1).ravel())
         f, g = np.split(potential.reshape(B, n + m), [n], axis=1)
     if paired.any():
         # exactly one entry in every row
@@ -151,7 +151,7 @@ def _sharpened(C: Array, P: Array, f: Array, g: Array) -> tuple[Array, Array]:
     return f, g
 
 
-def _along_forest(source: Index, target: Index, c: Array, potential: Array) -> Array:
+def along_forest(source: Index, target: Index, c: Array, potential: Array) -> Array:
     """Return potentials that sum to c along edges; the first node of each tree keeps its own."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import breadth_first_order, connected_components

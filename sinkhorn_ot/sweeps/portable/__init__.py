@@ -3,7 +3,7 @@
 from .blockwise import exponent
 from .by_size import PASS, BySize, Group, groups
 from .cpu import column_sums, empty, exp_
-from .near import Near, by_sorts
+from .near import Near, blocks, by_sorts
 from .on_the_fly import OnTheFly
 from .separable import Separable
 from .shared_cost import SharedKernel
@@ -19,6 +19,7 @@ __all__ = [
     "Separable",
     "SharedKernel",
     "StoredKernel",
+    "blocks",
     "by_sorts",
     "column_sums",
     "empty",

@@ -1,7 +1,7 @@
 """Sweeps of clouds that look at near points only."""
 
 from .near import Near
-from .tree import by_sorts
+from .tree import blocks, by_sorts
 
 
-__all__ = ["Near", "by_sorts"]
+__all__ = ["Near", "blocks", "by_sorts"]
