@@ -107,9 +107,8 @@ def level(p: Problem, phi: Tensor, psi: Tensor, total: Callable[[Tensor], Tensor
     invariant Sinkhorn and 1-D Frank-Wolfe, AISTATS 2022.
     """
     rho_a, rho_b = p.relax
-    mass_a, mass_b = total(p.a), p.b.sum(-1)
-    change_a = _log_change(p.a, phi, p.reg / rho_a, total)
-    change_b = _log_change(p.b, psi, p.reg / rho_b, lambda x: x.sum(-1))
+    change_a, mass_a = _log_change(p.a, phi, p.reg / rho_a, total)
+    change_b, mass_b = _log_change(p.b, psi, p.reg / rho_b, lambda x: x.sum(-1))
     unequal = (mass_a / mass_b).log()
     unequal = torch.where(unequal.abs() > _SAME_MASS, unequal, 0.0)
     t = (unequal + change_a - change_b) / (1 / rho_a + 1 / rho_b) / p.reg
@@ -166,18 +165,21 @@ def _wanted(p: Problem, side: int, potential: Tensor) -> Tensor:
 
 def _log_change(
     weight: Tensor, potential: Tensor, rate: Tensor, total: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """Return log <w, exp(-rate * potential)> / |w|, (B,), with w = 0 where the potential is inf.
+) -> tuple[Tensor, Tensor]:
+    """Return log <w, exp(-rate * potential)> / |w|, (B,), with w = 0 where it is inf, and |w|.
 
     In terms of what changes, so that a small rate has no rounding to lose digits to, and around the
     mean, so that a large offset stays in range.
     """
     there = potential < math.inf
     held = torch.where(there, potential, 0.0)
-    mean = total(weight * held) / total(torch.where(there, weight, 0.0))
+    # sums are asked for together: each may be one over ranks
+    moment, reached = total(torch.stack((weight * held, torch.where(there, weight, 0.0))))
+    mean = moment / reached
     change = torch.expm1((mean[:, None] - held) * rate[:, None])
     change = torch.where(there, change, -1.0)
-    return torch.log1p(total(weight * change) / total(weight)) - rate * mean
+    off, mass = total(torch.stack((weight * change, weight)))
+    return torch.log1p(off / mass) - rate * mean, mass
 
 
 def column_error(p: Problem, psi: Tensor, log_s: Tensor) -> Tensor:

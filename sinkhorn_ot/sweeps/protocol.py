@@ -65,7 +65,7 @@ class Sweep(Protocol):
         ...
 
     def total(self, x: Tensor) -> Tensor:
-        """Return the sum of x (B, n) over all rows, wherever they are held, (B,)."""
+        """Return the sum of x (..., B, n) over all rows, wherever they are held, (..., B)."""
         ...
 
     def at(self, reg: Tensor) -> "Sweep":
