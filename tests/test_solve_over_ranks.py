@@ -237,7 +237,7 @@ def test_what_ranks_may_pass_and_ask(world):
         assert told["dtensor 1"][0]
         assert told["dtensor batch"]
         assert told["dtensor copies"]
-        shard = "cost must be sharded on its rows, Shard(0), over one dimension of its mesh"
+        shard = "cost must be sharded on its rows, Shard(0), over one dimension of its mesh, on its"
         assert shard in told["replicated"]
         assert shard in told["partial"]
         assert "group must not be given where cost is a DTensor" in told["shards and group"]
@@ -253,6 +253,113 @@ def test_what_ranks_may_pass_and_ask(world):
     assert said[0]["potential"]
     shapes = [told["dtensor 1"][1] for told in said]
     assert shapes == {2: [(3, 4), (2, 4)], 3: [(2, 4), (2, 4), (1, 4)]}[world]
+
+
+BLOCKS = """
+import math
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+
+mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("rows", "columns"))
+down, across = mesh["rows"].get_local_rank(), mesh["columns"].get_local_rank()
+groups = mesh.get_group("rows"), mesh.get_group("columns")
+g = torch.Generator().manual_seed(0)
+n, m = 13, 9
+C, a, b = (torch.rand(*s, generator=g, dtype=torch.float64) for s in ((n, m), (n,), (m,)))
+a[2], b[8] = 0.0, 0.0
+a, b = a / a.sum(), b / b.sum()
+R, S = (slice(0, 10), slice(10, 13))[down], (slice(0, 4), slice(4, 9))[across]
+forbidden = C.masked_fill(torch.rand(n, m, generator=g) < 0.2, math.inf)
+forbidden[:, 5], forbidden[11] = C[:, 5], C[11]
+x, y = C[:, :2], torch.rand(m, 2, generator=g, dtype=torch.float64)
+
+
+def block(cost):
+    if isinstance(cost, so.PointCloud):
+        return so.PointCloud(cost.x[R], cost.y[S])
+    return cost[..., R, S].contiguous()
+
+
+def ask(cost=C, a=a, b=b, reg=0.1, **how):
+    a, b = a if a is None else a[R], b if b is None else b[S]
+    return so.solve(block(cost), a, b, reg, group=groups, **how)
+
+
+cases = {
+    "plain": (C, a, b, {}),
+    "uniform": (C, None, None, {}),
+    "cloud": (so.PointCloud(x, y), a, b, {}),
+    "forbidden": (forbidden, a, b, {}),
+    "batch": (torch.stack([C, C.flip(0)]), a, b, {}),
+    "relaxed": (C, a, b, {"unbalanced": (0.3, None)}),
+    "fixed": (C, a, b, {"n_iter": 3}),
+}
+for name, (cost, left, right, how) in cases.items():
+    how = how if "n_iter" in how else {**how, "tol": 1e-13}
+    r, w = ask(cost, left, right, **how), so.solve(cost, left, right, 0.1, **how)
+    z, t = torch.rand(m, 2, generator=g).double(), torch.rand(n, 2, generator=g).double()
+    numbers = "g", "value", "value_linear", "dual_value"
+    pairs = {k: (getattr(r, k), getattr(w, k)) for k in numbers}
+    pairs |= {
+        "f": (r.f, w.f[..., R]),
+        "plan": (r.plan, w.plan[..., R, S]),
+        "apply": (r.apply(z), w.apply(z)[..., R, :]),
+        "barycentric": (r.barycentric(z), w.barycentric(z)[..., R, :]),
+        "transpose": (r.apply_transpose(t[R]), w.apply_transpose(t)),
+    }
+    if "unbalanced" not in how:
+        one, other = r.certificate(), w.certificate()
+        pairs |= {"lower": (one.lower, other.lower), "round": (r.round(), w.round()[..., R, S])}
+    off = {k: float((p - q).abs().max()) for k, (p, q) in pairs.items()}
+    assert max(off.values()) < 1e-12, (name, off, r, w)
+    said[name] = {k: pairs[k][0] for k in (*numbers, "transpose")}
+w = so.solve(C, a, b, 0.1, tol=1e-13)
+r = ask(tol=1e-13)
+assert int(ask(init=r).n_iter) == 1 and int(ask(init=(None, r.g)).n_iter) == 1
+cost = distribute_tensor(C, mesh, [Shard(0), Shard(1)])
+left = distribute_tensor(a, mesh, [Shard(0), Replicate()])
+right = distribute_tensor(b, mesh, [Replicate(), Shard(0)])
+copies = distribute_tensor(b, mesh, [Replicate()] * 2)
+assert torch.allclose(so.solve(cost, left, right, 0.1, tol=1e-13).g, w.g, rtol=0, atol=1e-12)
+one = rank == 1
+bad = {
+    "newton": lambda: ask(method="newton"),
+    "a beside": lambda: ask(a=a if across else torch.ones(n).double() / n),
+    "reg of one": lambda: ask(reg=0.2 if one else 0.1),
+    "nan of one": lambda: ask(C * math.nan if one else C),
+    "columns of one": lambda: so.solve(C[R, :3] if one else C[R, S], a[R], None, 0.1, group=groups),
+    "start of one": lambda: ask(init=(r.f + one, r.g)),
+    "stranded": lambda: ask(C.index_fill(0, torch.tensor([12]), math.inf)),
+    "map": lambda: r.map(cost=C[:2], y=y),
+    "replicated b": lambda: so.solve(cost, left, copies, 0.1),
+    "no rows": lambda: so.solve(distribute_tensor(C, mesh, [Replicate(), Shard(1)]), reg=0.1),
+    "one of two": lambda: so.solve(C, reg=0.1, group=(None, groups[1])),
+}
+for name, call in bad.items():
+    said[name] = refused(call)
+"""
+BLOCKED = {
+    "newton": "method 'newton' needs all columns on each rank: take 'auto'",
+    "a beside": "a must be the same on every rank of the group",
+    "reg of one": "reg must be the same on every rank of the group",
+    "nan of one": "cost must be a number above -inf, got nan",
+    "columns of one": "the number of columns of cost must be the same on every rank of the group",
+    "start of one": "init, f must be the same on every rank of the group",
+    "stranded": "row 2 has positive a but only infinite costs",
+    "map": "potential() and map() need all columns, which ranks hold apart",
+    "replicated b": "b must be sharded as the columns of cost are, got",
+    "no rows": "cost must be sharded on its rows, Shard(0), over one dimension of its mesh",
+    "one of two": "group must be a process group, or two",
+}
+
+
+def test_rows_and_columns_may_both_be_spread():
+    said = run(4, BLOCKS)
+    for told in said:
+        for name, message in BLOCKED.items():
+            assert message in told[name], (name, told[name])
+        for name in ("plain", "uniform", "cloud", "forbidden", "batch", "relaxed", "fixed"):
+            assert all(torch.equal(told[name][k], x) for k, x in said[0][name].items()), name
 
 
 DIFFERENT = """

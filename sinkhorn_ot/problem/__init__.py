@@ -22,7 +22,7 @@ from .habits import CALLS, Names
 from .making import make, make_plain, make_share, served, without_unserved
 from .marginals import There, masked, mass_rtol
 from .penalties import KL, L2, TV, Between, Penalty
-from .problem import Holders, Problem, Spread
+from .problem import Beside, Holders, Problem, Spread
 from .regularisation import Unresolved
 from .relaxation import asked
 from .rows import Block, Index, Rows, as_rows, at_once, entries, number
@@ -31,6 +31,7 @@ from .show import in_short, shown
 
 
 __all__ = [
+    "Beside",
     "Between",
     "Block",
     "Bounds",

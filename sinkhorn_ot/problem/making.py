@@ -24,7 +24,7 @@ from .marginals import (
     uniform,
     weights,
 )
-from .problem import EXACT, Penalties, Problem, Relax, Spread
+from .problem import EXACT, Beside, Penalties, Problem, Relax, Spread
 from .regularisation import (
     UNRESOLVED,
     finest,
@@ -240,6 +240,7 @@ def make_share(  # noqa: PLR0913
     bounds: Bounds,
     spread: Spread | None,
     *,
+    beside: Beside | None = None,
     relax: Relax = EXACT,
     rounded: float = 0.0,
     otherwise: str = UNRESOLVED,
@@ -255,15 +256,21 @@ def make_share(  # noqa: PLR0913
         reg: Regularisation in units of the cost, above zero; one number or one per problem.
         bounds: Where the costs of all rows lie.
         spread: Who holds the others; None if nobody does.
+        beside: Who holds costs of other columns; None if these are all.
         relax: KL penalty of each marginal.
         rounded: How far sums of the weights may be off.
         otherwise: What `resolved` raises, in the caller's words.
     """
-    batch, (n, m), (dtype, work) = b.shape[:-1], cost.shape, dtypes(cost)
-    b = b.to(work).reshape(-1, m)
+    batch, n, (dtype, work) = b.shape[:-1], cost.shape[0], dtypes(cost)
+    b = b.to(work).reshape(-1, b.shape[-1])
     a = a.to(work).expand(*batch, n).reshape(len(b), n)
     at, one_reg = regularisation(reg, batch, True, like=b)
-    known: dict[str, Any] = {"rounded": rounded, "one_reg": one_reg, "spread": spread}
+    known: dict[str, Any] = {
+        "rounded": rounded,
+        "one_reg": one_reg,
+        "spread": spread,
+        "beside": beside,
+    }
     p = Problem(cost.flat(batch), a, b, at, relax, batch, dtype, bounds, **known)
     p = resolved(p, otherwise)
     return replace(p, shift=least_cost(p))
@@ -295,8 +302,8 @@ def served(p: Problem) -> tuple[Tensor, Tensor]:
     rows, columns = (torch.zeros_like(w, dtype=torch.bool) for w in (p.a, p.b))
     for index, C in p.cost.tiles(max(1, at_once(p.a.device, 1 << 20) // p.shape[2])):
         allowed, weighs = math.inf > C, p.a[:, index] > 0
-        rows[:, index] = (allowed & (p.b > 0)[:, None, :]).any(-1)
-        columns |= (allowed & weighs[:, :, None]).any(-2)
+        rows[:, index] = (allowed & (p.b[:, p.columns] > 0)[:, None, :]).any(-1)
+        columns[:, p.columns] |= (allowed & weighs[:, :, None]).any(-2)
     return rows, columns
 
 

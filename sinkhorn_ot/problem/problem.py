@@ -59,6 +59,20 @@ class Spread:
 
 @shown
 @dataclass(frozen=True, eq=False)
+class Beside:
+    """Which columns of a problem are held here, where others hold the same rows and other columns.
+
+    Attributes:
+        ranks: Who holds them.
+        columns: The columns that are held here.
+    """
+
+    ranks: Holders
+    columns: slice
+
+
+@shown
+@dataclass(frozen=True, eq=False)
 class Problem:
     """Move the weights `a` onto the weights `b` at the least total cost, smoothed by `reg`.
 
@@ -87,6 +101,7 @@ class Problem:
             wait for the device.
         penalties: Penalties of other kinds, per side; None where `relax` says it all.
         spread: Who holds the other rows, where these are not all; None if they are.
+        beside: Who holds costs of the other columns, where the cost has not all of them.
     """
 
     cost: Cost
@@ -105,11 +120,29 @@ class Problem:
     one_reg: float | None = None
     penalties: Penalties = (None, None)
     spread: Spread | None = None
+    beside: Beside | None = None
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
         """Number of problems, of source points and of target points."""
+        return self.a.shape[0], self.cost.shape[0], self.b.shape[1]
+
+    @property
+    def columns(self) -> slice:
+        """The columns whose costs are held here."""
+        return slice(None) if self.beside is None else self.beside.columns
+
+    @property
+    def held(self) -> tuple[int, int, int]:
+        """Number of problems, and of source and target points whose costs are held here."""
         return self.a.shape[0], *self.cost.shape
+
+    @property
+    def block(self) -> "Problem":
+        """The problem of the rows and columns whose costs are held here."""
+        if self.beside is None:
+            return self
+        return replace(self, b=self.b[:, self.columns], beside=None, spread=None)
 
     @property
     def rows(self) -> int:
@@ -169,9 +202,17 @@ class Problem:
         """Return sums over the rows that are held here as sums over all rows."""
         return x if self.spread is None else self.spread.ranks.sum(x)
 
+    def gathered(self, x: Tensor) -> Tensor:
+        """Return sums over the costs that are held here as sums over all costs."""
+        return self.joined(x if self.beside is None else self.beside.ranks.sum(x))
+
     def least(self, x: Tensor) -> Tensor:
         """Return the least of numbers of the rows that are held here as those of all rows."""
         return x if self.spread is None else -self.spread.ranks.max(-x)
+
+    def least_beside(self, x: Tensor) -> Tensor:
+        """Return the least of numbers of the columns that are held here as those of all."""
+        return x if self.beside is None else -self.beside.ranks.max(-x)
 
     def tried(self, act: Callable[[], Tensor], like: Tensor) -> Tensor:
         """Return what reading the cost comes to, or NaN where others hold rows and it fails.
@@ -238,6 +279,7 @@ class Problem:
             ("there", self.there is None),
             ("penalties", not self.penalised),
             ("spread", self.spread is None),
+            ("beside", self.beside is None),
         )
         hidden = [name for name, none in rare if none]
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}

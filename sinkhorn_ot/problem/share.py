@@ -7,7 +7,7 @@ it is the same everywhere to the last bit.
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from . import checks
 from .costs import Bounds, Cost, Dense, GridCost, PointCloud, broadcast
 from .making import dtypes, make_share
 from .marginals import Array, equal_mass, flat, held, mass_rtol, tensor, weights
-from .problem import EXACT, Holders, Problem, Relax, Spread
+from .problem import EXACT, Beside, Holders, Problem, Relax, Spread
 from .regularisation import regularisation
 from .relaxation import relaxation
 from .show import shown
@@ -50,17 +50,35 @@ class Told:
 
 @shown
 @dataclass(frozen=True, eq=False)
+class ToldBeside:
+    """What a process tells those that hold the same rows and other columns.
+
+    Attributes:
+        terms: What must be the same on all of them, by name.
+        b: Weights of its columns, (..., m).
+        bounds: Where their costs lie.
+    """
+
+    terms: dict[str, object]
+    b: Tensor
+    bounds: Bounds
+
+
+@shown
+@dataclass(frozen=True, eq=False)
 class Share:
     """The rows that a process holds, and what it was given beside them, checked.
 
     Attributes:
-        cost: Their costs, (..., n, m); n may be zero.
+        cost: Their costs, (..., n, m); n may be zero, and m fewer than there are.
         a: Their weights, (..., n); None if all rows weigh the same.
         b: Weights of the columns, (..., m), in the dtype that was given.
         reg: Regularisation, one number or one per problem.
         relax: KL penalty of each marginal.
         batch: Leading dimensions of the problems.
         uniform: Whether no weights of columns were given.
+        bounds: Where the costs of these rows lie.
+        beside: Who holds their costs in other columns; None if nobody does.
     """
 
     cost: Cost
@@ -70,6 +88,8 @@ class Share:
     relax: Relax
     batch: torch.Size
     uniform: bool
+    bounds: Bounds
+    beside: Beside | None = None
 
     @classmethod
     def read(cls, cost: Any, a: Any, b: Any, reg: Any, unbalanced: Any) -> "Share":
@@ -89,7 +109,7 @@ class Share:
             batch = broadcast("cost", batch, "a", left.shape[:-1])
         batch = broadcast("cost and a", batch, "b", right.shape[:-1])
         regularisation(reg, batch, True, like=right)
-        return cls(cost, left, right, reg, relax, batch, b is None)
+        return cls(cost, left, right, reg, relax, batch, b is None, _bounds(cost))
 
     @property
     def told(self) -> Told:
@@ -99,25 +119,67 @@ class Share:
         if a is not None:
             masses = a.sum(-1, dtype=torch.float64).expand(self.batch).reshape(-1).tolist()
         rtol = mass_rtol(self.b if a is None else a, self.b)
-        return Told(self._terms(), cost.shape[0], masses, _bounds(cost), rtol)
+        terms = self._terms()
+        terms |= {
+            "the number of columns of cost": cost.shape[1],
+            "whether a is given": self.a is not None,
+            "b": "none" if self.uniform else digest(self.b),
+        }
+        if isinstance(cost, PointCloud):
+            terms["y"] = digest(cost.y)
+        return Told(terms, cost.shape[0], masses, self.bounds, rtol)
+
+    @property
+    def told_beside(self) -> ToldBeside:
+        """What those are told that hold the same rows and other columns."""
+        cost = self.cost
+        terms = self._terms()
+        terms |= {
+            "the number of rows of cost": cost.shape[0],
+            "a": "none" if self.a is None else digest(self.a),
+            "whether b is given": not self.uniform,
+            "the dtype of b": self.b.dtype,
+        }
+        if isinstance(cost, PointCloud):
+            terms["x"] = digest(cost.x)
+        return ToldBeside(terms, self.b.cpu(), self.bounds)
+
+    def widened(self, told: Sequence[ToldBeside], place: int, ranks: Holders) -> "Share":
+        """Return the share of a process that knows what those told who hold the same rows.
+
+        Args:
+            told: What they told, in their order.
+            place: The place of this process among them.
+            ranks: They.
+        """
+        sizes = [t.b.shape[-1] for t in told]
+        start = sum(sizes[:place])
+        parts = [t.b.to(self.b.device).expand(*self.batch, -1) for t in told]
+        b = (
+            torch.full_like(torch.cat(parts, -1), 1.0 / sum(sizes))
+            if self.uniform
+            else torch.cat(parts, -1)
+        )
+        low, high = min(t.bounds.low for t in told), max(t.bounds.high for t in told)
+        bounds = Bounds(low, high, any(t.bounds.forbids for t in told))
+        beside = Beside(ranks, slice(start, start + sizes[place]))
+        return replace(self, b=b, bounds=bounds, beside=beside)
 
     def _terms(self) -> dict[str, object]:
+        """Return what must be the same on all who hold a part of the problem."""
         cost = self.cost
-        terms = {
+        terms: dict[str, object] = {
             "the kind of cost": type(cost).__name__,
-            "the number of columns of cost": cost.shape[1],
             "the leading dimensions of cost and weights": tuple(self.batch),
             "the dtype of cost": cost.dtype,
             "the device of cost": cost.device.type,
-            "whether a is given": self.a is not None,
-            "b": "none" if self.uniform else digest(self.b),
             "reg": digest(self.reg),
             "unbalanced": self.relax,
         }
         if isinstance(cost, PointCloud):
             metric = cost.metric if isinstance(cost.metric, str) else "a function"
             scale = None if cost.scale is None else digest(cost.scale)
-            terms |= {"metric": metric, "power": cost.power, "scale": scale, "y": digest(cost.y)}
+            terms |= {"metric": metric, "power": cost.power, "scale": scale}
         return terms
 
 
@@ -154,6 +216,7 @@ def pose_share(share: Share, told: Sequence[Told], ranks: Holders) -> Problem:
         share.reg,
         bounds,
         spread,
+        beside=share.beside,
         relax=share.relax,
         rounded=0.0 if given == {torch.float64} else rtol,
     )

@@ -48,10 +48,10 @@ def transform_rows(p: Problem, g: Tensor, minus: Difference = torch.sub) -> Tens
     def least() -> Tensor:
         f = torch.empty_like(p.a)
         for rows, C in blocks(p.cost, p.shape[0], p.work):
-            f[:, rows] = minus(C, g[:, None, :]).amin(-1)
+            f[:, rows] = minus(C, g[:, None, p.columns]).amin(-1)
         return f
 
-    f = p.tried(least, p.a)
+    f = p.least_beside(p.tried(least, p.a))
     return f.masked_fill(f == math.inf, 0.0)
 
 
@@ -61,10 +61,11 @@ def transform_columns(p: Problem, f: Tensor, minus: Difference = torch.sub) -> T
     def least() -> Tensor:
         g = torch.full_like(p.b, math.inf)
         for rows, C in blocks(p.cost, p.shape[0], p.work):
-            g = torch.minimum(g, minus(C, f[:, rows, None]).amin(-2))
+            own = g[:, p.columns]
+            g[:, p.columns] = torch.minimum(own, minus(C, f[:, rows, None]).amin(-2))
         return g
 
-    g = p.least(p.tried(least, p.b))
+    g = p.least(p.least_beside(p.tried(least, p.b)))
     return g.masked_fill(g == math.inf, 0.0)
 
 

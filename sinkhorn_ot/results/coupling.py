@@ -131,7 +131,7 @@ class Entropic:
         p = self.problem
         C = C - p.shift if p.shift else C
         scale = (1.0 / p.reg)[:, None, None] if p.one_reg is None else 1.0 / p.one_reg
-        return exponent(C, scale, self.u[:, rows], self.v, out)
+        return exponent(C, scale, self.u[:, rows], self.v[:, p.columns], out)
 
     def apply(self, x: Tensor, transpose: bool = False) -> Tensor:
         """Return P @ x or P^T @ x without the plan."""
@@ -226,13 +226,13 @@ def _formed(coupling: Coupling, block: Callable[..., Tensor]) -> Tensor:
         if isinstance(rows, slice) and C.shape[1] == p.shape[1]:
             # one block is all of it
             return block(rows, C).to(p.dtype)
-        out = empty(p.shape, p.dtype, p.a.device) if out is None else out
+        out = empty(p.held, p.dtype, p.a.device) if out is None else out
         if isinstance(rows, slice) and p.dtype == p.work:
             block(rows, C, out[:, rows])
         else:
             out[:, rows] = block(rows, C).to(p.dtype)
     # rows may all be held by others
-    return torch.zeros(p.shape, dtype=p.dtype, device=p.a.device) if out is None else out
+    return torch.zeros(p.held, dtype=p.dtype, device=p.a.device) if out is None else out
 
 
 def inner(problem: Problem, block: Callable[[Index, Tensor], Tensor]) -> Tensor:
@@ -245,7 +245,7 @@ def inner(problem: Problem, block: Callable[[Index, Tensor], Tensor]) -> Tensor:
             total += torch.where(P > 0, P * C, 0.0).sum((-2, -1))
         return total
 
-    return problem.joined(problem.tried(here, problem.reg))
+    return problem.gathered(problem.tried(here, problem.reg))
 
 
 def mass_optimality(p: Problem, side: int, mass: Tensor, potential: Tensor) -> Tensor:

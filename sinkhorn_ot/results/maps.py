@@ -154,6 +154,11 @@ class _New:
     def of(cls, result: Maps, given: _Given, side: str) -> "_New":
         """Take points or their costs, checked."""
         p, k = result.problem, SIDES.index(checks.one_of("side", side, SIDES))
+        if p.beside is not None:
+            raise ValueError(
+                "potential() and map() need all columns, which ranks hold apart: leave the columns "
+                "whole, or spread the rows alone"
+            )
         if k and p.spread is not None:
             raise ValueError(
                 'side must be "source" where rows are spread over a group, got "target", whose '

@@ -27,8 +27,9 @@ class Rounded:
 
     def block(self, rows: Index, C: Tensor) -> Tensor:
         """Return those rows of the feasible plan, given their cost."""
-        P = self.x[:, rows, None] * self.coupling.block(rows, C) * self.y[:, None, :]
-        return P + self.left[:, rows, None] * self.right[:, None, :]
+        own = self.coupling.problem.columns
+        P = self.x[:, rows, None] * self.coupling.block(rows, C) * self.y[:, None, own]
+        return P + self.left[:, rows, None] * self.right[:, None, own]
 
     def linear(self) -> Tensor:
         """Return its transport cost, (B,); inf if it needs a forbidden pair."""
@@ -37,7 +38,7 @@ class Rounded:
     def plan(self) -> Tensor:
         """Return the feasible plan, (B, n, m)."""
         p = self.coupling.problem
-        P = p.a.new_empty(p.shape)
+        P = p.a.new_empty(p.held)
         for rows, C in blocks(p.cost, p.shape[0], p.work):
             P[:, rows] = self.block(rows, C)
         return P

@@ -92,12 +92,13 @@ def solve(  # noqa: PLR0913
             which "auto" solves whole without it, are then swept like others.
         group: Process group of torch.distributed over which the rows are spread: each rank passes
             its own rows of cost and a, in any number, none included, and everything else alike; a
-            of None means 1/N each, of N rows in all. A cost that is a `DTensor` sharded on its rows
-            says it by itself. `mask`, `mass`, penalties that are no numbers, and derivatives are
-            refused. Of the result `f`, `plan`, `log_plan`, `apply` and `barycentric` are those of
-            this rank's rows, all other numbers those of the whole, the same on every rank to the
-            last bit; `apply_transpose`, `certificate()` and `round()` are calls that all ranks must
-            make together.
+            of None means 1/N each, of N rows in all. Two groups, if columns are spread too: of the
+            ranks that hold other rows of the same columns, and other columns of the same rows. A
+            cost that is a `DTensor` sharded so says it by itself. `mask`, `mass`, penalties that
+            are no numbers, and derivatives are refused. Of the result `f`, `plan`, `log_plan`,
+            `apply` and `barycentric` are those of this rank's rows, all other numbers those of the
+            whole, the same on every rank to the last bit; `apply_transpose`, `certificate()` and
+            `round()` are calls that all ranks must make together.
 
     Returns:
         Plan, potentials, values, bounds, and how far to trust them. What it has not been asked for

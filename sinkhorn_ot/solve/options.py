@@ -75,4 +75,6 @@ class Options:
             solver = METHODS[checks.one_of("method", method, tuple(METHODS))]
         if solver is not None and solver.needs_exact and not problem.exact:
             raise ValueError(f"method {solver.name!r} needs exact marginals, got {problem.asked}")
+        if solver is not None and solver.needs_exact and problem.beside is not None:
+            raise ValueError(f"method {solver.name!r} needs all columns on each rank: take 'auto'")
         return solver

@@ -5,6 +5,7 @@ on they do the same, and decide on numbers that are the same everywhere.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +14,15 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, Share, digest, pose_share, served, shown, without_unserved
 from sinkhorn_ot.results import Transport, waiting
-from sinkhorn_ot.sweeps import Ranks, same
+from sinkhorn_ot.sweeps import Grid, Ranks, same
 
 from .options import Options
 from .start import warm
+
+
+# process groups of rows and of columns
+Groups = tuple[Any, Any]
+_Looked = tuple[Share, Options]
 
 
 @shown
@@ -53,7 +59,7 @@ def posed_over_ranks(  # noqa: PLR0913
     """Return the problem that all ranks pose.
 
     Args:
-        group: Their process group; None if the cost says it.
+        group: Their process group, or two where columns are spread too; None if the cost says it.
         given: Cost, a, b and reg, as this rank has them.
         unbalanced: Penalties on the marginals.
         refused: What cannot be asked of rows that others hold, by name; None if it is not.
@@ -63,33 +69,55 @@ def posed_over_ranks(  # noqa: PLR0913
     Raises:
         ValueError: On all ranks, if one passes what breaks a rule, or they pass what differs.
     """
-    group, given = _of_rank(group, *given)
-    ranks = Ranks(group)
+    groups, given = _of_rank(group, *given)
+    ranks, beside = (Ranks(g) for g in groups)
 
-    def look() -> tuple[Share, Options]:
-        for name, value in refused.items():
-            if value is not None:
-                raise ValueError(f"{name} must not be given with group, got {value!r:.60}")
-        leaves, (cost, a, b, reg, penalties, _) = waiting(*given, unbalanced)
-        if leaves is not None:
-            raise ValueError(
-                f"{leaves.names} requires grad, and a solve over a group has no derivatives: pass "
-                "what is detached, or call it under torch.no_grad()"
-            )
-        found = options.checked(reg)
-        return Share.read(cost, a, b, reg, penalties), found
+    def look() -> _Looked:
+        return _looked(given, unbalanced, refused, options)
 
-    def tell(found: tuple[Share, Options]) -> Any:
-        share, checked = found
-        told = share.told
-        return replace(told, terms=told.terms | checked.terms())
+    def look_beside() -> _Looked:
+        if beside.alone:
+            return look()
+        (share, checked), told = beside.everywhere(look, lambda it: _with(it[0].told_beside, it[1]))
+        same([t.terms for t in told])
+        return share.widened(told, beside.rank, beside), checked
 
-    (share, options), told = ranks.everywhere(look, tell)
-    same([t.terms for t in told])
-    problem = _with_partners(pose_share(share, told, ranks), ranks)
-    u, v = _started(problem, init, ranks)
-    stop, bar = ranks.any_of(options.callback), options.progress and ranks.rank == 0
+    def pose() -> tuple[Problem, Options]:
+        (share, checked), told = ranks.everywhere(look_beside, lambda it: _with(it[0].told, it[1]))
+        same([t.terms for t in told])
+        holders = ranks if beside.alone else Grid(ranks, beside)
+        return pose_share(share, told, holders), checked
+
+    # what fails among those who hold the same columns is told to those who hold the same rows
+    (problem, options), _ = beside.everywhere(pose, lambda _: None)
+    problem = _with_partners(problem, ranks, beside)
+    u, v = _started(problem, init, ranks, beside)
+    bar = options.progress and ranks.rank == 0 and beside.rank == 0
+    stop = ranks.any_of(beside.any_of(options.callback))
     return Posed(problem, u, v, replace(options, callback=stop, progress=bar))
+
+
+def _looked(
+    given: Sequence[Any], unbalanced: Any, refused: dict[str, Any], options: Options
+) -> _Looked:
+    """Check what this rank passes."""
+    for name, value in refused.items():
+        if value is not None:
+            raise ValueError(f"{name} must not be given with group, got {value!r:.60}")
+    cost, a, b, reg = given
+    leaves, (cost, a, b, reg, penalties, _) = waiting(cost, a, b, reg, unbalanced)
+    if leaves is not None:
+        raise ValueError(
+            f"{leaves.names} requires grad, and a solve over a group has no derivatives: pass "
+            "what is detached, or call it under torch.no_grad()"
+        )
+    checked = options.checked(reg)
+    return Share.read(cost, a, b, reg, penalties), checked
+
+
+def _with(told: Any, options: Options) -> Any:
+    """Return what is told of a share, with what must be the same of the options."""
+    return replace(told, terms=told.terms | options.terms())
 
 
 def settled(result: Transport) -> Transport:
@@ -100,18 +128,23 @@ def settled(result: Transport) -> Transport:
     return result
 
 
-def _with_partners(p: Problem, ranks: Ranks) -> Problem:
+def _with_partners(p: Problem, ranks: Ranks, beside: Ranks) -> Problem:
     """Return the problem without points that have only forbidden partners, on whatever rank."""
     if not p.bounds.forbids:
         return p
-    (rows, columns), _ = ranks.everywhere(lambda: served(p), lambda _: None)
-    columns = ranks.max(columns.to(torch.int32)) > 0
+    (rows, columns), _ = beside.everywhere(
+        lambda: ranks.everywhere(lambda: served(p), lambda _: None)[0], lambda _: None
+    )
+    rows = beside.max(rows.to(torch.int32)) > 0
+    columns = beside.max(ranks.max(columns.to(torch.int32))) > 0
     found, _ = ranks.everywhere(lambda: without_unserved(p, rows, columns), lambda _: None)
     # whoever has set rows aside has others set none
     return found if found.exact or found.aside is not None else found.without(~rows, ~columns)
 
 
-def _started(p: Problem, init: Any, ranks: Ranks) -> tuple[Tensor | None, Tensor | None]:
+def _started(
+    p: Problem, init: Any, ranks: Ranks, beside: Ranks
+) -> tuple[Tensor | None, Tensor | None]:
     """Return scaled potentials to start from, the same of columns on all ranks."""
 
     def look() -> tuple[Tensor | None, Tensor | None]:
@@ -121,7 +154,10 @@ def _started(p: Problem, init: Any, ranks: Ranks) -> tuple[Tensor | None, Tensor
         u, v = found
         return {"init, f given": u is not None, "init, g": None if v is None else digest(v)}
 
-    return ranks.agree(look, terms)
+    def terms_beside(found: tuple[Tensor | None, Tensor | None]) -> dict[str, object]:
+        return terms(found) | {"init, f": None if found[0] is None else digest(found[0])}
+
+    return ranks.agree(lambda: beside.agree(look, terms_beside), terms)
 
 
 def _is_sharded(x: Any) -> bool:
@@ -130,38 +166,56 @@ def _is_sharded(x: Any) -> bool:
     return module is not None and isinstance(x, module.DTensor)
 
 
-def _of_rank(group: Any, cost: Any, a: Any, b: Any, reg: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return the group of a cost's rows and what this rank holds of them, if they are sharded."""
+def _of_rank(group: Any, cost: Any, a: Any, b: Any, reg: Any) -> tuple[Groups, tuple[Any, ...]]:
+    """Return the groups of a cost's rows and columns, and what this rank holds of them.
+
+    None is the group of columns that are whole.
+    """
     if not _is_sharded(cost):
         for name, t in (("a", a), ("b", b)):
             if _is_sharded(t):
                 raise ValueError(f"{name} is a DTensor, and cost is none: pass {name}.to_local()")
-        return group, (cost, a, b, reg)
+        groups = tuple(group) if isinstance(group, (tuple, list)) else (group, None)
+        if len(groups) != 2 or groups[0] is None:
+            raise ValueError(
+                "group must be a process group, or two: of the ranks that hold other rows of the "
+                "same columns, and of those that hold other columns of the same rows, got "
+                f"{group!r}"
+            )
+        return (groups[0], groups[1]), (cost, a, b, reg)
     if group is not None:
         raise ValueError("group must not be given where cost is a DTensor, whose mesh says it")
-    axis = _axis(cost)
-    for name, t, shard in (("a", a, True), ("b", b, False)):
-        if _is_sharded(t):
-            want = [
-                p.is_shard(t.ndim - 1) if k == axis and shard else p.is_replicate()
-                for k, p in enumerate(t.placements)
-            ]
-            if t.device_mesh != cost.device_mesh or not all(want):
-                how = "sharded as the rows of cost are" if shard else "replicated"
-                raise ValueError(f"{name} must be {how}, got placements {t.placements}")
+    rows, columns = _axes(cost)
+    for name, t, axis in (("a", a, rows), ("b", b, columns)):
+        if not _is_sharded(t):
+            continue
+        fits = (
+            p.is_shard(t.ndim - 1) if k == axis else p.is_replicate()
+            for k, p in enumerate(t.placements)
+        )
+        if t.device_mesh != cost.device_mesh or not all(fits):
+            how = "replicated"
+            if axis is not None:
+                how = f"sharded as the {'rows' if name == 'a' else 'columns'} of cost are"
+            raise ValueError(f"{name} must be {how}, got placements {t.placements}")
     local = [t.to_local() if _is_sharded(t) else t for t in (cost, a, b)]
-    return cost.device_mesh.get_group(axis), (*local, reg)
+    mesh = cost.device_mesh
+    beside = None if columns is None else mesh.get_group(columns)
+    return (mesh.get_group(rows), beside), (*local, reg)
 
 
-def _axis(cost: Any) -> int:
-    """Return the dimension of its mesh over which the rows of a DTensor are sharded."""
+def _axes(cost: Any) -> tuple[int, int | None]:
+    """Return the dimensions of its mesh over which a DTensor's rows and columns are sharded."""
     placements = cost.placements
-    rows = [k for k, p in enumerate(placements) if p.is_shard(cost.ndim - 2)]
-    others = [p for k, p in enumerate(placements) if k not in rows]
-    if len(rows) != 1 or not all(p.is_replicate() for p in others):
+    rows, columns = (
+        [k for k, p in enumerate(placements) if p.is_shard(cost.ndim - back)] for back in (2, 1)
+    )
+    others = [p for k, p in enumerate(placements) if k not in (*rows, *columns)]
+    if len(rows) != 1 or len(columns) > 1 or not all(p.is_replicate() for p in others):
         raise ValueError(
             f"cost must be sharded on its rows, Shard({cost.ndim - 2}), over one dimension of its "
-            f"mesh and replicated over others, got placements {placements}: redistribute it, or "
-            "pass what is replicated as .to_local()"
+            f"mesh, on its columns, Shard({cost.ndim - 1}), over at most one, and replicated over "
+            f"others, got placements {placements}: redistribute it, or pass what is replicated as "
+            ".to_local()"
         )
-    return rows[0]
+    return rows[0], columns[0] if columns else None

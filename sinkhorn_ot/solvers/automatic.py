@@ -305,7 +305,7 @@ def suitable(problem: Problem) -> Sinkhorn:
     a few of them: sharp plans of small problems. Elsewhere sweeps are accelerated until they crawl.
     """
     sharp = (problem.bounds.high - problem.bounds.low) / problem.least_reg
-    if not problem.exact or problem.a.device.type != "cpu":
+    if not problem.exact or problem.a.device.type != "cpu" or problem.beside is not None:
         return SWEEPS
     return NEWTON if sharp > _sharp_enough(problem) else SWITCH
 

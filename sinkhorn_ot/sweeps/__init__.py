@@ -16,7 +16,7 @@ from .protocol import (
     elasticity,
     weightless,
 )
-from .ranks import ALONE, Ranks, same
+from .ranks import ALONE, Grid, Ranks, same
 
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "BySize",
     "Coarsens",
     "Gathers",
+    "Grid",
     "Group",
     "Moves",
     "OverRanks",

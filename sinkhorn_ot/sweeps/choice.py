@@ -5,8 +5,9 @@ import math
 
 import torch
 
-from sinkhorn_ot.problem import GridCost, PointCloud, Problem
+from sinkhorn_ot.problem import GridCost, PointCloud, Problem, Spread
 
+from .over_columns import OverColumns
 from .over_ranks import OverRanks
 from .portable import PASS, BySize, Near, OnTheFly, Separable, SharedKernel, StoredKernel, groups
 from .protocol import Bare, Sweep
@@ -27,12 +28,16 @@ def choose(problem: Problem, tol: float) -> Sweep:
     grids and machines without triton are served by the portable code, as everything on a CPU is.
     Rows that others hold are swept by them.
     """
-    if problem.spread is not None:
-        return OverRanks(_of_own_rows(problem, tol), problem.spread.ranks)
-    return _of_own_rows(problem, tol)
+    local = _local(problem.block, tol)
+    return local if problem.spread is None else _over_ranks(problem, local, problem.spread)
 
 
-def _of_own_rows(problem: Problem, tol: float) -> Sweep:
+def _over_ranks(problem: Problem, local: Sweep, spread: Spread) -> OverRanks:
+    slab = local if problem.beside is None else OverColumns(problem, local)
+    return OverRanks(slab, spread.ranks)
+
+
+def _local(problem: Problem, tol: float) -> Sweep:
     if problem.shape[1] == 0:
         return OnTheFly(problem)
     if (kernels := _kernels(problem, tol)) is not None:
@@ -61,7 +66,8 @@ def passes(problem: Problem, sweep: Sweep | None) -> Sweep:
     """
     if problem.spread is not None:
         local = sweep.local if isinstance(sweep, OverRanks) else None
-        return OverRanks(_passes(problem, local), problem.spread.ranks)
+        local = local.local if isinstance(local, OverColumns) else local
+        return _over_ranks(problem, _passes(problem.block, local), problem.spread)
     return _passes(problem, sweep)
 
 

@@ -221,6 +221,23 @@ class Ranks:
             dist.all_reduce(x, op=getattr(dist.ReduceOp, how), group=self.group)
 
 
+class Grid:
+    """The processes of a grid, each with a block of one problem: rows of some, columns of others.
+
+    What is reduced is so over those that hold other rows.
+    """
+
+    def __init__(self, rows: Ranks, columns: Ranks) -> None:
+        """Take those that hold other rows of the same columns, and other columns of the same."""
+        self._rows, self._columns = rows, columns
+        self.sum, self.max, self.attempt = rows.sum, rows.max, rows.attempt
+
+    def settle(self) -> None:
+        """Raise on every process what an attempt raised on one; all call it together."""
+        # what fails among those that hold the same columns is told to those that hold the same rows
+        self._columns.everywhere(self._rows.settle, lambda _: None)
+
+
 def same(said: Sequence[Terms | None]) -> None:
     """Require all ranks that said something, each its terms, to have said the same."""
     spoke = [(rank, terms) for rank, terms in enumerate(said) if terms is not None]
