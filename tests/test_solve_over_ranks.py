@@ -191,6 +191,16 @@ found = ask(closed, unbalanced=0.5, tol=1e-13)
 want = so.solve(closed, a, b, 0.05, unbalanced=0.5, tol=1e-13)
 said["unserved"] = close(found.value, want.value), close(found.dual_value, want.dual_value)
 
+# near points of clouds, few of which are anybody's
+from sinkhorn_ot.sweeps import choice
+choice._PAIRS, pairs = 1, choice._PAIRS
+x, y = (torch.rand(k, 2, generator=g, dtype=torch.float64) for k in (300, 200))
+mine = slice(0, 250) if rank == 0 else slice(250, 300) if rank == 1 else slice(300, 300)
+found = so.solve(so.PointCloud(x[mine], y), None, None, 0.003, group=group, tol=1e-11)
+want = so.solve(torch.cdist(x, y).square(), None, None, 0.003, tol=1e-13)
+said["near"] = [float((found.g - want.g).abs().max()), float(found.value - want.value)]
+choice._PAIRS = pairs
+
 # a DTensor says its group by itself
 mesh = init_device_mesh("cpu", (world,), mesh_dim_names=("rows",))
 D = distribute_tensor(C, mesh, [Shard(0)])
@@ -232,6 +242,7 @@ def test_what_ranks_may_pass_and_ask(world):
             assert told[name], name
         assert told["closed"] == (True, True)
         assert told["unserved"] == (True, True)
+        assert max(map(abs, told["near"])) < 1e-9
         assert told["float32"] == "torch.float32"
         assert told["dtensor 0"][0]
         assert told["dtensor 1"][0]
@@ -322,7 +333,30 @@ right = distribute_tensor(b, mesh, [Replicate(), Shard(0)])
 copies = distribute_tensor(b, mesh, [Replicate()] * 2)
 assert torch.allclose(so.solve(cost, left, right, 0.1, tol=1e-13).g, w.g, rtol=0, atol=1e-12)
 one = rank == 1
+
+
+class Fading:
+    # fails at its fourth pass, on one rank
+    passes = 0
+    def __iter__(self):
+        self.passes += 1
+        if one and self.passes == 4:
+            raise OSError("the disk is gone")
+        yield C[R, S]
+
+
+def streamed():
+    return so.solve(so.Streamed(Fading()), a[R], b[S], 0.1, group=groups, tol=1e-13)
+
+
+def fail(now):
+    if one:
+        raise KeyError("mine")
+
+
 bad = {
+    "stream of one": streamed,
+    "callback of one": lambda: ask(callback=fail),
     "newton": lambda: ask(method="newton"),
     "a beside": lambda: ask(a=a if across else torch.ones(n).double() / n),
     "reg of one": lambda: ask(reg=0.2 if one else 0.1),
@@ -339,6 +373,8 @@ for name, call in bad.items():
     said[name] = refused(call)
 """
 BLOCKED = {
+    "stream of one": "RuntimeError: OSError: the disk is gone",
+    "callback of one": "KeyError",
     "newton": "method 'newton' needs all columns on each rank: take 'auto'",
     "a beside": "a must be the same on every rank of the group",
     "reg of one": "reg must be the same on every rank of the group",

@@ -139,8 +139,8 @@ class Problem:
 
     @property
     def block(self) -> "Problem":
-        """The problem of the rows and columns whose costs are held here."""
-        if self.beside is None:
+        """The problem of the costs that are held here, as if there were no others."""
+        if self.spread is None:
             return self
         return replace(self, b=self.b[:, self.columns], beside=None, spread=None)
 

@@ -28,16 +28,17 @@ def choose(problem: Problem, tol: float) -> Sweep:
     grids and machines without triton are served by the portable code, as everything on a CPU is.
     Rows that others hold are swept by them.
     """
-    local = _local(problem.block, tol)
-    return local if problem.spread is None else _over_ranks(problem, local, problem.spread)
+    if problem.spread is None:
+        return _of_own(problem, tol)
+    return _over_ranks(problem, _of_own(problem.block, tol, alone=False), problem.spread)
 
 
 def _over_ranks(problem: Problem, local: Sweep, spread: Spread) -> OverRanks:
     slab = local if problem.beside is None else OverColumns(problem, local)
-    return OverRanks(slab, spread.ranks)
+    return OverRanks(slab, spread.ranks, problem)
 
 
-def _local(problem: Problem, tol: float) -> Sweep:
+def _of_own(problem: Problem, tol: float, *, alone: bool = True) -> Sweep:
     if problem.shape[1] == 0:
         return OnTheFly(problem)
     if (kernels := _kernels(problem, tol)) is not None:
@@ -45,7 +46,7 @@ def _local(problem: Problem, tol: float) -> Sweep:
     if isinstance(problem.cost, GridCost):
         return Separable(problem)
     if near(problem):
-        return Near(problem, math.log(tol) + _LOST, roughly=True)
+        return Near(problem, math.log(tol) + _LOST, roughly=alone)
     store = torch.float32 if in_single(problem, tol) else torch.float64
     batch, n, m = problem.shape
     for dtype in (store, torch.float64):
@@ -82,9 +83,7 @@ def _passes(problem: Problem, sweep: Sweep | None) -> Sweep:
 def near(problem: Problem) -> bool:
     """Say whether few pairs of points count, and these can be told by where they are."""
     cost, (batch, n, m) = problem.cost, problem.shape
-    if not isinstance(cost, PointCloud) or batch > 1 or n * m < _PAIRS:
-        return False
-    if problem.shift or problem.spread is not None:
+    if not isinstance(cost, PointCloud) or batch > 1 or n * m < _PAIRS or problem.shift:
         return False
     squares = cost.metric == "sqeuclidean" and cost.x.shape[-1] <= _DIMENSIONS
     sharp = problem.bounds.high > _SHARP * problem.least_reg

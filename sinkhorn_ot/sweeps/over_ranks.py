@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from sinkhorn_ot.problem import Holders
+from sinkhorn_ot.problem import Holders, Problem
 
 from .protocol import Sweep
 
@@ -22,9 +22,16 @@ _TINY = 1e-30
 class OverRanks:
     """A sweep over the rows of all ranks: one reduction of column sums each."""
 
-    def __init__(self, local: Sweep, ranks: Holders) -> None:
+    def __init__(self, local: Sweep, ranks: Holders, problem: Problem | None = None) -> None:
+        """Begin.
+
+        Args:
+            local: Sweeps the rows that are held here.
+            ranks: Who holds the others.
+            problem: The problem of these rows that knows of the others; None if that of `local`.
+        """
         self.local, self._ranks = local, ranks
-        self.problem = local.problem
+        self.problem = local.problem if problem is None else problem
 
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move this rank's rows, then sum the columns over all ranks."""
@@ -79,11 +86,11 @@ class OverRanks:
 
     def at(self, reg: Tensor) -> Sweep:
         """Return the same problems at another `reg`."""
-        return OverRanks(self.local.at(reg), self._ranks)
+        return OverRanks(self.local.at(reg), self._ranks, self.problem.at(reg))
 
     def select(self, index: Tensor) -> Sweep:
         """Return the problems at `index`."""
-        return OverRanks(self.local.select(index), self._ranks)
+        return OverRanks(self.local.select(index), self._ranks, self.problem.select(index))
 
     def _sum(self, act: Callable[[], Tensor], like: Tensor) -> Tensor:
         """Return the sum of what each rank makes of its rows."""
