@@ -14,6 +14,7 @@ from .newton import (
 from .presolve import pose
 from .progress import Callback, Progress, watch
 from .sinkhorn import Anneal, Sinkhorn
+from .state import Keeper, Memory, taken, told
 from .steps import fixed, parted
 
 
@@ -24,8 +25,10 @@ __all__ = [
     "Callback",
     "Iterate",
     "JOINED",
+    "Keeper",
     "Limits",
     "METHODS",
+    "Memory",
     "NEWTON",
     "Nesterov",
     "Newton",
@@ -45,5 +48,7 @@ __all__ = [
     "run",
     "solve_laplacian",
     "suitable",
+    "taken",
+    "told",
     "watch",
 ]

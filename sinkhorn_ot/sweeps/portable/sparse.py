@@ -57,6 +57,7 @@ class SparseKernel:
         """Take -C_ij / reg, columns and row starts of what may count around v."""
         self._problem, self._log_a = problem, problem.a.log()
         self._kept, self._wide_v = kept, v.masked_fill(v == -math.inf, 0.0)
+        self._wide = v
         self._least = float(problem.a.sum()) * math.exp(_LOST) / problem.shape[2] * 1e6
         self._focus(v)
 
@@ -102,6 +103,12 @@ class SparseKernel:
         parts = np.exp(s.take(live)), columns.take(live), fewer
         self._kernel = csr_array(parts, shape=(n, m))
         self._u0, self._v0 = torch.from_numpy(-peak)[None], v.masked_fill(v == -math.inf, 0.0)
+        self.around = [self._wide, v]
+
+    def focused(self, v: Tensor) -> "SparseKernel":
+        """Return itself, exponentiated around v."""
+        self._focus(v)
+        return self
 
     def serves(self, v: Tensor) -> bool:
         """Say whether the entries kept are those that count around v, and look there if so."""

@@ -9,6 +9,7 @@ Exponents are formed in float64; only the stored kernel may be float32.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,6 +54,7 @@ class StoredKernel(Blockwise):
         # the share of the mass beside which what is cut of a column is rounding
         self._least = math.exp(self._cut) / torch.finfo(store).eps
         self._kernel: Tensor | None = None
+        self._built: Tensor | None = None
         self._sparse: SparseKernel | None = None
         self._try_sparse = may_be_sparse(problem)
         # sweeps in a row that it did not serve, and where a column lived on what it lacks
@@ -237,7 +239,11 @@ class StoredKernel(Blockwise):
         if (answer := self._build_sparse(v)) is not None:
             self._kernel = self._spare = None
             return answer
-        p = self.problem
+        return self._build_whole(v)
+
+    def _build_whole(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Exponentiate every entry, then sweep."""
+        p, self._built = self.problem, v
         kernel = empty(p.shape, self._store, v.device) if self._spare is None else self._spare
         self._kernel = self._spare = kernel
         low, high = (float(x) for x in torch.aminmax(v))
@@ -263,8 +269,7 @@ class StoredKernel(Blockwise):
         self._wait -= 1
         if not self._try_sparse or self._wait >= 0:
             return None
-        exponents = ((rows, self._exponent(C, None, v)) for rows, C in self._tiles())
-        found = SparseKernel.build(self.problem, exponents, v)
+        found = self._few(v)
         if found is None:
             self._try_sparse = self._sparse is not None
             return None
@@ -274,6 +279,33 @@ class StoredKernel(Blockwise):
         else:
             self._sparse, self._astray = found, 0
         return answer
+
+    def _few(self, v: Tensor) -> SparseKernel | None:
+        """Return the few entries that count around v; None where they are not few."""
+        exponents = ((rows, self._exponent(C, None, v)) for rows, C in self._tiles())
+        return SparseKernel.build(self.problem, exponents, v)
+
+    def told(self) -> dict[str, Any]:
+        """Return around which potentials kernels were built, and what sweeps have made of them."""
+        sparse = self._sparse
+        return {
+            "built": None if self._kernel is None else self._built,
+            "few": None if sparse is None else sparse.around,
+            "try": self._try_sparse,
+            "counts": [self._astray, self._wait, self._penalty],
+            "missed": self._missed,
+        }
+
+    def take(self, memory: dict[str, Any]) -> None:
+        """Build the same kernels."""
+        if memory["few"] is not None:
+            wide, close = memory["few"]
+            if (found := self._few(wide)) is not None:
+                self._sparse = found.focused(close)
+        if memory["built"] is not None:
+            self._build_whole(memory["built"])
+        self._astray, self._wait, self._penalty = memory["counts"]
+        self._try_sparse, self._missed = memory["try"], memory["missed"]
 
     def _serving(self, v: Tensor) -> SparseKernel | None:
         """Return the sparse kernel if it serves v."""

@@ -179,6 +179,14 @@ class Near(OnTheFly):
         """Return the same for a problem that has this one's cost, or its transpose."""
         return Near(problem, self._lost)
 
+    def told(self) -> dict[str, Any]:
+        """Return which blocks were judged to count, and by which potentials."""
+        return self._live.told()
+
+    def take(self, memory: dict[str, Any]) -> None:
+        """Take the same blocks to count."""
+        self._live.take(memory)
+
     @property
     def _share(self) -> float:
         """The share of all mass below which a column may have lost what counts."""
