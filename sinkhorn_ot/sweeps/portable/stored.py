@@ -54,7 +54,6 @@ class StoredKernel(Blockwise):
         # the share of the mass beside which what is cut of a column is rounding
         self._least = math.exp(self._cut) / torch.finfo(store).eps
         self._kernel: Tensor | None = None
-        self._built: Tensor | None = None
         self._sparse: SparseKernel | None = None
         self._try_sparse = may_be_sparse(problem)
         # sweeps in a row that it did not serve, and where a column lived on what it lacks
@@ -242,7 +241,6 @@ class StoredKernel(Blockwise):
         return self._build_whole(v)
 
     def _build_whole(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Exponentiate every entry, then sweep."""
         p, self._built = self.problem, v
         kernel = empty(p.shape, self._store, v.device) if self._spare is None else self._spare
         self._kernel = self._spare = kernel
@@ -287,25 +285,22 @@ class StoredKernel(Blockwise):
 
     def told(self) -> dict[str, Any]:
         """Return around which potentials kernels were built, and what sweeps have made of them."""
-        sparse = self._sparse
         return {
             "built": None if self._kernel is None else self._built,
-            "few": None if sparse is None else sparse.around,
-            "try": self._try_sparse,
-            "counts": [self._astray, self._wait, self._penalty],
-            "missed": self._missed,
+            "few": None if self._sparse is None else self._sparse.around,
+            "rest": [self._astray, self._wait, self._penalty, self._try_sparse, self._missed],
         }
 
     def take(self, memory: dict[str, Any]) -> None:
         """Build the same kernels."""
         if memory["few"] is not None:
             wide, close = memory["few"]
-            if (found := self._few(wide)) is not None:
-                self._sparse = found.focused(close)
+            self._sparse = self._few(wide)
+            assert self._sparse is not None
+            self._sparse.focus(close)
         if memory["built"] is not None:
             self._build_whole(memory["built"])
-        self._astray, self._wait, self._penalty = memory["counts"]
-        self._try_sparse, self._missed = memory["try"], memory["missed"]
+        self._astray, self._wait, self._penalty, self._try_sparse, self._missed = memory["rest"]
 
     def _serving(self, v: Tensor) -> SparseKernel | None:
         """Return the sparse kernel if it serves v."""
