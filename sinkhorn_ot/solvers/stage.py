@@ -83,7 +83,8 @@ class Stage:
         """
         p = sweep.problem
         self.n_iter, self.stopped = n_iter, False
-        # told after every sweep, and whether that was the last one: keeps where the stage stands
+        # keeps where the stage stands: told before every sweep and after the last one, and then
+        # whether somebody ended it
         self.keep: Callable[[Stage, bool], None] | None = None
         # when problems are left to others; None keeps them all
         self._price: Price | None = None
@@ -132,6 +133,8 @@ class Stage:
         """
         self._price = None if price is None else price.select(self._at)
         while len(self._at):
+            if self.keep is not None:
+                self.keep(self, False)
             p = self._sweep.problem
             self._u, log_s = self._sweep.sweep(self._u, self._psi + self._log_b)
             self.n_iter += 1
@@ -145,20 +148,19 @@ class Stage:
             over = ended is not None and bool(ended.all())
             if over:
                 self._record(slice(None), psi, error, tol)
-                # whoever keeps it may be asked to go on
-                if self.keep is None or self._why is Status.STALLED:
+                if self.keep is None:
                     break
             if moved is None:
                 residual = answer(self._sweep, self._u, psi, log_s, self._log_b) - psi
                 steps = cast(Steps, self._steps)
                 moved = steps(Iterate(psi, residual, error, self._u, self._sweep))
             self._psi = moved
-            if ended is not None and not over:
-                self._retire(ended, psi, error, tol)
-            if self.keep is not None:
-                self.keep(self, over)
-            if over:
+            if over and self.keep is not None:
+                # whoever keeps it may be asked to go on
+                self.keep(self, self._why is not Status.STALLED)
                 break
+            if ended is not None:
+                self._retire(ended, psi, error, tol)
         return self
 
     def heir(self, how: Acceleration) -> Acceleration:

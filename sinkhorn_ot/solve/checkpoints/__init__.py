@@ -1,8 +1,8 @@
 """Checkpoints: what a long call keeps in a file while it runs, and goes on from."""
 
 from .checkpoint import Checkpoint, checked, opened
+from .digest import fingerprint
 from .file import atomically
-from .fingerprint import fingerprint
 from .keeper import FileKeeper
 
 

@@ -18,13 +18,14 @@ class Checkpoint:
     """A file in which a long call keeps where it stands, and from which the same call goes on.
 
     On a CPU a call that goes on makes the steps that it would have made, to the last bit. The file
-    is written beside its name first, so that a process that is killed leaves the last one whole,
-    and never more often than costs a twentieth of the time.
+    is written beside its name first, so that a process that is killed leaves the last one whole.
+    A disk that is full is warned of, once, and what was written before stays.
 
     Args:
         path: The file; over ranks each has its own, `path` with ".rank-" and its number.
         every: Sweeps between two writes, at least.
-        seconds: Seconds between two writes, at least.
+        seconds: Seconds between two writes, at least, and so many that writes take no more than a
+            twentieth of the time; 0 writes without regard to either.
 
     Raises:
         ValueError: If a number is not positive, or the folder of the path cannot be written to.

@@ -113,8 +113,8 @@ class FileKeeper:
     def keep(self, n_iter: int, tell: Callable[[], Memory], now: bool) -> None:
         """Keep where a run stands, `now` or if it is time; on all ranks, if it is on one."""
         self._sweeps += 1
-        waited = time.monotonic() - self._last
-        late = waited >= max(self._seconds, _SELDOM * self._took)
+        pause = max(self._seconds, _SELDOM * self._took) if self._seconds else 0.0
+        late = time.monotonic() - self._last >= pause
         due = now or (late and self._sweeps >= self._every)
         if self._ranks.total(int(due)):
             # as bytes: what is told goes on changing
