@@ -6,9 +6,9 @@ What is read is never unpickled beyond tensors, numbers and text.
 import hashlib
 import io
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
 import torch
@@ -91,7 +91,7 @@ def opened(path: Path, device: torch.device) -> Any:
         raise ValueError(f"checkpoint {path} is truncated or was altered: {_ELSE}")
     try:
         return unpacked(data, device)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(f"checkpoint {path} holds more than numbers: {_ELSE}") from error
 
 
