@@ -1,5 +1,6 @@
 """What a command reads and writes: arrays that are mapped, never unpickled, and written whole."""
 
+import importlib
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -114,9 +115,7 @@ def write(path: Path, main: str, **arrays: Tensor | None) -> None:
 
 
 def _parquet(file: BinaryIO, name: str, array: Array) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
+    pyarrow, parquet = map(importlib.import_module, ("pyarrow", "pyarrow.parquet"))
     heads = [array] if array.ndim == 1 else [*array]
     names = [name] if array.ndim == 1 else [f"{name}_{k}" for k in range(len(array))]
     parquet.write_table(pyarrow.table(dict(zip(names, heads, strict=True))), file)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Problem, checks
+from sinkhorn_ot.problem import Problem, checks, shown
 from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.sweeps import Accelerates, Coarsens, Moves, Rules, Sweep, Whole, weightless
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import ALONE, Ranks
 
 from .keeper import FileKeeper
 
 
+@shown
 @dataclass(frozen=True)
 class Checkpoint:
     """A file in which a long call keeps where it stands, and from which the same call goes on.
