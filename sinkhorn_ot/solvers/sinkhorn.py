@@ -66,7 +66,8 @@ class Anneal:
         return [self.factor**k for k in range(steps - 1, -1, -1)]
 
 
-@dataclass
+@shown
+@dataclass(eq=False)
 class _Course(State):
     """How far a solve has come along its schedule.
 

@@ -69,7 +69,7 @@ mine = S[[slice(0, 2000), slice(2000, 3000)][rank]]
 def label(name, at=None, **options):
     def told(progress):
         if progress.n_iter == at:
-            raise KeyError("cut")
+            raise RuntimeError("cut")
         sweeps.append(progress.n_iter)
     sweeps = []
     kept = so.Checkpoint(folder / name, seconds=0)
@@ -81,7 +81,7 @@ def label(name, at=None, **options):
 def cut(name, at=5):
     try:
         label(name, at)
-    except KeyError:
+    except RuntimeError:
         pass
     dist.barrier()
 
