@@ -1,14 +1,17 @@
 """Checkpoints: what is cut off goes on as if it had not been, and what is wrong is refused."""
 
 import errno
+import json
 import os
 import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from processes import start
+from ranks import run
 from torch import Tensor
 
 import sinkhorn_ot as so
@@ -310,3 +313,49 @@ def test_a_folder_is_no_checkpoint(tmp_path):
 def test_counted_sweeps_are_not_kept(tmp_path):
     with pytest.raises(ValueError, match="checkpoint"):
         so.solve(cost(), reg=0.1, n_iter=3, checkpoint=tmp_path / "c")
+
+
+SPREAD = """
+import contextlib, io, json, pathlib
+import numpy as np
+from sinkhorn_ot.command import main
+folder = pathlib.Path({folder!r})
+C = torch.rand(60, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+mine = C[[slice(0, 41), slice(41, 60)][rank]]
+
+def solve(name, at=None):
+    def told(progress):
+        if progress.n_iter == at:
+            raise ValueError("cut")
+    kept = so.Checkpoint(folder / name, seconds=0)
+    r = so.solve(mine, reg=0.005, callback=told, checkpoint=kept, group=group)
+    return [r.f, r.g, r.value, r.n_iter, r.marginal_error]
+
+said["whole"] = solve("whole")
+said["refused"] = refused(lambda: solve("cut", 7))
+said["cut"] = solve("cut")
+said["again"] = solve("cut", 1)
+
+np.save(folder / f"C{{rank}}.npy", C.numpy())
+with contextlib.redirect_stdout(io.StringIO()) as out:
+    line = f"solve {{folder}}/C{{rank}}.npy --reg 0.005 --out {{folder}}/r.npz --json"
+    said["code"] = main(line.split())
+said["out"] = out.getvalue()
+"""
+
+
+@pytest.mark.slow(6)
+def test_rows_over_ranks_go_on_as_if_nothing_had_been(tmp_path):
+    """And the command line spreads the rows of a file."""
+    first, second = run(2, SPREAD.format(folder=str(tmp_path)))
+    for said in (first, second):
+        assert "cut" in said["refused"]
+        for name in ("cut", "again"):
+            assert all(map(torch.equal, said["whole"], said[name]))
+        assert said["code"] == 0
+    assert not second["out"]
+    g = torch.Generator().manual_seed(0)
+    r = so.solve(torch.rand(60, 40, generator=g, dtype=torch.float64), reg=0.005)
+    with np.load(tmp_path / "r.npz", allow_pickle=False) as kept:
+        torch.testing.assert_close(torch.from_numpy(kept["f"]), r.f, rtol=0, atol=1e-9)
+    assert json.loads(first["out"])["value"] == pytest.approx(float(r.value), abs=1e-9)
