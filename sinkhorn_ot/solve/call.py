@@ -1,14 +1,16 @@
 """solve(): check the arguments, pose the problem, choose, run, put the answer back, report."""
 
 import functools
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.gradients import differentiable, stepwise
-from sinkhorn_ot.problem import Problem, asked, make, masked
+from sinkhorn_ot.problem import Problem, Streamed, asked, make, masked
 from sinkhorn_ot.results import (
     Entropic,
     Leaves,
@@ -26,6 +28,7 @@ from sinkhorn_ot.solvers import (
     Sinkhorn,
     fixed,
     parted,
+    passing,
     pose,
     run,
     watch,
@@ -161,10 +164,11 @@ def _solved(problem: Problem, u: Tensor | None, v: Tensor | None, options: Optio
     # who is to be told of every sweep is not served by what makes many at once
     alone = callback is None and keeper is None
     told = callback or (None if alone else _go_on)
-    with watch(options.progress, told, tol, options.max_iter) as watcher:
+    show = options.progress
+    with watch(show, told, tol, options.max_iter) as watcher, _watched(problem, show) as read:
         limits = Limits(tol, options.max_iter, watcher, keeper)
         act = functools.partial(_run, solver=solver, limits=limits, alone=alone)
-        found, swept, name = _acted(problem, u, v, act, limits)
+        found, swept, name = _acted(read, u, v, act, limits)
     return _report(problem, found, swept, name)
 
 
@@ -180,6 +184,17 @@ def _acted(
     found, swept, name = act(problem, u, v)
     keeper.finish(found, name, limits.tol, limits.max_iter)
     return found, swept, name
+
+
+@contextmanager
+def _watched(problem: Problem, show: bool) -> Iterator[Problem]:
+    """Return a context with the problem, which shows how far a pass over its file is."""
+    cost = problem.cost
+    if not show or not isinstance(cost, Streamed) or cost.stored:
+        yield problem
+        return
+    with passing(cost.shape[0]) as told:
+        yield replace(problem, cost=cost.watched(told))
 
 
 def _go_on(_: object) -> bool:

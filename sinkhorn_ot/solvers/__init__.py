@@ -12,7 +12,7 @@ from .newton import (
     solve_laplacian,
 )
 from .presolve import pose
-from .progress import Callback, Progress, watch
+from .progress import Callback, Progress, passing, watch
 from .sinkhorn import Anneal, Sinkhorn
 from .state import Keeper, Memory, taken, told
 from .steps import fixed, parted
@@ -44,6 +44,7 @@ __all__ = [
     "factorised",
     "fixed",
     "parted",
+    "passing",
     "pose",
     "run",
     "solve_laplacian",

@@ -7,6 +7,8 @@ linear heads make of features, or the rows of many ranks.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +21,7 @@ from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.results import Status, uncompiled
 from sinkhorn_ot.solve.checkpoints import checked
-from sinkhorn_ot.solvers import Callback, watch
+from sinkhorn_ot.solvers import Callback, passing, watch
 from sinkhorn_ot.sweeps import Ranks
 
 from .arguments import Asked, asked_for
@@ -175,8 +177,8 @@ def sela_labels(  # noqa: PLR0913
         warnings.warn(said, UserWarning, stacklevel=4)
     scores.require_open(asked.marginal)
     show, stop = progress and ranks.rank == 0, ranks.any_of(callback)
-    with watch(show, stop, asked.tol, asked.max_iter) as told:
-        found = solved(scores, asked, told, kept)
+    with watch(show, stop, asked.tol, asked.max_iter) as told, _watched(scores, show) as read:
+        found = solved(read, asked, told, kept)
     batch = scores.facts.batch_shape
     potentials = (found.v.double() / asked.lamb).reshape(asked.marginal.shape)
 
@@ -201,6 +203,16 @@ def sela_labels(  # noqa: PLR0913
         found.error.reshape(batch),
         softly,
     )
+
+
+@contextmanager
+def _watched(scores: Scores, show: bool) -> Iterator[Scores]:
+    """Return a context with the scores, which shows how far a pass over them is."""
+    if not show or scores.stored:
+        yield scores
+        return
+    with passing(scores.facts.shape[0]) as told:
+        yield replace(scores, rows=scores.rows.watched(told))
 
 
 def sela_labels_from_features(
