@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -181,10 +182,11 @@ class Near(OnTheFly):
 
     def told(self) -> dict[str, Any]:
         """Return which blocks were judged to count, and by which potentials."""
-        return self._live.told()
+        return self._live.told() | {"single": self._single}
 
     def take(self, memory: dict[str, Any]) -> None:
         """Take the same blocks to count."""
+        self._single = memory["single"]
         self._live.take(memory)
 
     @property
