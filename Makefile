@@ -8,7 +8,7 @@ WORKERS := -n auto --maxprocesses 8 --dist worksteal -p no:benchmark
 .PHONY: demo test quick check bench bench-gpu docs site dist publish clean
 
 demo: .venv/ready
-	$(BIN)/python -m sinkhorn_ot.demo
+	$(BIN)/python -m sinkhorn_ot demo
 
 test: .venv/ready
 	$(BIN)/python -m pytest $(WORKERS) $(ARGS)

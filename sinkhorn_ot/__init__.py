@@ -43,7 +43,7 @@ from .gradients import normalize
 from .problem import CALLS as _CALLS
 from .problem import KL, L2, TV, Between, Dense, GridCost, PointCloud, Streamed
 from .results import Certificate, ConvergenceError, ConvergenceWarning, Status, Transport
-from .solve import solve
+from .solve import Checkpoint, solve
 from .solvers import Anderson, Anneal, Nesterov, Newton, Plain, Progress, Sinkhorn, Switch
 
 
@@ -56,6 +56,7 @@ __all__ = [
     "Barycenter",
     "Between",
     "Certificate",
+    "Checkpoint",
     "ConvergenceError",
     "ConvergenceWarning",
     "Dense",

@@ -10,7 +10,7 @@ from multiprocessing.process import BaseProcess
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 # and with it all of the package but `exact`
-_CONTEXT.set_forkserver_preload(["sinkhorn_ot.demo.judge"])
+_CONTEXT.set_forkserver_preload(["sinkhorn_ot.command.demo.judge"])
 
 
 def start(target: Callable[..., None], *arguments: object) -> BaseProcess:

@@ -10,7 +10,7 @@ import argparse
 import torch
 
 import sinkhorn_ot as so
-from sinkhorn_ot.demo import digits
+from sinkhorn_ot.command.demo import digits
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 import sinkhorn_ot as so
-from sinkhorn_ot.demo import digits
+from sinkhorn_ot.command.demo import digits
 
 
 def strewn(digit: int, count: int, side: int) -> Tensor:

@@ -6,7 +6,7 @@ import time
 import torch
 
 import sinkhorn_ot as so
-from sinkhorn_ot.demo import digits
+from sinkhorn_ot.command.demo import digits
 
 
 def distances(queries: torch.Tensor, library: torch.Tensor, reg: float) -> so.Transport:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sinkhorn_ot.adapters import CLOTLoss
-from sinkhorn_ot.demo import digits, judge
-from sinkhorn_ot.demo.training import batches, epochs_of
+from sinkhorn_ot.command.demo import digits, judge
+from sinkhorn_ot.command.demo.training import batches, epochs_of
 
 
 def train(images: Tensor, epochs: int, seed: int) -> tuple[nn.Module, Tensor]:

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 import sinkhorn_ot as so
-from sinkhorn_ot.demo import digits, judge
+from sinkhorn_ot.command.demo import digits, judge
 
 
 class Network(nn.Module):

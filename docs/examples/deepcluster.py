@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sinkhorn_ot.adapters import DeepClusterLabels, k_means
-from sinkhorn_ot.demo import digits, judge
-from sinkhorn_ot.demo.training import epochs_of
+from sinkhorn_ot.command.demo import digits, judge
+from sinkhorn_ot.command.demo.training import epochs_of
 
 
 def whitened(features: Tensor, width: int = 32) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sinkhorn_ot.adapters import k_means
-from sinkhorn_ot.demo import digits, judge
-from sinkhorn_ot.demo.training import Cosines, batches, epochs_of
+from sinkhorn_ot.command.demo import digits, judge
+from sinkhorn_ot.command.demo.training import Cosines, batches, epochs_of
 
 
 def train(images: Tensor, epochs: int, *, clusters: int = 30, seed: int = 0) -> nn.Module:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sinkhorn_ot.adapters import deepercluster_labels, deepercluster_loss, rotate
-from sinkhorn_ot.demo import digits, judge
-from sinkhorn_ot.demo.training import epochs_of
+from sinkhorn_ot.command.demo import digits, judge
+from sinkhorn_ot.command.demo.training import epochs_of
 
 
 def train(

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import sinkhorn_ot as so
-from sinkhorn_ot.demo import digits, judge
-from sinkhorn_ot.demo.training import Cosines, batches, epochs_of, teacher_of
+from sinkhorn_ot.command.demo import digits, judge
+from sinkhorn_ot.command.demo.training import Cosines, batches, epochs_of, teacher_of
 
 
 def train(images: Tensor, epochs: int, *, momentum: float = 0.99, seed: int = 0) -> Cosines:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sinkhorn_ot as so
-from sinkhorn_ot.demo import digits, judge
-from sinkhorn_ot.demo.training import epochs_of
+from sinkhorn_ot.command.demo import digits, judge
+from sinkhorn_ot.command.demo.training import epochs_of
 
 
 class Mixture(nn.Module):

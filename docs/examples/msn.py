@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sinkhorn_ot as so
-from sinkhorn_ot.demo import digits, judge
-from sinkhorn_ot.demo.training import Cosines, batches, epochs_of, teacher_of
+from sinkhorn_ot.command.demo import digits, judge
+from sinkhorn_ot.command.demo.training import Cosines, batches, epochs_of, teacher_of
 
 
 def masked(images: Tensor, share: float, random: torch.Generator) -> Tensor:

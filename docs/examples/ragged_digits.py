@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 import sinkhorn_ot as so
-from sinkhorn_ot.demo import digits
+from sinkhorn_ot.command.demo import digits
 
 
 def padded(images: Tensor) -> tuple[Tensor, Tensor]:

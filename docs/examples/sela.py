@@ -1,6 +1,7 @@
 """SeLa on digits: a small network gives itself labels, in equal shares, and learns from them.
 
-The loop is `train_sela` in `sinkhorn_ot/demo/training.py`; `so.sela_labels` is one call per epoch.
+The loop is `train_sela` in `sinkhorn_ot/command/demo/training.py`; in it,
+`so.sela_labels` is one call per epoch.
 """
 
 import argparse
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from sinkhorn_ot.demo import digits, judge, training
+from sinkhorn_ot.command.demo import digits, judge, training
 
 
 def main() -> None:

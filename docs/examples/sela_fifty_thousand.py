@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sinkhorn_ot as so
-from sinkhorn_ot.demo import digits, judge
-from sinkhorn_ot.demo.training import batches, epochs_of
+from sinkhorn_ot.command.demo import digits, judge
+from sinkhorn_ot.command.demo.training import batches, epochs_of
 
 
 def views(samples: int) -> tuple[Tensor, Tensor]:

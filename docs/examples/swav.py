@@ -1,6 +1,7 @@
 """SwAV on digits: a small network learns to predict the code of one view from another view.
 
-The loop is `train_swav` in `sinkhorn_ot/demo/training.py`; `so.swav_codes` is one call in its loss.
+The loop is `train_swav` in `sinkhorn_ot/command/demo/training.py`; in it,
+`so.swav_codes` is one call in its loss.
 """
 
 import argparse
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from sinkhorn_ot.demo import digits, judge, training
+from sinkhorn_ot.command.demo import digits, judge, training
 
 
 def main() -> None:

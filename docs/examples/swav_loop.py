@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 import sinkhorn_ot as so
-from sinkhorn_ot.demo import digits, judge
+from sinkhorn_ot.command.demo import digits, judge
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import msn
 import torch
 from torch import Tensor, nn
 
-from sinkhorn_ot.demo import digits, judge, training
+from sinkhorn_ot.command.demo import digits, judge, training
 
 
 DOCS = Path(__file__).resolve().parents[1]

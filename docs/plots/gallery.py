@@ -13,7 +13,7 @@ from style import DASHES, Theme
 from torch import Tensor
 
 import sinkhorn_ot as so
-from sinkhorn_ot.demo import digits, training
+from sinkhorn_ot.command.demo import digits, training
 
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))

@@ -12,8 +12,8 @@ from style import Theme, table
 
 
 PACKAGE = Path(__file__).resolve().parents[2] / "sinkhorn_ot"
-# the front door, and the demonstration, which is a user
-SKIPPED = {"__init__", "demo"}
+# the doors, and the command line, which is a user
+SKIPPED = {"__init__", "__main__", "command"}
 # colours: what is asked and the primitive, the loop, what is known, the surface
 KINDS = {
     0: {"kernels", "problem", "sweeps"},

@@ -1,7 +1,8 @@
 """The call that solves, and what a compiler is shown of it."""
 
 from .call import solve
+from .checkpoints import Checkpoint
 from .options import MAX_ITER, ON_FAIL
 
 
-__all__ = ["MAX_ITER", "ON_FAIL", "solve"]
+__all__ = ["Checkpoint", "MAX_ITER", "ON_FAIL", "solve"]

@@ -1,14 +1,16 @@
 """solve(): check the arguments, pose the problem, choose, run, put the answer back, report."""
 
 import functools
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.gradients import differentiable, stepwise
-from sinkhorn_ot.problem import Problem, asked, make, masked
+from sinkhorn_ot.problem import Problem, Streamed, asked, make, masked
 from sinkhorn_ot.results import (
     Entropic,
     Leaves,
@@ -26,6 +28,7 @@ from sinkhorn_ot.solvers import (
     Sinkhorn,
     fixed,
     parted,
+    passing,
     pose,
     run,
     watch,
@@ -35,7 +38,7 @@ from sinkhorn_ot.sweeps import Sweep, choose, passes
 from .graph import graphed
 from .options import MAX_ITER, Options
 from .over_ranks import are_spread, posed_over_ranks, settled
-from .ragged import SOLVE, SWEEP, by_size
+from .ragged import SOLVE, SWEEP, Answer, Solve, by_size
 from .start import warm
 
 
@@ -60,6 +63,7 @@ def solve(  # noqa: PLR0913
     progress: bool = False,
     callback: Callback | None = None,
     group: Any = None,
+    checkpoint: Any = None,
 ) -> Transport:
     """Solve entropic optimal transport, for one problem or a batch of them.
 
@@ -99,6 +103,9 @@ def solve(  # noqa: PLR0913
             `apply` and `barycentric` are those of this rank's rows, all other numbers those of the
             whole, the same on every rank to the last bit; `apply_transpose`, `certificate()` and
             `round()` are calls that all ranks must make together.
+        checkpoint: A path, or a `Checkpoint`: while the solve runs it keeps there where it stands,
+            and the same call goes on from there; one that had ended is answered at once. Small
+            problems are swept as for a callback.
 
     Returns:
         Plan, potentials, values, bounds, and how far to trust them. What it has not been asked for
@@ -109,11 +116,12 @@ def solve(  # noqa: PLR0913
 
     Raises:
         ValueError: If an argument breaks a rule, or a point with weight has only forbidden pairs;
-            on all ranks of a group if it is so on one, or they pass what differs.
+            or the checkpoint is of another problem, truncated or altered; on all ranks of a group
+            if it is so on one, or they pass what differs.
         RuntimeError: If a rank of the group cannot be reached within its timeout.
         ConvergenceError: With on_fail="raise".
     """
-    options = Options(method, tol, max_iter, n_iter, on_fail, progress, callback)
+    options = Options(method, tol, max_iter, n_iter, on_fail, progress, callback, checkpoint)
     leaves: Leaves | None = None
     if are_spread(group, cost, a, b):
         refused = {"mask": mask, "mass": mass}
@@ -153,12 +161,46 @@ def _swept(problem: Problem, u: Tensor | None, v: Tensor | None, options: Option
 def _solved(problem: Problem, u: Tensor | None, v: Tensor | None, options: Options) -> Transport:
     """Return the solution of a problem, as far as it came."""
     tol, solver, callback = options.tolerance(problem), options.solver(problem), options.callback
-    with watch(options.progress, callback, tol, options.max_iter) as watcher:
-        limits = Limits(tol, options.max_iter, watcher)
-        # who is to be told of every sweep is not served by what makes many at once
-        act = functools.partial(_run, solver=solver, limits=limits, alone=callback is None)
-        found, swept, name = act(problem, u, v) if watcher else by_size(problem, u, v, act, SOLVE)
+    keeper = options.keeper(problem, u, v)
+    # who is to be told of every sweep is not served by what makes many at once
+    alone = callback is None and keeper is None
+    told = callback or (None if alone else _go_on)
+    show = options.progress
+    with watch(show, told, tol, options.max_iter) as watcher, _watched(problem, show) as read:
+        limits = Limits(tol, options.max_iter, watcher, keeper)
+        act = functools.partial(_run, solver=solver, limits=limits, alone=alone)
+        found, swept, name = _acted(read, u, v, act, limits)
     return _report(problem, found, swept, name)
+
+
+def _acted(
+    problem: Problem, u: Tensor | None, v: Tensor | None, act: Solve, limits: Limits
+) -> Answer:
+    """Act on a problem, on groups of a batch, or not at all where the answer has been kept."""
+    keeper = limits.keeper
+    if keeper is None:
+        return act(problem, u, v) if limits.callback else by_size(problem, u, v, act, SOLVE)
+    if known := keeper.answer(limits.tol, limits.max_iter):
+        return known[0], choose(problem, limits.tol), known[1]
+    found, swept, name = act(problem, u, v)
+    keeper.finish(found, name, limits.tol, limits.max_iter)
+    return found, swept, name
+
+
+@contextmanager
+def _watched(problem: Problem, show: bool) -> Iterator[Problem]:
+    """Return a context with the problem, which shows how far a pass over its file is."""
+    cost = problem.cost
+    if not show or not isinstance(cost, Streamed) or cost.stored:
+        yield problem
+        return
+    with passing(cost.shape[0]) as told:
+        yield replace(problem, cost=cost.watched(told))
+
+
+def _go_on(_: object) -> bool:
+    """Be told of a sweep, so that those who watch and those who do not make the same."""
+    return False
 
 
 def _run(
@@ -169,7 +211,7 @@ def _run(
     solver: Sinkhorn | None,
     limits: Limits,
     alone: bool,
-) -> tuple[Solution, Sweep | None, str]:
+) -> Answer:
     """Pose a problem, solve it, and undo what was posed."""
     posed = pose(problem, u, v)
     found, sweep, name = run(posed, solver, limits, alone=alone)
@@ -178,7 +220,7 @@ def _run(
 
 def _fixed(
     problem: Problem, u: Tensor | None, v: Tensor | None, *, tol: float, n_iter: int
-) -> tuple[Solution, Sweep | None, str]:
+) -> Answer:
     """Sweep a problem a number of times."""
     sweep = choose(problem, tol)
     return fixed(sweep, n_iter, u, v), sweep, "plain"

@@ -1,12 +1,16 @@
 """How a call of solve is to go about it: the options beside the problem, checked."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, checks, shown
-from sinkhorn_ot.solvers import METHODS, Callback, Sinkhorn
+from sinkhorn_ot.solvers import METHODS, Callback, Keeper, Sinkhorn
+from sinkhorn_ot.sweeps import ALONE, Ranks
+
+from .checkpoints import checked, fingerprint, opened
 
 
 ON_FAIL = ("warn", "raise", "ignore")
@@ -25,6 +29,7 @@ class Options:
     on_fail: str
     progress: bool
     callback: Callback | None
+    checkpoint: Any = None
 
     def checked(self, reg: Any) -> "Options":
         """Require options that make sense, alone and together."""
@@ -37,6 +42,7 @@ class Options:
             "on_fail": self.on_fail == "raise",
             "progress": checks.flag("progress", self.progress),
             "callback": self.callback is not None,
+            "checkpoint": self.checkpoint is not None,
         }
         if reg is None:
             raise ValueError("reg must be given: a number above zero, or use solve_exact for none")
@@ -45,7 +51,8 @@ class Options:
         if n_iter is not None:
             checks.unused("n_iter", [name for name, is_given in given.items() if is_given])
             n_iter = checks.count("n_iter", n_iter)
-        return replace(self, max_iter=max_iter, n_iter=n_iter)
+        kept = checked(self.checkpoint)
+        return replace(self, max_iter=max_iter, n_iter=n_iter, checkpoint=kept)
 
     def terms(self) -> dict[str, object]:
         """Return what must be the same on all ranks of a group."""
@@ -60,6 +67,15 @@ class Options:
         if self.tol is None:
             return 1e-9 if problem.dtype == torch.float64 else 1e-6
         return checks.positive("tol", self.tol)
+
+    def keeper(self, problem: Problem, u: Tensor | None, v: Tensor | None) -> Keeper | None:
+        """Return who keeps where the solve of a problem from a start stands, if anybody is to."""
+        if self.checkpoint is None:
+            return None
+        ranks = ALONE if problem.spread is None else cast(Ranks, problem.spread.ranks)
+        start = {"method": str(self.method), "init": [u, v]}
+        asked = ranks.agree(lambda: fingerprint(problem, **start))
+        return opened(self.checkpoint, asked, problem.a.device, ranks)
 
     def solver(self, problem: Problem) -> Sinkhorn | None:
         """Return the solver that is asked for; None leaves the choice."""

@@ -12,8 +12,9 @@ from .newton import (
     solve_laplacian,
 )
 from .presolve import pose
-from .progress import Callback, Progress, watch
+from .progress import Callback, Progress, passing, watch
 from .sinkhorn import Anneal, Sinkhorn
+from .state import Keeper, Memory, taken, told
 from .steps import fixed, parted
 
 
@@ -24,8 +25,10 @@ __all__ = [
     "Callback",
     "Iterate",
     "JOINED",
+    "Keeper",
     "Limits",
     "METHODS",
+    "Memory",
     "NEWTON",
     "Nesterov",
     "Newton",
@@ -41,9 +44,12 @@ __all__ = [
     "factorised",
     "fixed",
     "parted",
+    "passing",
     "pose",
     "run",
     "solve_laplacian",
     "suitable",
+    "taken",
+    "told",
     "watch",
 ]

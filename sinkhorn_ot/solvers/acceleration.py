@@ -16,7 +16,7 @@ from torch import Tensor
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import Sweep
 
-from .state import State, pick
+from .state import State, holdable, pick
 
 
 @shown
@@ -70,6 +70,7 @@ def needs_exact(acceleration: Acceleration) -> bool:
 _FARTHEST = 1e6
 
 
+@holdable
 @dataclass(frozen=True)
 class Plain:
     """No acceleration: Sinkhorn's own step."""
@@ -84,6 +85,7 @@ class _PlainSteps(State):
         return at.psi + at.residual
 
 
+@holdable
 @dataclass(frozen=True)
 class Anderson:
     """Anderson acceleration: extrapolate to where the last residuals, combined, are smallest.
@@ -205,7 +207,7 @@ class _AndersonSteps(State):
         return pick(good, mix[:, :, 0] * scale, torch.zeros_like(scale))
 
 
-class _Differences:
+class _Differences(State):
     """The last differences of a sequence, of which the oldest is overwritten first."""
 
     def __init__(self, memory: int, like: Tensor) -> None:
@@ -233,6 +235,7 @@ class _Differences:
         return kept
 
 
+@holdable
 @dataclass(frozen=True)
 class Nesterov:
     """Nesterov's momentum, restarted where it points against the last step.

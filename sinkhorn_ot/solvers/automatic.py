@@ -19,6 +19,7 @@ from .progress import Callback, Progress
 from .rescue import cheap_to_ask, exact_start, impossible, small_enough, told_impossible
 from .sinkhorn import Anneal, Sinkhorn
 from .small import solve_small
+from .state import Keeper
 
 
 # a Newton step is quick only from nearby: small stages, followed along a curve
@@ -54,11 +55,13 @@ class Limits:
         tol: Relative L1 marginal error to reach.
         max_iter: Sweeps allowed.
         callback: Told of every sweep; True stops.
+        keeper: Who keeps where its runs stand.
     """
 
     tol: float
     max_iter: int
     callback: Callback | None
+    keeper: Keeper | None = None
 
 
 def run(
@@ -146,6 +149,7 @@ def _batch(posed: Posed, limits: Limits) -> tuple[Solution, Sweep | None, str]:
             max_iter=limits.max_iter,
             callback=limits.callback,
             price=cost.select(at),
+            keeper=limits.keeper,
         )
         found, name = found.put(at, swept), _PATIENTLY.name
     # a last look at who arrived; the others have theirs when they do
@@ -186,6 +190,7 @@ def _alone(found: Solution, k: int, p: Problem, limits: Limits) -> tuple[Solutio
         limits.tol,
         limits.max_iter - made,
         told and (lambda now: told(replace(now, n_iter=now.n_iter + made))),
+        limits.keeper,
     )
     assert before.error is not None
     start = before.v if made and bool(torch.isfinite(before.error).all()) else None
@@ -267,7 +272,14 @@ def _rescued(
 
 
 def _by(solver: Sinkhorn, sweep: Sweep, v: Tensor | None, limits: Limits) -> Solution:
-    return solver(sweep, v=v, tol=limits.tol, max_iter=limits.max_iter, callback=limits.callback)
+    return solver(
+        sweep,
+        v=v,
+        tol=limits.tol,
+        max_iter=limits.max_iter,
+        callback=limits.callback,
+        keeper=limits.keeper,
+    )
 
 
 def _in_one_launch(sweep: Sweep, limits: Limits) -> tuple[Solution, str] | None:

@@ -63,4 +63,24 @@ def _bar(callback: Callback | None, tol: float, max_iter: int) -> Iterator[Callb
         yield told
 
 
-_FORMAT = "{desc}: {n_fmt}/{total_fmt} digits |{bar}| {elapsed}{postfix}"
+@contextmanager
+def passing(rows: int) -> Iterator[Callable[[int], object]]:
+    """Return a context with what is told of rows read, and shows how far a pass over all is.
+
+    Args:
+        rows: How many a pass reads.
+    """
+    from tqdm.auto import tqdm
+
+    with tqdm(total=rows, desc="pass", unit=" rows", unit_scale=True, leave=False) as bar:
+
+        def told(count: int) -> None:
+            if bar.n >= rows:
+                bar.reset()
+            bar.update(count)
+
+        yield told
+
+
+# the time left is that of as many digits at the rate so far
+_FORMAT = "{desc}: {n_fmt}/{total_fmt} digits |{bar}| {elapsed}<{remaining}{postfix}"

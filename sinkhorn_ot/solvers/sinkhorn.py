@@ -1,12 +1,13 @@
 """The Sinkhorn loop: anneal, sweep, accelerate, stop; for every cost, batch and device."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import Problem, checks, shown
 from sinkhorn_ot.results import Solution, Status
 from sinkhorn_ot.sweeps import Accelerates, Coarsens, Moves, Rules, Sweep, Whole, weightless
 
@@ -14,6 +15,7 @@ from .acceleration import Acceleration, Anderson, Steps, needs_exact
 from .price import Price
 from .progress import Callback
 from .stage import ErrorReader, Stage
+from .state import Keeper, Memory, State, holdable, taken, told
 
 
 # sweeps that a stage of a slow schedule takes, about
@@ -22,6 +24,7 @@ _SWEEPS = 5
 _ENDS = (Status.CONVERGED, Status.MAX_ITER, Status.STALLED)
 
 
+@holdable
 @dataclass(frozen=True)
 class Anneal:
     """Solve at larger `reg` first, dividing it until the wanted one is reached.
@@ -61,6 +64,30 @@ class Anneal:
         """Return the factors that follow one, ending in 1."""
         steps = max(1, round(math.log(factor, self.factor)))
         return [self.factor**k for k in range(steps - 1, -1, -1)]
+
+
+@shown
+@dataclass(eq=False)
+class _Course(State):
+    """How far a solve has come along its schedule.
+
+    Attributes:
+        factors: What reg is multiplied by at this stage and at those to come.
+        psi: Column potentials g / reg that this stage begins with, (B, m).
+        how: How it is accelerated.
+        anneal: The schedule that it belongs to.
+        n_iter: Sweeps made before it.
+        path: The factors of earlier stages, and their potentials in units of the cost.
+        stopped: Whether the callback has stopped it.
+    """
+
+    factors: tuple[float, ...]
+    psi: Tensor
+    how: Acceleration
+    anneal: Anneal | None
+    n_iter: int = 0
+    path: tuple[tuple[float, Tensor], ...] = ()
+    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +145,7 @@ class Sinkhorn:
         v: Tensor | None = None,
         callback: Callback | None = None,
         price: Price | None = None,
+        keeper: Keeper | None = None,
     ) -> Solution:
         """Solve the problem that `sweep` serves.
 
@@ -128,60 +156,105 @@ class Sinkhorn:
             v: Scaled column potentials to start from, (B, m); they replace the annealing.
             callback: Called with a `Progress` after every sweep; True stops.
             price: When a problem of a batch is given up, because it costs less alone; None: never.
+            keeper: Who keeps where the run stands, and knows where it stood.
         """
         # inside autocast the products of a sweep would be half precision
         with torch.autocast(sweep.problem.a.device.type, enabled=False):
-            return self._annealed(sweep, tol, max_iter, v, callback, price)
+            factors = self._factors(sweep.problem, max_iter, v)
+            if callback is None and keeper is None:
+                found = self._unwatched(sweep, tol, max_iter, v, len(factors))
+                if found is not None:
+                    return found
+            course = self._course(sweep, max_iter, v, factors, callback, keeper)
+            known, memory = (None, None) if keeper is None else keeper.begin(tol, max_iter)
+            if known is not None:
+                return known
+            found = self._annealed(sweep, tol, max_iter, course, callback, price, keeper, memory)
+            if keeper is not None:
+                keeper.end(found)
+            return found
+
+    def _factors(self, p: Problem, max_iter: int, v: Tensor | None) -> list[float]:
+        """Return what reg is multiplied by at each stage."""
+        spread = p.bounds.high - p.bounds.low
+        # beside a free marginal the first sweep is the answer
+        if not self.anneal or v is not None or not math.isfinite(spread) or 0 in p.relax:
+            return [1.0]
+        # every stage takes a sweep, and the last one must have its own
+        return self.anneal.stages(spread, p.least_reg)[-max_iter:]
+
+    def _course(  # noqa: PLR0913
+        self,
+        sweep: Sweep,
+        max_iter: int,
+        v: Tensor | None,
+        factors: list[float],
+        callback: Callback | None,
+        keeper: Keeper | None,
+    ) -> _Course:
+        """Return where a solve begins: where fewer points have led, if the sweep knows such."""
+        p, anneal = sweep.problem, self.anneal
+        psi = torch.zeros_like(p.b) if v is None else weightless(v, p.b.log())
+        begun = _Course(tuple(factors), psi, self.acceleration, anneal)
+        if len(factors) == 1 or not isinstance(sweep, Coarsens) or not (fewer := sweep.coarser()):
+            return begun
+        assert anneal is not None
+        few, most = fewer.sweep, max_iter // 2
+        found = self(few, tol=anneal.tol, max_iter=most, callback=callback, keeper=keeper)
+        left = [fewer.factor, *anneal.below(fewer.factor)] if fewer.factor > 1 else [1.0]
+        psi = fewer.extend(weightless(found.v, few.problem.b.log()))
+        stopped, n_iter = Status.STOPPED in found.status, int(found.n_iter[0])
+        return replace(begun, factors=tuple(left), psi=psi, n_iter=n_iter, stopped=stopped)
 
     def _annealed(  # noqa: PLR0913
         self,
         sweep: Sweep,
         tol: float,
         max_iter: int,
-        v: Tensor | None,
+        course: _Course,
         callback: Callback | None,
         price: Price | None,
+        keeper: Keeper | None,
+        memory: Memory,
     ) -> Solution:
-        p = sweep.problem
-        factors = [1.0]
-        spread = p.bounds.high - p.bounds.low
-        # beside a free marginal the first sweep is the answer
-        if self.anneal and v is None and math.isfinite(spread) and 0 not in p.relax:
-            factors = self.anneal.stages(spread, p.least_reg)
-        # every stage takes a sweep, and the last one must have its own
-        factors = factors[-max_iter:]
-        if callback is None and (found := self._unwatched(sweep, tol, max_iter, v, len(factors))):
-            return found
-        psi = torch.zeros_like(p.b) if v is None else weightless(v, p.b.log())
-        used, stopped = 0, False
-        path: list[tuple[float, Tensor]] = []
-        how, anneal = self.acceleration, self.anneal
-        if len(factors) > 1 and isinstance(sweep, Coarsens) and (fewer := sweep.coarser()):
-            assert anneal is not None
-            found = self._annealed(fewer.sweep, anneal.tol, max_iter // 2, None, callback, None)
-            psi = fewer.extend(weightless(found.v, fewer.sweep.problem.b.log()))
-            used = int(found.n_iter[0])
-            factors = [fewer.factor, *anneal.below(fewer.factor)] if fewer.factor > 1 else [1.0]
-        while len(factors) > 1:
-            assert anneal is not None
-            factor, *factors = factors
-            most = min(max_iter - len(factors), used + anneal.max_iter)
-            run = self._stage(how, sweep.at(p.reg * factor), psi, used, callback, factor)
-            run.until(anneal.tol, most)
-            used, before = run.n_iter, how
-            if self.slow and (how := run.heir(how)) != before:
-                anneal = self.slow
-                # fewer stages where few sweeps are left: the last one must have some
-                factors = anneal.below(factor)[-max(1, (max_iter - used) // _SWEEPS) :]
-            # potentials keep their units while reg shrinks
-            path.append((factor, run.psi * factor))
-            if stopped := run.stopped:
-                psi = path[-1][1]
+        def keep(run: Stage, over: bool) -> None:
+            assert keeper is not None
+            last = over and (run.stopped or len(course.factors) == 1)
+            keeper.keep(run.n_iter, lambda: {"course": told(course), "run": run.told()}, last)
+
+        if memory is not None:
+            course = taken(memory["course"], course)
+        while True:
+            run = self._stage(sweep, course, callback)
+            if memory is not None:
+                run.take(memory["run"])
+                memory = None
+            if keeper is not None and not course.stopped:
+                run.keep = keep
+            if (left := len(course.factors) - 1) == 0:
                 break
-            psi = _continued(path[-1 - anneal.follow :], factors[0]) / factors[0]
-        run = self._stage(how, sweep.at(p.reg) if used else sweep, psi, used, callback)
-        run.stopped, run.price = stopped, price
-        return run.until(tol, max_iter).solution(p)
+            assert course.anneal is not None
+            most = min(max_iter - left, course.n_iter + course.anneal.max_iter)
+            run.until(course.anneal.tol, most)
+            course = self._next(course, run, max_iter)
+        run.stopped = course.stopped
+        return run.until(tol, max_iter, price).solution(sweep.problem)
+
+    def _next(self, course: _Course, run: Stage, max_iter: int) -> _Course:
+        """Return where the stage begins that follows one."""
+        factor, *factors = course.factors
+        how, anneal = course.how, course.anneal
+        if self.slow and (how := run.heir(how)) != course.how:
+            anneal = self.slow
+            # fewer stages where few sweeps are left: the last one must have some
+            factors = anneal.below(factor)[-max(1, (max_iter - run.n_iter) // _SWEEPS) :]
+        # potentials keep their units while reg shrinks
+        path = (*course.path, (factor, run.psi * factor))
+        if run.stopped:
+            return _Course((1.0,), path[-1][1], how, anneal, run.n_iter, path, stopped=True)
+        assert anneal is not None
+        psi = _continued(path[-1 - anneal.follow :], factors[0]) / factors[0]
+        return _Course(tuple(factors), psi, how, anneal, run.n_iter, path)
 
     def _unwatched(
         self, sweep: Sweep, tol: float, max_iter: int, v: Tensor | None, stages: int
@@ -210,26 +283,21 @@ class Sinkhorn:
         status = [_ENDS[int(end)] for end in ends]
         return Solution(u, v, told[0].to(u.dtype), told[1].to(torch.int64), status)
 
-    def _stage(  # noqa: PLR0913
-        self,
-        how: Acceleration,
-        sweep: Sweep,
-        psi: Tensor,
-        n_iter: int,
-        callback: Callback | None,
-        factor: float = 1.0,
-    ) -> Stage:
+    def _stage(self, sweep: Sweep, course: _Course, callback: Callback | None) -> Stage:
+        p, how, (factor, *_) = sweep.problem, course.how, course.factors
+        if factor != 1 or course.n_iter:
+            sweep = sweep.at(p.reg * factor)
         steps: Steps | Moves | None = None
-        free = 0 in sweep.problem.relax
+        free = 0 in p.relax
         if isinstance(how, Anderson) and not free and isinstance(sweep, Accelerates):
             steps = sweep.moves(**asdict(how))
         if steps is None:
-            steps = how.start(sweep.problem.b)
-        look = ErrorReader(self.check_every, psi.device)
-        return Stage(sweep, psi, steps, look, self.patience, callback, n_iter, factor)
+            steps = how.start(p.b)
+        look = ErrorReader(self.check_every, course.psi.device)
+        return Stage(sweep, course.psi, steps, look, self.patience, callback, course.n_iter, factor)
 
 
-def _continued(path: list[tuple[float, Tensor]], to: float) -> Tensor:
+def _continued(path: Sequence[tuple[float, Tensor]], to: float) -> Tensor:
     """Return potentials at `to`, of the polynomial in reg through those of a path."""
     out = torch.zeros_like(path[-1][1])
     for k, (at, potential) in enumerate(path):

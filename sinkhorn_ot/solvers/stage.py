@@ -1,6 +1,7 @@
 """One stage of a solve, at one reg: sweep, step, look, until every problem is within tol."""
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -8,16 +9,19 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import Problem
 from sinkhorn_ot.results import Solution, Status
-from sinkhorn_ot.sweeps import Moves, Sweep
+from sinkhorn_ot.sweeps import Moves, Remembers, Sweep
 
 from .acceleration import Acceleration, Iterate, Steps
 from .price import Price
 from .progress import Callback, Progress
+from .state import Memory, taken, told
 from .steps import answer, column_error
 
 
 # sweeps over which the fall of an error is measured
 _WINDOW = 8
+# what a stage is given anew by whoever takes it up again
+_GIVEN = ("keep", "_price", "_sweep", "_log_b", "_look", "_patience", "_callback", "_fused")
 
 
 class ErrorReader:
@@ -29,15 +33,15 @@ class ErrorReader:
     def __init__(self, every: int | None, device: torch.device) -> None:
         self._late = device.type != "cpu"
         self._every = every or (5 if self._late else 1)
-        self._sweeps = 0
+        self.sweeps = 0
         self._copied: tuple[Tensor, torch.Event] | None = None
 
     def __call__(self, error: Tensor, now: bool) -> float | None:
         """Return the largest error, an earlier one on an accelerator unless `now`, or None."""
-        self._sweeps += 1
-        if now or (not self._late and self._sweeps % self._every == 0):
+        self.sweeps += 1
+        if now or (not self._late and self.sweeps % self._every == 0):
             return float(error.amax())
-        if self._sweeps % self._every:
+        if self.sweeps % self._every:
             return None
         before = self._copied
         here = torch.empty((), dtype=error.dtype, device="cpu", pin_memory=True)
@@ -79,8 +83,11 @@ class Stage:
         """
         p = sweep.problem
         self.n_iter, self.stopped = n_iter, False
+        # keeps where the stage stands: told before every sweep and after the last one, and then
+        # whether somebody ended it
+        self.keep: Callable[[Stage, bool], None] | None = None
         # when problems are left to others; None keeps them all
-        self.price: Price | None = None
+        self._price: Price | None = None
         self._sweep, self._look = sweep, look
         # what takes a sweep's sums makes its own error, and a step before anybody looks
         self._steps, self._fused = steps, isinstance(steps, Moves)
@@ -100,9 +107,34 @@ class Stage:
         # who crawled in the window before
         self._slow = torch.zeros_like(self._at, dtype=torch.bool)
 
-    def until(self, tol: float, max_iter: int) -> "Stage":
-        """Sweep until every problem is within `tol`, or no more may or can be done."""
+    def told(self) -> Memory:
+        """Return where the stage stands."""
+        own = {name: told(part) for name, part in vars(self).items() if name not in _GIVEN}
+        sweep = self._sweep.told() if isinstance(self._sweep, Remembers) else {}
+        return {"own": own, "looks": self._look.sweeps, "sweep": sweep}
+
+    def take(self, memory: Memory) -> None:
+        """Go on from where a stage like this one stood."""
+        for name, part in memory["own"].items():
+            setattr(self, name, taken(part, getattr(self, name)))
+        self.stopped, self._look.sweeps = False, memory["looks"]
+        if len(self._at) < len(self._log_b):
+            self._log_b, self._sweep = self._log_b[self._at], self._sweep.select(self._at)
+        if isinstance(self._sweep, Remembers):
+            self._sweep.take(memory["sweep"])
+
+    def until(self, tol: float, max_iter: int, price: Price | None = None) -> "Stage":
+        """Sweep until every problem is within `tol`, or no more may or can be done.
+
+        Args:
+            tol: Relative L1 marginal error to reach.
+            max_iter: Sweeps allowed, those made before included.
+            price: When a problem of the batch is left to others; None keeps them all.
+        """
+        self._price = None if price is None else price.select(self._at)
         while len(self._at):
+            if self.keep is not None:
+                self.keep(self, False)
             p = self._sweep.problem
             self._u, log_s = self._sweep.sweep(self._u, self._psi + self._log_b)
             self.n_iter += 1
@@ -113,14 +145,20 @@ class Stage:
                 error = column_error(p, psi, log_s)
             worst = self._look(error, now=self.n_iter >= max_iter)
             ended = None if worst is None else self._ended(worst, error, tol, max_iter)
-            if ended is not None and bool(ended.all()):
-                self._record(slice(None), self._psi, error, tol)
-                break
+            over = ended is not None and bool(ended.all())
+            if over:
+                self._record(slice(None), psi, error, tol)
+                if self.keep is None:
+                    break
             if moved is None:
                 residual = answer(self._sweep, self._u, psi, log_s, self._log_b) - psi
                 steps = cast(Steps, self._steps)
                 moved = steps(Iterate(psi, residual, error, self._u, self._sweep))
             self._psi = moved
+            if over and self.keep is not None:
+                # whoever keeps it may be asked to go on
+                self.keep(self, self._why is not Status.STALLED)
+                break
             if ended is not None:
                 self._retire(ended, psi, error, tol)
         return self
@@ -160,12 +198,12 @@ class Stage:
     def _crawls(self, error: Tensor, tol: float) -> Tensor | None:
         """Say which problems cost less alone, (B,), by the fall of their error over two windows."""
         self._window += 1
-        if self.price is None or self._window % _WINDOW:
+        if self._price is None or self._window % _WINDOW:
             return None
         fall = (self._mark / error).log() / _WINDOW
         self._mark = torch.minimum(error, self._mark)
         left = (error / tol).log() / fall.clamp(min=1e-300)
-        before, self._slow = self._slow, left > self.price.sweeps(len(self._at))
+        before, self._slow = self._slow, left > self._price.sweeps(len(self._at))
         return before & self._slow
 
     def _record(self, which: Tensor | slice, psi: Tensor, error: Tensor, tol: float) -> None:
@@ -188,8 +226,11 @@ class Stage:
         self._at, self._psi, self._log_b = self._at[left], self._psi[left], self._log_b[left]
         self._u = None if self._u is None else self._u[left]
         self._sweep, self._steps = self._sweep.select(left), self._steps.select(left)
+        if self.keep is not None:
+            # what it holds of a larger batch cannot be told
+            self._sweep = self._sweep.at(self._sweep.problem.reg)
         self._mark, self._slow = self._mark[left], self._slow[left]
-        self.price = None if self.price is None else self.price.select(left)
+        self._price = None if self._price is None else self._price.select(left)
 
     def solution(self, p: Problem) -> Solution:
         """Return what was reached, for the whole batch."""

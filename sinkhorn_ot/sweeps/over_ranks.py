@@ -7,12 +7,13 @@ NaN, so that the others are not left waiting: where a sum is NaN, all ask each o
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
 from sinkhorn_ot.problem import Holders, Problem
 
-from .protocol import Sweep
+from .protocol import Remembers, Sweep
 
 
 # a sum below this has lost digits to underflow on every rank
@@ -91,6 +92,15 @@ class OverRanks:
     def select(self, index: Tensor) -> Sweep:
         """Return the problems at `index`."""
         return OverRanks(self.local.select(index), self._ranks, self.problem.select(index))
+
+    def told(self) -> dict[str, Any]:
+        """Return what this rank's sweep depends on."""
+        return self.local.told() if isinstance(self.local, Remembers) else {}
+
+    def take(self, memory: dict[str, Any]) -> None:
+        """Sweep on as the one did that told this of itself."""
+        if isinstance(self.local, Remembers):
+            self.local.take(memory)
 
     def _sum(self, act: Callable[[], Tensor], like: Tensor) -> Tensor:
         """Return the sum of what each rank makes of its rows."""

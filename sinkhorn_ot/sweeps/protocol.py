@@ -10,7 +10,7 @@ a rank. Every solver is written on this page's protocol and on nothing else.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -118,6 +118,19 @@ class Bare(Protocol):
 
     def of(self, problem: Problem) -> Sweep:
         """Return the same for a problem that has this one's cost, or its transpose."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A sweep whose rounding depends on what it has swept, as on where its kernel was built."""
+
+    def told(self) -> dict[str, Any]:
+        """Return what it depends on, as tensors, numbers and truths, in dicts of them."""
+        ...
+
+    def take(self, memory: dict[str, Any]) -> None:
+        """Sweep on, where it has not begun, as the one did that told this of itself."""
         ...
 
 

@@ -97,6 +97,11 @@ class Ranks:
         """The place of this process in the group."""
         return 0 if self.alone else dist.get_rank(self.group)
 
+    @property
+    def world(self) -> int:
+        """How many processes there are."""
+        return 1 if self.alone else dist.get_world_size(self.group)
+
     def any_of(self, act: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
         """Return a callback that is true on all ranks where it is on one, and raises where one."""
         if self.alone or act is None:

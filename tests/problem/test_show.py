@@ -40,7 +40,7 @@ from sinkhorn_ot.solvers.presolve import Support, support
 INF, NAN = float("inf"), float("nan")
 LONGEST = 240
 # the demonstration is a user; kernels are a leaf, and those who launch them need triton
-SKIPPED = ("sinkhorn_ot.demo", "sinkhorn_ot.kernels")
+SKIPPED = ("sinkhorn_ot.command.demo", "sinkhorn_ot.kernels")
 TRITON = importlib.util.find_spec("triton") is not None
 LAUNCHES = ("sinkhorn_ot.sweeps.gpu", "sinkhorn_ot.adapters.swav.operators")
 

@@ -56,7 +56,7 @@ RUNS = {
     "table": ([*SMALL, "--seeds", "1", "--out", "table.json"], "MSN                NMI 0."),
 }
 # such an example finds nothing loaded but what it loads itself
-LOADS_THE_DEMO = re.compile(r"^from sinkhorn_ot.demo import .*\bjudge\b", re.MULTILINE)
+LOADS_THE_DEMO = re.compile(r"^from sinkhorn_ot.command.demo import .*\bjudge\b", re.MULTILINE)
 
 
 def test_every_example_is_run():

@@ -14,9 +14,10 @@ import sinkhorn_ot
 
 ROOT = Path(sinkhorn_ot.__file__).parent
 REPOSITORY = ROOT.parent
-# a room may import only what stands before it; the demo is a user and imports the surface
+# a room may import only what stands before it; the command line is a user, as its demo is, and
+# imports the surface
 _ORDER = "kernels problem sweeps results exact solvers gradients solve derived adapters"
-ORDER = [*_ORDER.split(), "compat", "testing", "demo"]
+ORDER = [*_ORDER.split(), "compat", "testing", "command"]
 # who may launch kernels, and only from inside a function or from a module that is imported late
 LAUNCHES = {
     "sweeps/gpu/clouds.py",
@@ -28,9 +29,11 @@ LAUNCHES = {
     "adapters/swav/operators.py",
     "adapters/moe.py",
 }
+# how the package is entered, by code and by a shell
+DOORS = (ROOT / "__init__.py", ROOT / "__main__.py")
 # who may call the constructor of a problem
 MAKER = "problem/making.py"
-FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
+FILES = sorted(p for p in ROOT.rglob("*.py") if p not in DOORS)
 # the link to kernels/ is not followed
 KERNELS = sorted((ROOT / "kernels").glob("*.py"))
 
@@ -70,7 +73,7 @@ def test_imports_point_down(path: Path) -> None:
     room = _room(path)
     rooms = {name[0] for name in _ours(path) if name and name[0] in ORDER}
     assert rooms <= set(ORDER[: ORDER.index(room) + 1])
-    if room != "demo":
+    if room != "command":
         assert all(name and name[0] in ORDER for name in _ours(path)), "it is for users"
 
 
@@ -102,7 +105,7 @@ def test_kernels_are_a_leaf() -> None:
         assert all(name[0] == "kernels" for name in _ours(path))
 
 
-@pytest.mark.parametrize("path", [ROOT / "__init__.py", *FILES, *KERNELS], ids=_name)
+@pytest.mark.parametrize("path", [*DOORS, *FILES, *KERNELS], ids=_name)
 def test_a_file_says_its_idea_first_and_stays_short(path: Path) -> None:
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text)), "the first statement must be a docstring"
@@ -121,7 +124,7 @@ def test_problems_are_made_by_their_maker(path: Path) -> None:
 
 def test_a_folder_fits_in_a_head() -> None:
     # a door, what Python leaves behind, a marker, and a link to a folder that stands elsewhere
-    besides = {"__init__.py", "__pycache__", "py.typed", "kernels"}
+    besides = {"__init__.py", "__main__.py", "__pycache__", "py.typed", "kernels"}
     for folder in {path.parent for path in FILES}:
         entries = [p for p in folder.iterdir() if p.name not in besides]
         assert len(entries) <= 12, folder

@@ -2,9 +2,10 @@
 
 from .arguments import Asked, asked_for
 from .data import Scores, linear_heads, mean_log_probs
-from .labels import SelaLabels, sela_labels, sela_labels_from_features, solved
+from .labels import SelaLabels, sela_labels, sela_labels_from_features
 from .schedule import LabelBank, SelaSchedule
 from .shares import align_marginal, gaussian_marginal, zipf_marginal
+from .solving import solved
 
 
 __all__ = [

@@ -7,6 +7,8 @@ linear heads make of features, or the rows of many ranks.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,23 +18,19 @@ from torch import Tensor
 from sinkhorn_ot.adapters.arguments import best_labels
 from sinkhorn_ot.adapters.balanced import balanced_labels
 from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.problem import Problem, Spread, checks, make_share, shown
-from sinkhorn_ot.results import Solution, Status, uncompiled
-from sinkhorn_ot.solvers import NEWTON, SWITCH, Callback, Progress, Sinkhorn, suitable, watch
-from sinkhorn_ot.sweeps import Ranks, Sweep, choose
+from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.results import Status, uncompiled
+from sinkhorn_ot.solve.checkpoints import checked
+from sinkhorn_ot.solvers import Callback, passing, watch
+from sinkhorn_ot.sweeps import Ranks
 
 from .arguments import Asked, asked_for
 from .data import Scores, linear_heads
 from .shares import align_marginal, whole_counts
+from .solving import solved
 
 
 ROUNDINGS = ("argmax", "balanced")
-# where plans are sharper than this, a sample of the rows is solved first: of this many rows per
-# label and in all at least, if the whole is as many times larger, and of so many entries at most
-_SHARP, _PER_LABEL, _LEAST, _LARGER, _MOST = 50.0, 32, 4096, 4, 1 << 26
-# Newton's steps read the data least, if their K x K matrices are not too large; where the kernel is
-# held, sweeps are cheap and win up to this sharpness
-_SQUARE, _SHARPER = 1024, 300.0
 
 
 @shown
@@ -101,6 +99,7 @@ def sela_labels(  # noqa: PLR0913
     mask: Any = None,
     progress: bool = False,
     callback: Callback | None = None,
+    checkpoint: Any = None,
     group: Any = None,
 ) -> SelaLabels:
     """Label a data set so that every label is used to its share.
@@ -134,6 +133,9 @@ def sela_labels(  # noqa: PLR0913
         progress: Show a progress bar, on the first rank.
         callback: Called with a `Progress` after every sweep; returning True stops. The answer so
             far is returned, and given as `init` it resumes.
+        checkpoint: A path, or a `Checkpoint`: while the solve runs it keeps there where it stands,
+            and the same call goes on from there; one that had ended is labelled at once. Over ranks
+            each has a file of its own, and they go on from the last sweep that all have kept.
         group: Process group of torch.distributed over which the samples are spread: each rank
             passes its own, in any number, none included, and everything else alike.
 
@@ -141,8 +143,8 @@ def sela_labels(  # noqa: PLR0913
         Labels, counts, potentials, and whether the shares converged.
 
     Raises:
-        ValueError: If an argument breaks a rule, with the first bad index for values; on all ranks
-            if it does on one.
+        ValueError: If an argument breaks a rule, with the first bad index for values, or the
+            checkpoint is of another problem, truncated or altered; on all ranks if it is on one.
         RuntimeError: If another rank failed meanwhile.
 
     Source: Y. M. Asano, C. Rupprecht, A. Vedaldi, Self-labelling via simultaneous clustering and
@@ -152,6 +154,7 @@ def sela_labels(  # noqa: PLR0913
     checks.flag("progress", progress)
     checks.flag("soft", soft)
     checks.callback("callback", callback)
+    kept = checked(checkpoint)
     _doubt_blocks(log_probs)
     ranks = Ranks(group)
     scores = Scores.read(log_probs, ranks, mask=mask)
@@ -162,7 +165,8 @@ def sela_labels(  # noqa: PLR0913
         start = init.potentials if isinstance(init, SelaLabels) else init
         return asked_for(scores, lamb, tol, max_iter, marginal, align, start)
 
-    asked = ranks.agree(look, lambda it: it.terms() | {"callback": callback is not None})
+    watched = {"callback": callback is not None, "checkpoint": kept is not None}
+    asked = ranks.agree(look, lambda it: it.terms() | watched)
     if align is True:
         even = torch.zeros_like(asked.marginal)
         largest, _ = ranks.everywhere(lambda: scores.labels(even), lambda _: None)
@@ -173,8 +177,8 @@ def sela_labels(  # noqa: PLR0913
         warnings.warn(said, UserWarning, stacklevel=4)
     scores.require_open(asked.marginal)
     show, stop = progress and ranks.rank == 0, ranks.any_of(callback)
-    with watch(show, stop, asked.tol, asked.max_iter) as told:
-        found = solved(scores, asked, told)
+    with watch(show, stop, asked.tol, asked.max_iter) as told, _watched(scores, show) as read:
+        found = solved(read, asked, told, kept)
     batch = scores.facts.batch_shape
     potentials = (found.v.double() / asked.lamb).reshape(asked.marginal.shape)
 
@@ -199,6 +203,16 @@ def sela_labels(  # noqa: PLR0913
         found.error.reshape(batch),
         softly,
     )
+
+
+@contextmanager
+def _watched(scores: Scores, show: bool) -> Iterator[Scores]:
+    """Return a context with the scores, which shows how far a pass over them is."""
+    if not show or scores.stored:
+        yield scores
+        return
+    with passing(scores.facts.shape[0]) as told:
+        yield replace(scores, rows=scores.rows.watched(told))
 
 
 def sela_labels_from_features(
@@ -231,69 +245,3 @@ def _doubt_blocks(log_probs: Any) -> None:
             UserWarning,
             stacklevel=4,
         )
-
-
-def solved(scores: Scores, asked: Asked, callback: Callback | None = None) -> Solution:
-    """Solve for the labels' potentials."""
-    stopped = False
-
-    def told(progress: Progress) -> bool:
-        nonlocal stopped
-        # whoever stops the sample's solve stops the whole
-        stopped = stopped or bool(callback and callback(progress))
-        return stopped
-
-    # a solve that nobody watches may be one launch
-    watcher = told if callback else None
-
-    sweep = _posed(scores, asked)
-    b = sweep.problem.b
-    v = None
-    if asked.init is not None:
-        v = asked.init.to(b.dtype).reshape(b.shape) * asked.lamb
-    elif _worth_a_sample(scores, asked.lamb):
-        few = _posed(scores.sample(_sample_size(scores)), asked)
-        solver = suitable(few.problem)
-        v = solver(few, tol=1e-2, max_iter=200, callback=watcher).v
-    if v is not None:
-        # a label without share had no potential, or has none now
-        v = torch.where(torch.isfinite(v), v, b.log())
-    solver = _solver(scores, sweep.problem)
-    return solver(sweep, tol=asked.tol, max_iter=asked.max_iter, v=v, callback=watcher)
-
-
-def _solver(scores: Scores, p: Problem) -> Sinkhorn:
-    """Return what needs the least time: few sweeps where data are read, cheap ones elsewhere."""
-    sharp = (p.bounds.high - p.bounds.low) * float(1 / p.reg[0])
-    if p.a.device.type != "cpu" or scores.K > _SQUARE:
-        return suitable(p)
-    return SWITCH if scores.stored and sharp <= _SHARPER else NEWTON
-
-
-def _worth_a_sample(scores: Scores, lamb: float) -> bool:
-    bounds, size = scores.facts.bounds, _sample_size(scores)
-    sharp = lamb * (bounds.high - bounds.low) > _SHARP and not bounds.forbids
-    entries = size * scores.K * scores.facts.batch_shape.numel()
-    return sharp and _LARGER * size <= scores.N and entries <= _MOST
-
-
-def _sample_size(scores: Scores) -> int:
-    return max(_LEAST, _PER_LABEL * scores.K)
-
-
-def _posed(scores: Scores, asked: Asked) -> Sweep:
-    """Return the transport of samples, the rows, onto labels, at reg = 1 / lamb, over all ranks."""
-    ranks, shares = scores.ranks, asked.marginal
-    # weights have a sum of one
-    mass = shares.new_ones(shares[..., 0].numel())
-    spread = None if ranks.alone else Spread(ranks, scores.N, mass)
-    p = make_share(
-        scores.cost,
-        scores.weights(),
-        shares,
-        1.0 / asked.lamb,
-        scores.facts.bounds,
-        spread,
-        otherwise=asked.unresolved,
-    )
-    return choose(p, asked.tol)

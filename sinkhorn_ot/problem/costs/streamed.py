@@ -1,7 +1,7 @@
 """A cost that is read block by block at every pass and never held whole."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,6 +112,10 @@ class Streamed:
     def _with(self, rows: Rows, facts: Facts) -> "Streamed":
         return Streamed(rows, sign=self._sign, facts=facts)
 
+    def watched(self, told: Callable[[int], object]) -> "Streamed":
+        """Return the same costs, and tell how many rows have been read after every block."""
+        return self._with(self._rows.watched(told), self.facts)
+
     def transposed(self) -> "Streamed":
         """Refuse, because columns cannot be read."""
         raise ValueError(f"{self._rows.name} is read by rows: it cannot be transposed")
@@ -129,7 +133,7 @@ class Streamed:
         seen, width = 0, m
         for index, C in self._rows.tiles(size):
             seen, width = seen + C.shape[-2], C.shape[-1]
-            if width != m or seen > n:
+            if width != m or seen > n or (isinstance(index, Tensor) and _outside(index, n)):
                 break
             yield index, C if self._sign > 0 else -C
         else:
@@ -223,12 +227,16 @@ def _bounds(name: str, index: Index, block: Tensor, sign: int) -> Bounds:
     return Bounds(low, high, True)
 
 
+def _outside(numbers: Tensor, n: int) -> bool:
+    """Say whether some row has a number that none can have."""
+    return bool(((numbers < 0) | (numbers >= n)).any())
+
+
 def _each_once(name: str, numbers: Tensor, count: int) -> None:
     if len(numbers) != count:
         raise ValueError(f"{name} must number all of its rows or none")
-    bad = (numbers < 0) | (numbers >= count)
-    if bool(bad.any()):
-        value = int(numbers[bad][0])
+    if _outside(numbers, count):
+        value = int(numbers[(numbers < 0) | (numbers >= count)][0])
         raise ValueError(f"{name} must number its {count} rows from 0 to {count - 1}, got {value}")
     times = torch.bincount(numbers, minlength=count)
     if bool((times != 1).any()):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.solvers.acceleration import Acceleration, Anderson, Iterate, Steps, needs_exact
-from sinkhorn_ot.solvers.state import State, pick
+from sinkhorn_ot.solvers.state import State, holdable, pick
 from sinkhorn_ot.sweeps import Gathers, Sweep, Thins
 
 from .laplacian import JOINED, by_diagonal, conjugate_gradients, factorised, solve_laplacian
@@ -46,6 +46,7 @@ _BACK, _MORE, _LESS, _MOST = 8.0, 4.0, 0.2, 1e3
 _FAR, _WRONG, _PLAIN = 1.0, 0.5, 3
 
 
+@holdable
 @dataclass(frozen=True)
 class Newton:
     """Damped Newton's method on the semi-dual. Needs exact marginals.
@@ -82,6 +83,7 @@ class Newton:
         return _NewtonSteps(self, weight)
 
 
+@holdable
 @shown
 class _Origin(NamedTuple):
     """Where a Newton step starts from: what a plain step would do there, and the value."""
@@ -221,6 +223,7 @@ def semidual(at: Iterate) -> Tensor:
     return at.sweep.total(rows) - (p.b * at.psi).sum(-1)
 
 
+@holdable
 @dataclass(frozen=True)
 class Switch:
     """Anderson's steps until they crawl, then Newton's, from where they are.

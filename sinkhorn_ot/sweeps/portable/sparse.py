@@ -57,8 +57,9 @@ class SparseKernel:
         """Take -C_ij / reg, columns and row starts of what may count around v."""
         self._problem, self._log_a = problem, problem.a.log()
         self._kept, self._wide_v = kept, v.masked_fill(v == -math.inf, 0.0)
+        self._wide = v
         self._least = float(problem.a.sum()) * math.exp(_LOST) / problem.shape[2] * 1e6
-        self._focus(v)
+        self.focus(v)
 
     @staticmethod
     def build(problem: Problem, exponents: Iterable[Block], v: Tensor) -> "SparseKernel | None":
@@ -83,7 +84,7 @@ class SparseKernel:
         starts = np.concatenate(([0], *rows)).cumsum(dtype=np.int32)
         return SparseKernel(problem, (np.concatenate(values), np.concatenate(columns), starts), v)
 
-    def _focus(self, v: Tensor) -> None:
+    def focus(self, v: Tensor) -> None:
         """Exponentiate around v what counts close to it."""
         # imported here: a solve without sharp plans never pays for it
         from scipy.sparse import csr_array
@@ -102,6 +103,8 @@ class SparseKernel:
         parts = np.exp(s.take(live)), columns.take(live), fewer
         self._kernel = csr_array(parts, shape=(n, m))
         self._u0, self._v0 = torch.from_numpy(-peak)[None], v.masked_fill(v == -math.inf, 0.0)
+        # where it was judged what may count, and what counts
+        self.around = [self._wide, v]
 
     def serves(self, v: Tensor) -> bool:
         """Say whether the entries kept are those that count around v, and look there if so."""
@@ -109,7 +112,7 @@ class SparseKernel:
         if _apart(v, self._v0, weighs) > _CLOSE:
             if _apart(v, self._wide_v, weighs) > _WIDE - _CLOSE:
                 return False
-            self._focus(v)
+            self.focus(v)
         return True
 
     def sweep(self, v: Tensor) -> tuple[Tensor, Tensor] | None:

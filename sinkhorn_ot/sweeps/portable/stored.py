@@ -9,6 +9,7 @@ Exponents are formed in float64; only the stored kernel may be float32.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -237,7 +238,10 @@ class StoredKernel(Blockwise):
         if (answer := self._build_sparse(v)) is not None:
             self._kernel = self._spare = None
             return answer
-        p = self.problem
+        return self._build_whole(v)
+
+    def _build_whole(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        p, self._built = self.problem, v
         kernel = empty(p.shape, self._store, v.device) if self._spare is None else self._spare
         self._kernel = self._spare = kernel
         low, high = (float(x) for x in torch.aminmax(v))
@@ -263,8 +267,7 @@ class StoredKernel(Blockwise):
         self._wait -= 1
         if not self._try_sparse or self._wait >= 0:
             return None
-        exponents = ((rows, self._exponent(C, None, v)) for rows, C in self._tiles())
-        found = SparseKernel.build(self.problem, exponents, v)
+        found = self._few(v)
         if found is None:
             self._try_sparse = self._sparse is not None
             return None
@@ -274,6 +277,30 @@ class StoredKernel(Blockwise):
         else:
             self._sparse, self._astray = found, 0
         return answer
+
+    def _few(self, v: Tensor) -> SparseKernel | None:
+        """Return the few entries that count around v; None where they are not few."""
+        exponents = ((rows, self._exponent(C, None, v)) for rows, C in self._tiles())
+        return SparseKernel.build(self.problem, exponents, v)
+
+    def told(self) -> dict[str, Any]:
+        """Return around which potentials kernels were built, and what sweeps have made of them."""
+        return {
+            "built": None if self._kernel is None else self._built,
+            "few": None if self._sparse is None else self._sparse.around,
+            "rest": [self._astray, self._wait, self._penalty, self._try_sparse, self._missed],
+        }
+
+    def take(self, memory: dict[str, Any]) -> None:
+        """Build the same kernels."""
+        if memory["few"] is not None:
+            wide, close = memory["few"]
+            self._sparse = self._few(wide)
+            assert self._sparse is not None
+            self._sparse.focus(close)
+        if memory["built"] is not None:
+            self._build_whole(memory["built"])
+        self._astray, self._wait, self._penalty, self._try_sparse, self._missed = memory["rest"]
 
     def _serving(self, v: Tensor) -> SparseKernel | None:
         """Return the sparse kernel if it serves v."""

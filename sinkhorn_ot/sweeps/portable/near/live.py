@@ -7,7 +7,7 @@ judged anew where that is too much.
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -89,6 +89,22 @@ class Live:
         self._rows, self._columns = trees
         self._reg, self._lost, self.sums = reg, lost, sums
         self._judged: Judged | None = None
+
+    def told(self) -> dict[str, Any]:
+        """Return what was judged, and by which sums; columns can be found again."""
+        if (judged := self._judged) is None:
+            return {"sums": self.sums, "judged": None}
+        held, near = judged.near[0][1] is not None, [blocks for blocks, _ in judged.near]
+        return {"sums": self.sums, "judged": [near, held, *judged[1:]]}
+
+    def take(self, memory: dict[str, Any]) -> None:
+        """Go on from that."""
+        self.sums, judged = memory["sums"], memory["judged"]
+        if judged is not None:
+            near, held, *rest = judged
+            members = self._columns.members
+            found = [(blocks, members(blocks) if held else None) for blocks in near]
+            self._judged = Judged(found, *rest)
 
     def parts(self, s: Tensor, t: Tensor, dtype: torch.dtype = torch.float64) -> Iterator[Part]:
         """Yield s_i + t_j - C_ij / reg, of all that counts at t (m,); s (n,)."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -178,6 +179,15 @@ class Near(OnTheFly):
     def of(self, problem: Problem) -> Sweep:
         """Return the same for a problem that has this one's cost, or its transpose."""
         return Near(problem, self._lost)
+
+    def told(self) -> dict[str, Any]:
+        """Return which blocks were judged to count, and by which potentials."""
+        return self._live.told() | {"single": self._single}
+
+    def take(self, memory: dict[str, Any]) -> None:
+        """Take the same blocks to count."""
+        self._single = memory["single"]
+        self._live.take(memory)
 
     @property
     def _share(self) -> float:

@@ -10,7 +10,7 @@ import torch
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the demo."""
-    parser = argparse.ArgumentParser(prog="python -m sinkhorn_ot.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m sinkhorn_ot demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder for figures")
     parser.add_argument("--quick", action="store_true", help="few digits, few epochs")
     options = parser.parse_args(arguments)
@@ -26,7 +26,3 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"\nDone in {time.perf_counter() - start:.0f} s. Figures:")
     for path in figures:
         print(f"  {path}")
-
-
-if __name__ == "__main__":
-    main()

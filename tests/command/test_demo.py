@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import sinkhorn_ot as so
-from sinkhorn_ot.demo import __main__ as demo
-from sinkhorn_ot.demo import digits, figures, judge, training
+from sinkhorn_ot.command import demo
+from sinkhorn_ot.command.demo import digits, figures, judge, training
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +31,12 @@ def test_the_quick_demo_proves_its_plans_and_shows_its_figures(tmp_path: Path, c
 
 def test_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    for name in [m for m in sys.modules if m.startswith(("matplotlib.", "sinkhorn_ot.demo."))]:
+    for name in [
+        m for m in sys.modules if m.startswith(("matplotlib.", "sinkhorn_ot.command.demo."))
+    ]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr("sinkhorn_ot.demo.figures", raising=False)
-    monkeypatch.delattr("sinkhorn_ot.demo.tour", raising=False)
+    monkeypatch.delattr("sinkhorn_ot.command.demo.figures", raising=False)
+    monkeypatch.delattr("sinkhorn_ot.command.demo.tour", raising=False)
     with pytest.raises(SystemExit, match=r"pip install 'sinkhorn-ot\[demo\]'"):
         demo.main(["--quick"])
 

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import checks
-from .show import shown
+from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem.show import shown
+
+from .meanwhile import ahead
 
 
 # the numbers of some rows, and the rows (..., rows, k)
@@ -72,6 +74,16 @@ class Rows:
                 yield index, change(block)
 
         return Rows(self.name, read, stored, held)
+
+    def watched(self, told: Callable[[int], object]) -> "Rows":
+        """Return the rows, and tell how many have been read after every block."""
+
+        def read() -> Iterator[Block]:
+            for index, block in self:
+                told(block.shape[-2])
+                yield index, block
+
+        return Rows(self.name, read, self.stored, self.held)
 
     def sound(self, forbids: bool = False) -> "Rows":
         """Return the rows, refused as they are read on a CPU where they are not finite.
@@ -165,9 +177,11 @@ def as_rows(name: str, source: Any, *, width: int = 1) -> Rows:
         )
     if callable(source):
         begin: Callable[[], Any] = source
-        return Rows(name, lambda: _numbered(name, _iterable(name, begin())))
-    if isinstance(source, Iterable):
+        return Rows(name, lambda: ahead(_numbered(name, _iterable(name, begin())), _on_cpu))
+    if isinstance(source, (list, tuple)):
         return Rows(name, lambda: _numbered(name, source))
+    if isinstance(source, Iterable):
+        return Rows(name, lambda: ahead(_numbered(name, source), _on_cpu))
     raise ValueError(
         f"{name} must be a tensor, an array or blocks of rows, got {type(source).__name__}"
     )
@@ -200,7 +214,14 @@ def _of_array(name: str, source: Any, width: int) -> Rows:
             yield rows, checks.tensor(name, source[..., rows, :])
 
     # a memory map is an array too, and what it maps is not in memory
-    return Rows(name, read, stored=not isinstance(source, np.memmap), held=whole)
+    if isinstance(source, np.memmap):
+        return Rows(name, lambda: ahead(read(), _on_cpu))
+    return Rows(name, read, stored=True, held=whole)
+
+
+def _on_cpu(item: Block) -> bool:
+    """Say whether a block is on the CPU: on a device, order is kept within a thread."""
+    return item[1].device.type == "cpu"
 
 
 def _numbered(name: str, blocks: Iterable[Any]) -> Iterator[Block]:
