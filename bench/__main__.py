@@ -31,6 +31,7 @@ TABLE = {
     "scale": Entry("cpu.scale", "2 minutes"),
     "grid": Entry("cpu.grid.run", "22 minutes a call"),
     "annealed": Entry("cpu.annealed", "half a minute"),
+    "ranks": Entry("cpu.ranks", "a minute"),
     "vs_batches": Entry("cpu.vs.batches", "10 minutes"),
     "ratios": Entry("ratios.run", "45 min to measure"),
     "vs_small": Entry("cpu.vs.small", "3 minutes"),

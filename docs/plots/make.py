@@ -43,6 +43,7 @@ FIGURES = (
     "ratios",
     "coming",
     "gpu",
+    "ranks",
     "predicted",
     "gallery",
     "shown",
