@@ -18,13 +18,18 @@ def blocks(page: Path) -> Iterator[tuple[int, str]]:
         yield text[: found.start(1)].count("\n"), found[1]
 
 
-def run(page: Path) -> int:
-    """Run the blocks of a page in their order, sharing their names; return how many there are."""
+def run(page: Path, *, alone: bool = False) -> int:
+    """Run the blocks of a page in their order; return how many there are.
+
+    They share their names, unless each is to run alone.
+    """
     count = 0
     # dataclasses look their module up by name
     module = sys.modules["snippets_of_a_page"] = ModuleType("snippets_of_a_page")
     try:
         for above, code in blocks(page):
+            if alone:
+                module = sys.modules[module.__name__] = ModuleType(module.__name__)
             # blank lines in front give the traceback the line of the page
             exec(compile("\n" * above + code, str(page), "exec", dont_inherit=True), vars(module))
             count += 1

@@ -29,6 +29,7 @@ import learn_a_cost
 import moe_router
 import sela_fifty_thousand
 import single_cell
+import solve_over_ranks
 import solve_points
 
 
@@ -176,6 +177,18 @@ def barycentre(theme: Theme, axes: Axes) -> None:
     _tiles(theme, axes, (shown / shown.amax((1, 2), keepdim=True)).view(2, 2, 32, 32))
 
 
+def ranks(theme: Theme, axes: Axes) -> None:
+    """A plan whose rows lie on two ranks."""
+    random = torch.Generator().manual_seed(0)
+    x = torch.rand(48, 1, generator=random).sort(0).values
+    y = torch.rand(36, 1, generator=random).square().sort(0).values
+    axes.imshow(so.solve(so.PointCloud(x, y), reg=0.01).plan.sqrt(), aspect="auto", cmap=theme.mass)
+    for rank, colour in enumerate(theme.series[:2]):
+        own = solve_over_ranks.part(len(x), rank, 2)
+        axes.axhspan(own.start - 0.5, own.stop - 0.5, color=colour, alpha=0.15, linewidth=0)
+        axes.axhspan(own.start - 0.5, own.stop - 0.5, 0, 0.03, color=colour, linewidth=0)
+
+
 def _tiles(theme: Theme, axes: Axes, images: Tensor) -> None:
     """Show (rows, columns, h, w) with a pixel between images."""
     framed = torch.nn.functional.pad(images, (1, 0, 1, 0))
@@ -223,5 +236,5 @@ def _loads() -> tuple[Tensor, Tensor]:
 PAINTERS = (
     *(points, colours, bounds, histograms, barycentre, cells),
     *(flow, cost, domains),
-    *(swav, sela, codes, experts),
+    *(swav, sela, codes, experts, ranks),
 )

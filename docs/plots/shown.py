@@ -131,6 +131,15 @@ CODES = (
         "[experts](adapters.md#a-router-for-experts)",
     ),
 )
+SIZES = (
+    Entry(
+        "ranks",
+        "solve_over_ranks",
+        "A plan whose rows lie on two ranks",
+        "Two ranks",
+        "One problem over processes, each with rows of its own: [ranks](ranks.md)",
+    ),
+)
 
 
 def tables() -> None:
@@ -139,6 +148,7 @@ def tables() -> None:
         "gallery_transport": TRANSPORT,
         "gallery_learning": LEARNING,
         "gallery_codes": CODES,
+        "gallery_sizes": SIZES,
     }
     for name, entries in parts.items():
         write(name, _grid(entries))

@@ -18,6 +18,8 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 # what a script wrote into a page
 MADE = re.compile(r"<!-- begin (\w+) -->\n(.*?)<!-- end \1 -->", re.DOTALL)
+# of these each block is to be copied alone
+ALONE = [DOCS / "tutorial.md", *(DOCS / "coming").glob("*.md")]
 RUN = [page for page in PAGES if any(snippets.blocks(page))]
 
 
@@ -53,7 +55,7 @@ def test_blocks_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.Mon
     mpl.use("Agg")
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    snippets.run(page)
+    snippets.run(page, alone=page in ALONE)
 
 
 def test_figures_are_light_and_come_in_pairs():

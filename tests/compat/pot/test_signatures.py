@@ -10,7 +10,7 @@ import pytest
 import sinkhorn_ot.compat.pot as ot
 
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "coming.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "coming" / "pot.md"
 ROW = re.compile(r"^\| `([\w.]+)` \| ([^|]*) \| ([^|]*) \|$", re.M)
 TABLE = PAGE.read_text().partition("| call | what counts |")[2].partition("\n\n")[0]
 ROWS = {name: (named, unused) for name, named, unused in ROW.findall(TABLE)}
