@@ -9,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from shown import ENTRIES
 from style import DASHES, Theme
 from torch import Tensor
 
@@ -35,7 +36,7 @@ import solve_points
 
 def thumbnails() -> dict[str, Callable[[Theme], Figure]]:
     """Return what draws each picture, by its name."""
-    return {paint.__name__: partial(_framed, paint) for paint in PAINTERS}
+    return {e.picture: partial(_framed, globals()[e.picture]) for e in ENTRIES}
 
 
 def _framed(paint: Callable[[Theme, Axes], None], theme: Theme) -> Figure:
@@ -231,10 +232,3 @@ def _loads() -> tuple[Tensor, Tensor]:
         return moe_router.train(data, moe_router.Mixture(64, 8, 10, balanced), 15, "experts")
 
     return load(False), load(True)
-
-
-PAINTERS = (
-    *(points, colours, bounds, histograms, barycentre, cells),
-    *(flow, cost, domains),
-    *(swav, sela, codes, experts, ranks),
-)

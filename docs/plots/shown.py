@@ -142,15 +142,18 @@ SIZES = (
 )
 
 
+PARTS = {
+    "gallery_transport": TRANSPORT,
+    "gallery_learning": LEARNING,
+    "gallery_codes": CODES,
+    "gallery_sizes": SIZES,
+}
+ENTRIES = [entry for part in PARTS.values() for entry in part]
+
+
 def tables() -> None:
     """Write the pictures of each part, and a line for every script."""
-    parts = {
-        "gallery_transport": TRANSPORT,
-        "gallery_learning": LEARNING,
-        "gallery_codes": CODES,
-        "gallery_sizes": SIZES,
-    }
-    for name, entries in parts.items():
+    for name, entries in PARTS.items():
         write(name, _grid(entries))
     rows = "".join(
         f"| [{path.stem}](examples/{path.name}) | {_first_line(path)} |\n"

@@ -18,6 +18,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 # what a script wrote into a page
 MADE = re.compile(r"<!-- begin (\w+) -->\n(.*?)<!-- end \1 -->", re.DOTALL)
+PAINTERS = (DOCS / "plots/gallery.py").read_text()
 # of these each block is to be copied alone
 ALONE = [DOCS / "tutorial.md", *(DOCS / "coming").glob("*.md")]
 RUN = [page for page in PAGES if any(snippets.blocks(page))]
@@ -65,6 +66,14 @@ def test_figures_are_light_and_come_in_pairs():
         assert path.stat().st_size < (60_000 if path.parent.name == "gallery" else 150_000), path
         other = "dark" if "-light" in path.name else "light"
         assert path.with_name(re.sub("light|dark", other, path.name)).exists()
+
+
+def test_the_gallery_has_the_pictures_of_its_entries(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(DOCS / "plots"))
+    shown = importlib.import_module("shown")
+    painted = re.findall(r"^def (\w+)\(theme: Theme, axes: Axes\) -> None:", PAINTERS, re.MULTILINE)
+    pictures = {path.stem.rpartition("-")[0] for path in (DOCS / "img/gallery").iterdir()}
+    assert sorted(pictures) == sorted(painted) == sorted(e.picture for e in shown.ENTRIES)
 
 
 @pytest.mark.slow(1)
