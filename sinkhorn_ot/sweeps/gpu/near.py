@@ -204,7 +204,8 @@ class NearKernels(Kernels):
         assert isinstance(other, PointCloud)
         if mine.x is other.x and mine.y is other.y:
             return NearKernels(problem, self._lost, self._clouds, self.trees)
-        return NearKernels(problem, self._lost, self._clouds.swapped(), self.trees[::-1])
+        rows, columns = self.trees
+        return NearKernels(problem, self._lost, self._clouds.swapped(), (columns, rows))
 
     def at(self, reg: Tensor) -> Sweep:
         """Return the same problem at another `reg`."""
