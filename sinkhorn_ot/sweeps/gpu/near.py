@@ -17,6 +17,7 @@ from torch import Tensor
 from sinkhorn_ot.kernels import apply as products
 from sinkhorn_ot.kernels import near, point_cloud
 from sinkhorn_ot.kernels.clouds import Clouds, Side, direct
+from sinkhorn_ot.kernels.configs import power_of_two
 from sinkhorn_ot.kernels.near import Boxes, Fitted, Live
 from sinkhorn_ot.problem import PointCloud, Problem, shown
 from sinkhorn_ot.sweeps.portable import by_sorts
@@ -113,23 +114,22 @@ class NearKernels(Kernels):
         """
         super().__init__(problem)
         self._lost, self._clouds, self.trees = lost, clouds, trees
-        # sums of rows and of columns at the last sweep, and what was left out there
+        # sums of rows and of columns at the last sweep, and what the last passes left out
         self._sums: list[Fitted | None] = [None, None]
-        self._left: tuple[Tensor, Tensor] | None = None
+        self._left: tuple[Tensor, ...] = ()
 
     @classmethod
     def of_clouds(cls, problem: Problem, lost: float, size: int | None = None) -> "NearKernels":
         """Order the clouds of a problem, by blocks of `size` or what suits them."""
         clouds = placed(problem.cost, problem.work)
-        many = max(problem.shape[1:]) / _BLOCKS
-        size = size or max(SIZE, 1 << math.ceil(math.log2(many)))
+        size = size or max(SIZE, power_of_two(-(-max(problem.shape[1:]) // _BLOCKS), 1))
         trees = Tree.of(clouds.rows, size), Tree.of(clouds.columns, size)
         return cls(problem, lost, clouds, trees)
 
     @property
-    def dropped(self) -> Tensor | None:
-        """Return what the last sweep left out of a row or a column at most, beside its sum."""
-        return None if self._left is None else torch.cat(self._left).amax().exp()
+    def dropped(self) -> float:
+        """At most what the last sweep or pass left out, of any row or column; asking waits."""
+        return math.exp(float(torch.cat(self._left).amax()) if self._left else self._lost)
 
     def sweep(self, u: Tensor | None, v: Tensor) -> tuple[Tensor, Tensor]:
         """Move the rows, then sum the columns, over the tiles that count."""
@@ -262,7 +262,8 @@ class NearKernels(Kernels):
 
     def _log_sums(self, side: int, potential: Tensor) -> Tensor:
         """Return the sums of rows or columns, of which nothing is known."""
-        found = self._summed(side, self.taken(1 - side, potential), None)[0]
+        found, _, live = self._summed(side, self.taken(1 - side, potential), None)
+        self._left = (live.cut,)
         return self.trees[side].told(found)[None]
 
 
@@ -298,4 +299,6 @@ class Plan:
 
     def _counting(self, side: int) -> Live:
         t = self._potentials[1 - side]
-        return self._sweep.live(side, t, self._sweep.least(side, t))
+        live = self._sweep.live(side, t, self._sweep.least(side, t))
+        self._sweep._left = (live.cut,)
+        return live
