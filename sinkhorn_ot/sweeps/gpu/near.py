@@ -9,7 +9,6 @@ is always as little as asked for, and the host never waits.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -232,6 +231,12 @@ class NearKernels(Kernels):
         tree = self.trees[side]
         return near.take(tree.side, tree.boxes, potential[0].contiguous())
 
+    def counting(self, side: int, t: Fitted) -> Live:
+        """Return what counts for rows or columns, of whose sums nothing is known."""
+        live = self.live(side, t, self.least(side, t))
+        self._left = (live.cut,)
+        return live
+
     def least(self, side: int, t: Fitted) -> Fitted:
         """Return sums below those of rows or columns, from the means of the others' blocks.
 
@@ -273,6 +278,7 @@ class Plan:
     def __init__(self, sweep: NearKernels, u: Tensor, v: Tensor) -> None:
         self._sweep = sweep
         self._potentials = sweep.taken(0, u), sweep.taken(1, v)
+        self._found: list[Live | None] = [None, None]
 
     def apply(self, x: Tensor, transpose: bool) -> Tensor:
         """Return P @ x or P^T @ x."""
@@ -280,7 +286,7 @@ class Plan:
         rows, columns = (sweep.trees[k] for k in (side, 1 - side))
         u, v = (self._potentials[k].values[None] for k in (side, 1 - side))
         found = products.apply(
-            sweep.clouds(side), u, v, columns.taken(x[0])[None], sweep.inv_reg, self._live[side]
+            sweep.clouds(side), u, v, columns.taken(x[0])[None], sweep.inv_reg, self._live(side)
         )
         return rows.told(found[0])[None]
 
@@ -288,17 +294,12 @@ class Plan:
         """Return <P, C>."""
         sweep, (u, v) = self._sweep, self._potentials
         paid = products.linear(
-            sweep.clouds(0), u.values[None], v.values[None], sweep.inv_reg, self._live[0]
+            sweep.clouds(0), u.values[None], v.values[None], sweep.inv_reg, self._live(0)
         )
         return paid.sum(-1)
 
-    @cached_property
-    def _live(self) -> tuple[Live, Live]:
-        """Return what counts for rows and for columns."""
-        return self._counting(0), self._counting(1)
-
-    def _counting(self, side: int) -> Live:
-        t = self._potentials[1 - side]
-        live = self._sweep.live(side, t, self._sweep.least(side, t))
-        self._sweep._left = (live.cut,)
+    def _live(self, side: int) -> Live:
+        """Return what counts for rows or for columns."""
+        if (live := self._found[side]) is None:
+            live = self._found[side] = self._sweep.counting(side, self._potentials[1 - side])
         return live
