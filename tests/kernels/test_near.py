@@ -11,6 +11,8 @@ from sinkhorn_ot.problem import PointCloud, Problem, make
 from sinkhorn_ot.problem.penalties import TV
 from sinkhorn_ot.solvers import Sinkhorn
 from sinkhorn_ot.sweeps.portable import by_sorts
+from sinkhorn_ot.sweeps.portable.near.bounds import Affine, most
+from sinkhorn_ot.sweeps.portable.near.tree import Blocks
 from sinkhorn_ot.sweeps.reference import Reference
 
 
@@ -109,13 +111,17 @@ def test_points_in_half_precision():
 
 def test_potentials_far_from_what_they_were():
     """Sums that fell by more than is allowed for are taken over all columns."""
-    p = problem()
-    sweep = swept(p, DOUBLE)
+    jitter = 2e-3 * torch.rand(48, 1).double()
+    x, y = 0.45 + jitter[:16], torch.cat((jitter[16:32], 1 + jitter[32:]))
+    # what the second half of the columns carries is e^-40 of a row
+    p = make(PointCloud(x, y), None, None, 2.5e-3)
+    sweep, first = swept(p, DOUBLE), torch.arange(32) < 16
     follow(p, sweep, p.b.log(), 1)
-    # what the left half has falls out of range of single precision, and what it reaches with it
-    left = p.cost.y[:, :, 0] < 0.5
-    follow(p, sweep, torch.where(left, p.b.log() - 80.0, p.b.log()), 1)
-    follow(p, sweep, torch.where(left, p.b.log(), p.b.log() - 12.0), 1)
+    assert share(sweep, p.b.log()) == 0.5, "nothing was left out"
+    # and e^-10 of what is left, then all of it, out of range
+    for fall in (30.0, 200.0):
+        follow(p, sweep, torch.where(first, p.b.log() - fall, p.b.log()), 1)
+    follow(p, sweep, p.b.log(), 1)
 
 
 def test_a_column_that_no_row_is_near_has_its_sum():
@@ -170,7 +176,8 @@ def test_what_is_not_listed_is_below_what_was_told():
     p = problem(60, 60, 2)
     sweep, v = swept(p, DOUBLE), p.b.log() + 0.5 * torch.randn(1, 60).double()
     t = sweep.taken(1, v)
-    sums, _, live = sweep._summed(0, t, None)
+    sums, least, live = sweep._summed(0, t, None)
+    assert (least <= sums).all()
     C = Reference(p).problem.cost.rows(0, 60)[0]
     rows, columns = (tree.boxes.order for tree in sweep.trees)
     z = (t.values - C[rows][:, columns] / float(p.reg) - sums[:, None]).exp()
@@ -184,6 +191,50 @@ def test_what_is_not_listed_is_below_what_was_told():
         assert lost <= live.cut[k].exp() <= math.exp(LOST)
     assert left.any(), "nothing was left out"
     torch.testing.assert_close((z - left).sum(1), torch.ones(60).double(), atol=1e-12, rtol=0)
+
+
+def boxed(k: int, d: int) -> "tuple[near.Boxes, near.near.Affine, Blocks, Affine]":
+    """Return blocks with functions, as the kernels take them and as the portable code does."""
+    low = torch.rand(k, d).double()
+    high, slope, level = low + 0.3 * torch.rand(k, d), torch.randn(k, d), torch.randn(k)
+    slope, level, none = 9 * slope.double(), 9 * level.double(), torch.empty(0)
+    boxes = near.Boxes(none, low.mT.contiguous(), high.mT.contiguous(), k, 4)
+    block = Blocks(none, none, none, none, low, high, none)
+    return boxes, near.near.Affine(level, slope.mT.contiguous()), block, Affine(level, slope)
+
+
+def listed(live: "near.Live") -> list[set[int]]:
+    counts = live.counts.tolist()
+    return [set(row[:count]) for row, count in zip(live.blocks.tolist(), counts, strict=True)]
+
+
+@pytest.mark.parametrize("lost", [-20.0, 10.0])
+def test_the_device_judges_as_the_portable_code(lost):
+    (rows, u, mine, f), (columns, v, other, g) = boxed(5, 2), boxed(150, 2)
+    live = near.near.judge((rows, u), (columns, v), torch.tensor([4.0]).double(), lost, 1.0)
+    z = most(mine, f, other, g, 0.25) + math.log(4)
+    for row, found, cut in zip(z, listed(live), live.cut, strict=True):
+        aim = lost - 1.0
+        bars = (aim - 3.0, aim - math.log(150))
+        left = [row[row <= bar].logsumexp(0) for bar in bars]
+        k = int(left[0] > aim)
+        assert found == set((row > bars[k]).nonzero()[:, 0].tolist())
+        torch.testing.assert_close(cut, left[k])
+        assert cut <= aim
+
+
+def test_many_tiles_below_the_first_bar_are_judged_again():
+    (rows, u, *_), (columns, v, *_) = boxed(1, 1), boxed(150, 1)
+    for t in (rows.low, rows.high, columns.low, columns.high, u.slope, v.slope, u.level):
+        t.zero_()
+    # each alone is e^-4 of what may be lost
+    v.level.fill_(-10.0 - 4.0 - math.log(4))
+    live = near.near.judge((rows, u), (columns, v), torch.ones(1).double(), -10.0)
+    assert listed(live) == [set(range(150))]
+    v.level[5:] -= 100
+    assert listed(near.near.judge((rows, u), (columns, v), torch.ones(1).double(), -10.0)) == [
+        set()
+    ]
 
 
 def test_fewer_points_begin(monkeypatch):
