@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, blocks, shown
+from sinkhorn_ot.sweeps import least_rows, placed
 
 
 @shown
@@ -46,6 +47,8 @@ def transform_rows(p: Problem, g: Tensor, minus: Difference = torch.sub) -> Tens
     """Return min_j C_ij - g_j, (B, n); a row that no pair allows gets zero."""
 
     def least() -> Tensor:
+        if (cost := placed(p)) is not None:
+            return least_rows(cost, g[0], minus)[None]
         f = torch.empty_like(p.a)
         for rows, C in blocks(p.cost, p.shape[0], p.work):
             f[:, rows] = minus(C, g[:, None, p.columns]).amin(-1)
@@ -59,6 +62,8 @@ def transform_columns(p: Problem, f: Tensor, minus: Difference = torch.sub) -> T
     """Return min_i C_ij - f_i, (B, m); a column that no pair allows gets zero."""
 
     def least() -> Tensor:
+        if (cost := placed(p)) is not None:
+            return least_rows(cost.transposed(), f[0], minus)[None]
         g = torch.full_like(p.b, math.inf)
         for rows, C in blocks(p.cost, p.shape[0], p.work):
             own = g[:, p.columns]

@@ -1,11 +1,12 @@
 """The one primitive: what a sweep is, who makes it for which cost and device, and over ranks."""
 
-from .choice import choose, in_single, one_kernel, passes
+from .choice import choose, in_single, one_kernel, passes, placed
 from .over_ranks import OverRanks
-from .portable import BySize, Group, blocks, column_sums, empty, exp_, exponent, groups
+from .portable import BySize, Group, blocks, column_sums, empty, exp_, exponent, groups, least_rows
 from .protocol import (
     Accelerates,
     Coarsens,
+    Drops,
     Gathers,
     Moves,
     Remembers,
@@ -25,6 +26,7 @@ __all__ = [
     "Accelerates",
     "BySize",
     "Coarsens",
+    "Drops",
     "Gathers",
     "Grid",
     "Group",
@@ -46,8 +48,10 @@ __all__ = [
     "exponent",
     "groups",
     "in_single",
+    "least_rows",
     "one_kernel",
     "passes",
+    "placed",
     "same",
     "weightless",
 ]

@@ -82,12 +82,23 @@ def _passes(problem: Problem, sweep: Sweep | None) -> Sweep:
 
 def near(problem: Problem) -> bool:
     """Say whether few pairs of points count, and these can be told by where they are."""
-    cost, (batch, n, m) = problem.cost, problem.shape
-    if not isinstance(cost, PointCloud) or batch > 1 or n * m < _PAIRS or problem.shift:
-        return False
-    squares = cost.metric == "sqeuclidean" and cost.x.shape[-1] <= _DIMENSIONS
     sharp = problem.bounds.high > _SHARP * problem.least_reg
-    return squares and sharp and problem.a.device.type == "cpu"
+    return sharp and _squares(problem) is not None
+
+
+def placed(problem: Problem) -> PointCloud | None:
+    """Return the cost if it is made of squares between many points in few dimensions, on a CPU."""
+    return None if problem.spread is not None else _squares(problem)
+
+
+def _squares(problem: Problem) -> PointCloud | None:
+    cost, (batch, n, m) = problem.cost, problem.shape
+    if not isinstance(cost, PointCloud) or batch > 1 or n * m < _PAIRS:
+        return None
+    if problem.shift or problem.a.device.type != "cpu":
+        return None
+    squares = cost.metric == "sqeuclidean" and cost.x.shape[-1] <= _DIMENSIONS
+    return cost if squares else None
 
 
 def _kernels(problem: Problem, tol: float) -> Sweep | None:

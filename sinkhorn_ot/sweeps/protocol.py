@@ -100,6 +100,16 @@ class Thins(Protocol):
 
 
 @runtime_checkable
+class Drops(Protocol):
+    """A sweep that leaves out pairs which can carry next to nothing."""
+
+    @property
+    def dropped(self) -> float:
+        """At most what a pass leaves out of the plan, relative to all mass."""
+        ...
+
+
+@runtime_checkable
 class Gathers(Protocol):
     """A sweep of points some of which are near each other, and move alike."""
 

@@ -1,6 +1,7 @@
 """Sweeps that look at near points only, against the reference."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 import sinkhorn_ot as so
 from sinkhorn_ot import PointCloud
 from sinkhorn_ot.problem import Problem, make
-from sinkhorn_ot.sweeps import choose
+from sinkhorn_ot.sweeps import choose, least_rows
 from sinkhorn_ot.sweeps.portable import OnTheFly
 from sinkhorn_ot.sweeps.portable.near import Near
 from sinkhorn_ot.sweeps.portable.near.bounds import above, most
@@ -161,6 +162,18 @@ def test_blocks_hold_every_point_once():
     assert inside.all()
 
 
+@pytest.mark.parametrize("rough", [0.0, 1.0])
+def test_least_costs_are_of_all_pairs(rough):
+    """Whatever the potential, and whoever has no say."""
+    p = problem(500, 400, 3)
+    g = rough * torch.randn(400).double() - (p.cost.y[0] - 0.2).square().sum(1)
+    g[5:90] = -math.inf
+    C = p.cost.rows(0, 500)[0]
+    found = least_rows(p.cost, g, torch.sub)
+    torch.testing.assert_close(found, (C - g).amin(1), rtol=0, atol=1e-14)
+    assert (least_rows(p.cost, torch.full_like(g, -math.inf), torch.sub) == math.inf).all()
+
+
 def test_a_solve_among_many_points_begins_with_few():
     """Its answer is that of one that looks at all pairs."""
     n = 3100
@@ -173,3 +186,23 @@ def test_a_solve_among_many_points_begins_with_few():
     u, v = r.f / 1e-4 + p.a.log(), r.g / 1e-4 + p.b.log()
     truth = OnTheFly(p).log_sum_rows(v)
     torch.testing.assert_close(p.a.log() - truth, u, rtol=0, atol=1e-8)
+    # what was left out is told, and allowed for
+    assert 0 < r.dropped <= 1e-8
+    assert "dropped" in repr(r)
+    whole = replace(r, coupling=replace(r.coupling, sweep=OnTheFly(r.problem)))
+    assert whole.dropped == 0
+    assert "dropped" not in repr(whole)
+    torch.testing.assert_close(r.value, whole.value, rtol=1e-9, atol=0)
+    torch.testing.assert_close(r.dual_value, whole.dual_value, rtol=1e-12, atol=0)
+    assert float(r.dual_value) <= float(whole.dual_value) + 1e-16
+    proof, other = r.certificate(), whole.certificate()
+    torch.testing.assert_close(proof.lower, other.lower, rtol=1e-12, atol=0)
+    assert 0 <= float(proof.upper - other.upper) <= 1e-9
+
+
+def test_a_certificate_looks_at_all_pairs():
+    p = problem(2100, 2050, zeros=False)
+    r = so.solve(p.cost, p.a, p.b, 1e-2, max_iter=3, on_fail="ignore")
+    proof = r.certificate()
+    C = p.cost.rows(0, 2100)
+    assert float((proof.f[..., :, None] + proof.g[..., None, :] - C).amax()) <= 1e-14

@@ -3,7 +3,7 @@
 from .blockwise import exponent
 from .by_size import PASS, BySize, Group, groups
 from .cpu import column_sums, empty, exp_
-from .near import Near, blocks, by_sorts
+from .near import Near, blocks, by_sorts, least_rows
 from .on_the_fly import OnTheFly
 from .separable import Separable
 from .shared_cost import SharedKernel
@@ -26,4 +26,5 @@ __all__ = [
     "exp_",
     "exponent",
     "groups",
+    "least_rows",
 ]

@@ -89,6 +89,10 @@ class Live:
         self._rows, self._columns = trees
         self._reg, self._lost, self.sums = reg, lost, sums
         self._judged: Judged | None = None
+        # the logarithm of the most that a pass may have left out of a row
+        self.left: float | None = None
+        # the potential that was last summed at
+        self._at: Tensor | None = None
 
     def told(self) -> dict[str, Any]:
         """Return what was judged, and by which sums; columns can be found again."""
@@ -108,7 +112,8 @@ class Live:
 
     def parts(self, s: Tensor, t: Tensor, dtype: torch.dtype = torch.float64) -> Iterator[Part]:
         """Yield s_i + t_j - C_ij / reg, of all that counts at t (m,); s (n,)."""
-        self.row_sums(t, dtype)
+        if self._at is None or not torch.equal(self._at, t):
+            self.row_sums(t, dtype)
         judged = self._judged or self._every(t, s)
         return self._parts(judged, s, t, dtype)
 
@@ -184,10 +189,11 @@ class Live:
             0, self._rows.block, fall, "amax", include_self=False
         )
         left = float((judged.cut + fall).amax()) + _rise(t, judged.v)
-        self.sums = sums
+        self.sums, self._at = sums, t
         if left <= self._lost:
+            self.left = left if self.left is None else max(left, self.left)
             return True
-        self._judged = None
+        self._judged = self._at = None
         return False
 
     def _most(self, u: Tensor, t: Tensor) -> Tensor:

@@ -190,6 +190,11 @@ class Near(OnTheFly):
         self._live.take(memory)
 
     @property
+    def dropped(self) -> float:
+        """At most what a pass leaves out of the plan, relative to all mass."""
+        return math.exp(self._lost if self._live.left is None else self._live.left)
+
+    @property
     def _share(self) -> float:
         """The share of all mass below which a column may have lost what counts."""
         return math.exp(self._lost) * 1e2 / self.problem.shape[2]
