@@ -18,6 +18,7 @@ from .graph import Copied, Derivatives, attached, outside, uncompiled
 from .maps import Maps
 from .rounding import feasible
 from .status import ConvergenceError, Status, Stranded
+from .values import allowed, conjugates, penalties, slack, stays
 
 
 @shown
@@ -263,16 +264,7 @@ class Transport(Copied, Maps):
         # <P, C> + reg sum P log(P / ab) = <f, P 1> + <g, P^T 1>, then the masses of KL
         rows, columns = self._rows, self._columns
         value = self._linear if stored else p.summed(f * rows, 0) + p.summed(g * columns, 1)
-        sides = zip((rows, columns), (p.a, p.b), p.relax, p.penalties, strict=True)
-        for side, (mass, weight, rho, penalty) in enumerate(sides):
-            if penalty is not None:
-                value = value + penalty.value(mass, weight)
-            if 0 < rho < math.inf:
-                # in terms of the difference, which a large rho would magnify the rounding of
-                off = torch.where(weight > 0, mass / weight - 1, 0.0)
-                divergence = torch.special.xlog1py(1 + off, off) - off
-                value = value + rho * p.summed(weight * divergence, side)
-        return value + self._slack + self._stays()
+        return value + penalties(p, rows, columns) + slack(p, rows) + stays(p)
 
     @cached_property
     def _dual(self) -> Tensor:
@@ -280,57 +272,12 @@ class Transport(Copied, Maps):
         f, g = self.coupling.f, self.coupling.g
         if isinstance(self.coupling, Stored) and p.exact:
             return dual_value(p, f, g)
-        value = self._slack
+        value = slack(p, self._rows)
         if p.penalised and isinstance(self.coupling, Entropic):
-            value, f, g = self._within(f, g)
+            value, f, g = allowed(self.coupling)
         # what was left out would lower it
         value = value - p.reg * self.dropped * p.summed(self._rows, 0)
-        sides = zip((p.a, p.b), (f, g), p.relax, p.penalties, strict=True)
-        for side, (weight, potential, rho, penalty) in enumerate(sides):
-            if penalty is not None:
-                value = value + penalty.dual(potential, weight)
-            elif math.isinf(rho):
-                value = value + p.summed(potential * weight, side)
-            elif rho > 0:
-                # a point without weight may have a price whose pull is inf
-                pull = torch.special.expm1(-potential / rho).masked_fill(weight == 0, 0.0)
-                value = value - rho * p.summed(weight * pull, side)
-        return value + self._stays()
-
-    def _within(self, f: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what the masses of KL cost, (B,), at the nearest potentials that penalties allow.
-
-        A step beyond what they allow, however small, would have a dual of -inf.
-        """
-        p, coupling = self.problem, self.coupling
-        assert isinstance(coupling, Entropic)
-        near_f, near_g = (
-            t if penalty is None else penalty.nearest(t)
-            for t, penalty in zip((f, g), p.penalties, strict=True)
-        )
-        u = coupling.u + (near_f - f) / p.reg[:, None]
-        v = coupling.v + (near_g - g) / p.reg[:, None]
-        mass_a, mass_b = p.masses
-        mass = replace(coupling, u=u, v=v, scaled=None).apply(torch.ones_like(p.b)[..., None])
-        return p.reg * (mass_a * mass_b - mass.sum((-2, -1))), near_f, near_g
-
-    @property
-    def _slack(self) -> Tensor:
-        """Return what the masses of KL(P | a b^T) cost, (B,)."""
-        mass_a, mass_b = self.problem.masses
-        return self.problem.reg * (mass_a * mass_b - self.problem.summed(self._rows, 0))
-
-    def _stays(self) -> Tensor:
-        """Return what the penalties are for points set aside, (B,)."""
-        p = self.problem
-        cost = torch.zeros_like(p.reg)
-        sides = zip(p.relax, p.penalties, p.aside or (), strict=False)
-        for side, (rho, penalty, weight) in enumerate(sides):
-            if penalty is not None:
-                cost = cost + penalty.value(torch.zeros_like(weight), weight)
-            elif 0 < rho < math.inf:
-                cost = cost + rho * p.summed(weight, side)
-        return cost
+        return value + conjugates(p, f, g) + stays(p)
 
     def _out(self, t: Tensor) -> Tensor:
         """Give a flat tensor the caller's leading dimensions and dtype."""
