@@ -1,5 +1,6 @@
 """How a call of solve is to go about it: the options beside the problem, checked."""
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -73,7 +74,9 @@ class Options:
         if self.checkpoint is None:
             return None
         ranks = ALONE if problem.spread is None else cast(Ranks, problem.spread.ranks)
-        start = {"method": str(self.method), "init": [u, v]}
+        # where an object lies is no part of what it is
+        method = re.sub(r" at 0x[0-9a-f]+", "", str(self.method))
+        start = {"method": method, "init": [u, v]}
         asked = ranks.agree(lambda: fingerprint(problem, **start))
         return opened(self.checkpoint, asked, problem.a.device, ranks)
 

@@ -95,6 +95,9 @@ def told(value: Any) -> Memory:
         parts = [told(part) for part in value]
     elif isinstance(value, dict):
         parts = [[key, told(part)] for key, part in value.items()]
+    elif not hasattr(value, "__dict__") or (callable(value) and not hasattr(value, "select")):
+        kind = type(value).__name__
+        raise ValueError(f"a checkpoint must hold tensors, numbers and states, got a {kind}")
     else:
         parts = {name: told(part) for name, part in vars(value).items()}
     return {"kind": type(value).__name__, "holds": parts}
@@ -116,7 +119,9 @@ def taken(memory: Memory, like: Any = None) -> Any:
         return parts.cpu().numpy()
     if name == "dict":
         return {key: taken(part) for key, part in parts}
-    kind = type(like) if type(like).__name__ == name else State.kinds[name]
+    kind = type(like) if type(like).__name__ == name else State.kinds.get(name)
+    if kind is None:
+        raise ValueError(f"checkpoint holds a {name}, which this call knows nothing of")
     if issubclass(kind, enum.Enum):
         return kind[parts]
     if isinstance(parts, list):

@@ -7,8 +7,9 @@ from torch import Tensor
 import sinkhorn_ot as so
 from sinkhorn_ot import testing
 from sinkhorn_ot.problem import make
+from sinkhorn_ot.solve.checkpoints import file
 from sinkhorn_ot.solvers import Iterate
-from sinkhorn_ot.solvers.state import State
+from sinkhorn_ot.solvers.state import State, taken, told
 from sinkhorn_ot.solvers.steps import answer, column_error
 from sinkhorn_ot.sweeps import Sweep
 from sinkhorn_ot.sweeps.reference import Reference
@@ -39,6 +40,37 @@ def test_what_a_state_holds_is_selected_and_the_old_one_stays() -> None:
     assert few.inner.tensor.tolist() == [23, 21]
     assert (few.nothing, few.number, few.options) == (None, 3, so.Plain())
     assert len(whole.tensor) == len(whole.inner.tensor) == 4
+
+
+def test_what_a_gpu_holds_of_a_run_is_told_and_taken() -> None:
+    steps = pytest.importorskip("sinkhorn_ot.kernels.steps")
+
+    def begun():
+        b, a = torch.full((2, 5), 0.2), torch.full((2, 7), 1 / 7)
+        relaxed = steps.Relaxed(a, torch.ones(2), (1.0, 0.5), torch.float32)
+        return steps.Run(b, relaxed, memory=4, growth=2.0, wait=4, begin=0.1)
+
+    run = begun()
+    run._known.fill_(3.0)
+    run._held.zero_()
+    memory = file.unpacked(file.packed(told(run)), torch.device("cpu"))
+    other = taken(memory, begun())
+    assert type(other) is type(run)
+    assert torch.equal(other._known, run._known)
+    assert torch.equal(other._held, run._held)
+    assert type(other._relaxed) is steps.Relaxed
+    assert other._relaxed[2:] == run._relaxed[2:]
+    assert other._rules == run._rules
+
+
+def test_what_cannot_be_told_is_refused() -> None:
+    state = Everything()
+    state.options = print  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="got a builtin_function_or_method"):
+        told(state)
+    memory = told(Everything()) | {"kind": "Nobody's"}
+    with pytest.raises(ValueError, match="holds a Nobody's"):
+        taken(memory)
 
 
 def test_what_would_be_forgotten_is_refused() -> None:
