@@ -24,6 +24,7 @@ class Asked:
 
     Attributes:
         S: Scores of this rank's samples, (..., N, K).
+        best: The largest of each, (..., N); zero for one that does not count.
         mask: Which of them count, (..., N); None for all.
         counts: Samples of each label, as given, int64; None for equal ones.
         k: How many samples get a label; None for all.
@@ -33,6 +34,7 @@ class Asked:
     """
 
     S: Tensor
+    best: Tensor
     mask: Tensor | None
     counts: Tensor | None
     k: int | None
@@ -47,7 +49,7 @@ class Asked:
 
     def terms(self) -> dict[str, object]:
         """Return what must be the same on all ranks."""
-        said = alike(self, "S", "mask", "exact", "progress")
+        said = alike(self, "S", "best", "mask", "exact", "progress")
         return {
             "K": self.S.shape[-1],
             "leading dimensions of scores": tuple(self.S.shape[:-2]),
@@ -95,26 +97,23 @@ def asked_for(  # noqa: PLR0913
 ) -> Asked:
     """Check what one rank can check by itself."""
     S = checks.present("scores", samples("scores", scores, "(..., N, K)", ranks))
+    keep = None if mask is None else rows_that_count(mask, S.shape, S.device)
+    best = S.amax(-1)
+    best = best if keep is None else best.masked_fill(~keep, 0.0)
     asked = Asked(
         S,
-        None if mask is None else rows_that_count(mask, S.shape, S.device),
+        best,
+        keep,
         None if counts is None else _counts(counts),
         None if k is None else checks.count("k", k),
         checks.one_of("mode", mode, MODES) == "exact",
         None if init is None else _started(init),
         checks.flag("progress", progress),
     )
-    best = _best(asked)
     if not bool((best < math.inf).all()):
         bad = S.isnan() | (math.inf == S)
         checks.refuse("scores", "be a number below inf", S, bad & _counting(asked)[..., None])
     return asked
-
-
-def _best(asked: Asked) -> Tensor:
-    """Return the largest score of each sample, (..., N); zero where it does not count."""
-    best = asked.S.amax(-1)
-    return best if asked.mask is None else best.masked_fill(~asked.mask, 0.0)
 
 
 def _counting(asked: Asked) -> Tensor:
@@ -131,8 +130,11 @@ def require_room(asked: Asked, N: list[int]) -> None:
     """
     if asked.k is not None and asked.k > min(N):
         raise ValueError(f"k must be at most the {min(N)} samples, got {asked.k}")
-    all_ = torch.tensor([asked.k in (None, n) for n in N], device=asked.S.device)
-    closed = (_best(asked) == -math.inf) & all_.reshape(*asked.S.shape[:-2], 1)
+    closed = asked.best == -math.inf
+    if bool(closed.any()):
+        # whoever gets no label needs none
+        all_ = torch.tensor([asked.k in (None, n) for n in N], device=asked.S.device)
+        closed &= all_.reshape(*asked.S.shape[:-2], 1)
     if bool(closed.any()):
         at = checks.first_index(closed)
         where = at[0] if len(at) == 1 else at

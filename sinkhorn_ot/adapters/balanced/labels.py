@@ -118,7 +118,10 @@ def balanced_labels(  # noqa: PLR0913
     def look() -> Asked:
         return asked_for(ranks, scores, counts, k, mode, init, mask, progress)
 
-    asked, said = ranks.everywhere(look, lambda it: (it.terms(), it.samples(), it.S.shape[-2]))
+    def tell(asked: Asked) -> tuple[Any, list[int], int]:
+        return None if ranks.alone else asked.terms(), asked.samples(), asked.S.shape[-2]
+
+    asked, said = ranks.everywhere(look, tell)
     same([terms for terms, _, _ in said])
     N = [sum(held) for held in zip(*(held for _, held, _ in said), strict=True)]
     if sum(rows for _, _, rows in said) == 0:
@@ -129,7 +132,8 @@ def balanced_labels(  # noqa: PLR0913
     answers = []
     for at, n in enumerate(N):
         where = f" of problem {at}" if batch else ""
-        task = Task(asked.of(at), n, low[at], asked.exact, asked.progress, where, ranks)
+        every = torch.ones_like(low[at], dtype=torch.bool)
+        task = Task(asked.of(at), n, low[at], every, asked.exact, asked.progress, where, ranks)
         begin = None if start is None else start[at]
         labels, *known = task.labelled(n if asked.k is None else asked.k, begin)
         answers.append((asked.placed(labels, at), *known))

@@ -40,13 +40,14 @@ _CLOSE, _USEFUL = 1e-3, 1e-2
 def typical_loss(S: Tensor, ranks: Ranks = ALONE) -> float:
     """Return what a label that is not the best one typically loses, made sharp: a reg."""
     some = S[: 1 + (TILE // S.shape[1])].double()
-    told = some.new_zeros(2)
-    if len(some):
-        losses = some.amax(1, keepdim=True) - some
-        told = torch.stack([losses[losses < math.inf].median(), told[1] + 1])
-    # the mean over the ranks that have samples
-    loss, count = ranks.sum(told)
-    return SHARP * float(loss / count)
+    losses = some.amax(1, keepdim=True) - some
+    losses = losses[losses < math.inf]
+    loss = float(losses.median()) if len(losses) else 0.0
+    if not ranks.alone:
+        # the mean over those that have samples
+        told = ranks.sum(torch.tensor([loss, len(losses) > 0], dtype=torch.float64, device="cpu"))
+        loss = float(told[0] / told[1])
+    return SHARP * loss
 
 
 def dual(  # noqa: PLR0913

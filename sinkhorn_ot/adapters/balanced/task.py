@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -38,36 +39,31 @@ class Task:
         N: Samples of all ranks.
         low: Samples that each label must have, (K,). If that leaves samples over, as many labels
             have one more.
+        may: Labels that may have one more, (K,).
         exact: Whether the labelling must be the best one.
         progress: Whether to show progress bars.
         where: Which problem of a batch it is, for errors.
         ranks: Who holds the other samples.
-        fixed: Labels that have none more, (K,); None for none.
     """
 
     S: Tensor
     N: int
     low: Tensor
+    may: Tensor
     exact: bool
     progress: bool
     where: str
     ranks: Ranks
-    fixed: Tensor | None = None
 
     @property
     def K(self) -> int:
         """Number of labels."""
         return len(self.low)
 
-    @property
+    @cached_property
     def left_over(self) -> int:
         """Samples beyond those that labels must have."""
         return self.N - int(self.low.sum())
-
-    @property
-    def may(self) -> Tensor:
-        """Which labels may have one more, (K,)."""
-        return torch.ones_like(self.low, dtype=torch.bool) if self.fixed is None else ~self.fixed
 
     def labelled(self, k: int, start: Tensor | None) -> Answer:
         """Return the answer where k samples are to have a label."""
@@ -106,8 +102,7 @@ class Task:
 
     def _widened(self, used: Tensor, start: Tensor | None) -> Answer:
         """Solve without the labels that stay empty, then put them back."""
-        fixed = None if self.fixed is None else self.fixed[used]
-        part = replace(self, S=self.S[:, used], low=self.low[used], fixed=fixed)
+        part = replace(self, S=self.S[:, used], low=self.low[used], may=self.may[used])
         labels, counts, value, gap, prices = part.solved(None if start is None else start[used])
         wide = torch.zeros_like(self.low).masked_scatter_(used, counts)
         shut = prices.new_full(used.shape, -math.inf)
@@ -175,7 +170,8 @@ class Task:
             value = value + block.gather(1, own).sum()
             block += prices
             gap = gap + (block.amax(1) - block.gather(1, own)[:, 0]).sum()
-        value, gap = self.ranks.sum(torch.stack([value, gap]))
+        if not self.ranks.alone:
+            value, gap = self.ranks.sum(torch.stack([value, gap]))
         least = prices[self.may].sort().values[: self.left_over].sum()
         dealt = prices[counts > self.low].sum() - least
         return labels, counts, value, gap + dealt, prices
@@ -196,7 +192,7 @@ def _some(task: Task, k: int, start: Tensor | None) -> Answer:
         task,
         S=torch.cat([S, worth.expand(len(S), 1)], 1),
         low=torch.cat([task.low, task.low.new_tensor([N - k])]),
-        fixed=torch.cat([~task.may, task.may.new_ones(1)]),
+        may=torch.cat([task.may, task.may.new_zeros(1)]),
     )
     begin = None if start is None else torch.cat([start, -worth[None].double()])
     labels, counts, _, gap, prices = wide.solved(begin)
