@@ -4,7 +4,7 @@ from sinkhorn_ot.problem import Problem
 
 
 # pairs from which on
-MANY = 9_000_000
+MANY = 16_000_000
 
 
 def on_demand(p: Problem) -> bool:

@@ -28,7 +28,7 @@ from .pricing import Prices
 
 # pairs of a row that are taken first, and that are added where it is undercut; more in proportion
 # where columns are more than rows
-_FIRST, _MORE = 16, 4
+_FIRST, _MORE = 24, 8
 # rounds at most, those of fewer points, and the share of rows that these may miss
 _ROUNDS, _ROUGH, _MISSED = 100, 3, 0.02
 # pairs that are few enough to be solved whole
