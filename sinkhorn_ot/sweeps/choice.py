@@ -16,9 +16,10 @@ from .protocol import Bare, Sweep
 # share of the mass from which a pair's rounding in single precision shows in marginals
 _ALONE = 1 / 16
 # pairs, dimensions and costs beside reg from and to which it pays to look at near points only, and
-# the logarithm of what may then be left out, beside the tolerance
+# the logarithm of what may then be left out, beside the tolerance, and where ranks each do so
 _PAIRS, _DIMENSIONS, _SHARP = 1 << 22, 8, 100.0
 _LOST = math.log(1e-2)
+_ROUNDING = math.log(1e-17)
 
 
 def choose(problem: Problem, tol: float) -> Sweep:
@@ -41,12 +42,14 @@ def _over_ranks(problem: Problem, local: Sweep, spread: Spread) -> OverRanks:
 def _of_own(problem: Problem, tol: float, *, alone: bool = True) -> Sweep:
     if problem.shape[1] == 0:
         return OnTheFly(problem)
-    if (kernels := _kernels(problem, tol)) is not None:
+    # what a rank leaves out the others do not know of: let it be rounding
+    lost = math.log(tol) + _LOST if alone else _ROUNDING
+    if (kernels := _kernels(problem, math.exp(lost - _LOST))) is not None:
         return kernels
     if isinstance(problem.cost, GridCost):
         return Separable(problem)
     if near(problem):
-        return Near(problem, math.log(tol) + _LOST, roughly=alone)
+        return Near(problem, lost, roughly=alone)
     store = torch.float32 if in_single(problem, tol) else torch.float64
     batch, n, m = problem.shape
     for dtype in (store, torch.float64):
