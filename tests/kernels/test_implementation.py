@@ -224,7 +224,7 @@ def test_relaxed_masses_out_of_range_are_summed_again(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_scores_in_one_tensor_are_swept_as_they_are_stored(dtype, monkeypatch):
     """SeLa's log-probabilities: no copy in another dtype, and the labels of the portable code."""
-    from sinkhorn_ot.adapters.sela import labels
+    from sinkhorn_ot.adapters.sela import solving
 
     S = torch.log_softmax(2 * torch.randn(200, 9), -1).to(dtype)
     want = so.sela_labels(S, tol=1e-5)
@@ -234,7 +234,7 @@ def test_scores_in_one_tensor_are_swept_as_they_are_stored(dtype, monkeypatch):
         swept.append(gpu.kernels(single(p)))
         return swept[-1]
 
-    monkeypatch.setattr(labels, "choose", choose)
+    monkeypatch.setattr(solving, "choose", choose)
     found = so.sela_labels(S, tol=1e-5)
     assert bool(found.converged)
     assert (found.labels == want.labels).double().mean() > 0.99
