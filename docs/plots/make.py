@@ -31,6 +31,7 @@ FIGURES = (
     "line",
     "barycenters",
     "ragged",
+    "near",
     "codes",
     "problems",
     "rooms",

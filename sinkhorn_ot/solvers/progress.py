@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -22,6 +22,10 @@ class Progress:
     marginal_error: float
     running: int
     reg_factor: float
+
+    def at(self, factor: float) -> "Progress":
+        """Return the same of a solve whose reg is so many times what was asked for."""
+        return replace(self, reg_factor=self.reg_factor * factor)
 
 
 # return True to stop

@@ -199,12 +199,16 @@ class Sinkhorn:
         if len(factors) == 1 or not isinstance(sweep, Coarsens) or not (fewer := sweep.coarser()):
             return begun
         assert anneal is not None
-        few, most = fewer.sweep, max_iter // 2
-        found = self(few, tol=anneal.tol, max_iter=most, callback=callback, keeper=keeper)
-        left = [fewer.factor, *anneal.below(fewer.factor)] if fewer.factor > 1 else [1.0]
+        few, most, ratio = fewer.sweep, max_iter // 2, fewer.factor
+        heard = callback and (lambda now: callback(now.at(ratio)))
+        found = self(few, tol=anneal.tol, max_iter=most, callback=heard, keeper=keeper)
         psi = fewer.extend(weightless(found.v, few.problem.b.log()))
         stopped, n_iter = Status.STOPPED in found.status, int(found.n_iter[0])
-        return replace(begun, factors=tuple(left), psi=psi, n_iter=n_iter, stopped=stopped)
+        left = (ratio, *anneal.below(ratio)) if ratio > 1 else (1.0,)
+        # every stage takes a sweep; who stops wants no more of them
+        left = (1.0,) if stopped else left[n_iter - max_iter :]
+        psi = psi * ratio if stopped else psi
+        return replace(begun, factors=left, psi=psi, n_iter=n_iter, stopped=stopped)
 
     def _annealed(  # noqa: PLR0913
         self,

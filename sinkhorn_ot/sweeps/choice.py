@@ -15,9 +15,11 @@ from .protocol import Bare, Sweep
 
 # share of the mass from which a pair's rounding in single precision shows in marginals
 _ALONE = 1 / 16
-# pairs, dimensions and costs beside reg from and to which it pays to look at near points only, and
-# the logarithm of what may then be left out, beside the tolerance, and where ranks each do so
-_PAIRS, _DIMENSIONS, _SHARP = 1 << 22, 8, 100.0
+# pairs and dimensions from and to which it pays to look at near points only; costs beside reg from
+# which it does where a kernel could be held, and where it could not; and the logarithm of what may
+# then be left out, beside the tolerance, and where ranks each do so
+_PAIRS, _DIMENSIONS = 1 << 26, 8
+_VERY_SHARP, _SHARP = 2000.0, 100.0
 _LOST = math.log(1e-2)
 _ROUNDING = math.log(1e-17)
 
@@ -85,18 +87,26 @@ def _passes(problem: Problem, sweep: Sweep | None) -> Sweep:
 
 def near(problem: Problem) -> bool:
     """Say whether few pairs of points count, and these can be told by where they are."""
-    sharp = problem.bounds.high > _SHARP * problem.least_reg
-    return sharp and _squares(problem) is not None
+    if (cost := _squares(problem)) is None:
+        return False
+    _, n, m = problem.shape
+    held = n * m * problem.work.itemsize <= cost.memory
+    # what costs a little to leave out is not worth that where all can be held
+    if held and n * m < _PAIRS:
+        return False
+    return problem.bounds.high > (_VERY_SHARP if held else _SHARP) * problem.least_reg
 
 
 def placed(problem: Problem) -> PointCloud | None:
-    """Return the cost if it is made of squares between many points in few dimensions, on a CPU."""
-    return None if problem.spread is not None else _squares(problem)
+    """Return the cost if it is made of squares between so many points that trees of them pay."""
+    _, n, m = problem.shape
+    return _squares(problem) if n * m >= _PAIRS and problem.spread is None else None
 
 
 def _squares(problem: Problem) -> PointCloud | None:
-    cost, (batch, n, m) = problem.cost, problem.shape
-    if not isinstance(cost, PointCloud) or batch > 1 or n * m < _PAIRS:
+    """Return the cost if it is made of squares between points in few dimensions, on a CPU."""
+    cost = problem.cost
+    if not isinstance(cost, PointCloud) or problem.shape[0] > 1:
         return None
     if problem.shift or problem.a.device.type != "cpu":
         return None

@@ -20,6 +20,7 @@ JUDGED = ("swav", "sela", "clot", "deepcluster", "deepcluster_v2", "deepercluste
 # script: (arguments, a line of its output)
 RUNS = {
     "solve_points": (["--points", "60"], "status=CONVERGED"),
+    "ten_to_the_five": (["--points", "2100", "--reg", "1e-3"], "left out: at most "),
     "exact_and_certificate": (["--points", "40"], "OPTIMAL, by exact"),
     "batch_of_histograms": (["--images", "30"], "all converged: True"),
     "ragged_digits": (["--images", "30"], "all converged: True"),

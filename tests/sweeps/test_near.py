@@ -9,7 +9,7 @@ import torch
 import sinkhorn_ot as so
 from sinkhorn_ot import PointCloud
 from sinkhorn_ot.problem import Problem, make
-from sinkhorn_ot.sweeps import choose, least_rows
+from sinkhorn_ot.sweeps import choice, choose, least_rows
 from sinkhorn_ot.sweeps.portable import OnTheFly
 from sinkhorn_ot.sweeps.portable.near import Near
 from sinkhorn_ot.sweeps.portable.near.bounds import above, most
@@ -20,12 +20,14 @@ from sinkhorn_ot.sweeps.reference import Reference
 LOST = math.log(1e-11)
 
 
-def problem(n: int, m: int, d: int = 2, reg: float = 1e-3, unbalanced=None, zeros=True) -> Problem:
+def problem(
+    n: int, m: int, d: int = 2, reg: float = 1e-3, unbalanced=None, zeros=True, **more
+) -> Problem:
     x, y = torch.rand(n, d).double(), torch.rand(m, d).double() ** 2
     a, b = torch.rand(n).double() + 0.1, torch.rand(m).double() + 0.1
     if zeros and min(n, m) > 9:
         a[3:9], b[-1] = 0, 0
-    return make(PointCloud(x, y), a / a.sum(), b / b.sum(), reg, unbalanced)
+    return make(PointCloud(x, y, **more), a / a.sum(), b / b.sum(), reg, unbalanced)
 
 
 def settled(p: Problem, sweeps: int = 5) -> torch.Tensor:
@@ -177,7 +179,7 @@ def test_least_costs_are_of_all_pairs(rough):
 def test_a_solve_among_many_points_begins_with_few():
     """Its answer is that of one that looks at all pairs."""
     n = 3100
-    p = problem(n, n, reg=1e-4, zeros=False)
+    p = problem(n, n, reg=1e-4, zeros=False, memory=1 << 24)
     assert isinstance(choose(p, 1e-6), Near)
     r = so.solve(p.cost, p.a, p.b, 1e-4, tol=1e-8)
     rows, columns = r.apply(torch.ones_like(p.b)), r.apply_transpose(torch.ones_like(p.a))
@@ -200,9 +202,37 @@ def test_a_solve_among_many_points_begins_with_few():
     assert 0 <= float(proof.upper - other.upper) <= 1e-9
 
 
-def test_a_certificate_looks_at_all_pairs():
-    p = problem(2100, 2050, zeros=False)
+def test_a_certificate_looks_at_all_pairs(monkeypatch):
+    monkeypatch.setattr(choice, "_PAIRS", 1)
+    p = problem(700, 400, zeros=False)
     r = so.solve(p.cost, p.a, p.b, 1e-2, max_iter=3, on_fail="ignore")
     proof = r.certificate()
-    C = p.cost.rows(0, 2100)
+    C = p.cost.rows(0, 700)
     assert float((proof.f[..., :, None] + proof.g[..., None, :] - C).amax()) <= 1e-14
+
+
+@pytest.mark.parametrize("most", [2, 7])
+def test_sweeps_among_few_count(most):
+    p = problem(3100, 3050, zeros=False, memory=0)
+    seen = []
+    r = so.solve(
+        p.cost, p.a, p.b, 1e-3, max_iter=most, on_fail="ignore", callback=lambda k: seen.append(k)
+    )
+    assert int(r.n_iter) == most == len(seen)
+    assert [k.n_iter for k in seen] == list(range(1, most + 1))
+
+
+def test_who_stops_among_few_stops_all():
+    p = problem(3100, 3050, zeros=False, memory=0)
+    r = so.solve(p.cost, p.a, p.b, 1e-3, on_fail="ignore", callback=lambda k: True)
+    assert r.status is so.Status.STOPPED
+    # a sweep of each, which must have one
+    assert int(r.n_iter) <= 4
+
+
+def test_where_all_fits_all_is_held():
+    """What is smaller or smoother is as quick without."""
+    few, many = problem(2000, 2000), problem(8200, 8200)
+    assert not choice.near(few)
+    assert choice.near(many)
+    assert not choice.near(replace(many, reg=torch.tensor([1e-2]).double(), one_reg=1e-2))
