@@ -18,7 +18,7 @@ _ALONE = 1 / 16
 # pairs and dimensions from and to which it pays to look at near points only; costs beside reg from
 # which it does where a kernel could be held, and where it could not; and the logarithm of what may
 # then be left out, beside the tolerance, and where ranks each do so
-_PAIRS, _DIMENSIONS = 1 << 26, 8
+_PAIRS, _DIMENSIONS = 1 << 25, 8
 _VERY_SHARP, _SHARP = 2000.0, 100.0
 _LOST = math.log(1e-2)
 _ROUNDING = math.log(1e-17)
