@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 import sinkhorn_ot as so
 from bench.cpu.measure import save
@@ -91,7 +91,7 @@ def _rank(rank: int, world: int, folder: str, case: str) -> None:
 def together(case: str, world: int) -> dict[str, Any]:
     """Return one row: what a sweep takes on so many processes."""
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_rank, (world, folder, case), world)
+        spawn(_rank, (world, folder, case), world)
         told = [torch.load(Path(folder) / str(rank)) for rank in range(world)]
 
     def each(name: str, ranks: list[list[dict[str, float]]]) -> float:
