@@ -23,7 +23,8 @@ class Pairs(NamedTuple):
 
     def joined(self, other: "Pairs", m: int) -> "Pairs":
         """Return these and others, each once; how many columns there are tells them apart."""
-        i, j, cost = (np.concatenate(t) for t in zip(self[:], other[:], strict=True))
+        i, j = np.concatenate((self.i, other.i)), np.concatenate((self.j, other.j))
+        cost = np.concatenate((self.cost, other.cost))
         key, first = np.unique(i * m + j, return_index=True)
         return Pairs(*np.divmod(key, m), cost[first])
 
