@@ -29,6 +29,7 @@ FIGURES = (
     "distance",
     "barycenters",
     "line",
+    "beyond",
     "barycenters",
     "ragged",
     "near",

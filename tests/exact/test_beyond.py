@@ -221,10 +221,13 @@ def test_values_have_the_derivatives_of_the_plan(kind: str) -> None:
 
 def test_many_pairs_are_looked_at_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
     cost = so.PointCloud(*torch.rand(2, 30, 2, dtype=torch.float64))
+    monkeypatch.setattr(choice, "SHORT", 30)
     monkeypatch.setattr(choice, "MANY", 901)
     assert "columns" not in so.solve_exact(cost).method
     monkeypatch.setattr(choice, "MANY", 900)
     assert "columns" in so.solve_exact(cost).method
+    monkeypatch.setattr(choice, "SHORT", 31)
+    assert "columns" not in so.solve_exact(cost).method
 
 
 def test_stairs_are_a_plan() -> None:

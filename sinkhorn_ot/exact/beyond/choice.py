@@ -3,11 +3,11 @@
 from sinkhorn_ot.problem import Problem
 
 
-# pairs from which on
-MANY = 16_000_000
+# pairs from which on, and points of the shorter side: where that is short, most pairs are wanted
+MANY, SHORT = 16_000_000, 1000
 
 
 def on_demand(p: Problem) -> bool:
     """Say whether pairs on demand are predicted to be quicker than the whole matrix."""
     _, n, m = p.shape
-    return p.exact and n * m >= MANY
+    return p.exact and n * m >= MANY and min(n, m) >= SHORT
