@@ -82,8 +82,8 @@ def solve_exact(  # noqa: PLR0913
             targets, all of one weight), "columns" (POT's on few pairs, more on demand), or "auto":
             columns from sixteen million pairs on, with a thousand points a side; else assignment
             where it applies and is predicted to be quicker, otherwise network simplex; where that
-            fails, network simplex, then HiGHS. Assignment and columns have no place for what is left over by `mass` or
-            `unbalanced`.
+            fails, network simplex, then HiGHS. Assignment and columns have no place for what is
+            left over by `mass` or `unbalanced`.
         max_iter: Pivots at most, of each plan that columns try; None sets a limit far above need.
             Assignment has no pivots.
         memory: Bytes that columns may hold beside the cost; None is a gigabyte, or more where that
