@@ -67,8 +67,9 @@ def by_pot_lazily(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> dict[str, Any]:
     """Solve by POT with costs that are computed where its simplex looks at them."""
     from ot.lp import emd2_lazy
 
-    given = [t.numpy() for t in (x, y, a, b)]
-    return {"value": float(emd2_lazy(*given, numItermax=PIVOTS, return_matrix=False))}
+    given = (t.numpy() for t in (x, y, a, b))
+    value: Any = emd2_lazy(*given, numItermax=PIVOTS, return_matrix=False)  # pyright: ignore
+    return {"value": float(value)}
 
 
 SOLVERS = {"columns": by_columns, "POT": by_pot, "POT lazy": by_pot_lazily}

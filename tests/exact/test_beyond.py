@@ -220,7 +220,8 @@ def test_values_have_the_derivatives_of_the_plan(kind: str) -> None:
 
 
 def test_many_pairs_are_looked_at_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
-    cost = so.PointCloud(*torch.rand(2, 30, 2, dtype=torch.float64))
+    x, y = torch.rand(2, 30, 2, dtype=torch.float64)
+    cost = so.PointCloud(x, y)
     monkeypatch.setattr(choice, "SHORT", 30)
     monkeypatch.setattr(choice, "MANY", 901)
     assert "columns" not in so.solve_exact(cost).method
