@@ -29,6 +29,7 @@ TABLE = {
     "fuzz": Entry("cpu.fuzz.run", "a minute or more"),
     "memory": Entry("cpu.vs.memory", "3 minutes"),
     "scale": Entry("cpu.scale", "2 minutes"),
+    "near": Entry("cpu.near", "4 minutes"),
     "exact_scale": Entry("cpu.exact_scale", "3 minutes"),
     "grid": Entry("cpu.grid.run", "22 minutes a call"),
     "annealed": Entry("cpu.annealed", "half a minute"),

@@ -1,0 +1,74 @@
+"""Prints what solves of many points in few dimensions take: seconds, and peak memory."""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+
+import sinkhorn_ot as so
+from bench import ROOT
+from bench.cpu.measure import save
+
+
+# points a side, dimensions, reg beside a squared side of the cube, and error to reach
+CASES = (
+    (10_000, 2, 1e-3, 1e-9),
+    (10_000, 2, 1e-4, 1e-9),
+    (100_000, 2, 1e-4, 1e-9),
+    (100_000, 2, 1e-5, 1e-9),
+)
+MILLION = (1_000_000, 3, 1e-3, 1e-3)
+
+
+def measured(n: int, d: int, reg: float, tol: float) -> dict[str, Any]:
+    """Return one row: uniform clouds in the unit cube, in float64."""
+    x, y = torch.rand(2, n, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.thread_time()
+    r = so.solve(so.PointCloud(x, y), reg=reg, tol=tol, on_fail="ignore")
+    seconds = time.thread_time() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {
+        "n": n,
+        "d": d,
+        "reg": reg,
+        "tol": tol,
+        "seconds": seconds,
+        "peak_mb": peak / 1024,
+        "status": r.status.name,
+        "n_iter": int(r.n_iter),
+        "marginal_error": float(r.marginal_error),
+        "dropped": float(r.dropped),
+    }
+
+
+def alone(case: tuple[int, int, float, float]) -> dict[str, Any]:
+    """Measure in a fresh process: its peak memory is its own."""
+    command = [sys.executable, "-m", "bench", "near", "--one", *map(str, case)]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    row: dict[str, Any] = json.loads(out.stdout.splitlines()[-1])
+    shown = (f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+    print("  ".join(shown), flush=True)
+    return row
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Say what may be asked for."""
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--million", action="store_true", help="a million points too, for hours")
+
+
+def main(options: argparse.Namespace) -> None:
+    """Run every case."""
+    torch.set_num_threads(1)
+    if options.one:
+        n, d, reg, tol = options.one
+        print(json.dumps(measured(int(n), int(d), float(reg), float(tol))))
+        return
+    cases = (*CASES, MILLION) if options.million else CASES
+    save("near", [alone(case) for case in cases])
