@@ -30,7 +30,7 @@ FIGURES = (
     "barycenters",
     "line",
     "beyond",
-    "barycenters",
+    "large",
     "ragged",
     "near",
     "codes",

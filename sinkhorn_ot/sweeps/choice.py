@@ -15,11 +15,11 @@ from .protocol import Bare, Sweep
 
 # share of the mass from which a pair's rounding in single precision shows in marginals
 _ALONE = 1 / 16
-# pairs and dimensions from and to which it pays to look at near points only; costs beside reg from
-# which it does where a kernel could be held, and where it could not; and the logarithm of what may
-# then be left out, beside the tolerance, and where ranks each do so
-_PAIRS, _DIMENSIONS = 1 << 25, 8
-_VERY_SHARP, _SHARP = 2000.0, 100.0
+# pairs and dimensions from and to which it pays to look at near points only where a kernel could be
+# held, and dimensions where it could not; costs beside reg from which it does in either case; and
+# the logarithm of what may then be left out, beside the tolerance, and where ranks each do so
+_PAIRS, _FLAT, _DIMENSIONS = 1 << 25, 3, 8
+_VERY_SHARP, _SHARP = 500.0, 100.0
 _LOST = math.log(1e-2)
 _ROUNDING = math.log(1e-17)
 
@@ -92,7 +92,7 @@ def near(problem: Problem) -> bool:
     _, n, m = problem.shape
     held = n * m * problem.work.itemsize <= cost.memory
     # what costs a little to leave out is not worth that where all can be held
-    if held and n * m < _PAIRS:
+    if held and (n * m < _PAIRS or cost.x.shape[-1] > _FLAT):
         return False
     return problem.bounds.high > (_VERY_SHARP if held else _SHARP) * problem.least_reg
 

@@ -236,3 +236,4 @@ def test_where_all_fits_all_is_held():
     assert not choice.near(few)
     assert choice.near(many)
     assert not choice.near(replace(many, reg=torch.tensor([1e-2]).double(), one_reg=1e-2))
+    assert not choice.near(problem(8200, 8200, d=5))
