@@ -377,3 +377,27 @@ def test_rows_over_ranks_go_on_as_if_nothing_had_been(tmp_path):
     with np.load(tmp_path / "r.npz", allow_pickle=False) as kept:
         torch.testing.assert_close(torch.from_numpy(kept["f"]), r.f, rtol=0, atol=1e-9)
     assert json.loads(first["out"])["value"] == pytest.approx(float(r.value), abs=1e-9)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_cost_with_any_other_number_is_another_problem(tmp_path, held):
+    C = torch.rand(60, 40, dtype=torch.float64)
+    other = C.clone()
+    other[17, 5] += 1e-9
+
+    def cost(C: Tensor) -> Tensor | so.Streamed:
+        return C if held else so.Streamed([C[:20], C[20:]])
+
+    path = tmp_path / "kept"
+    first = so.solve(cost(C), reg=0.1, checkpoint=path)
+    same(so.solve(cost(C), reg=0.1, checkpoint=path), first)
+    with pytest.raises(ValueError, match="is of another problem, whose cost"):
+        so.solve(cost(other), reg=0.1, checkpoint=path)
+
+
+def test_rows_in_another_order_are_the_same_problem(tmp_path):
+    C = torch.rand(60, 40, dtype=torch.float64)
+    order = torch.randperm(60)
+    shuffled = so.Streamed([(order[:25], C[order[:25]]), (order[25:], C[order[25:]])])
+    first = so.solve(so.Streamed([C[:20], C[20:]]), reg=0.1, checkpoint=tmp_path / "kept")
+    same(so.solve(shuffled, reg=0.1, checkpoint=tmp_path / "kept"), first)

@@ -11,14 +11,15 @@ from torch import Tensor
 from sinkhorn_ot.results import Status
 
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT, NO_PLAN, INTERRUPTED = 2, 5, 130
 CODES = {
     Status.OPTIMAL: 0,
     Status.CONVERGED: 0,
     Status.FIXED: 0,
     Status.MAX_ITER: 3,
+    Status.BUDGET: 3,
     Status.STALLED: 4,
-    Status.INFEASIBLE: 5,
+    Status.INFEASIBLE: NO_PLAN,
     Status.NOT_FINITE: 6,
 }
 

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import torch
 
+from sinkhorn_ot.exact import NoPlan
+
 from . import demo, labelling, solving
-from .ending import BAD_INPUT, INTERRUPTED
+from .ending import BAD_INPUT, INTERRUPTED, NO_PLAN
 from .parser import parser
 
 
@@ -20,9 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows the name of the program; None takes it from the shell.
 
     Returns:
-        0 where the tolerance was reached or an exact plan is proved, 3 where sweeps ran out, 4
-        where the error stalled, 5 where no plan exists, 6 where numbers left their range, 2 for bad
-        input, 130 where it was interrupted.
+        0 where the tolerance was reached or an exact plan is proved, 3 where sweeps or seconds ran
+        out, 4 where the error stalled, 5 where no plan exists, 6 where numbers left their range, 2
+        for bad input, 130 where it was interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["demo"]:
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _ACTS[options.act](options)
     except (ValueError, OSError) as error:
         print(f"sinkhorn-ot: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return NO_PLAN if isinstance(error, NoPlan) else BAD_INPUT
     except KeyboardInterrupt:
         kept = "; the same call goes on from its checkpoint" if options.checkpoint else ""
         print(f"sinkhorn-ot: interrupted{kept}", file=sys.stderr)

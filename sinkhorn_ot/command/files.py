@@ -40,11 +40,22 @@ def mapped(name: str, path: Path, dims: tuple[int, ...]) -> Array:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise ValueError(f"{name} must be a file that is there, got {path}") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{name} {path} cannot be read as numbers: {error}") from error
-    if array.ndim not in dims or 0 in array.shape:
+    except OSError as error:
+        raise ValueError(f"{name} {path} cannot be read: {error}") from error
+    except (ValueError, EOFError):
+        # NumPy's advice would be to load what may run code
+        raise ValueError(
+            f"{name} {path} must be numbers as numpy.save writes them: it is no such file, holds "
+            "objects, or is cut off"
+        ) from None
+    if array.ndim not in dims:
         several = " or ".join(map(str, dims))
-        raise ValueError(f"{name} {path} must have {several} dimensions, got shape {array.shape}")
+        raise ValueError(
+            f"{name} {path} must have {several} dimension{'s' * (dims != (1,))}, got shape "
+            f"{array.shape}"
+        )
+    if 0 in array.shape:
+        raise ValueError(f"{name} {path} must not be empty, got shape {array.shape}")
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name} {path} must hold numbers, got dtype {array.dtype}")
     return array

@@ -9,8 +9,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m sinkhorn_ot",
         description="Optimal transport and labels of files.",
-        epilog="Ends with 0 where the tolerance was reached, 2 for bad input, 3 where sweeps ran "
-        "out, 4 where the error stalled, 5 where no plan exists, 6 where numbers left their range.",
+        epilog="Ends with 0 where the tolerance was reached, 2 for bad input, 3 where sweeps "
+        "or seconds ran out, 4 where the error stalled, 5 where no plan exists, 6 where numbers "
+        "left their range, 130 where it was interrupted.",
     )
     acts = top.add_subparsers(dest="act", required=True, metavar="{solve,labels,demo}")
     _solve(acts.add_parser("solve", help="transport between the points of a cost, or two clouds"))
@@ -28,6 +29,7 @@ def _solve(p: argparse.ArgumentParser) -> None:
     add("--b", type=Path, help="target weights, .npy of shape (m,) (default: equal)")
     add("--reg", type=_positive, help="regularisation in units of the cost")
     add("--exact", action="store_true", help="an exact plan, with its proof, without reg")
+    add("--seconds", type=_positive, help="that an exact plan may take, beyond the matrix")
     add("--unbalanced", type=float, help="KL penalty on both marginals instead of exact ones")
     add("--method", default="auto", choices=("auto", "sinkhorn", "newton"))
     add("--stream", action="store_true", help="read the costs at each pass, and never hold them")

@@ -2,6 +2,7 @@
 
 import argparse
 import time
+import warnings
 from typing import Any
 
 from torch import Tensor
@@ -26,7 +27,11 @@ def act(options: argparse.Namespace) -> int:
         a = a if a is None else a[own]
         weights = [w if w is None else w.to(options.device) for w in (a, b)]
         if options.exact:
-            found = so.solve_exact(cost, *weights, max_iter=options.max_iter)
+            limits = {"max_iter": options.max_iter, "seconds": options.seconds}
+            with warnings.catch_warnings():
+                # the code that it ends with says so
+                warnings.simplefilter("ignore", so.ConvergenceWarning)
+                found = so.solve_exact(cost, *weights, **limits)
         else:
             found = so.solve(cost, *weights, **_asked(options, group))
         f = many.joined(found.f, group)
@@ -55,6 +60,8 @@ def _require(options: argparse.Namespace) -> None:
     alone = {"--unbalanced": options.unbalanced, "--checkpoint": options.checkpoint}
     if options.exact and (given := [name for name, x in alone.items() if x is not None]):
         raise ValueError(f"{given[0]} must not be given with --exact")
+    if options.seconds is not None and not options.exact:
+        raise ValueError("--seconds must be given with --exact")
     files.writable(options.out, ".npz")
 
 

@@ -70,7 +70,7 @@ def solve_exact(  # noqa: PLR0913
     samples.
 
     Args:
-        cost: Tensor or array (..., n, m), or a `PointCloud`; inf forbids a pair.
+        cost: Tensor or array (..., n, m), `PointCloud` or `Streamed`; inf forbids a pair.
         a: Source weights (..., n); None means 1/n each.
         b: Target weights (..., m); None means 1/m each.
         mask: Which points of a padded batch are there, (rows, columns), as in `solve`.

@@ -103,7 +103,7 @@ def _looked(
     """Check what this rank passes."""
     for name, value in refused.items():
         if value is not None:
-            raise ValueError(f"{name} must not be given with group, got {value!r:.60}")
+            raise ValueError(f"{name} must not be given with group")
     cost, a, b, reg = given
     leaves, (cost, a, b, reg, penalties, _) = waiting(cost, a, b, reg, unbalanced)
     if leaves is not None:

@@ -237,3 +237,17 @@ def test_where_all_fits_all_is_held():
     assert choice.near(many)
     assert not choice.near(replace(many, reg=torch.tensor([1e-2]).double(), one_reg=1e-2))
     assert not choice.near(problem(8200, 8200, d=5))
+
+
+@pytest.mark.parametrize("far", [30.0, 1000.0])
+def test_clusters_far_apart_are_no_harder(far):
+    """A block that spans the gap has coordinates that single precision does not tell apart."""
+    x, y = torch.rand(700, 2).double(), torch.rand(560, 2).double()
+    x[:330] += far
+    y[:264] += far
+    near, held = (
+        so.solve(so.PointCloud(x, y, memory=memory), reg=1e-3, tol=1e-7, max_iter=100)
+        for memory in (1, 1 << 30)
+    )
+    assert near.dropped > 0
+    assert float(near.value) == pytest.approx(float(held.value), rel=1e-6)

@@ -131,17 +131,20 @@ def require_room(asked: Asked, N: list[int]) -> None:
     if asked.k is not None and asked.k > min(N):
         raise ValueError(f"k must be at most the {min(N)} samples, got {asked.k}")
     closed = asked.best == -math.inf
-    if bool(closed.any()):
-        # whoever gets no label needs none
-        all_ = torch.tensor([asked.k in (None, n) for n in N], device=asked.S.device)
-        closed &= all_.reshape(*asked.S.shape[:-2], 1)
-    if bool(closed.any()):
+    # whoever gets no label needs none
+    if bool(closed.any()) and bool((closed := closed & _all_labelled(asked, N)).any()):
         at = checks.first_index(closed)
         where = at[0] if len(at) == 1 else at
         raise ValueError(
             f"scores must allow every sample some label, got -inf all along row {where}"
         )
     _require_summable(asked, max(N))
+
+
+def _all_labelled(asked: Asked, N: list[int]) -> Tensor:
+    """Return in which problems every sample gets a label, (..., 1)."""
+    every = torch.tensor([asked.k in (None, n) for n in N], device=asked.S.device)
+    return every.reshape(*asked.S.shape[:-2], 1)
 
 
 def _require_summable(asked: Asked, N: int) -> None:

@@ -40,8 +40,8 @@ class Checkpoint:
         if not isinstance(self.path, (str, os.PathLike)) or not os.fspath(self.path):
             raise ValueError(f"checkpoint must be a path or a Checkpoint, got {self.path!r}")
         checks.count("every", self.every)
-        if self.seconds != 0:
-            checks.positive("seconds", self.seconds)
+        if not checks.number("seconds", self.seconds) >= 0:
+            raise ValueError(f"seconds must be zero or more, got {self.seconds!r}")
         folder = Path(self.path).parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise ValueError(f"checkpoint must be in a folder that can be written to, got {folder}")

@@ -30,6 +30,8 @@ _FIRST = 3
 _TRIES = 4
 # places of columns that are held
 _HELD = 1 << 23
+# products of coordinates that single precision tells to a thousandth
+_RESOLVED = 1 << 14
 # exponents of rows' largest entries, and of their least, that single precision can sum
 _WIDE, _FAINT = 40.0, -87.0
 
@@ -226,26 +228,29 @@ class Live:
                 columns = self._columns.members(near)
             some = left[start:stop], right[columns], s[start:stop]
             if dtype == torch.float32:
-                some = _centred(*some)
+                some = _centred(*some) or some
             rows_of, columns_of, base = some
             step = max(1, _TILE // len(columns))
             for row in range(start, stop, step):
                 rows = slice(row, min(stop, row + step))
                 at = slice(row - start, rows.stop - start)
                 block = torch.addmm(base[at, None], rows_of[at], columns_of.T)
-                yield Part(rows, near, columns, block)
+                yield Part(rows, near, columns, block.to(dtype))
 
 
-def _centred(x: Tensor, y: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _centred(x: Tensor, y: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
     """Return factors and what is added to their product, moved to where numbers are small.
 
-    Both have a row per point; the last number of a row of x is one, that of y any.
+    Both have a row per point; the last number of a row of x is one, that of y any. None where they
+    are large even there, as of a block that spans the gap between two clusters.
     """
     middle = x.mean(0)
     q, other = y @ middle, y.mean(0)
     # what has no weight is -inf, which nothing is measured from
     peak, other[-1] = q.amax(), 0.0
     x, y = x - middle, y - other
+    if float(x[:, :-1].abs().amax(0) @ y[:, :-1].abs().amax(0)) > _RESOLVED:
+        return None
     s = s + (x @ other).add_(peak)
     x[:, -1], y[:, -1] = 1.0, q - peak
     return x.float(), y.float(), s.float()
