@@ -3,8 +3,6 @@
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import time
 from typing import Any
 
@@ -12,8 +10,7 @@ import torch
 from torch import Tensor
 
 import sinkhorn_ot as so
-from bench import ROOT
-from bench.cpu.measure import save
+from bench.cpu.measure import alone, save
 
 
 # sizes for each solver: dense POT fills a gigabyte per ten thousand points squared, several times
@@ -88,16 +85,6 @@ def measured(name: str, n: int) -> dict[str, Any]:
     return {"solver": name, "n": n, "seconds": seconds, "peak_mb": peak / 1024, **told}
 
 
-def alone(name: str, n: int) -> dict[str, Any]:
-    """Measure in a fresh process: its peak memory is its own."""
-    command = [sys.executable, "-m", "bench", "exact_scale", "--one", name, str(n)]
-    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    row: dict[str, Any] = json.loads(out.stdout.splitlines()[-1])
-    shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-    print("  ".join(shown), flush=True)
-    return row
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Say what may be asked for."""
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
@@ -111,5 +98,7 @@ def main(options: argparse.Namespace) -> None:
         print(json.dumps(measured(name, int(n))))
         return
     sizes = sorted({n for some in SIZES.values() for n in some})
-    rows = [alone(name, n) for n in sizes for name, some in SIZES.items() if n in some]
+    rows = [
+        alone("exact_scale", name, n) for n in sizes for name, some in SIZES.items() if n in some
+    ]
     save("exact_scale", rows)

@@ -3,6 +3,8 @@
 import json
 import pathlib
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import RESULTS
+from bench import RESULTS, ROOT
 
 
 # what libraries ask for their number of threads, once, when they are loaded
@@ -31,6 +33,19 @@ def clock(act: Callable[[], Any]) -> float:
     start = time.perf_counter()
     act()
     return time.perf_counter() - start
+
+
+def alone(bench: str, *case: object) -> dict[str, Any]:
+    """Print and return what `python -m bench NAME --one` measures in a process of its own.
+
+    So its peak memory is its own.
+    """
+    command = [sys.executable, "-m", "bench", bench, "--one", *map(str, case)]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    row: dict[str, Any] = json.loads(out.stdout.splitlines()[-1])
+    shown = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+    print("  ".join(shown), flush=True)
+    return row
 
 
 def machine() -> dict[str, str]:

@@ -3,16 +3,13 @@
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import time
 from typing import Any
 
 import torch
 
 import sinkhorn_ot as so
-from bench import ROOT
-from bench.cpu.measure import save
+from bench.cpu.measure import alone, save
 
 
 # points a side, dimensions, reg beside a squared side of the cube, and error to reach
@@ -47,16 +44,6 @@ def measured(n: int, d: int, reg: float, tol: float) -> dict[str, Any]:
     }
 
 
-def alone(case: tuple[int, int, float, float]) -> dict[str, Any]:
-    """Measure in a fresh process: its peak memory is its own."""
-    command = [sys.executable, "-m", "bench", "near", "--one", *map(str, case)]
-    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    row: dict[str, Any] = json.loads(out.stdout.splitlines()[-1])
-    shown = (f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-    print("  ".join(shown), flush=True)
-    return row
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Say what may be asked for."""
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
@@ -71,4 +58,4 @@ def main(options: argparse.Namespace) -> None:
         print(json.dumps(measured(int(n), int(d), float(reg), float(tol))))
         return
     cases = (*CASES, MILLION) if options.million else CASES
-    save("near", [alone(case) for case in cases])
+    save("near", [alone("near", *case) for case in cases])

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 import sinkhorn_ot as so
-from bench import ROOT
 from bench.cpu.cases import dense, uniform
 from bench.cpu.judge import judged
-from bench.cpu.measure import clock, save
+from bench.cpu.measure import alone, clock, save
 
 
 SIZES = (1000, 2000, 4000, 8000)
@@ -116,15 +115,6 @@ def _error(r: so.Transport, x: torch.Tensor, y: torch.Tensor) -> float:
     return off + float((columns - weight).abs().sum())
 
 
-def alone(what: str, n: int) -> dict[str, Any]:
-    """Measure in a fresh process: its peak memory is its own."""
-    command = [sys.executable, "-m", "bench", "scale", "--one", what, str(n)]
-    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    row: dict[str, Any] = json.loads(out.stdout.splitlines()[-1])
-    print("  ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
-    return row
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Say what may be asked for."""
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
@@ -137,6 +127,6 @@ def main(options: argparse.Namespace) -> None:
         what, n = options.one
         print(json.dumps({"fixed": fixed, "matrix": matrix, "clouds": clouds}[what](int(n))))
         return
-    rows = [alone("fixed", SMALL)]
-    rows += [alone("matrix", n) for n in SIZES] + [alone("clouds", n) for n in CLOUDS]
-    save("scale", rows)
+    cases = [("fixed", SMALL)]
+    cases += [("matrix", n) for n in SIZES] + [("clouds", n) for n in CLOUDS]
+    save("scale", [alone("scale", *case) for case in cases])
