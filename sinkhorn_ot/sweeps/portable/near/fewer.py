@@ -1,5 +1,7 @@
 """Fewer points in place of many: the means of small blocks."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -8,8 +10,8 @@ from sinkhorn_ot.problem import PointCloud
 from .tree import Blocks, blocks
 
 
-# points of a block at least, and blocks of a cloud at most, but for clouds that are larger
-_SIZE, _BLOCKS = 64, 1024
+# points of a block at least, and their square beside those of a cloud
+_SIZE, _GROWTH = 64, 16
 # how many points one of fewer stands for
 _FEW = 16
 
@@ -17,7 +19,7 @@ _FEW = 16
 def tree(cost: PointCloud, side: int, size: int | None = None) -> Blocks:
     """Return a cloud in order, in coordinates whose squared distances are the costs."""
     points = cost.placed[side][0]
-    return blocks(points, size or max(_SIZE, len(points) // _BLOCKS))
+    return blocks(points, size or max(_SIZE, math.isqrt(len(points) // _GROWTH)))
 
 
 def fewer(cost: PointCloud, side: int, weight: Tensor) -> tuple[Tensor, Tensor, float]:

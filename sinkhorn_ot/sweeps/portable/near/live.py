@@ -20,8 +20,8 @@ from .bounds import above, most
 from .tree import Blocks
 
 
-# pairs whose exponents are formed together
-_TILE = 1 << 17
+# pairs whose exponents are formed together, and rows at least: each comes with work for columns
+_TILE, _ROWS = 1 << 17, 16
 # how much potentials may rise before blocks are judged again
 _MARGIN = 6.0
 # blocks of columns that a first look at the row sums takes
@@ -230,7 +230,7 @@ class Live:
             if dtype == torch.float32:
                 some = _centred(*some) or some
             rows_of, columns_of, base = some
-            step = max(1, _TILE // len(columns))
+            step = max(_ROWS, _TILE // len(columns))
             for row in range(start, stop, step):
                 rows = slice(row, min(stop, row + step))
                 at = slice(row - start, rows.stop - start)

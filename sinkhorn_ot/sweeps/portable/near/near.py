@@ -1,5 +1,6 @@
 """Clouds in few dimensions: pairs of blocks that cannot count are never looked at."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from sinkhorn_ot.sweeps.protocol import Coarser, Sweep, move_rows, sweep_apart
 
 from .curve import Curve
 from .fewer import fewer, tree
+from .gauss import Gauss, quicker
 from .live import Live, Part
 from .tree import Blocks
 
@@ -26,6 +28,8 @@ _MANY, _WIDTH = 3000, 0.125
 # logarithm of what may be left out from which single precision will do, and the error down to which
 # it does for the while
 _ROUGH, _CLOSE = math.log(1e-7), 1e-4
+# the error down to which polynomials, which have five digits, lead
+_LED = 3e-4
 # beside its row's sum, the logarithm of an entry that a product with the curve can miss, where
 # memory is short
 _FAINT = -14.0
@@ -61,6 +65,8 @@ class Near(OnTheFly):
         self._live = Live(self._trees, self._reg, lost, sums)
         self._roughly = roughly
         self._curve: tuple[Tensor, Curve | None] | None = None
+        # whether polynomials lead, while what they cannot tell does not show
+        self._led = roughly and problem.exact and self._quicker
         # for good, where more is left out than single precision rounds, or else for now
         self._single = roughly and (lost >= _ROUGH or problem.exact)
 
@@ -69,6 +75,10 @@ class Near(OnTheFly):
         p, t = self.problem, v[0][self._columns.order]
         if p.penalties[0] is not None:
             return sweep_apart(self, self.log_a, v)
+        if self._led and (found := self._leading(v)) is not None:
+            return found
+        # for good
+        self._led = False
         log_a, s = self.log_a[:, self._rows.order], torch.empty_like(t)
 
         def carried(rows: slice, columns: Tensor, base: Tensor, e: Tensor, sums: Tensor) -> None:
@@ -85,6 +95,19 @@ class Near(OnTheFly):
         new = move_rows(p, log_a, sums[None])[:, self._rows.place]
         return new, self._rescued(new, v, s[self._columns.place][None], self._share)
 
+    def _leading(self, v: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return a sweep by polynomials; None where pairs must be looked at."""
+        if not math.isfinite(float(v.amax())):
+            return None
+        if (sums := self._gauss.log_sums(1, v[0])) is None:
+            return None
+        u = move_rows(self.problem, self.log_a, sums[None])
+        if (sums := self._gauss.log_sums(0, u[0])) is None:
+            return None
+        s = sums + v
+        close = self._wrong(s[0].exp()[self._columns.order]) <= max(_LED, self._tol)
+        return None if close else (u, s)
+
     def _wrong(self, s: Tensor) -> float:
         """Return how far column sums are from their weights, relative to all of these."""
         b = self.problem.b[0][self._columns.order]
@@ -93,6 +116,13 @@ class Near(OnTheFly):
     def log_sum_rows(self, v: Tensor) -> Tensor:
         """Return log sum_j exp(v_j - C_ij / reg)."""
         return self._live.row_sums(v[0][self._columns.order])[self._rows.place][None]
+
+    def about_rows(self, v: Tensor) -> Tensor:
+        """Return log sum_j exp(v_j - C_ij / reg) to some digits."""
+        if self._quicker and (sums := self._gauss.log_sums(1, v[0])) is not None:
+            return sums[None]
+        sums = self._live.row_sums(v[0][self._columns.order], torch.float32)
+        return sums[self._rows.place][None]
 
     def log_sum_columns(self, u: Tensor) -> Tensor:
         """Return log sum_i exp(u_i - C_ij / reg)."""
@@ -123,6 +153,11 @@ class Near(OnTheFly):
 
     def curve_product(self, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
         """Return what multiplies by P^T diag(1 / P 1) P, of the pairs that count."""
+        if self._led:
+            a = self.problem.a[0]
+            share = torch.where(a > 0, 1 / a, 0.0)
+            times = self._gauss.product(u[0], v[0], share)
+            return lambda x: times(x[0])[None]
         if (curve := self._curve_at(u, v)) is None:
             return super().curve_product(u, v)
         order, place = self._columns.order, self._columns.place
@@ -130,7 +165,7 @@ class Near(OnTheFly):
 
     def gathered_curve(self, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return P^T diag(1 / P 1) P summed over blocks of columns, and the block of each."""
-        if (curve := self._curve_at(u, v)) is None:
+        if self._led or (curve := self._curve_at(u, v)) is None:
             return None
         return curve.gathered[None], self._columns.block[self._columns.place]
 
@@ -162,7 +197,7 @@ class Near(OnTheFly):
         def extend(psi: Tensor) -> Tensor:
             u, _ = sweep.at(few.reg).sweep(None, psi + few.b.log())
             across = replace(few, cost=replace(means, x=cost.placed[1], y=x[None]), a=p.b, b=few.a)
-            return -Near(across, self._lost).log_sum_rows(u)
+            return -Near(across, self._lost, roughly=True).about_rows(u)
 
         return Coarser(sweep, reg / self._reg, extend)
 
@@ -182,11 +217,11 @@ class Near(OnTheFly):
 
     def told(self) -> dict[str, Any]:
         """Return which blocks were judged to count, and by which potentials."""
-        return self._live.told() | {"single": self._single}
+        return self._live.told() | {"single": self._single, "led": self._led}
 
     def take(self, memory: dict[str, Any]) -> None:
         """Take the same blocks to count."""
-        self._single = memory["single"]
+        self._single, self._led = memory["single"], memory["led"]
         self._live.take(memory)
 
     @property
@@ -195,9 +230,24 @@ class Near(OnTheFly):
         return math.exp(self._lost if self._live.left is None else self._live.left)
 
     @property
+    def _tol(self) -> float:
+        """The error to reach, of which a hundredth may be left out."""
+        return math.exp(self._lost) * 1e2
+
+    @property
     def _share(self) -> float:
         """The share of all mass below which a column may have lost what counts."""
-        return math.exp(self._lost) * 1e2 / self.problem.shape[2]
+        return self._tol / self.problem.shape[2]
+
+    @property
+    def _quicker(self) -> bool:
+        """Whether polynomials take less time than pairs."""
+        return quicker(self._trees, self._reg, self._lost, self._cost.memory // 2)
+
+    @functools.cached_property
+    def _gauss(self) -> Gauss:
+        """Sums by polynomials."""
+        return Gauss([t[0] for t in self._cost.placed], self._reg)
 
     def _plan(self, u: Tensor, v: Tensor, dtype: torch.dtype = torch.float64) -> Iterator[Part]:
         """Yield parts of all that counts, exponentiated to the plan."""
