@@ -9,4 +9,6 @@ setup(
     + ["sinkhorn_ot.kernels"],
     package_dir={"sinkhorn_ot": "sinkhorn_ot", "sinkhorn_ot.kernels": "kernels"},
     package_data={"sinkhorn_ot": ["py.typed"]},
+    # type checkers see a path, and not the import hook that would stand in for one
+    options={"editable_wheel": {"mode": "compat"}},
 )

@@ -13,6 +13,7 @@ import torch
 
 import sinkhorn_ot as so
 from sinkhorn_ot import testing
+from sinkhorn_ot.solvers import MethodName
 
 
 LIMIT = 1e-8
@@ -41,7 +42,7 @@ def draw(k: int) -> testing.Random:
     return testing.random(n, m, float(10 ** rng.uniform(-3, 1)), zeros=k % 3 == 0, seed=k)
 
 
-def errors(p: testing.Random, method: str) -> Errors:
+def errors(p: testing.Random, method: MethodName) -> Errors:
     """Solve a problem, whatever it takes, and compare."""
     truth = testing.judge(p.cost, p.a, p.b, p.reg)
     r = so.solve(p.cost, p.a, p.b, p.reg, method=method, tol=1e-12, max_iter=100_000)
@@ -53,7 +54,7 @@ def errors(p: testing.Random, method: str) -> Errors:
     )
 
 
-def crosscheck(problems: int, method: str = "auto") -> Errors:
+def crosscheck(problems: int, method: MethodName = "auto") -> Errors:
     """Return the worst of each error over so many problems."""
     found = [errors(draw(k), method) for k in range(problems)]
     return Errors(*(max(column) for column in zip(*found, strict=True)))

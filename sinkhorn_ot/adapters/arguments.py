@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import at_once, checks, shown
-from sinkhorn_ot.sweeps import Ranks
+from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 
 # scores over their temperature beyond which sums of a few are none that float64 holds
@@ -103,7 +103,7 @@ def alike(asked: Any, *own: str) -> dict[str, object]:
     return {f.name: getattr(asked, f.name) for f in fields(asked) if f.name not in own}
 
 
-def agreed(group: Any, *arguments: Any) -> Asked:
+def agreed(group: ProcessGroup | None, *arguments: Any) -> Asked:
     """Return `checked` arguments of `swav_codes`, once all ranks of a group have passed."""
     ranks = Ranks(group)
     if ranks.alone:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import ArrayLike, checks
 from sinkhorn_ot.results import uncompiled
-from sinkhorn_ot.sweeps import Ranks
+from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .arguments import (
     at_least_single,
@@ -39,13 +39,13 @@ _UNRESOLVED = (
 @uncompiled
 @constant
 def clot_labels(
-    log_probs: Any,
+    log_probs: ArrayLike,
     *,
     lamb: float = 5.0,
     tol: float = 1e-6,
     max_iter: int = 1_000,
-    mask: Any = None,
-    group: Any = None,
+    mask: ArrayLike | None = None,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     """Return soft labels of a batch, in equal shares of the clusters: constants.
 
@@ -147,7 +147,7 @@ class CLOTLoss(nn.Module):
         weight: float = 1.0,
         temperature: float = 0.5,
         tol: float = 1e-3,
-        group: Any = None,
+        group: ProcessGroup | None = None,
     ) -> None:
         super().__init__()
         self.lamb = checks.positive("lamb", lamb)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.problem import checks
-from sinkhorn_ot.sweeps import Ranks
+from sinkhorn_ot.problem import ArrayLike, checks
+from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .arguments import Asked, at_least_single, checked, rows_that_count
 from .swav import SwAVQueue, codes_of, queue_or_none
@@ -21,14 +21,14 @@ NAMES = ("logits", "temperature")
 
 @constant
 def dino_codes(
-    logits: Any,
+    logits: ArrayLike,
     temperature: float,
     *,
     n_iter: int | None = 3,
-    mask: Any = None,
+    mask: ArrayLike | None = None,
     queue: SwAVQueue | None = None,
-    prototypes: Any = None,
-    group: Any = None,
+    prototypes: ArrayLike | None = None,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     """Return the teacher's codes for class tokens (DINOv2, DINOv3) or masked patches (iBOT).
 
@@ -78,7 +78,11 @@ def dino_codes(
 
 @constant
 def capi_codes(
-    logits: Any, temperature: float = 0.06, *, n_iter: int | None = 3, group: Any = None
+    logits: ArrayLike,
+    temperature: float = 0.06,
+    *,
+    n_iter: int | None = 3,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     """Return CAPI's codes: every patch position is a problem of its own, over the images.
 

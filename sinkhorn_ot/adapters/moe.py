@@ -4,15 +4,15 @@ import importlib.util
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.problem import ArrayLike, checks, shown
 from sinkhorn_ot.results import ConvergenceWarning, uncompiled
-from sinkhorn_ot.sweeps import Ranks
+from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .arguments import alike, at_least_single, rows_that_count, samples
 from .softmaxes import first_step, masses
@@ -65,14 +65,14 @@ class Routing:
 @uncompiled
 @constant
 def moe_router(
-    logits: Any,
+    logits: ArrayLike,
     *,
     n_iter: int | None = None,
     tol: float = 1e-4,
     max_iter: int = 1_000,
-    on_fail: str = "warn",
-    mask: Any = None,
-    group: Any = None,
+    on_fail: Literal["warn", "ignore"] = "warn",
+    mask: ArrayLike | None = None,
+    group: ProcessGroup | None = None,
 ) -> Routing:
     """Return a plan that spreads tokens evenly over experts: tokens first, experts last.
 

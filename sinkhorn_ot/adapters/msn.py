@@ -1,13 +1,13 @@
 """MSN's targets: sharpened predictions, spread evenly over the prototypes."""
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.sweeps import Ranks
+from sinkhorn_ot.problem import ArrayLike
+from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .arguments import Asked, at_least_single, checked, temperature
 from .swav import codes_of
@@ -19,13 +19,13 @@ NAMES = ("scores", "tau * sharpening")
 
 @constant
 def msn_codes(
-    scores: Any,
+    scores: ArrayLike,
     *,
     tau: float = 0.1,
     sharpening: float = 0.25,
     n_iter: int | None = 3,
-    mask: Any = None,
-    group: Any = None,
+    mask: ArrayLike | None = None,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     """Return MSN's targets: SwAV's iterations at eps 1, from sharpened predictions.
 

@@ -2,13 +2,25 @@
 
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Dense, Problem, There, checks, make, make_plain, masked
+from sinkhorn_ot.problem import (
+    ArrayLike,
+    Cost,
+    Dense,
+    Mask,
+    Problem,
+    There,
+    Unbalanced,
+    checks,
+    make,
+    make_plain,
+    masked,
+)
 from sinkhorn_ot.results import (
     ConvergenceWarning,
     Status,
@@ -21,7 +33,7 @@ from sinkhorn_ot.results import (
 
 from .beyond import Budget, on_demand, solved_on_demand
 from .derivatives import differentiable
-from .engines import ENGINES, EQUAL
+from .engines import EQUAL, EngineName
 from .line import line_cost, solved_on_line
 from .plain import SMALL, is_plain, solved_plain
 from .proof import MARGINAL
@@ -30,17 +42,21 @@ from .routes import NoPlan, alone, not_too_narrow, routable
 from .slack import slack_of
 
 
+# whoever chooses, those of the table, and what gives them few pairs at a time
+Chosen = Literal["auto", EngineName, "columns"]
+
+
 @uncompiled
 @transformable
 def solve_exact(  # noqa: PLR0913
-    cost: Any,
-    a: Any = None,
-    b: Any = None,
+    cost: ArrayLike | Cost,
+    a: ArrayLike | None = None,
+    b: ArrayLike | None = None,
     *,
-    mask: Any = None,
-    unbalanced: Any = None,
-    mass: Any = None,
-    engine: str = "auto",
+    mask: Mask | None = None,
+    unbalanced: Unbalanced | None = None,
+    mass: float | ArrayLike | None = None,
+    engine: Chosen = "auto",
     max_iter: int | None = None,
     memory: int | None = None,
     seconds: float | None = None,
@@ -98,7 +114,7 @@ def solve_exact(  # noqa: PLR0913
     Raises:
         ValueError: If an argument breaks a rule, or the forbidden pairs leave no plan.
     """
-    checks.one_of("engine", engine, ("auto", *ENGINES, "columns"))
+    checks.one_of("engine", engine, get_args(Chosen))
     max_iter = None if max_iter is None else checks.count("max_iter", max_iter)
     budget = _budget(engine, memory, seconds)
     there = None

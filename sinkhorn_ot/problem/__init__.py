@@ -7,7 +7,9 @@ from .costs import (
     Cost,
     Dense,
     Facts,
+    Function,
     GridCost,
+    MetricName,
     PointCloud,
     Streamed,
     as_cost,
@@ -20,17 +22,18 @@ from .costs import (
 )
 from .habits import CALLS, Names
 from .making import make, make_plain, make_share, served, without_unserved
-from .marginals import There, masked, mass_rtol
+from .marginals import Mask, There, masked, mass_rtol
 from .penalties import KL, L2, TV, Between, Penalty
 from .problem import Beside, Holders, Problem, Spread
 from .regularisation import Unresolved
-from .relaxation import asked
-from .rows import Block, Index, Rows, as_rows, at_once, entries, number
+from .relaxation import Unbalanced, asked
+from .rows import ArrayLike, Block, Index, Rows, RowsLike, as_rows, at_once, entries, number
 from .share import Share, digest, pose_share
 from .show import in_short, shown
 
 
 __all__ = [
+    "ArrayLike",
     "Beside",
     "Between",
     "Block",
@@ -39,22 +42,27 @@ __all__ = [
     "Cost",
     "Dense",
     "Facts",
+    "Function",
     "GridCost",
     "Holders",
     "Index",
     "KL",
     "L2",
     "METRICS",
+    "Mask",
+    "MetricName",
     "Names",
     "Penalty",
     "PointCloud",
     "Problem",
     "Rows",
+    "RowsLike",
     "Share",
     "Spread",
     "Streamed",
     "TV",
     "There",
+    "Unbalanced",
     "Unresolved",
     "as_cost",
     "as_rows",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from torch.autograd import forward_ad
 
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+W = TypeVar("W", bound=str)
+
 # what has no ways of its own
 _PLAIN = (Tensor, torch.nn.Parameter, type(None))
 
@@ -239,11 +241,11 @@ def callback(name: str, value: Any) -> Any:
     return value
 
 
-def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
+def one_of(name: str, value: Any, choices: Sequence[W]) -> W:
     """Require one of the listed names."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-    return value
+    return cast("W", value)
 
 
 def unused(name: str, others: Sequence[str]) -> None:

@@ -7,11 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import TypeAliasType
 
 from . import checks
 from .penalties import KL, Moved, Penalty
 from .problem import EXACT, Penalties, Problem, Relax
+from .rows import Array
 
+
+# what is asked of one marginal: the strength of a KL penalty, a penalty, or None for exact
+_Side = float | Penalty | None
+# of both alike, or of each; numbers may be in an array
+Unbalanced = TypeAliasType("Unbalanced", _Side | Tensor | Array | tuple[_Side, _Side])
 
 # how far totals that must agree may be apart by rounding
 _RTOL = 2e-7

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from sinkhorn_ot.problem import (
     KL,
     TV,
+    ArrayLike,
     Bounds,
     GridCost,
     PointCloud,
@@ -35,7 +36,8 @@ from .coupling import Coupling, Entropic
 from .graph import attached, outside, uncompiled
 
 
-SIDES = ("source", "target")
+Side = Literal["source", "target"]
+SIDES: tuple[Side, ...] = get_args(Side)
 # costs of new points that are formed at once on a CPU
 _BLOCK = 1 << 18
 
@@ -47,7 +49,9 @@ class Maps:
     coupling: Coupling
 
     @uncompiled
-    def potential(self, x: Any = None, *, cost: Any = None, side: str = "source") -> Tensor:
+    def potential(
+        self, x: ArrayLike | None = None, *, cost: ArrayLike | None = None, side: Side = "source"
+    ) -> Tensor:
         """Return the potential at new points, in units of the cost: of the fitted ones `f` or `g`.
 
         It is the transform of the other side's potential, over the points with weight: soft, with
@@ -77,8 +81,9 @@ class Maps:
 
     @uncompiled
     def map(
-        self, x: Any = None, *, y: Any = None, cost: Any = None, side: str = "source"
-    ) -> Tensor:
+        self, x: ArrayLike | None = None, *, y: ArrayLike | None = None,
+        cost: ArrayLike | None = None, side: Side = "source",
+    ) -> Tensor:  # fmt: skip
         """Return where the plan sends new points on average: of the fitted ones, `barycentric(y)`.
 
         The mean of y under softmax_j(log b_j + (g_j - c(x, y_j)) / reg), in blocks: no matrix of k

@@ -1,6 +1,7 @@
 """solve(): check the arguments, pose the problem, choose, run, put the answer back, report."""
 
 import functools
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -10,7 +11,17 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.gradients import differentiable, stepwise
-from sinkhorn_ot.problem import Problem, Streamed, asked, make, masked
+from sinkhorn_ot.problem import (
+    ArrayLike,
+    Cost,
+    Mask,
+    Problem,
+    Streamed,
+    Unbalanced,
+    asked,
+    make,
+    masked,
+)
 from sinkhorn_ot.results import (
     Entropic,
     Leaves,
@@ -25,6 +36,7 @@ from sinkhorn_ot.results import (
 from sinkhorn_ot.solvers import (
     Callback,
     Limits,
+    MethodName,
     Sinkhorn,
     fixed,
     parted,
@@ -33,37 +45,38 @@ from sinkhorn_ot.solvers import (
     run,
     watch,
 )
-from sinkhorn_ot.sweeps import Sweep, choose, passes
+from sinkhorn_ot.sweeps import ProcessGroup, Sweep, choose, passes
 
+from .checkpoints import Checkpoint
 from .graph import graphed
-from .options import MAX_ITER, Options
-from .over_ranks import are_spread, posed_over_ranks, settled
+from .options import MAX_ITER, OnFail, Options
+from .over_ranks import Groups, are_spread, posed_over_ranks, settled
 from .ragged import SOLVE, SWEEP, Answer, Solve, by_size
-from .start import warm
+from .start import Start, warm
 
 
 @graphed
 @uncompiled
 @transformable
 def solve(  # noqa: PLR0913
-    cost: Any,
-    a: Any = None,
-    b: Any = None,
-    reg: Any = None,
+    cost: ArrayLike | Cost,
+    a: ArrayLike | None = None,
+    b: ArrayLike | None = None,
+    reg: float | ArrayLike | None = None,
     *,
-    mask: Any = None,
-    unbalanced: Any = None,
-    mass: Any = None,
-    method: str | Sinkhorn = "auto",
+    mask: Mask | None = None,
+    unbalanced: Unbalanced | None = None,
+    mass: float | ArrayLike | None = None,
+    method: MethodName | Sinkhorn = "auto",
     tol: float | None = None,
     max_iter: int = MAX_ITER,
     n_iter: int | None = None,
-    init: Any = None,
-    on_fail: str = "warn",
+    init: Start | None = None,
+    on_fail: OnFail = "warn",
     progress: bool = False,
     callback: Callback | None = None,
-    group: Any = None,
-    checkpoint: Any = None,
+    group: ProcessGroup | Groups | None = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> Transport:
     """Solve entropic optimal transport, for one problem or a batch of them.
 

@@ -5,12 +5,12 @@ imported. Neither has a derivative.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import PointCloud, Problem, make, shown
+from sinkhorn_ot.problem import MetricName, PointCloud, Problem, make, shown
 from sinkhorn_ot.results import Entropic, Solution, Status, Transport
 from sinkhorn_ot.solvers import fixed, parted
 from sinkhorn_ot.sweeps import choose, passes
@@ -46,7 +46,8 @@ class Asked(NamedTuple):
     def problem(self) -> Problem:
         """The problem, checked as far as that waits for nothing."""
         x, y = self.cost, self.y
-        cost = x if y is None else PointCloud(x, y, self.metric, power=self.power)
+        metric = cast("MetricName", self.metric)
+        cost = x if y is None else PointCloud(x, y, metric, power=self.power)
         reg, relax = self.reg if self.regs is None else self.regs, tuple(self.relax)
         values = self.cost.device.type == "cpu"
         exact = all(map(math.isinf, relax))

@@ -2,19 +2,20 @@
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, checks, shown
-from sinkhorn_ot.solvers import METHODS, Callback, Keeper, Sinkhorn
+from sinkhorn_ot.solvers import METHODS, Callback, Keeper, MethodName, Sinkhorn
 from sinkhorn_ot.sweeps import ALONE, Ranks
 
 from .checkpoints import checked, fingerprint, opened
 
 
-ON_FAIL = ("warn", "raise", "ignore")
+OnFail = Literal["warn", "raise", "ignore"]
+ON_FAIL: tuple[OnFail, ...] = get_args(OnFail)
 MAX_ITER = 10_000
 
 
@@ -23,11 +24,11 @@ MAX_ITER = 10_000
 class Options:
     """Options of `solve`, whose docstring says what they mean."""
 
-    method: str | Sinkhorn
+    method: MethodName | Sinkhorn
     tol: float | None
     max_iter: int
     n_iter: int | None
-    on_fail: str
+    on_fail: OnFail
     progress: bool
     callback: Callback | None
     checkpoint: Any = None

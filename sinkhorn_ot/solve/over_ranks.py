@@ -11,17 +11,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeAliasType
 
 from sinkhorn_ot.problem import Problem, Share, digest, pose_share, served, shown, without_unserved
 from sinkhorn_ot.results import Transport, waiting
-from sinkhorn_ot.sweeps import Grid, Ranks, same
+from sinkhorn_ot.sweeps import Grid, ProcessGroup, Ranks, same
 
 from .options import Options
 from .start import warm
 
 
 # process groups of rows and of columns
-Groups = tuple[Any, Any]
+Groups = TypeAliasType("Groups", tuple[ProcessGroup, ProcessGroup | None])
 _Looked = tuple[Share, Options]
 
 

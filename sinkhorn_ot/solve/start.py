@@ -4,10 +4,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeAliasType
 
-from sinkhorn_ot.problem import Problem, checks, within
+from sinkhorn_ot.problem import ArrayLike, Problem, checks, within
 from sinkhorn_ot.results import Transport
 
+
+# an earlier result, or potentials of both sides, one of which may be left out
+Start = TypeAliasType("Start", Transport | tuple[ArrayLike | None, ArrayLike | None])
 
 # what starts are called
 _SIDES = ("source", "target")

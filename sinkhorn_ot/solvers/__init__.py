@@ -1,7 +1,7 @@
 """How potentials move: one loop, its steps and accelerations, and what may be done before it."""
 
 from .acceleration import Acceleration, Anderson, Iterate, Nesterov, Plain, Steps
-from .automatic import METHODS, NEWTON, SWEEPS, SWITCH, Limits, run, suitable
+from .automatic import METHODS, NEWTON, SWEEPS, SWITCH, Limits, MethodName, run, suitable
 from .newton import (
     JOINED,
     Newton,
@@ -29,6 +29,7 @@ __all__ = [
     "Limits",
     "METHODS",
     "Memory",
+    "MethodName",
     "NEWTON",
     "Nesterov",
     "Newton",

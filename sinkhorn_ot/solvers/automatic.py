@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,7 +28,8 @@ SWITCH = Sinkhorn(Switch(), Anneal(tol=0.02, max_iter=60, follow=1), slow=NEWTON
 SWEEPS = Sinkhorn()
 # what comes nearest where there is no plan to arrive at
 _PLAINLY = Sinkhorn(Plain(), None)
-METHODS = {"auto": None, "sinkhorn": SWEEPS, "newton": NEWTON}
+MethodName = Literal["auto", "sinkhorn", "newton"]
+METHODS: dict[MethodName, Sinkhorn | None] = {"auto": None, "sinkhorn": SWEEPS, "newton": NEWTON}
 
 # ends that a plan which does not exist may lead to
 _MISSED = (Status.STALLED, Status.NOT_FINITE, Status.MAX_ITER)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Progress:
 
 
 # return True to stop
-Callback = Callable[[Progress], Any]
+Callback = Callable[[Progress], object]
 
 
 def watch(

@@ -18,7 +18,7 @@ from .protocol import (
     elasticity,
     weightless,
 )
-from .ranks import ALONE, Grid, Ranks, same
+from .ranks import ALONE, Grid, ProcessGroup, Ranks, same
 
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Group",
     "Moves",
     "OverRanks",
+    "ProcessGroup",
     "Ranks",
     "Remembers",
     "Repeats",

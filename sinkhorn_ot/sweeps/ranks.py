@@ -13,10 +13,13 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from typing_extensions import TypeAliasType
 
 
 T = TypeVar("T")
 Terms = Mapping[str, object]
+# a name, for torch may be built without
+ProcessGroup = TypeAliasType("ProcessGroup", "dist.ProcessGroup")
 
 # what the ranks of a group agreed on at their last lasting agreement on an accelerator
 _AGREED: weakref.WeakKeyDictionary[Any, Terms] = weakref.WeakKeyDictionary()
@@ -25,7 +28,7 @@ _AGREED: weakref.WeakKeyDictionary[Any, Terms] = weakref.WeakKeyDictionary()
 class Ranks:
     """The processes of a group, each with samples of its own; without a group, this one alone."""
 
-    def __init__(self, group: Any = None) -> None:
+    def __init__(self, group: ProcessGroup | None = None) -> None:
         """Take a process group of torch.distributed that this process is in, or None."""
         self.group, self.alone = group, group is None
         self._failure: Exception | None = None

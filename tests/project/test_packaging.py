@@ -17,7 +17,8 @@ REPOSITORY = PACKAGE.parent
 FILES = {"setup.py", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "MANIFEST.in"}
 
 
-def _build(kind: str, source: Path, out: Path) -> Path:
+def build(kind: str, source: Path, out: Path) -> Path:
+    """Build a source distribution, a wheel or an editable one; return where it is."""
     code = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(out)!r}))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=False
@@ -26,23 +27,28 @@ def _build(kind: str, source: Path, out: Path) -> Path:
     return out / done.stdout.split()[-1]
 
 
+def copy(source: Path, *more: str) -> None:
+    """Copy what is built, and more folders, to where building may leave things."""
+    source.mkdir()
+    for name in FILES:
+        shutil.copy(REPOSITORY / name, source)
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("kernels", "sinkhorn_ot", *more):
+        shutil.copytree(REPOSITORY / name, source / name, symlinks=True, ignore=ignore)
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> tuple[list[str], list[str]]:
     """Build a source distribution from a copy, and from that a wheel; return their names."""
     pytest.importorskip("setuptools", minversion="77")
     tmp = tmp_path_factory.mktemp("build")
     source = tmp / "source"
-    source.mkdir()
-    for name in FILES:
-        shutil.copy(REPOSITORY / name, source)
-    ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("docs", "kernels", "sinkhorn_ot"):
-        shutil.copytree(REPOSITORY / name, source / name, symlinks=True, ignore=ignore)
-    with tarfile.open(_build("sdist", source, tmp)) as archive:
+    copy(source, "docs")
+    with tarfile.open(build("sdist", source, tmp)) as archive:
         archive.extractall(tmp / "sdist", filter="data")
         names = [name.partition("/")[2] for name in archive.getnames()]
     (unpacked,) = (tmp / "sdist").iterdir()
-    with zipfile.ZipFile(_build("wheel", unpacked, tmp)) as archive:
+    with zipfile.ZipFile(build("wheel", unpacked, tmp)) as archive:
         return names, archive.namelist()
 
 

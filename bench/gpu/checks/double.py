@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from bench.gpu.budget import Wrong, share
 from bench.gpu.cases import Case, dense, points
 from bench.gpu.checks.check import checks
 from bench.gpu.device import Device
+from sinkhorn_ot.problem import MetricName
 
 
 N_ITER = 10
@@ -28,7 +29,7 @@ def _in_double(p: Case) -> tuple[Any, Tensor, Tensor]:
         p.C = p.C.double()
         return (p.C[0] if len(p.C) == 1 else p.C), p.a, p.b
     p.x, p.y = (t.double() for t in p.clouds)
-    return so.PointCloud(p.x[0], p.y[0], metric=p.metric), p.a, p.b
+    return so.PointCloud(p.x[0], p.y[0], metric=cast("MetricName", p.metric)), p.a, p.b
 
 
 def fixed(device: Device, make: Callable[..., Case], n: int, m: int, **how: Any) -> float:

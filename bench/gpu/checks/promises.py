@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from bench.gpu.cases import Case, codes, dense, points, scores
 from bench.gpu.checks.check import Check, checks
 from bench.gpu.checks.kernels import BRAIN, HALF
 from bench.gpu.device import Device
+from sinkhorn_ot.problem import MetricName
 
 
 N_ITER = 10
@@ -26,7 +27,7 @@ N_ITER = 10
 def _cost(p: Case) -> Any:
     if p.C is not None:
         return p.C[0] if len(p.C) == 1 else p.C
-    return so.PointCloud(*(t[0] for t in p.clouds), metric=p.metric)
+    return so.PointCloud(*(t[0] for t in p.clouds), metric=cast("MetricName", p.metric))
 
 
 def _flat(t: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -12,7 +12,18 @@ from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.sweeps import Ranks
 
 
-MODES = ("exact", "fast")
+Mode = Literal["exact", "fast"]
+
+
+class Priced(Protocol):
+    """An answer that holds what each label costs."""
+
+    @property
+    def potentials(self) -> Tensor:
+        """What is added to the scores of each label, (..., K)."""
+        ...
+
+
 # what scores of all samples may sum to, in size: differences of two such sums are numbers
 _LARGEST = 1e307
 
@@ -55,7 +66,7 @@ class Asked:
             "leading dimensions of scores": tuple(self.S.shape[:-2]),
             "dtype of scores": self.S.dtype,
             "whether there is a mask": self.mask is not None,
-            "mode": MODES[not self.exact],
+            "mode": get_args(Mode)[not self.exact],
             **{name: x.tolist() if isinstance(x, Tensor) else x for name, x in said.items()},
         }
 
@@ -106,7 +117,7 @@ def asked_for(  # noqa: PLR0913
         keep,
         None if counts is None else _counts(counts),
         None if k is None else checks.count("k", k),
-        checks.one_of("mode", mode, MODES) == "exact",
+        checks.one_of("mode", mode, get_args(Mode)) == "exact",
         None if init is None else _started(init),
         checks.flag("progress", progress),
     )

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters.arguments import best_labels
 from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.problem import shown
+from sinkhorn_ot.problem import ArrayLike, shown
 from sinkhorn_ot.results import uncompiled
-from sinkhorn_ot.sweeps import Ranks, same
+from sinkhorn_ot.sweeps import ProcessGroup, Ranks, same
 
-from .arguments import Asked, asked_for, counted, require_room, started
+from .arguments import Asked, Mode, Priced, asked_for, counted, require_room, started
 from .task import Task
 
 
@@ -51,7 +51,7 @@ class BalancedLabels:
         return self.value + self.gap
 
     @constant
-    def of(self, scores: Any) -> Tensor:
+    def of(self, scores: ArrayLike) -> Tensor:
         """Return labels of samples that were not there, by the prices as they are.
 
         No counts bind them. Those that were there get the labels they had, but where two tie, as at
@@ -72,15 +72,15 @@ class BalancedLabels:
 @uncompiled
 @constant
 def balanced_labels(  # noqa: PLR0913
-    scores: Any,
-    counts: Any = None,
+    scores: ArrayLike,
+    counts: ArrayLike | None = None,
     *,
     k: int | None = None,
-    mode: str = "exact",
-    init: Any = None,
-    mask: Any = None,
+    mode: Mode = "exact",
+    init: Priced | ArrayLike | None = None,
+    mask: ArrayLike | None = None,
     progress: bool = False,
-    group: Any = None,
+    group: ProcessGroup | None = None,
 ) -> BalancedLabels:
     """Label samples so that every label has exactly its count and the sum of scores is largest.
 

@@ -6,19 +6,19 @@ as it is. Inside a super-class the images are told apart by the sub-clusters of 
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.arguments import at_least_single
 from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.problem import ArrayLike, checks, shown
 from sinkhorn_ot.results import uncompiled
-from sinkhorn_ot.sweeps import Ranks
+from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .labels import DeepClusterLabels, finite, matrix
 from .lloyd import k_means
+from .metrics import MetricName
 
 
 # quarter turns
@@ -55,14 +55,14 @@ class DeeperClusterLabels:
 @uncompiled
 @constant
 def deepercluster_labels(
-    features: Any,
+    features: ArrayLike,
     clusters: int,
     sub_clusters: int,
     *,
-    metric: str = "sqeuclidean",
+    metric: MetricName = "sqeuclidean",
     max_iter: int = 20,
     seed: int = 0,
-    group: Any = None,
+    group: ProcessGroup | None = None,
 ) -> DeeperClusterLabels:
     """Cluster features, then the features of every cluster, cluster by cluster.
 

@@ -8,21 +8,21 @@ potentials, none of them negative.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.arguments import alike, samples
 from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.problem import ArrayLike, checks, shown
 from sinkhorn_ot.results import uncompiled
-from sinkhorn_ot.sweeps import ALONE, Ranks
+from sinkhorn_ot.sweeps import ALONE, ProcessGroup, Ranks
 
-from .metrics import METRICS
+from .metrics import METRICS, MetricName
 
 
-EMPTY = ("split", "keep")
+Empty = Literal["split", "keep"]
 # entries looked at together
 _TILE = 1 << 18
 # how far apart the halves of a split cluster start, relative to its centroid
@@ -56,9 +56,9 @@ class DeepClusterLabels:
     sums: Tensor
     cost: Tensor
     origin: Tensor
-    metric: str
+    metric: MetricName
 
-    def centroids(self, empty: str = "keep") -> Tensor:
+    def centroids(self, empty: Empty = "keep") -> Tensor:
         """Return the means of the clusters, (K, d), float64; unit vectors for "cosine".
 
         Args:
@@ -66,7 +66,7 @@ class DeepClusterLabels:
                 whose halves start 1e-7 apart, as in DeepCluster, or "keep" what it was, as in
                 DeepCluster-v2.
         """
-        checks.one_of("empty", empty, EMPTY)
+        checks.one_of("empty", empty, get_args(Empty))
         means = self.sums / self.counts.clamp(min=1)[:, None]
         means = torch.where(self.counts[:, None] > 0, means, self.origin)
         if empty == "split":
@@ -81,7 +81,7 @@ class DeepClusterLabels:
         used = int((self.counts > 0).sum())
         return 1.0 / (self.counts.double()[self.labels] * used)
 
-    def matched(self, previous: Tensor, group: Any = None) -> "DeepClusterLabels":
+    def matched(self, previous: Tensor, group: ProcessGroup | None = None) -> "DeepClusterLabels":
         """Return the same clusters, renamed so that most samples keep the label they had.
 
         Args:
@@ -122,13 +122,13 @@ class DeepClusterLabels:
 @uncompiled
 @constant
 def deepcluster_labels(
-    features: Any,
-    centroids: Any,
+    features: ArrayLike,
+    centroids: ArrayLike,
     *,
-    metric: str = "sqeuclidean",
+    metric: MetricName = "sqeuclidean",
     min_size: int = 0,
     reg: float | None = None,
-    group: Any = None,
+    group: ProcessGroup | None = None,
 ) -> DeepClusterLabels:
     """Label each sample by its nearest centroid, in one pass over blocks of rows.
 
@@ -198,7 +198,12 @@ class _Asked:
 
 
 def _asked(
-    features: Any, centroids: Any, metric: str, min_size: Any, reg: Any, ranks: Ranks
+    features: ArrayLike,
+    centroids: ArrayLike,
+    metric: MetricName,
+    min_size: Any,
+    reg: Any,
+    ranks: Ranks,
 ) -> _Asked:
     x = finite("features", matrix("features", features, ranks))
     c = matrix("centroids", centroids)
@@ -220,7 +225,7 @@ class _Scored:
 
     x: Tensor
     c: Tensor
-    metric: str
+    metric: MetricName
     ranks: Ranks
 
     def blocks(self) -> Iterator[tuple[slice, Tensor, Tensor]]:

@@ -1,32 +1,32 @@
 """k-means: DeepCluster's labels in turn with the means of what they label."""
 
 import math
-from typing import Any
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import ArrayLike, checks
 from sinkhorn_ot.results import uncompiled
-from sinkhorn_ot.sweeps import Ranks
+from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
-from .labels import EMPTY, DeepClusterLabels, deepcluster_labels, finite, matrix
-from .metrics import METRICS
+from .labels import DeepClusterLabels, Empty, deepcluster_labels, finite, matrix
+from .metrics import METRICS, MetricName
 
 
 @uncompiled
 @constant
 def k_means(  # noqa: PLR0913
-    features: Any,
+    features: ArrayLike,
     clusters: int,
     *,
-    metric: str = "sqeuclidean",
-    init: Any = None,
-    empty: str = "split",
+    metric: MetricName = "sqeuclidean",
+    init: DeepClusterLabels | ArrayLike | None = None,
+    empty: Empty = "split",
     max_iter: int = 20,
     seed: int = 0,
-    group: Any = None,
+    group: ProcessGroup | None = None,
 ) -> DeepClusterLabels:
     """Cluster features by Lloyd's algorithm: `deepcluster_labels` in turn with its centroids.
 
@@ -53,7 +53,7 @@ def k_means(  # noqa: PLR0913
         checks.count("clusters", clusters)
         checks.count("max_iter", max_iter)
         checks.one_of("metric", metric, tuple(METRICS))
-        checks.one_of("empty", empty, EMPTY)
+        checks.one_of("empty", empty, get_args(Empty))
         return finite("features", matrix("features", features, ranks))
 
     def terms(x: Tensor) -> dict[str, object]:
@@ -88,7 +88,9 @@ def k_means(  # noqa: PLR0913
     return found
 
 
-def _spread(x: Tensor, N: int, clusters: int, metric: str, seed: int, ranks: Ranks) -> Tensor:
+def _spread(
+    x: Tensor, N: int, clusters: int, metric: MetricName, seed: int, ranks: Ranks
+) -> Tensor:
     """Return samples as centroids, each chosen with probability as its squared distance, (K, d).
 
     All ranks draw the same numbers, and so choose the same samples of all N.

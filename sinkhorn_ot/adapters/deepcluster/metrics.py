@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,4 +30,8 @@ def _unit(x: Tensor) -> Tensor:
 
 
 # half the squared distance, and minus the cosine
-METRICS = {"sqeuclidean": Metric(_as_they_are, 0.5), "cosine": Metric(_unit, 0.0)}
+MetricName = Literal["sqeuclidean", "cosine"]
+METRICS: dict[MetricName, Metric] = {
+    "sqeuclidean": Metric(_as_they_are, 0.5),
+    "cosine": Metric(_unit, 0.0),
+}

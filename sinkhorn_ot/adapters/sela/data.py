@@ -11,11 +11,13 @@ from torch import Tensor
 from sinkhorn_ot.adapters.arguments import at_least_single, rows_that_count, sound, truths
 from sinkhorn_ot.adapters.softmaxes import cleared
 from sinkhorn_ot.problem import (
+    ArrayLike,
     Block,
     Bounds,
     Facts,
     Index,
     Rows,
+    RowsLike,
     Streamed,
     as_rows,
     at_once,
@@ -37,7 +39,11 @@ _TILE = 1 << 16
 
 
 def linear_heads(
-    features: Any, weight: Tensor, bias: Tensor | None = None, *, mask: Any = None
+    features: RowsLike | Rows,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    mask: ArrayLike | None = None,
 ) -> Rows:
     """Return the logits of linear heads, (N, K) or (heads, N, K), made when they are read.
 
@@ -79,7 +85,7 @@ def linear_heads(
     return rows.sound().map(logits)
 
 
-def mean_log_probs(*modalities: Any) -> Rows:
+def mean_log_probs(*modalities: RowsLike | Rows) -> Rows:
     """Return the mean of the log-probabilities of several modalities, made when it is read.
 
     Args:
@@ -118,7 +124,9 @@ class Scores:
     mask: Tensor | None = None
 
     @classmethod
-    def read(cls, source: Any, ranks: Ranks, name: str = "log_probs", mask: Any = None) -> "Scores":
+    def read(
+        cls, source: RowsLike | Rows, ranks: Ranks, name: str = "log_probs", mask: Any = None
+    ) -> "Scores":
         """Take the first pass over the rows of every rank."""
 
         def look() -> tuple[Rows, Facts | None, Tensor | None]:

@@ -6,23 +6,26 @@ So the log-probabilities are read, block by block, and not kept: they may be a f
 linear heads make of features, or the rows of many ranks.
 """
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Literal, TypedDict, cast, get_args
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from sinkhorn_ot.adapters.arguments import best_labels
 from sinkhorn_ot.adapters.balanced import balanced_labels
 from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.problem import ArrayLike, Rows, RowsLike, checks, shown
 from sinkhorn_ot.results import Status, uncompiled
+from sinkhorn_ot.solve import Checkpoint
 from sinkhorn_ot.solve.checkpoints import checked
 from sinkhorn_ot.solvers import Callback, passing, watch
-from sinkhorn_ot.sweeps import Ranks
+from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .arguments import Asked, asked_for
 from .data import Scores, linear_heads
@@ -30,7 +33,7 @@ from .shares import align_marginal, whole_counts
 from .solving import solved
 
 
-ROUNDINGS = ("argmax", "balanced")
+Rounding = Literal["argmax", "balanced"]
 
 
 @shown
@@ -64,7 +67,7 @@ class SelaLabels:
     soft: Tensor | None = None
 
     @constant
-    def of(self, log_probs: Any) -> Tensor:
+    def of(self, log_probs: ArrayLike) -> Tensor:
         """Return labels of samples that were not there, by the potentials as they are.
 
         No sample changes the label of another, and no share binds them. Those that were there get
@@ -83,24 +86,47 @@ class SelaLabels:
         return best_labels("log_probs", log_probs, self.potentials)
 
 
+class Options(TypedDict, total=False):
+    """What `sela_labels` is asked beside log-probabilities, for those who hand it on."""
+
+    lamb: float
+    marginal: ArrayLike | None
+    align: ArrayLike | Literal[True] | None
+    tol: float
+    max_iter: int
+    init: SelaLabels | Tensor | None
+    rounding: Rounding
+    soft: bool
+    mask: ArrayLike | None
+    progress: bool
+    callback: Callback | None
+    checkpoint: str | os.PathLike[str] | Checkpoint | None
+
+
+class OptionsOverRanks(Options, total=False):
+    """The same where the caller does not say itself over which ranks the samples are spread."""
+
+    group: ProcessGroup | None
+
+
 @uncompiled
 @constant
 def sela_labels(  # noqa: PLR0913
-    log_probs: Any,
+    log_probs: RowsLike | Rows,
     *,
     lamb: float = 25.0,
-    marginal: Any = None,
-    align: Any = None,
+    marginal: ArrayLike | None = None,
+    align: ArrayLike | Literal[True] | None = None,
     tol: float = 1e-6,
     max_iter: int = 2_000,
     init: SelaLabels | Tensor | None = None,
-    rounding: str = "argmax",
+    rounding: Rounding = "argmax",
     soft: bool = False,
-    mask: Any = None,
+    mask: ArrayLike | None = None,
     progress: bool = False,
     callback: Callback | None = None,
-    checkpoint: Any = None,
-    group: Any = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+    group: ProcessGroup | None = None,
 ) -> SelaLabels:
     """Label a data set so that every label is used to its share.
 
@@ -150,7 +176,7 @@ def sela_labels(  # noqa: PLR0913
     Source: Y. M. Asano, C. Rupprecht, A. Vedaldi, Self-labelling via simultaneous clustering and
     representation learning, ICLR 2020.
     """
-    checks.one_of("rounding", rounding, ROUNDINGS)
+    checks.one_of("rounding", rounding, get_args(Rounding))
     checks.flag("progress", progress)
     checks.flag("soft", soft)
     checks.callback("callback", callback)
@@ -190,7 +216,12 @@ def sela_labels(  # noqa: PLR0913
     if labels is None:
         counts = None if marginal is None else whole_counts(asked.marginal, scores.counted())
         labels = balanced_labels(
-            log_probs, counts, init=potentials, mask=mask, progress=progress, group=group
+            cast("ArrayLike", log_probs),
+            counts,
+            init=potentials,
+            mask=mask,
+            progress=progress,
+            group=group,
         ).labels
     met = torch.tensor([s is Status.CONVERGED for s in found.status], device=labels.device)
     assert found.error is not None
@@ -216,7 +247,10 @@ def _watched(scores: Scores, show: bool) -> Iterator[Scores]:
 
 
 def sela_labels_from_features(
-    features: Any, weight: Tensor, bias: Tensor | None = None, **options: Any
+    features: RowsLike | Rows,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    **options: Unpack[OptionsOverRanks],
 ) -> SelaLabels:
     """Label a data set by the logits of linear heads, formed block by block and never kept.
 
@@ -233,7 +267,7 @@ def sela_labels_from_features(
     return sela_labels(logits, **options)
 
 
-def _doubt_blocks(log_probs: Any) -> None:
+def _doubt_blocks(log_probs: object) -> None:
     """Warn of a list that may as well hold heads: blocks of one shape, the last one included."""
     if not isinstance(log_probs, (list, tuple)) or len(log_probs) < 2:
         return

@@ -2,15 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
-from sinkhorn_ot.problem import checks, in_short
-from sinkhorn_ot.sweeps import Ranks
+from sinkhorn_ot.problem import ArrayLike, Rows, RowsLike, checks, in_short
+from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
-from .labels import SelaLabels, sela_labels
+from .labels import Options, SelaLabels, sela_labels
 
 
 @dataclass(frozen=True)
@@ -90,15 +91,20 @@ class LabelBank(nn.Module):
         """Whether there are labels."""
         return int(self.updates) > 0
 
-    def __getitem__(self, index: Any) -> Tensor:
+    def __getitem__(self, index: int | slice | ArrayLike) -> Tensor:
         """Return the labels of the samples with these numbers."""
         if not self.ready:
             raise ValueError("the bank must be updated before it is read, got no labels yet")
-        return self.labels[..., index]
+        return self.labels[..., cast("Tensor", index)]
 
     @torch.no_grad()
     def update(
-        self, log_probs: Any, *, index: Any = None, group: Any = None, **options: Any
+        self,
+        log_probs: RowsLike | Rows,
+        *,
+        index: ArrayLike | None = None,
+        group: ProcessGroup | None = None,
+        **options: Unpack[Options],
     ) -> SelaLabels:
         """Label the data set anew, from the potentials of the last time.
 
@@ -140,7 +146,7 @@ class LabelBank(nn.Module):
         N, K = self.labels.shape[-1], self.potentials.shape[-1]
         return f"N={N}, K={K}{heads}, updates={in_short(self.updates)}"
 
-    def _placed(self, found: SelaLabels, index: Any) -> tuple[Tensor, Tensor]:
+    def _placed(self, found: SelaLabels, index: ArrayLike | None) -> tuple[Tensor, Tensor]:
         """Return the numbers of the samples and their labels; raise if the bank is another's."""
         N, rows = self.labels.shape[-1], found.labels.shape[-1]
         given = range(rows) if index is None else index

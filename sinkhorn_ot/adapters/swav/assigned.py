@@ -9,8 +9,8 @@ from torch import Tensor
 from sinkhorn_ot.adapters.arguments import Asked, checked, others, per_label, sound
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.adapters.softmaxes import closed, codes_at, softmax, stepped
-from sinkhorn_ot.problem import checks, shown
-from sinkhorn_ot.sweeps import Ranks
+from sinkhorn_ot.problem import ArrayLike, checks, shown
+from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .codes import converged, read_out
 
@@ -41,7 +41,7 @@ class SwAVCodes:
     eps: float
 
     @constant
-    def of(self, scores: Any) -> Tensor:
+    def of(self, scores: ArrayLike) -> Tensor:
         """Return the codes of samples that were not there, with the potentials as they are.
 
         No sample changes the code of another. Those that were there get the codes they had.
@@ -63,16 +63,16 @@ class SwAVCodes:
 
 @constant
 def assign(  # noqa: PLR0913
-    scores: Any,
+    scores: ArrayLike,
     *,
     eps: float = 0.05,
     n_iter: int | None = 3,
-    mask: Any = None,
-    marginal: Any = None,
+    mask: ArrayLike | None = None,
+    marginal: ArrayLike | None = None,
     last: int | None = None,
     hard: bool = False,
     out_dtype: torch.dtype | None = None,
-    group: Any = None,
+    group: ProcessGroup | None = None,
 ) -> SwAVCodes:
     """Return `swav_codes` with what stands behind them, for looking at and for new samples.
 

@@ -7,7 +7,7 @@ shown the operator on either.
 """
 
 import importlib.util
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from sinkhorn_ot.adapters.arguments import Asked, agreed, at_least_single
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.adapters.softmaxes import by_logs, by_products, cleared, codes_at
 from sinkhorn_ot.adapters.transport import potentials
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import ArrayLike, checks
+from sinkhorn_ot.sweeps import ProcessGroup
 
 from .arrays import by_arrays
 
@@ -25,17 +26,29 @@ from .arrays import by_arrays
 _TRITON = importlib.util.find_spec("triton") is not None
 
 
+class Options(TypedDict, total=False):
+    """What `swav_codes` is asked beside scores, for those who hand it on."""
+
+    eps: float
+    n_iter: int | None
+    mask: ArrayLike | None
+    last: int | None
+    hard: bool
+    out_dtype: torch.dtype | None
+    group: ProcessGroup | None
+
+
 @constant
 def swav_codes(
-    scores: Any,
+    scores: ArrayLike,
     *,
     eps: float = 0.05,
     n_iter: int | None = 3,
-    mask: Any = None,
+    mask: ArrayLike | None = None,
     last: int | None = None,
     hard: bool = False,
     out_dtype: torch.dtype | None = None,
-    group: Any = None,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     """Return SwAV's codes for a batch of scores: constants, whether or not the scores require grad.
 
@@ -81,7 +94,7 @@ def swav_codes(
 
 @constant
 def codes_of_named(
-    names: tuple[str, str], scores: Tensor, eps: float, n_iter: int, group: Any
+    names: tuple[str, str], scores: Tensor, eps: float, n_iter: int, group: ProcessGroup | None
 ) -> Tensor:
     """Return codes in single precision at least; messages give scores and eps these names."""
     kind = at_least_single(scores.dtype) if scores.is_floating_point() else None

@@ -1,17 +1,18 @@
 """Codes straight from features: their cosines with the prototypes, and a queue of earlier ones."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from typing_extensions import Unpack
 
 from sinkhorn_ot.adapters.arguments import Asked, at_least_single, checked, rows_that_count, sound
 from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import ArrayLike, checks
 from sinkhorn_ot.sweeps import ALONE
 
-from .codes import has_kernels, swav_codes
+from .codes import Options, has_kernels, swav_codes
 
 
 class SwAVQueue(nn.Module):
@@ -46,7 +47,7 @@ class SwAVQueue(nn.Module):
         return self._pushed >= len(self.features)
 
     @torch.no_grad()
-    def push(self, features: Any) -> None:
+    def push(self, features: ArrayLike) -> None:
         """Replace the oldest features; of more than fit, the last ones are kept.
 
         Args:
@@ -68,7 +69,7 @@ class SwAVQueue(nn.Module):
         self._pushed += dropped + len(z)
 
     @torch.no_grad()
-    def scores(self, prototypes: Any) -> Tensor:
+    def scores(self, prototypes: ArrayLike) -> Tensor:
         """Return the products of what is held and prototypes (K, dim): (length, K).
 
         A linear layer without bias makes the same of a batch. Both are cosines where features and
@@ -98,7 +99,10 @@ class SwAVQueue(nn.Module):
 
 @constant
 def swav_codes_from_features(
-    features: Any, prototypes: Any, queue: SwAVQueue | None = None, **options: Any
+    features: ArrayLike,
+    prototypes: ArrayLike,
+    queue: SwAVQueue | None = None,
+    **options: Unpack[Options],
 ) -> Tensor:
     """Return SwAV's codes for a batch of features, scored by their cosine with each prototype.
 
@@ -140,13 +144,14 @@ def swav_codes_from_features(
     return swav_codes(scores, **options)
 
 
-def _behind(queue: SwAVQueue, z: Tensor, C: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+def _behind(queue: SwAVQueue, z: Tensor, C: Tensor, options: Options) -> Options:
     """Return the options of a batch as those of queue and batch together."""
     last = options.get("last")
     last = len(z) if last is None else checks.count("last", last)
     if last > len(z):
         raise ValueError(f"last must be at most the batch, {len(z)}, got {last}")
-    mask = options.get("mask")
+    # checked by now
+    mask = cast("Tensor | None", options.get("mask"))
     if mask is not None:
         mask = torch.cat([mask.new_ones(len(queue.features)), mask])
     return options | {"last": last, "mask": mask}
@@ -159,7 +164,7 @@ def queue_or_none(queue: Any) -> SwAVQueue | None:
     return queue
 
 
-def _without_others(z: Tensor, K: int, options: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+def _without_others(z: Tensor, K: int, options: Options) -> tuple[Tensor, Options]:
     """Return features, zero where the mask leaves them out, and the options with it checked."""
     mask = options.get("mask")
     if mask is None:
@@ -174,7 +179,7 @@ _MANY = 1 << 26
 _WIDE = 128
 
 
-def _worth_it(z: Tensor, C: Tensor, queue: SwAVQueue | None, options: dict[str, Any]) -> bool:
+def _worth_it(z: Tensor, C: Tensor, queue: SwAVQueue | None, options: Options) -> bool:
     """Say whether to make scores again at every step; kernels/README.md has the reckoning."""
     held = 0 if queue is None else len(queue.features)
     many = (z.shape[:-1].numel() + held) * len(C) >= _MANY and z.shape[-1] <= _WIDE

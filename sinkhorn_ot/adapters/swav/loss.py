@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sinkhorn_ot.adapters.arguments import at_least_single, mean_of_rows, sound
 from sinkhorn_ot.adapters.arguments import temperature as _temperature
 from sinkhorn_ot.problem import checks
-from sinkhorn_ot.sweeps import Ranks
+from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .codes import swav_codes
 from .features import SwAVQueue
@@ -92,7 +92,7 @@ class SwAVLoss(nn.Module):
         n_iter: int | None = 3,
         assign: Sequence[int] = (0, 1),
         queues: Sequence[SwAVQueue] | None = (),
-        group: Any = None,
+        group: ProcessGroup | None = None,
     ) -> None:
         """Set the method's constants.
 

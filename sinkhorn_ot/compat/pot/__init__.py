@@ -1,6 +1,6 @@
 """POT's calls, for code that has them: `import sinkhorn_ot.compat.pot as ot`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import batch, bregman, lp, partial, sliced, unbalanced
 from .answers import absent
@@ -41,11 +41,22 @@ __all__ = [
 _HELPERS = ("backend", "datasets", "dist", "tic", "toc", "unif", "utils")
 
 
-def __getattr__(name: str) -> Any:
-    """Return what only makes problems from POT; say of everything else that it is there."""
-    if name in _HELPERS:
-        # imported here: who asks for none needs no POT
-        import ot
+if TYPE_CHECKING:
+    # POT says of nothing what it is
+    backend: Any
+    datasets: Any
+    dist: Any
+    tic: Any
+    toc: Any
+    unif: Any
+    utils: Any
+else:
 
-        return getattr(ot, name)
-    raise absent(__name__, name)
+    def __getattr__(name: str) -> Any:
+        """Return what only makes problems from POT; say of everything else that it is there."""
+        if name in _HELPERS:
+            # imported here: who asks for none needs no POT
+            import ot
+
+            return getattr(ot, name)
+        raise absent(__name__, name)

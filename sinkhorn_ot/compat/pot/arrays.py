@@ -1,13 +1,31 @@
 """NumPy in, NumPy out, torch in, torch out: what a call of POT was given, and how it answers."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+from typing_extensions import TypeAliasType
 
 from sinkhorn_ot.problem import checks, shown
+
+
+# what came in, and so does what a call answers with
+Kind = TypeVar("Kind", Tensor, npt.NDArray[Any])
+Numbers = TypeAliasType("Numbers", Tensor | npt.NDArray[Any])
+# none, or an empty list, is the same weight for each
+Weights = TypeAliasType("Weights", Numbers | Sequence[float] | None)
+# of both marginals alike, or of each
+Penalties = TypeAliasType("Penalties", float | Numbers | Sequence[float | None])
+# a tensor, or of arrays a number of NumPy, or an array of several: the caller knows which
+Costs = Any
+# of random numbers: a number, a generator, or whatever comes
+Seed = TypeAliasType("Seed", int | np.random.RandomState | np.random.Generator | None)
+# what POT writes down: numbers, arrays, text
+Log = dict[str, Any]
 
 
 @shown
@@ -74,7 +92,7 @@ def float64(t: Any) -> Any:
     return np.asarray(t, np.float64)
 
 
-def known(options: dict[str, Any], names: tuple[str, ...]) -> None:
+def known(options: Mapping[str, object], names: tuple[str, ...]) -> None:
     """Require options that POT has: it takes any others too, and says nothing."""
     for name in options:
         if name not in names:

@@ -1,6 +1,6 @@
 """POT's `ot.batch.solve_batch`: a batch of problems, solved together."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from torch import Tensor
 
@@ -8,28 +8,28 @@ from sinkhorn_ot.exact import solve_exact
 from sinkhorn_ot.problem import PointCloud, checks
 
 from .answers import How, absent, answered, their
-from .arrays import Form, float64, taken
+from .arrays import Form, Kind, Weights, float64, taken
 from .result import OTResult
-from .samples import METRICS, points
-from .solvers import GRADS, WORDS, entropic, exactly, reg_kind
+from .samples import METRICS, MetricName, points
+from .solvers import WORDS, Grad, RegType, entropic, exactly, reg_kind
 
 
-METHODS = ("auto", "proximal", "log_sinkhorn", "sinkhorn")
+Method = Literal["auto", "proximal", "log_sinkhorn", "sinkhorn"]
 
 
 def solve_batch(  # noqa: PLR0913
-    M: Any,
-    reg: Any = None,
-    a: Any = None,
-    b: Any = None,
+    M: Kind,
+    reg: float | None = None,
+    a: Weights = None,
+    b: Weights = None,
     max_iter: int = 1000,
-    tol: float = 1e-5,
-    method: str = "auto",
-    inner_iter: Any = 1,
-    inner_reg: Any = 1e-3,
-    reg_type: str = "entropy",
-    grad: str = "envelope",
-) -> OTResult:
+    tol: float = 1e-05,
+    method: Method = "auto",
+    inner_iter: object = 1,
+    inner_reg: object = 0.001,
+    reg_type: RegType = "entropy",
+    grad: Grad = "envelope",
+) -> OTResult[Kind]:
     """POT's `ot.batch.solve_batch`: plans and values of a batch of problems.
 
     Args:
@@ -60,21 +60,21 @@ def solve_batch(  # noqa: PLR0913
 
 
 def solve_sample_batch(  # noqa: PLR0913
-    X_a: Any,
-    X_b: Any,
-    reg: Any = None,
-    a: Any = None,
-    b: Any = None,
-    metric: str = "sqeuclidean",
-    p: Any = 2,
+    X_a: Kind,
+    X_b: Kind,
+    reg: float | None = None,
+    a: Weights = None,
+    b: Weights = None,
+    metric: MetricName = "sqeuclidean",
+    p: object = 2,
     max_iter: int = 1000,
-    tol: float = 1e-5,
-    method: str = "auto",
-    inner_iter: Any = 1,
-    inner_reg: Any = 1e-3,
-    reg_type: str = "entropy",
-    grad: str = "envelope",
-) -> OTResult:
+    tol: float = 1e-05,
+    method: Method = "auto",
+    inner_iter: object = 1,
+    inner_reg: object = 0.001,
+    reg_type: RegType = "entropy",
+    grad: Grad = "envelope",
+) -> OTResult[Kind]:
     """POT's `ot.batch.solve_sample_batch`: the same of a batch of clouds.
 
     Args:
@@ -117,9 +117,9 @@ def _solved(  # noqa: PLR0913
     method: str,
     reg_type: str,
     grad: str,
-) -> OTResult:
-    checks.one_of("method", method, METHODS)
-    checks.one_of("grad", grad, GRADS)
+) -> OTResult[Any]:
+    checks.one_of("method", method, get_args(Method))
+    checks.one_of("grad", grad, get_args(Grad))
     kind = reg_kind(reg_type)
     none = reg is None or (not isinstance(reg, Tensor) and reg == 0)
     if none and method in ("log_sinkhorn", "sinkhorn"):
@@ -136,5 +136,7 @@ def _solved(  # noqa: PLR0913
     return found
 
 
-def __getattr__(name: str) -> Any:
-    raise absent(__name__, name)
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

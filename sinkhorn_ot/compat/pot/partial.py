@@ -1,28 +1,53 @@
 """POT's `ot.partial`: transport of a part of the mass, exactly and with entropy."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, TypedDict, get_args, overload
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from sinkhorn_ot.problem import checks, shown
 
 from .answers import How, absent, answered, references
-from .arrays import Form, taken
+from .arrays import Costs, Form, Kind, Log, Numbers, Weights, taken
 from .lp import emd, emd2
 
 
-METHODS = ("sinkhorn", "sinkhorn_log")
+Method = Literal["sinkhorn", "sinkhorn_log"]
 # how far a mass may be above what there is by rounding
 _ROUNDING = 1e-9
 WORDS = {"cost": "M", "mass": "m", "tol": "stopThr", "max_iter": "numItermax"}
 
 
+class Limits(TypedDict, total=False):
+    """Options of `emd` that are taken here."""
+
+    numItermax: int
+    numThreads: object
+    center_dual: bool
+
+
+@overload
 def partial_wasserstein(
-    a: Any, b: Any, M: Any, m: Any = None, nb_dummies: Any = 1, log: bool = False, **kwargs: Any
-) -> Any:
+    a: Weights, b: Weights, M: Kind, m: float | None = ..., nb_dummies: object = ...,
+    log: Literal[False] = ..., **kwargs: Unpack[Limits],
+) -> Kind: ...  # fmt: skip
+@overload
+def partial_wasserstein(
+    a: Weights, b: Weights, M: Kind, m: float | None = ..., nb_dummies: object = ..., *,
+    log: Literal[True], **kwargs: Unpack[Limits],
+) -> tuple[Kind, Log]: ...  # fmt: skip
+def partial_wasserstein(
+    a: Weights,
+    b: Weights,
+    M: Numbers,
+    m: float | None = None,
+    nb_dummies: object = 1,
+    log: bool = False,
+    **kwargs: Unpack[Limits],
+) -> Numbers | tuple[Numbers, Log]:
     """POT's `ot.partial.partial_wasserstein`: the exact plan that moves a stated mass.
 
     Args:
@@ -51,9 +76,25 @@ def partial_wasserstein(
     return found.pop("G"), found | {"cost": cost, "partial_w_dist": cost}
 
 
+@overload
 def partial_wasserstein2(
-    a: Any, b: Any, M: Any, m: Any = None, nb_dummies: Any = 1, log: bool = False, **kwargs: Any
-) -> Any:
+    a: Weights, b: Weights, M: Numbers, m: float | None = ..., nb_dummies: object = ...,
+    log: Literal[False] = ..., **kwargs: Unpack[Limits],
+) -> Costs: ...  # fmt: skip
+@overload
+def partial_wasserstein2(
+    a: Weights, b: Weights, M: Numbers, m: float | None = ..., nb_dummies: object = ..., *,
+    log: Literal[True], **kwargs: Unpack[Limits],
+) -> tuple[Costs, Log]: ...  # fmt: skip
+def partial_wasserstein2(
+    a: Weights,
+    b: Weights,
+    M: Numbers,
+    m: float | None = None,
+    nb_dummies: object = 1,
+    log: bool = False,
+    **kwargs: Unpack[Limits],
+) -> Costs | tuple[Costs, Log]:
     """POT's `ot.partial.partial_wasserstein2`: what moving a stated mass costs.
 
     Args:
@@ -81,18 +122,30 @@ def partial_wasserstein2(
     return cost, found | {"cost": cost, "partial_w_dist": cost, "T": found.pop("G")}
 
 
+@overload
+def entropic_partial_wasserstein(
+    a: Weights, b: Weights, M: Kind, reg: float, m: float | None = ...,
+    method: Method = ..., numItermax: int = ..., stopThr: float = ..., verbose: bool = ...,
+    log: Literal[False] = ...,
+) -> Kind: ...  # fmt: skip
+@overload
+def entropic_partial_wasserstein(
+    a: Weights, b: Weights, M: Kind, reg: float, m: float | None = ...,
+    method: Method = ..., numItermax: int = ..., stopThr: float = ..., verbose: bool = ..., *,
+    log: Literal[True],
+) -> tuple[Kind, Log]: ...  # fmt: skip
 def entropic_partial_wasserstein(  # noqa: PLR0913
-    a: Any,
-    b: Any,
-    M: Any,
-    reg: Any,
-    m: Any = None,
-    method: str = "sinkhorn",
+    a: Weights,
+    b: Weights,
+    M: Numbers,
+    reg: float,
+    m: float | None = None,
+    method: Method = "sinkhorn",
     numItermax: int = 1000,
     stopThr: float = 1e-100,
     verbose: bool = False,
     log: bool = False,
-) -> Any:
+) -> Numbers | tuple[Numbers, Log]:
     """POT's `ot.partial.entropic_partial_wasserstein`: the entropic plan of a stated mass.
 
     Args:
@@ -117,7 +170,7 @@ def entropic_partial_wasserstein(  # noqa: PLR0913
     Source: J.-D. Benamou, G. Carlier, M. Cuturi, L. Nenna, G. Peyre, Iterative Bregman projections
     for regularized transportation problems, SIAM J. Sci. Comput. 2015.
     """
-    checks.one_of("method", method.lower() if isinstance(method, str) else method, METHODS)
+    checks.one_of("method", method.lower() if isinstance(method, str) else method, get_args(Method))
     form, M, (a, b) = taken(M, a, b)
     mass = _mass(m, *(_total(w) for w in (a, b)))
     how = How(stopThr, numItermax, verbose)
@@ -149,7 +202,7 @@ class _Widened(NamedTuple):
     k: int
     given: tuple[Any, Any, Any]
 
-    def solved(self, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def solved(self, options: Limits) -> tuple[Any, dict[str, Any]]:
         """Return what moving a part costs, and what is known of it."""
         cost, found = emd2(*self.given, log=True, return_matrix=True, **options)
         found["u"], found["v"] = found["u"][: self.n], found["v"][: self.k]
@@ -207,5 +260,7 @@ def _widened(M: Any, form: Form) -> Any:
     return held
 
 
-def __getattr__(name: str) -> Any:
-    raise absent(__name__, name)
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

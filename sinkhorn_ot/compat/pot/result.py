@@ -1,7 +1,7 @@
 """What POT's `solve` returns: plan, values and potentials, each computed when it is asked for."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 from torch import Tensor
@@ -9,14 +9,14 @@ from torch import Tensor
 from sinkhorn_ot.problem import shown
 from sinkhorn_ot.results import Status, Transport
 
-from .arrays import Form
+from .arrays import Costs, Form, Kind
 
 
 Parts = Mapping[str, Callable[[], Any]]
 
 
 @shown
-class OTResult:
+class OTResult(Generic[Kind]):
     """POT's `OTResult`, by the names that it has there.
 
     Args:
@@ -43,7 +43,7 @@ class OTResult:
         known = {name: _constant(self._get(name)) for name in self._parts}
         return {**self.__dict__, "_parts": {}, "_known": known, "log": _constant(self.log)}
 
-    def __copy__(self) -> "OTResult":
+    def __copy__(self) -> "OTResult[Kind]":
         return OTResult(self._form, self._parts, self.transport, self._status, self.log)
 
     def _get(self, name: str) -> Any:
@@ -53,12 +53,12 @@ class OTResult:
         return self._known[name]
 
     @property
-    def value(self) -> Any:
+    def value(self) -> Costs:
         """The objective as POT counts it."""
         return self._get("value")
 
     @property
-    def value_linear(self) -> Any:
+    def value_linear(self) -> Costs:
         """What the plan costs."""
         return self._get("value_linear")
 
@@ -68,8 +68,8 @@ class OTResult:
         return
 
     @property
-    def plan(self) -> Any:
-        """The plan, (n, m)."""
+    def plan(self) -> Kind:
+        """The plan, (n, m); None where a lazy one stands for it."""
         return self._get("plan")
 
     @property
@@ -84,37 +84,41 @@ class OTResult:
         return csr_matrix(P)
 
     @property
-    def lazy_plan(self) -> Any:
+    def lazy_plan(self) -> "LazyPlan | None":
         """The plan row by row: indexed as an array, and never stored whole."""
         return self._get("lazy_plan")
 
     @property
-    def potentials(self) -> Any:
+    def potentials(self) -> tuple[Kind, Kind] | None:
         """Both potentials as POT's method has them: a pair, or None."""
         return self._get("potentials")
 
     @property
-    def potential_a(self) -> Any:
+    def potential_a(self) -> Kind | None:
         """The source's of `potentials`."""
         return None if self.potentials is None else self.potentials[0]
 
     @property
-    def potential_b(self) -> Any:
+    def potential_b(self) -> Kind | None:
         """The target's of `potentials`."""
         return None if self.potentials is None else self.potentials[1]
 
+    def _sums(self, axis: int) -> Any:
+        P: Any = self.plan
+        return None if P is None else P.sum(axis)
+
     @property
-    def marginal_a(self) -> Any:
+    def marginal_a(self) -> Kind:
         """Row sums of the plan."""
-        return None if self.plan is None else self.plan.sum(-1)
+        return self._sums(-1)
 
     @property
-    def marginal_b(self) -> Any:
+    def marginal_b(self) -> Kind:
         """Column sums of the plan."""
-        return None if self.plan is None else self.plan.sum(-2)
+        return self._sums(-2)
 
     @property
-    def marginals(self) -> Any:
+    def marginals(self) -> tuple[Kind, Kind] | None:
         """Row sums and column sums of the plan."""
         return None if self.plan is None else (self.marginal_a, self.marginal_b)
 
@@ -126,7 +130,7 @@ class OTResult:
         good = self.transport.status in (Status.CONVERGED, Status.OPTIMAL)
         return "Converged" if good else self.transport.message
 
-    def lazily(self, plan: "LazyPlan") -> "OTResult":
+    def lazily(self, plan: "LazyPlan") -> "OTResult[Kind]":
         """Return the same result with a plan that is never stored."""
         parts = {name: part for name, part in self._parts.items() if name != "plan"}
         parts["lazy_plan"] = lambda: plan

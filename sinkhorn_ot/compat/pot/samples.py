@@ -1,22 +1,25 @@
 """POT's `solve_sample`: the same of samples, whose costs need not be stored."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.exact import solve_exact
+from sinkhorn_ot.problem import MetricName as Ours
 from sinkhorn_ot.problem import PointCloud, checks
 
 from .answers import How, answered, their
-from .arrays import Form, taken
+from .arrays import Form, Kind, Penalties, Seed, Weights, taken
 from .result import LazyPlan, OTResult
-from .solvers import METHODS, entropic, reg_kind, solve
+from .solvers import Grad, Method, PenaltyType, RegType, entropic, reg_kind, solve
 
 
 # POT's names of metrics that clouds have
-METRICS = {
+MetricName = Literal["sqeuclidean", "euclidean", "cosine", "cityblock", "chebyshev"]
+METRICS: dict[str, Ours] = {
     "sqeuclidean": "sqeuclidean",
     "euclidean": "euclidean",
     "cosine": "cosine",
@@ -69,35 +72,35 @@ def costs(form: Form, x: Any, y: Any, metric: Any) -> Any:
 
 
 def solve_sample(  # noqa: PLR0913
-    X_a: Any,
-    X_b: Any,
-    a: Any = None,
-    b: Any = None,
+    X_a: Kind,
+    X_b: Kind,
+    a: Weights = None,
+    b: Weights = None,
     metric: str = "sqeuclidean",
-    reg: Any = None,
-    c: Any = None,
-    reg_type: Any = "KL",
-    unbalanced: Any = None,
-    unbalanced_type: str = "KL",
+    reg: float | None = None,
+    c: Kind | None = None,
+    reg_type: RegType = "KL",
+    unbalanced: Penalties | None = None,
+    unbalanced_type: PenaltyType = "KL",
     lazy: bool = False,
-    batch_size: Any = None,
-    method: str | None = None,
-    n_threads: Any = 1,
+    batch_size: object = None,
+    method: Method | Literal["1d", "sliced"] | None = None,
+    n_threads: object = 1,
     max_iter: int | None = None,
-    plan_init: Any = None,
-    rank: Any = 100,
-    scaling: Any = 0.95,
-    potentials_init: Any = None,
-    X_init: Any = None,
+    plan_init: object = None,
+    rank: object = 100,
+    scaling: object = 0.95,
+    potentials_init: Sequence[Any] | None = None,
+    X_init: object = None,
     tol: float | None = None,
     verbose: bool = False,
-    grad: str = "autodiff",
-    random_state: Any = None,
-    debias: bool | str = False,
+    grad: Grad = "autodiff",
+    random_state: Seed = None,
+    debias: bool = False,
     n_projections: int = 50,
-    projections: Any = None,
-    scaler: Any = None,
-) -> OTResult:
+    projections: Kind | None = None,
+    scaler: None = None,
+) -> OTResult[Kind]:
     """POT's `ot.solve_sample`: the plan between two clouds of points, its values, its potentials.
 
     Args:
@@ -159,7 +162,9 @@ def solve_sample(  # noqa: PLR0913
 def _ours(method: Any, debias: Any, scaler: Any) -> None:
     """Refuse what only POT has."""
     if isinstance(method, str) and method.lower() in _THEIRS:
-        raise ValueError(f"method must be one of {METHODS}, got {method!r}: it is in POT itself")
+        raise ValueError(
+            f"method must be one of {get_args(Method)}, got {method!r}: it is in POT itself"
+        )
     if debias == "split":
         raise ValueError("debias must be True or False, got 'split': it is in POT itself")
     if scaler is not None:
@@ -168,7 +173,7 @@ def _ours(method: Any, debias: Any, scaler: Any) -> None:
 
 def _on_lines(  # noqa: PLR0913
     method: str, x: Any, y: Any, a: Any, b: Any, metric: Any, drawn: dict[str, Any]
-) -> OTResult:
+) -> OTResult[Any]:
     """Return a result of points on a line, or along lines: its value alone."""
     # imported here: sliced imports points from this file
     from .lp import wasserstein_1d
@@ -187,7 +192,7 @@ def _on_lines(  # noqa: PLR0913
 
 def _stored(  # noqa: PLR0913
     form: Form, x: Any, y: Any, a: Any, b: Any, metric: Any, how: dict[str, Any]
-) -> OTResult:
+) -> OTResult[Any]:
     with their({"x": "X_a", "y": "X_b"}):
         M = costs(form, x, y, metric)
     return solve(M, a, b, **how)
@@ -195,7 +200,7 @@ def _stored(  # noqa: PLR0913
 
 def _lazily(  # noqa: PLR0913
     form: Form, x: Any, y: Any, a: Any, b: Any, metric: Any, how: dict[str, Any]
-) -> OTResult:
+) -> OTResult[Any]:
     """Return a result of costs that are computed where they are read."""
     checks.one_of("metric", metric, tuple(METRICS))
     reg, cloud = how["reg"], PointCloud(x, y, METRICS[metric])
@@ -213,7 +218,7 @@ def _lazily(  # noqa: PLR0913
     return found.lazily(LazyPlan(form, r))
 
 
-def _debiased(form: Form, found: list[OTResult]) -> OTResult:
+def _debiased(form: Form, found: list[OTResult[Any]]) -> OTResult[Any]:
     between, *within = found
 
     def taken_off(name: str) -> Any:

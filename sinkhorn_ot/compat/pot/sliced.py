@@ -1,6 +1,6 @@
 """POT's `sliced_wasserstein_distance`: clouds compared along lines."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 import torch
 from torch import Tensor
@@ -8,21 +8,34 @@ from torch import Tensor
 from sinkhorn_ot.derived import sliced_distance
 
 from .answers import absent, their
+from .arrays import Costs, Log, Numbers, Seed, Weights
 from .samples import points
 
 
+@overload
+def sliced_wasserstein_distance(
+    X_s: Numbers, X_t: Numbers, a: Weights = ..., b: Weights = ..., n_projections: int = ...,
+    p: float = ..., projections: Numbers | None = ..., seed: Seed = ..., log: Literal[False] = ...,
+    scaler: None = ...,
+) -> Costs: ...  # fmt: skip
+@overload
+def sliced_wasserstein_distance(
+    X_s: Numbers, X_t: Numbers, a: Weights = ..., b: Weights = ..., n_projections: int = ...,
+    p: float = ..., projections: Numbers | None = ..., seed: Seed = ..., *, log: Literal[True],
+    scaler: None = ...,
+) -> tuple[Costs, Log]: ...  # fmt: skip
 def sliced_wasserstein_distance(  # noqa: PLR0913
-    X_s: Any,
-    X_t: Any,
-    a: Any = None,
-    b: Any = None,
+    X_s: Numbers,
+    X_t: Numbers,
+    a: Weights = None,
+    b: Weights = None,
     n_projections: int = 50,
     p: float = 2,
-    projections: Any = None,
-    seed: Any = None,
+    projections: Numbers | None = None,
+    seed: Seed = None,
     log: bool = False,
     scaler: None = None,
-) -> Any:
+) -> Costs | tuple[Costs, Log]:
     """POT's `ot.sliced_wasserstein_distance`: the p-th root of the mean cost along lines.
 
     Args:
@@ -79,5 +92,7 @@ def _drawn(x: Any, count: int, seed: Any) -> Any:
     return get_random_projections(x.shape[1], count, seed, get_backend(like), like)
 
 
-def __getattr__(name: str) -> Any:
-    raise absent(__name__, name)
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

@@ -1,7 +1,8 @@
 """POT's `solve`: exact and entropic plans, with exact or relaxed marginals."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,34 +12,36 @@ from sinkhorn_ot.problem import checks
 from sinkhorn_ot.results import Transport
 
 from .answers import How, answered, potentials, scaled, their, two_sides
-from .arrays import Form, float64, taken
+from .arrays import Form, Kind, Penalties, Weights, float64, taken
 from .result import OTResult
 from .unbalanced import PENALTIES, Relaxed, penalties
 
 
-METHODS = ("sinkhorn", "sinkhorn_log", "mm", "lbfgsb")
-GRADS = ("autodiff", "envelope", "last_step", "detach")
+Method = Literal["sinkhorn", "sinkhorn_log", "mm", "lbfgsb"]
+RegType = Literal["KL", "kl", "entropy"]
+PenaltyType = Literal["KL", "L2", "TV", "kl", "l2", "tv"]
+Grad = Literal["autodiff", "envelope", "last_step", "detach"]
 WORDS = {"cost": "M", "tol": "tol", "max_iter": "max_iter"}
 
 
 def solve(  # noqa: PLR0913
-    M: Any,
-    a: Any = None,
-    b: Any = None,
-    reg: Any = None,
-    c: Any = None,
-    reg_type: Any = "KL",
-    unbalanced: Any = None,
-    unbalanced_type: str = "KL",
-    method: str | None = None,
-    n_threads: Any = 1,
+    M: Kind,
+    a: Weights = None,
+    b: Weights = None,
+    reg: float | None = None,
+    c: Kind | None = None,
+    reg_type: RegType = "KL",
+    unbalanced: Penalties | None = None,
+    unbalanced_type: PenaltyType = "KL",
+    method: Method | None = None,
+    n_threads: object = 1,
     max_iter: int | None = None,
-    plan_init: Any = None,
-    potentials_init: Any = None,
+    plan_init: object = None,
+    potentials_init: Sequence[Any] | None = None,
     tol: float | None = None,
     verbose: bool = False,
-    grad: str = "autodiff",
-) -> OTResult:
+    grad: Grad = "autodiff",
+) -> OTResult[Kind]:
     """POT's `ot.solve`: the plan, its values and its potentials.
 
     Args:
@@ -70,20 +73,23 @@ def solve(  # noqa: PLR0913
     Source: R. Flamary et al., POT: Python optimal transport, JMLR 2021.
     """
     if method is not None:
-        checks.one_of("method", method, METHODS)
-    checks.one_of("grad", grad, GRADS)
-    form, M, (a, b, c) = taken(M, a, b, c)
+        checks.one_of("method", method, get_args(Method))
+    checks.one_of("grad", grad, get_args(Grad))
+    form, C, (left, right, reference) = taken(M, a, b, c)
     if reg is None or (not isinstance(reg, Tensor) and reg == 0):
         relax = None if unbalanced is None else _priced(unbalanced, unbalanced_type)
-        return _exact(form, M, a, b, relax, max_iter)
+        return _exact(form, C, left, right, relax, max_iter)
     kind = reg_kind(reg_type)
     limit = 1000 if max_iter is None else max_iter
     how = How(1e-9 if tol is None else tol, limit, verbose)
     if grad == "detach" or (grad == "envelope" and unbalanced is not None):
-        M, a, b, c = (t.detach() if isinstance(t, Tensor) else t for t in (M, a, b, c))
+        given = (C, left, right, reference)
+        C, left, right, reference = (t.detach() if isinstance(t, Tensor) else t for t in given)
     if unbalanced is not None:
         penalty = checks.one_of("unbalanced_type", _lower(unbalanced_type), tuple(PENALTIES))
-        relaxed = Relaxed.posed(form, M, a, b, reg, penalties(unbalanced, penalty), kind, c)
+        relaxed = Relaxed.posed(
+            form, C, left, right, reg, penalties(unbalanced, penalty), kind, reference
+        )
         return relaxed.result(relaxed.solved(how, potentials_init, "potentials_init"))
     if c is not None:
         raise ValueError(
@@ -92,10 +98,11 @@ def solve(  # noqa: PLR0913
         )
     init = None
     if potentials_init is not None:
-        u, v = two_sides("potentials_init", potentials_init, M.shape)
-        init = (potentials(u, a, M.shape[0], float(reg)), potentials(v, b, M.shape[1], float(reg)))
-    r = answered(M, a, b, reg, how, WORDS, init=init)
-    return entropic(form, r, (a, b, reg), kind, value_only=grad == "envelope")
+        u, v = two_sides("potentials_init", potentials_init, C.shape)
+        sides = zip((u, v), (left, right), C.shape, strict=True)
+        init = tuple(potentials(t, w, size, float(reg)) for t, w, size in sides)
+    r = answered(C, left, right, reg, how, WORDS, init=init)
+    return entropic(form, r, (left, right, reg), kind, value_only=grad == "envelope")
 
 
 def reg_kind(reg_type: Any) -> str:
@@ -111,7 +118,7 @@ def reg_kind(reg_type: Any) -> str:
 
 def entropic(
     form: Form, r: Transport, given: tuple[Any, Any, Any], kind: str, value_only: bool = False
-) -> OTResult:
+) -> OTResult[Any]:
     """Return a result of exact marginals as POT tells it, for one problem or a batch."""
     a, b, reg = given
     constant, (left, right) = r, (a, b)
@@ -159,7 +166,9 @@ def _priced(unbalanced: Any, kind: Any) -> tuple[Any, Any] | None:
     return relax
 
 
-def _exact(form: Form, M: Any, a: Any, b: Any, unbalanced: Any, max_iter: int | None) -> OTResult:
+def _exact(
+    form: Form, M: Any, a: Any, b: Any, unbalanced: Any, max_iter: int | None
+) -> OTResult[Any]:
     limit = None if max_iter is None or max_iter >= 100_000 else max_iter
     with their(WORDS):
         M, a, b = (float64(t) for t in (M, a, b))
@@ -167,7 +176,7 @@ def _exact(form: Form, M: Any, a: Any, b: Any, unbalanced: Any, max_iter: int | 
     return exactly(form, r)
 
 
-def exactly(form: Form, r: Transport) -> OTResult:
+def exactly(form: Form, r: Transport) -> OTResult[Any]:
     """Return an exact result as POT tells it, for one problem or a batch."""
     parts = {
         "value": lambda: r.value,

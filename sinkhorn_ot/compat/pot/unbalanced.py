@@ -1,47 +1,70 @@
 """POT's `sinkhorn_unbalanced`: entropic plans whose marginals are penalised."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict, get_args, overload
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from sinkhorn_ot.problem import L2, TV, Penalty, checks, shown
 from sinkhorn_ot.results import Transport
 
 from .answers import WORDS, How, absent, answered, logged, references, two_sides
-from .arrays import Form, known, taken
+from .arrays import Costs, Form, Kind, Log, Numbers, Penalties, Weights, known, taken
 from .result import OTResult
 
 
-METHODS = (
+Method = Literal[
     "sinkhorn",
     "sinkhorn_stabilized",
     "sinkhorn_translation_invariant",
     "sinkhorn_reg_scaling",
-)
-OPTIONS = ("tau", "translation_invariant")
-COSTS = ("linear", "total")
+]
+RegType = Literal["kl", "KL", "entropy"]
+Returned = Literal["linear", "total"]
 
 
+class Taken(TypedDict, total=False):
+    """What POT's methods take beside."""
+
+    tau: float
+    translation_invariant: bool
+
+
+@overload
+def sinkhorn_unbalanced(
+    a: Weights, b: Weights, M: Kind, reg: float, reg_m: Penalties,
+    method: Method = ..., reg_type: RegType = ..., c: Kind | None = ...,
+    warmstart: Sequence[Any] | None = ..., numItermax: int = ..., stopThr: float = ...,
+    verbose: bool = ..., log: Literal[False] = ..., **kwargs: Unpack[Taken],
+) -> Kind: ...  # fmt: skip
+@overload
+def sinkhorn_unbalanced(
+    a: Weights, b: Weights, M: Kind, reg: float, reg_m: Penalties,
+    method: Method = ..., reg_type: RegType = ..., c: Kind | None = ...,
+    warmstart: Sequence[Any] | None = ..., numItermax: int = ..., stopThr: float = ...,
+    verbose: bool = ..., *, log: Literal[True], **kwargs: Unpack[Taken],
+) -> tuple[Kind, Log]: ...  # fmt: skip
 def sinkhorn_unbalanced(  # noqa: PLR0913
-    a: Any,
-    b: Any,
-    M: Any,
-    reg: Any,
-    reg_m: Any,
-    method: str = "sinkhorn",
-    reg_type: str = "kl",
-    c: Any = None,
-    warmstart: Any = None,
+    a: Weights,
+    b: Weights,
+    M: Numbers,
+    reg: float,
+    reg_m: Penalties,
+    method: Method = "sinkhorn",
+    reg_type: RegType = "kl",
+    c: Numbers | None = None,
+    warmstart: Sequence[Any] | None = None,
     numItermax: int = 1000,
-    stopThr: float = 1e-6,
+    stopThr: float = 1e-06,
     verbose: bool = False,
     log: bool = False,
-    **kwargs: Any,
-) -> Any:
+    **kwargs: Unpack[Taken],
+) -> Numbers | tuple[Numbers, Log]:
     """POT's `ot.sinkhorn_unbalanced`: the entropic plan with penalised marginals.
 
     Args:
@@ -76,23 +99,37 @@ def sinkhorn_unbalanced(  # noqa: PLR0913
     return (answer, p.written(r)) if log else answer
 
 
+@overload
+def sinkhorn_unbalanced2(
+    a: Weights, b: Weights, M: Numbers, reg: float, reg_m: Penalties,
+    method: Method = ..., reg_type: RegType = ..., c: Numbers | None = ...,
+    warmstart: Sequence[Any] | None = ..., returnCost: Returned = ..., numItermax: int = ...,
+    stopThr: float = ..., verbose: bool = ..., log: Literal[False] = ..., **kwargs: Unpack[Taken],
+) -> Costs: ...  # fmt: skip
+@overload
+def sinkhorn_unbalanced2(
+    a: Weights, b: Weights, M: Numbers, reg: float, reg_m: Penalties,
+    method: Method = ..., reg_type: RegType = ..., c: Numbers | None = ...,
+    warmstart: Sequence[Any] | None = ..., returnCost: Returned = ..., numItermax: int = ...,
+    stopThr: float = ..., verbose: bool = ..., *, log: Literal[True], **kwargs: Unpack[Taken],
+) -> tuple[Costs, Log]: ...  # fmt: skip
 def sinkhorn_unbalanced2(  # noqa: PLR0913
-    a: Any,
-    b: Any,
-    M: Any,
-    reg: Any,
-    reg_m: Any,
-    method: str = "sinkhorn",
-    reg_type: str = "kl",
-    c: Any = None,
-    warmstart: Any = None,
-    returnCost: str = "linear",
+    a: Weights,
+    b: Weights,
+    M: Numbers,
+    reg: float,
+    reg_m: Penalties,
+    method: Method = "sinkhorn",
+    reg_type: RegType = "kl",
+    c: Numbers | None = None,
+    warmstart: Sequence[Any] | None = None,
+    returnCost: Returned = "linear",
     numItermax: int = 1000,
-    stopThr: float = 1e-6,
+    stopThr: float = 1e-06,
     verbose: bool = False,
     log: bool = False,
-    **kwargs: Any,
-) -> Any:
+    **kwargs: Unpack[Taken],
+) -> Costs | tuple[Costs, Log]:
     """POT's `ot.sinkhorn_unbalanced2`: what the entropic plan with penalised marginals costs.
 
     Args:
@@ -120,7 +157,7 @@ def sinkhorn_unbalanced2(  # noqa: PLR0913
 
     Source: as for `sinkhorn_unbalanced`.
     """
-    checks.one_of("returnCost", returnCost, COSTS)
+    checks.one_of("returnCost", returnCost, get_args(Returned))
     how = How(stopThr, numItermax, verbose)
     p, r = _found(a, b, M, reg, reg_m, method, reg_type, c, warmstart, how, kwargs)
     cost = p.form.out(p.linear(r) if returnCost == "linear" else p.total(r))
@@ -128,14 +165,14 @@ def sinkhorn_unbalanced2(  # noqa: PLR0913
 
 
 def sinkhorn_knopp_unbalanced(  # noqa: PLR0913
-    a: Any,
-    b: Any,
-    M: Any,
-    reg: Any,
-    reg_m: Any,
-    reg_type: str = "kl",
-    c: Any = None,
-    warmstart: Any = None,
+    a: Weights,
+    b: Weights,
+    M: Kind,
+    reg: float,
+    reg_m: Penalties,
+    reg_type: RegType = "kl",
+    c: Kind | None = None,
+    warmstart: Sequence[Any] | None = None,
     **kwargs: Any,
 ) -> Any:
     """POT's name for `sinkhorn_unbalanced` by one method, whose answer is that of all."""
@@ -267,7 +304,7 @@ class Relaxed:
         costs = {"cost": self.linear(r), "total_cost": self.total(r)}
         return found | {name: self.form.out(t) for name, t in costs.items()}
 
-    def result(self, r: Transport) -> OTResult:
+    def result(self, r: Transport) -> OTResult[Any]:
         """Return the answer as POT's `solve` tells it: only KL beside KL is without masses."""
         plain = self.c is None or torch.as_tensor(self.c).ndim > 0
         theirs = plain and not any(isinstance(rho, Penalty) for rho in self.relax)
@@ -296,10 +333,10 @@ def _found(  # noqa: PLR0913
     c: Any,
     warmstart: Any,
     how: How,
-    options: dict[str, Any],
+    options: Taken,
 ) -> tuple[Relaxed, Transport]:
-    known(options, OPTIONS)
-    checks.one_of("method", method.lower() if isinstance(method, str) else method, METHODS)
+    known(options, tuple(Taken.__annotations__))
+    checks.one_of("method", method.lower() if isinstance(method, str) else method, get_args(Method))
     kind = checks.one_of("reg_type", str(reg_type).lower(), ("kl", "entropy"))
     form, M, (a, b, c) = taken(M, a, b, c)
     b = b.T if b is not None and b.ndim == 2 else b
@@ -313,5 +350,7 @@ def _divergence(p: Tensor, q: Tensor) -> Tensor:
     return p * ratio.log()
 
 
-def __getattr__(name: str) -> Any:
-    raise absent(__name__, name)
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

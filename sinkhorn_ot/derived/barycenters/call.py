@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Cost, GridCost, Problem, as_cost, checks, make
+from sinkhorn_ot.problem import ArrayLike, Cost, GridCost, Problem, as_cost, checks, make
 from sinkhorn_ot.results import (
     Entropic,
     Status,
@@ -16,7 +16,7 @@ from sinkhorn_ot.results import (
     uncompiled,
     waiting,
 )
-from sinkhorn_ot.solve import MAX_ITER, ON_FAIL
+from sinkhorn_ot.solve import MAX_ITER, ON_FAIL, OnFail
 from sinkhorn_ot.sweeps import choose, passes
 
 from .arguments import as_histograms, as_weights
@@ -37,16 +37,16 @@ _TOLS = ((1e-6, 1e-9), (1e-5, 1e-6))
 
 @uncompiled
 def barycenter(  # noqa: PLR0913
-    histograms: Any,
-    cost: Any,
-    reg: Any = None,
+    histograms: ArrayLike,
+    cost: ArrayLike | Cost,
+    reg: float | ArrayLike | None = None,
     *,
-    weights: Any = None,
+    weights: ArrayLike | None = None,
     debiased: bool = False,
     tol: float | None = None,
     max_iter: int = MAX_ITER,
     init: "Barycenter | None" = None,
-    on_fail: str = "warn",
+    on_fail: OnFail = "warn",
 ) -> Barycenter:
     """Find the histogram that is nearest to several, by transport to each.
 

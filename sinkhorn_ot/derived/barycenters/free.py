@@ -3,15 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.exact import solve_exact, unproved_plan
-from sinkhorn_ot.problem import PointCloud, checks, make_plain, shown
+from sinkhorn_ot.problem import ArrayLike, PointCloud, checks, make_plain, shown
 from sinkhorn_ot.results import ConvergenceError, Status, Transport, told, uncompiled
-from sinkhorn_ot.solve import ON_FAIL, solve
+from sinkhorn_ot.solve import ON_FAIL, OnFail, solve
 
 from .clouds import Clouds, as_clouds, first_points, shares
 
@@ -70,17 +69,17 @@ class FreeBarycenter:
 
 @uncompiled
 def free_barycenter(  # noqa: PLR0913
-    clouds: Any,
-    a: Any = None,
+    clouds: ArrayLike | Sequence[ArrayLike],
+    a: ArrayLike | Sequence[ArrayLike] | None = None,
     reg: float | None = None,
     *,
-    weights: Any = None,
+    weights: ArrayLike | None = None,
     n: int | None = None,
-    b: Any = None,
-    init: Any = None,
+    b: ArrayLike | None = None,
+    init: ArrayLike | None = None,
     tol: float = 1e-7,
     max_iter: int = _STEPS,
-    on_fail: str = "warn",
+    on_fail: OnFail = "warn",
 ) -> FreeBarycenter:
     """Find a cloud of n points that is near to several clouds, by moving its points.
 

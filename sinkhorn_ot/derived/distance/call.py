@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Problem, broadcast, checks, make
+from sinkhorn_ot.problem import ArrayLike, Cost, Problem, broadcast, checks, make
 from sinkhorn_ot.results import told, transformable, waiting
+from sinkhorn_ot.solve import ON_FAIL, OnFail
 
 from .apart import found
 from .derivatives import differentiable
@@ -15,19 +16,16 @@ from .result import SinkhornDistance
 from .walk import Goal
 
 
-ON_FAIL = ("warn", "raise", "ignore")
-
-
 @transformable
 def sinkhorn_distance(
-    cost: Any,
-    a: Any = None,
-    b: Any = None,
+    cost: ArrayLike | Cost,
+    a: ArrayLike | None = None,
+    b: ArrayLike | None = None,
     *,
-    alpha: Any,
+    alpha: float | ArrayLike,
     tol: float = 1e-9,
     max_iter: int = 10_000,
-    on_fail: str = "warn",
+    on_fail: OnFail = "warn",
 ) -> SinkhornDistance:
     """Find the least cost of a plan whose mutual information is at most alpha.
 

@@ -1,16 +1,28 @@
 """sinkhorn_divergence(): three transport problems, two of which have one potential each."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import METRICS, Penalty, PointCloud, asked, broadcast, checks, masked
+from sinkhorn_ot.problem import (
+    KL,
+    METRICS,
+    ArrayLike,
+    Function,
+    Mask,
+    MetricName,
+    Penalty,
+    PointCloud,
+    asked,
+    broadcast,
+    checks,
+    masked,
+)
 from sinkhorn_ot.results import Status, Transport, told, uncompiled
-from sinkhorn_ot.solve import MAX_ITER, ON_FAIL, solve
+from sinkhorn_ot.solve import MAX_ITER, ON_FAIL, OnFail, solve
 from sinkhorn_ot.solvers import Sinkhorn
 
 from .result import Divergence
@@ -21,24 +33,24 @@ from .symmetric import SYMMETRIC
 # exact marginals, and with penalties
 _FEW = (100, 200)
 # what two clouds cost: the name of a metric, or a function of both that returns (..., n, m)
-Metric = str | Callable[[Any, Any], Tensor]
+Metric = MetricName | Function
 
 
 @uncompiled
 def sinkhorn_divergence(  # noqa: PLR0913
-    x: Any,
-    y: Any,
-    a: Any = None,
-    b: Any = None,
-    reg: Any = None,
+    x: ArrayLike,
+    y: ArrayLike,
+    a: ArrayLike | None = None,
+    b: ArrayLike | None = None,
+    reg: float | ArrayLike | None = None,
     *,
-    mask: Any = None,
+    mask: Mask | None = None,
     metric: Metric = "sqeuclidean",
-    unbalanced: Any = None,
+    unbalanced: float | Tensor | KL | None = None,
     tol: float | None = None,
     max_iter: int = MAX_ITER,
     init: "Divergence | None" = None,
-    on_fail: str = "warn",
+    on_fail: OnFail = "warn",
 ) -> Divergence:
     """Compare two clouds of points by transport, without the bias of regularisation.
 

@@ -1,11 +1,9 @@
 """The Sinkhorn divergence as a loss in a training loop."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
-from sinkhorn_ot.problem import checks
-from sinkhorn_ot.solve import MAX_ITER, ON_FAIL
+from sinkhorn_ot.problem import KL, checks
+from sinkhorn_ot.solve import MAX_ITER, ON_FAIL, OnFail
 
 from .debiased import Metric, sinkhorn_divergence
 
@@ -21,10 +19,10 @@ class SinkhornDivergence(nn.Module):
         reg: float | Tensor,
         *,
         metric: Metric = "sqeuclidean",
-        unbalanced: Any = None,
+        unbalanced: float | Tensor | KL | None = None,
         tol: float | None = None,
         max_iter: int = MAX_ITER,
-        on_fail: str = "warn",
+        on_fail: OnFail = "warn",
     ) -> None:
         """Set what `sinkhorn_divergence` is called with.
 
@@ -38,9 +36,10 @@ class SinkhornDivergence(nn.Module):
         """
         super().__init__()
         self.reg = reg if isinstance(reg, Tensor) else checks.positive("reg", reg)
-        self.metric, self.unbalanced, self.tol = metric, unbalanced, tol
+        self.metric: Metric = metric
+        self.unbalanced, self.tol = unbalanced, tol
         self.max_iter = checks.count("max_iter", max_iter)
-        self.on_fail = checks.one_of("on_fail", on_fail, ON_FAIL)
+        self.on_fail: OnFail = checks.one_of("on_fail", on_fail, ON_FAIL)
 
     def forward(self, *measures: Tensor) -> Tensor:
         """Return the divergence, (...), in float32, or float64 for float64 points.

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import ArrayLike, checks
 from sinkhorn_ot.results import uncompiled
 
 from .circle import on_circle
@@ -18,7 +18,13 @@ _LARGEST = 1e150
 
 @uncompiled
 def solve_1d(
-    x: Any, y: Any, a: Any = None, b: Any = None, *, p: float = 2, period: float | None = None
+    x: ArrayLike,
+    y: ArrayLike,
+    a: ArrayLike | None = None,
+    b: ArrayLike | None = None,
+    *,
+    p: float = 2,
+    period: float | None = None,
 ) -> LineTransport:
     """Move weighted points on a line, or on a circle, at the least cost: |x - y| ** p, exactly.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from sinkhorn_ot.exact.line import constants
-from sinkhorn_ot.problem import broadcast, checks, mass_rtol, shown
+from sinkhorn_ot.problem import ArrayLike, broadcast, checks, mass_rtol, shown
 from sinkhorn_ot.results import uncompiled
 
 from .call import affordable, power
@@ -64,12 +64,12 @@ class SlicedDistance:
 
 @uncompiled
 def sliced_distance(
-    x: Any,
-    y: Any,
-    a: Any = None,
-    b: Any = None,
+    x: ArrayLike,
+    y: ArrayLike,
+    a: ArrayLike | None = None,
+    b: ArrayLike | None = None,
     *,
-    directions: Any = 128,
+    directions: int | ArrayLike = 128,
     p: float = 2,
     generator: torch.Generator | None = None,
 ) -> SlicedDistance:

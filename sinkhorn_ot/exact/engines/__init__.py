@@ -4,13 +4,14 @@ from .batched import Flows, along_forest, assignments, matched, pivots, simplex_
 from .candidates import MANY
 from .choice import EQUAL, as_matching
 from .forest import climbed
-from .table import BATCHED, ENGINES, Flow, network_simplex
+from .table import BATCHED, ENGINES, EngineName, Flow, network_simplex
 
 
 __all__ = [
     "BATCHED",
     "ENGINES",
     "EQUAL",
+    "EngineName",
     "Flow",
     "Flows",
     "MANY",

@@ -1,7 +1,7 @@
 """Linear programming engines for exact transport: one small function each, one table for all."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +71,7 @@ def assignment(C: Array, a: Array, b: Array, max_iter: int | None) -> Flow:
     return Flow(many.P[0], many.f[0], many.g[0], 0, True)
 
 
+EngineName = Literal["network simplex", "highs", "assignment"]
 ENGINES: dict[str, Engine] = {
     "network simplex": network_simplex,
     "highs": highs,

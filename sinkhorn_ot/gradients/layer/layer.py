@@ -1,24 +1,28 @@
 """`normalize`: scale rows and columns in turn, a fixed number of times, with gradients."""
 
 import math
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import ArrayLike, checks
 
 from .definition import working
 
 
+# what a step may scale first
+Side = Literal["rows", "columns"]
+
+
 def normalize(
-    logits: Any,
+    logits: ArrayLike,
     n_iter: int = 20,
-    a: Any = None,
-    b: Any = None,
+    a: ArrayLike | None = None,
+    b: ArrayLike | None = None,
     *,
     reg: float = 1.0,
-    first: str = "rows",
+    first: Side = "rows",
     log: bool = False,
 ) -> Tensor:
     """Return exp(logits / reg) with rows scaled to sums `a`, columns to sums `b`, `n_iter` times.
@@ -59,7 +63,7 @@ def normalize(
     x = _taken("logits", logits)
     n_iter = checks.count("n_iter", n_iter, at_least=0)
     scale = _scale(reg)
-    swap = checks.one_of("first", first, ("rows", "columns")) == "columns"
+    swap = checks.one_of("first", first, get_args(Side)) == "columns"
     log = checks.flag("log", log)
     if x.ndim < 2 or 0 in x.shape[-2:]:
         raise ValueError(f"logits must have shape (..., n, m), not empty, got {tuple(x.shape)}")

@@ -2,8 +2,9 @@
 
 from .cost import Bounds, Cost, blocks, broadcast, flatten, within
 from .dense import Dense, as_cost
+from .functions import Function
 from .grid import GridCost
-from .metrics import METRICS
+from .metrics import METRICS, MetricName
 from .padding import padded, repeated
 from .points import PointCloud
 from .streamed import Facts, Streamed, filled, survey
@@ -14,8 +15,10 @@ __all__ = [
     "Cost",
     "Dense",
     "Facts",
+    "Function",
     "GridCost",
     "METRICS",
+    "MetricName",
     "PointCloud",
     "Streamed",
     "as_cost",

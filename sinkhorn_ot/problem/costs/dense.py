@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeIs
 
 from sinkhorn_ot.problem import checks
-from sinkhorn_ot.problem.rows import Block, entries
+from sinkhorn_ot.problem.rows import ArrayLike, Block, entries
 from sinkhorn_ot.problem.show import shown
 
 from .cost import MEMORY, Bounds, Cost, flatten, tiles
 
 
 @shown
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Dense:
     """A stored cost matrix.
 
@@ -25,8 +25,8 @@ class Dense:
 
     C: Tensor
 
-    def __post_init__(self) -> None:
-        C = checks.tensor("cost", self.C, graph=True)
+    def __init__(self, C: ArrayLike) -> None:
+        C = checks.tensor("cost", C, graph=True)
         if C.ndim == 1:
             raise ValueError(
                 f"cost must have shape (..., n, m), got {tuple(C.shape)}: the cost comes first, as "
@@ -110,16 +110,19 @@ class Dense:
         return Bounds(*checks.cost_entries("cost", checks.constant("cost", self.C)))
 
 
-def as_cost(cost: Any) -> Cost:
+def as_cost(cost: ArrayLike | Cost) -> Cost:
     """Return a cost object, of some rows: a tensor or an array becomes `Dense`."""
-    if not hasattr(cost, "tiles"):
+    if not _is_cost(cost):
         return Dense(cost)
-    found: Cost = cost
     # where others hold rows, these may be none
-    if found.shape[0] == 0:
+    if cost.shape[0] == 0:
         points = getattr(cost, "x", None)
-        name, shape = "cost", (*found.batch_shape, *found.shape)
+        name, shape = "cost", (*cost.batch_shape, *cost.shape)
         if points is not None:
             name, shape = "x", tuple(points.shape)
         raise ValueError(f"{name} must not be empty, got shape {shape}")
-    return found
+    return cost
+
+
+def _is_cost(cost: ArrayLike | Cost) -> TypeIs[Cost]:
+    return hasattr(cost, "tiles")

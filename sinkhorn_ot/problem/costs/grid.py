@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import checks
-from sinkhorn_ot.problem.rows import Block
+from sinkhorn_ot.problem.rows import ArrayLike, Block
 from sinkhorn_ot.problem.show import shown
 
 from .cost import Bounds, tiles
@@ -50,8 +50,8 @@ class GridCost:
 
     def __init__(  # noqa: PLR0913
         self,
-        axes: Sequence[Any],
-        targets: Sequence[Any] | None = None,
+        axes: Sequence[int | ArrayLike],
+        targets: Sequence[int | ArrayLike] | None = None,
         p: float | Sequence[float] = 2,
         *,
         dtype: torch.dtype | None = None,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from .cost import Bounds
 
 
 Pair = tuple[Tensor, Tensor]
+MetricName = Literal["sqeuclidean", "euclidean", "manhattan", "chebyshev", "dot", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def _up_to_two(x: Tensor, y: Tensor) -> Bounds:
     return Bounds(0.0, 2.0)
 
 
-METRICS = {
+METRICS: dict[MetricName, Metric] = {
     "sqeuclidean": Metric(
         place=_centred,
         factors=_of_squares,
@@ -224,9 +226,9 @@ METRICS = {
 }
 
 
-def metric_of(metric: str | functions.Function, power: float) -> Metric:
+def metric_of(metric: MetricName | functions.Function, power: float) -> Metric:
     """Return a row of the table, a power of one, or the row that a function of points makes."""
-    if isinstance(metric, str):
+    if not callable(metric):
         return METRICS[metric] if power == 1 else _Power(METRICS[metric], power).row
     made = functions.Blockwise(metric)
     return Metric(_as_they_are, _as_they_are, made.join, made.bounds, made.pull)

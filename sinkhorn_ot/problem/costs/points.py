@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import checks
-from sinkhorn_ot.problem.rows import Block
+from sinkhorn_ot.problem.rows import ArrayLike, Block
 from sinkhorn_ot.problem.show import shown
 
 from .cost import MEMORY, Bounds, broadcast, flatten, tiles
 from .functions import Function, numbers, tried, turned
-from .metrics import METRICS, Metric, metric_of
+from .metrics import METRICS, Metric, MetricName, metric_of
 
 
 @shown
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class PointCloud:
     """The cost between two clouds of points, computed in blocks: O(n + m) memory.
 
@@ -49,17 +49,26 @@ class PointCloud:
 
     x: Tensor
     y: Tensor
-    metric: str | Function = "sqeuclidean"
-    memory: int = MEMORY
-    power: float = field(default=1.0, kw_only=True)
-    scale: Tensor | None = field(default=None, kw_only=True)
+    metric: MetricName | Function
+    memory: int
+    power: float
+    scale: Tensor | None
 
-    def __post_init__(self) -> None:
-        x, y = _alike(self.x, self.y)
+    def __init__(  # noqa: PLR0913
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        metric: MetricName | Function = "sqeuclidean",
+        memory: int = MEMORY,
+        *,
+        power: float = 1.0,
+        scale: ArrayLike | None = None,
+    ) -> None:
+        x, y = _alike(x, y)
         # of sources others may hold all
         x = checks.at_least_dims("x", x, 2, "(..., n, d)", lacking=2)
         y = checks.at_least_dims("y", y, 2, "(..., m, d)")
-        checks.count("memory", self.memory, at_least=0)
+        checks.count("memory", memory, at_least=0)
         if x.shape[-1] != y.shape[-1]:
             raise ValueError(
                 f"x and y must have points of one dimension, got {x.shape[-1]} and {y.shape[-1]}"
@@ -67,10 +76,10 @@ class PointCloud:
         if x.dtype != y.dtype:
             raise ValueError(f"x and y must share a dtype, got {x.dtype} and {y.dtype}")
         checks.same_device("y", y, x.device, "x")
-        metric, power = _compared(self.metric, self.power)
-        scale = None if self.scale is None else _scaling(self.scale, x)
+        metric, power = _compared(metric, power)
+        scale = None if scale is None else _scaling(scale, x)
         found = {"x": x, "y": y, "metric": metric, "power": power, "scale": scale}
-        for name, value in found.items():
+        for name, value in {**found, "memory": memory}.items():
             object.__setattr__(self, name, value)
         _ = self.batch_shape
         if not isinstance(metric, str) and x.device.type != "meta" and x.numel():
@@ -190,7 +199,9 @@ def _compared(metric: Any, power: Any) -> tuple[Any, float]:
     """Return a metric and a power of it; a squared distance has a name."""
     # a type is called to make something else
     function = callable(metric) and not isinstance(metric, type)
-    name = "" if function else checks.one_of("metric", metric, tuple(METRICS))
+    name: MetricName | None = None
+    if not function:
+        name = checks.one_of("metric", metric, tuple(METRICS))
     power = checks.positive("power", power)
     if (name, power) == ("euclidean", 2):
         return "sqeuclidean", 1.0

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import checks
-from sinkhorn_ot.problem.rows import Block, Index, Rows, as_rows, number
+from sinkhorn_ot.problem.rows import Block, Index, Rows, RowsLike, as_rows, number
 from sinkhorn_ot.problem.show import shown
 
 from .cost import MEMORY, Bounds, flatten
@@ -55,11 +55,17 @@ class Streamed:
     """
 
     def __init__(
-        self, source: Any, *, name: str = "cost", sign: int = 1, facts: Facts | None = None
+        self,
+        source: RowsLike | Rows,
+        *,
+        name: str = "cost",
+        sign: Literal[1, -1] = 1,
+        facts: Facts | None = None,
     ) -> None:
         if not isinstance(sign, int) or abs(sign) != 1:
             raise ValueError(f"sign must be 1 or -1, got {sign!r}")
-        self._rows, self._sign = as_rows(name, source), sign
+        self._rows = as_rows(name, source)
+        self._sign: Literal[1, -1] = sign
         self.facts = _open(name, survey(self._rows, sign)) if facts is None else facts
 
     @property
@@ -168,7 +174,7 @@ def _open(name: str, facts: Facts | None) -> Facts:
     return facts
 
 
-def survey(rows: Rows, sign: int = 1) -> Facts | None:
+def survey(rows: Rows, sign: Literal[1, -1] = 1) -> Facts | None:
     """Read all rows once, require numbers, and return what they tell; None if there is no block.
 
     Args:

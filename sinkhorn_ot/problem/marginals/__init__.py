@@ -1,6 +1,6 @@
 """The weights of both sides: which points are there, and how much they hold together."""
 
-from .mask import There, masked
+from .mask import Mask, There, masked
 from .masses import (
     HELD,
     Array,
@@ -19,13 +19,14 @@ from .masses import (
 __all__ = [
     "Array",
     "HELD",
+    "Mask",
     "There",
     "equal_mass",
     "even",
     "flat",
     "held",
-    "mass_rtol",
     "masked",
+    "mass_rtol",
     "tensor",
     "total",
     "uniform",

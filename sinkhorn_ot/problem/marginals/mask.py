@@ -8,13 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeAliasType
 
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.problem.costs import Cost, Dense, PointCloud, as_cost, broadcast, padded, repeated
+from sinkhorn_ot.problem.rows import ArrayLike
 
 from .masses import nothing
 
 
+# for rows and for columns: truths, or how many of the first points are there
+Mask = TypeAliasType("Mask", tuple[int | ArrayLike | None, int | ArrayLike | None])
 # the points that are there, (..., n) and (..., m)
 There = tuple[Tensor, Tensor]
 # what messages call the two sides, and what is on them

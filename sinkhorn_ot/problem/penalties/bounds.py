@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem.rows import ArrayLike
 from sinkhorn_ot.problem.show import in_short, shown
 
 from .penalty import Penalty, per_point
 
 
 @shown
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Between(Penalty):
     """A marginal held between two masses per point: no empty cluster, none above its capacity.
 
@@ -27,8 +28,15 @@ class Between(Penalty):
         high: Largest mass likewise; None for none.
     """
 
-    low: Any = None
-    high: Any = None
+    # what was given, and in a problem tensors (B, n)
+    low: Any
+    high: Any
+
+    def __init__(
+        self, low: float | ArrayLike | None = None, high: float | ArrayLike | None = None
+    ) -> None:
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
 
     def answer(self, log_sum: Tensor, weight: Tensor, reg: Tensor) -> Tensor:
         """Return what brings w exp(log_sum) to the nearest bound."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.problem.rows import ArrayLike
 from sinkhorn_ot.problem.show import shown
 
 from .penalty import Penalty
@@ -17,7 +18,7 @@ _NEWTON = 4
 
 
 @shown
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class _Divergence(Penalty):
     """Zero at the weights, and larger the farther; 0 leaves a point free, inf keeps it exact.
 
@@ -25,7 +26,11 @@ class _Divergence(Penalty):
         rho: Its strength.
     """
 
+    # what was given, and in a problem a tensor (B, n)
     rho: Any
+
+    def __init__(self, rho: float | ArrayLike) -> None:
+        object.__setattr__(self, "rho", rho)
 
     def rests(self) -> Tensor:
         """Say which points may carry nothing, (B, n)."""
@@ -46,7 +51,7 @@ class _Divergence(Penalty):
 
 
 @shown
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class KL(_Divergence):
     """A marginal p relaxed by sum rho (p log(p / w) - p + w), for weights w.
 
@@ -88,7 +93,7 @@ class KL(_Divergence):
 
 
 @shown
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class TV(_Divergence):
     """A marginal p relaxed by sum rho |p - w|, for weights w.
 
@@ -124,7 +129,7 @@ class TV(_Divergence):
 
 
 @shown
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class L2(_Divergence):
     """A marginal p relaxed by sum rho / 2 (p - w)^2, for weights w.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.problem.show import shown
 
+from .given import RowsLike
 from .meanwhile import ahead
 
 
@@ -151,7 +152,7 @@ def number(index: Index, row: int) -> int:
     return int(index.start + row if isinstance(index, slice) else index[row])
 
 
-def as_rows(name: str, source: Any, *, width: int = 1) -> Rows:
+def as_rows(name: str, source: RowsLike | Rows, *, width: int = 1) -> Rows:
     """Return the rows of what a caller holds.
 
     Args:

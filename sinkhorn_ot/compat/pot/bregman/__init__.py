@@ -1,6 +1,6 @@
 """POT's `ot.bregman`: entropic plans, of costs and of samples."""
 
-from typing import Any
+from typing import TYPE_CHECKING, NoReturn
 
 from sinkhorn_ot.compat.pot.answers import absent
 
@@ -33,5 +33,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    raise absent(__name__, name)
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

@@ -1,33 +1,55 @@
 """POT's `barycenter` and `barycenter_debiased` of histograms."""
 
 import warnings
-from typing import Any
+from typing import Any, Literal, TypedDict, get_args, overload
+
+from typing_extensions import Unpack
 
 from sinkhorn_ot.compat.pot.answers import least, their
-from sinkhorn_ot.compat.pot.arrays import known, taken
+from sinkhorn_ot.compat.pot.arrays import Kind, Log, Numbers, Weights, known, taken
 from sinkhorn_ot.derived import barycenter as solved
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.results import ConvergenceWarning
 
 
-METHODS = ("sinkhorn", "sinkhorn_stabilized", "sinkhorn_log")
-DEBIASED = ("sinkhorn", "sinkhorn_log")
+Debiased = Literal["sinkhorn", "sinkhorn_log"]
+Method = Literal[Debiased, "sinkhorn_stabilized"]
+
+
+class Taken(TypedDict, total=False):
+    """What POT's methods take beside."""
+
+    tau: float
+
+
 WORDS = {"histograms": "A", "cost": "M", "tol": "stopThr", "max_iter": "numItermax"}
 
 
+@overload
+def barycenter(
+    A: Kind, M: Kind, reg: float, weights: Weights = ..., method: Method = ...,
+    numItermax: int = ..., stopThr: float = ..., verbose: bool = ..., log: Literal[False] = ...,
+    warn: bool = ..., **kwargs: Unpack[Taken],
+) -> Kind: ...  # fmt: skip
+@overload
+def barycenter(
+    A: Kind, M: Kind, reg: float, weights: Weights = ..., method: Method = ...,
+    numItermax: int = ..., stopThr: float = ..., verbose: bool = ..., *, log: Literal[True],
+    warn: bool = ..., **kwargs: Unpack[Taken],
+) -> tuple[Kind, Log]: ...  # fmt: skip
 def barycenter(  # noqa: PLR0913
-    A: Any,
-    M: Any,
-    reg: Any,
-    weights: Any = None,
-    method: str = "sinkhorn",
+    A: Numbers,
+    M: Numbers,
+    reg: float,
+    weights: Weights = None,
+    method: Method = "sinkhorn",
     numItermax: int = 10000,
-    stopThr: float = 1e-4,
+    stopThr: float = 0.0001,
     verbose: bool = False,
     log: bool = False,
     warn: bool = True,
-    **kwargs: Any,
-) -> Any:
+    **kwargs: Unpack[Taken],
+) -> Numbers | tuple[Numbers, Log]:
     """POT's `ot.bregman.barycenter`: the histogram that is nearest to several.
 
     Args:
@@ -53,24 +75,36 @@ def barycenter(  # noqa: PLR0913
     Source: J.-D. Benamou, G. Carlier, M. Cuturi, L. Nenna, G. Peyre, Iterative Bregman projections
     for regularized transportation problems, SIAM J. Sci. Comput. 2015.
     """
-    _named(method, METHODS, kwargs)
+    _named(method, get_args(Method), kwargs)
     how = {"tol": stopThr, "max_iter": numItermax, "debiased": False}
     return _found((A, M, weights), reg, how, log, warn)
 
 
+@overload
+def barycenter_debiased(
+    A: Kind, M: Kind, reg: float, weights: Weights = ..., method: Debiased = ...,
+    numItermax: int = ..., stopThr: float = ..., verbose: bool = ..., log: Literal[False] = ...,
+    warn: bool = ..., **kwargs: Unpack[Taken],
+) -> Kind: ...  # fmt: skip
+@overload
+def barycenter_debiased(
+    A: Kind, M: Kind, reg: float, weights: Weights = ..., method: Debiased = ...,
+    numItermax: int = ..., stopThr: float = ..., verbose: bool = ..., *, log: Literal[True],
+    warn: bool = ..., **kwargs: Unpack[Taken],
+) -> tuple[Kind, Log]: ...  # fmt: skip
 def barycenter_debiased(  # noqa: PLR0913
-    A: Any,
-    M: Any,
-    reg: Any,
-    weights: Any = None,
-    method: str = "sinkhorn",
+    A: Numbers,
+    M: Numbers,
+    reg: float,
+    weights: Weights = None,
+    method: Debiased = "sinkhorn",
     numItermax: int = 10000,
-    stopThr: float = 1e-4,
+    stopThr: float = 0.0001,
     verbose: bool = False,
     log: bool = False,
     warn: bool = True,
-    **kwargs: Any,
-) -> Any:
+    **kwargs: Unpack[Taken],
+) -> Numbers | tuple[Numbers, Log]:
     """POT's `ot.bregman.barycenter_debiased`: the same without the blur of regularisation.
 
     Args:
@@ -94,12 +128,12 @@ def barycenter_debiased(  # noqa: PLR0913
 
     Source: H. Janati, M. Cuturi, A. Gramfort, Debiased Sinkhorn barycenters, ICML 2020.
     """
-    _named(method, DEBIASED, kwargs)
+    _named(method, get_args(Debiased), kwargs)
     how = {"tol": stopThr, "max_iter": numItermax, "debiased": True}
     return _found((A, M, weights), reg, how, log, warn)
 
 
-def _named(method: Any, names: tuple[str, ...], options: dict[str, Any]) -> None:
+def _named(method: Any, names: tuple[str, ...], options: Taken) -> None:
     known(options, ("tau",))
     checks.one_of("method", method.lower() if isinstance(method, str) else method, names)
 

@@ -1,9 +1,11 @@
 """POT's `empirical_sinkhorn` and its relatives: entropic plans between clouds of points."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, overload
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import Unpack
 
 from sinkhorn_ot.compat.pot.answers import (
     How,
@@ -14,13 +16,13 @@ from sinkhorn_ot.compat.pot.answers import (
     their,
     two_sides,
 )
-from sinkhorn_ot.compat.pot.arrays import Form, known
+from sinkhorn_ot.compat.pot.arrays import Costs, Form, Kind, Log, Numbers, Weights, known
 from sinkhorn_ot.compat.pot.result import LazyPlan
 from sinkhorn_ot.compat.pot.samples import METRICS, costs, points
 from sinkhorn_ot.problem import PointCloud, checks
 from sinkhorn_ot.results import Transport
 
-from .scaling import METHODS, OPTIONS
+from .scaling import METHODS, OPTIONS, Method, Taken
 
 
 WORDS = {
@@ -33,23 +35,43 @@ WORDS = {
 }
 
 
+class Options(Taken, total=False):
+    """The same, and whose method's they are."""
+
+    method: Method
+
+
+@overload
+def empirical_sinkhorn(
+    X_s: Kind, X_t: Kind, reg: float, a: Weights = ..., b: Weights = ...,
+    metric: str = ..., numIterMax: int = ..., stopThr: float = ..., isLazy: bool = ...,
+    batchSize: object = ..., verbose: bool = ..., log: Literal[False] = ..., warn: bool = ...,
+    warmstart: Sequence[Any] | None = ..., **kwargs: Unpack[Options],
+) -> Kind: ...  # fmt: skip
+@overload
+def empirical_sinkhorn(
+    X_s: Kind, X_t: Kind, reg: float, a: Weights = ..., b: Weights = ...,
+    metric: str = ..., numIterMax: int = ..., stopThr: float = ..., isLazy: bool = ...,
+    batchSize: object = ..., verbose: bool = ..., *, log: Literal[True], warn: bool = ...,
+    warmstart: Sequence[Any] | None = ..., **kwargs: Unpack[Options],
+) -> tuple[Kind, Log]: ...  # fmt: skip
 def empirical_sinkhorn(  # noqa: PLR0913
-    X_s: Any,
-    X_t: Any,
-    reg: Any,
-    a: Any = None,
-    b: Any = None,
+    X_s: Numbers,
+    X_t: Numbers,
+    reg: float,
+    a: Weights = None,
+    b: Weights = None,
     metric: str = "sqeuclidean",
     numIterMax: int = 10000,
-    stopThr: float = 1e-9,
+    stopThr: float = 1e-09,
     isLazy: bool = False,
-    batchSize: Any = 100,
+    batchSize: object = 100,
     verbose: bool = False,
     log: bool = False,
     warn: bool = True,
-    warmstart: Any = None,
-    **kwargs: Any,
-) -> Any:
+    warmstart: Sequence[Any] | None = None,
+    **kwargs: Unpack[Options],
+) -> Numbers | tuple[Numbers, Log]:
     """POT's `ot.bregman.empirical_sinkhorn`: the entropic plan between two clouds.
 
     Args:
@@ -88,23 +110,37 @@ def empirical_sinkhorn(  # noqa: PLR0913
     return (*sides, _written(form, r, given, True)) if log else sides
 
 
+@overload
+def empirical_sinkhorn2(
+    X_s: Numbers, X_t: Numbers, reg: float, a: Weights = ..., b: Weights = ...,
+    metric: str = ..., numIterMax: int = ..., stopThr: float = ..., isLazy: bool = ...,
+    batchSize: object = ..., verbose: bool = ..., log: Literal[False] = ..., warn: bool = ...,
+    warmstart: Sequence[Any] | None = ..., **kwargs: Unpack[Options],
+) -> Costs: ...  # fmt: skip
+@overload
+def empirical_sinkhorn2(
+    X_s: Numbers, X_t: Numbers, reg: float, a: Weights = ..., b: Weights = ...,
+    metric: str = ..., numIterMax: int = ..., stopThr: float = ..., isLazy: bool = ...,
+    batchSize: object = ..., verbose: bool = ..., *, log: Literal[True], warn: bool = ...,
+    warmstart: Sequence[Any] | None = ..., **kwargs: Unpack[Options],
+) -> tuple[Costs, Log]: ...  # fmt: skip
 def empirical_sinkhorn2(  # noqa: PLR0913
-    X_s: Any,
-    X_t: Any,
-    reg: Any,
-    a: Any = None,
-    b: Any = None,
+    X_s: Numbers,
+    X_t: Numbers,
+    reg: float,
+    a: Weights = None,
+    b: Weights = None,
     metric: str = "sqeuclidean",
     numIterMax: int = 10000,
-    stopThr: float = 1e-9,
+    stopThr: float = 1e-09,
     isLazy: bool = False,
-    batchSize: Any = 100,
+    batchSize: object = 100,
     verbose: bool = False,
     log: bool = False,
     warn: bool = True,
-    warmstart: Any = None,
-    **kwargs: Any,
-) -> Any:
+    warmstart: Sequence[Any] | None = None,
+    **kwargs: Unpack[Options],
+) -> Costs | tuple[Costs, Log]:
     """POT's `ot.bregman.empirical_sinkhorn2`: what the entropic plan between two clouds costs.
 
     Args:
@@ -138,21 +174,35 @@ def empirical_sinkhorn2(  # noqa: PLR0913
     return (cost, _written(form, r, given, isLazy)) if log else cost
 
 
+@overload
+def empirical_sinkhorn_divergence(
+    X_s: Numbers, X_t: Numbers, reg: float, a: Weights = ..., b: Weights = ...,
+    metric: str = ..., numIterMax: int = ..., stopThr: float = ..., verbose: bool = ...,
+    log: Literal[False] = ..., warn: bool = ..., warmstart: Sequence[Any] | None = ...,
+    **kwargs: Unpack[Options],
+) -> Costs: ...  # fmt: skip
+@overload
+def empirical_sinkhorn_divergence(
+    X_s: Numbers, X_t: Numbers, reg: float, a: Weights = ..., b: Weights = ...,
+    metric: str = ..., numIterMax: int = ..., stopThr: float = ..., verbose: bool = ..., *,
+    log: Literal[True], warn: bool = ..., warmstart: Sequence[Any] | None = ...,
+    **kwargs: Unpack[Options],
+) -> tuple[Costs, Log]: ...  # fmt: skip
 def empirical_sinkhorn_divergence(  # noqa: PLR0913
-    X_s: Any,
-    X_t: Any,
-    reg: Any,
-    a: Any = None,
-    b: Any = None,
+    X_s: Numbers,
+    X_t: Numbers,
+    reg: float,
+    a: Weights = None,
+    b: Weights = None,
     metric: str = "sqeuclidean",
     numIterMax: int = 10000,
-    stopThr: float = 1e-9,
+    stopThr: float = 1e-09,
     verbose: bool = False,
     log: bool = False,
     warn: bool = True,
-    warmstart: Any = None,
-    **kwargs: Any,
-) -> Any:
+    warmstart: Sequence[Any] | None = None,
+    **kwargs: Unpack[Options],
+) -> Costs | tuple[Costs, Log]:
     """POT's `ot.bregman.empirical_sinkhorn_divergence`: a difference of what plans cost.
 
     It is that of `<P, M>`, and not the Sinkhorn divergence of Feydy et al., which differs by the
@@ -224,7 +274,7 @@ def _found(  # noqa: PLR0913
     lazy: bool,
     how: How,
     warmstart: Any,
-    options: dict[str, Any],
+    options: Options,
 ) -> tuple[Form, Transport, tuple[Any, Any, Any]]:
     known(options, (*OPTIONS, "method"))
     checks.one_of("method", options.get("method", METHODS[0]), METHODS)

@@ -1,38 +1,64 @@
 """POT's `sinkhorn` and `sinkhorn2`, whose methods have all one answer."""
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypedDict, get_args, overload
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from sinkhorn_ot.compat.pot.answers import How, answered, logged, potentials, scaled, two_sides
-from sinkhorn_ot.compat.pot.arrays import Form, known, taken
+from sinkhorn_ot.compat.pot.arrays import Costs, Form, Kind, Log, Numbers, Weights, known, taken
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.results import Transport
 
 
 # methods that start from potentials in units of the cost; others start from logs of scalings
-_IN_COST = ("sinkhorn_stabilized", "sinkhorn_epsilon_scaling")
-METHODS = ("sinkhorn", "sinkhorn_log", "greenkhorn", *_IN_COST)
-OPTIONS = ("tau", "print_period", "epsilon0", "numInnerItermax")
+InCost = Literal["sinkhorn_stabilized", "sinkhorn_epsilon_scaling"]
+Method = Literal["sinkhorn", "sinkhorn_log", "greenkhorn", InCost]
+_IN_COST, METHODS = get_args(InCost), get_args(Method)
 
 
+class Taken(TypedDict, total=False):
+    """Options that POT's methods have beside those of all."""
+
+    tau: float
+    print_period: int
+    epsilon0: float
+    numInnerItermax: int
+
+
+OPTIONS = tuple(Taken.__annotations__)
+
+
+@overload
+def sinkhorn(
+    a: Weights, b: Weights, M: Kind, reg: float, method: Method = ...,
+    numItermax: int = ..., stopThr: float = ..., verbose: bool = ..., log: Literal[False] = ...,
+    warn: bool = ..., warmstart: Sequence[Any] | None = ..., **kwargs: Unpack[Taken],
+) -> Kind: ...  # fmt: skip
+@overload
+def sinkhorn(
+    a: Weights, b: Weights, M: Kind, reg: float, method: Method = ...,
+    numItermax: int = ..., stopThr: float = ..., verbose: bool = ..., *, log: Literal[True],
+    warn: bool = ..., warmstart: Sequence[Any] | None = ..., **kwargs: Unpack[Taken],
+) -> tuple[Kind, Log]: ...  # fmt: skip
 def sinkhorn(  # noqa: PLR0913
-    a: Any,
-    b: Any,
-    M: Any,
-    reg: Any,
-    method: str = "sinkhorn",
+    a: Weights,
+    b: Weights,
+    M: Numbers,
+    reg: float,
+    method: Method = "sinkhorn",
     numItermax: int = 1000,
-    stopThr: float = 1e-9,
+    stopThr: float = 1e-09,
     verbose: bool = False,
     log: bool = False,
     warn: bool = True,
-    warmstart: Any = None,
-    **kwargs: Any,
-) -> Any:
+    warmstart: Sequence[Any] | None = None,
+    **kwargs: Unpack[Taken],
+) -> Numbers | tuple[Numbers, Log]:
     """POT's `ot.sinkhorn`: the entropic plan, or what plans to many targets cost.
 
     Args:
@@ -67,20 +93,32 @@ def sinkhorn(  # noqa: PLR0913
     return (answer, _written(form, r, given, method)) if log else answer
 
 
+@overload
+def sinkhorn2(
+    a: Weights, b: Weights, M: Numbers, reg: float, method: Method = ...,
+    numItermax: int = ..., stopThr: float = ..., verbose: bool = ..., log: Literal[False] = ...,
+    warn: bool = ..., warmstart: Sequence[Any] | None = ..., **kwargs: Unpack[Taken],
+) -> Costs: ...  # fmt: skip
+@overload
+def sinkhorn2(
+    a: Weights, b: Weights, M: Numbers, reg: float, method: Method = ...,
+    numItermax: int = ..., stopThr: float = ..., verbose: bool = ..., *, log: Literal[True],
+    warn: bool = ..., warmstart: Sequence[Any] | None = ..., **kwargs: Unpack[Taken],
+) -> tuple[Costs, Log]: ...  # fmt: skip
 def sinkhorn2(  # noqa: PLR0913
-    a: Any,
-    b: Any,
-    M: Any,
-    reg: Any,
-    method: str = "sinkhorn",
+    a: Weights,
+    b: Weights,
+    M: Numbers,
+    reg: float,
+    method: Method = "sinkhorn",
     numItermax: int = 1000,
-    stopThr: float = 1e-9,
+    stopThr: float = 1e-09,
     verbose: bool = False,
     log: bool = False,
     warn: bool = False,
-    warmstart: Any = None,
-    **kwargs: Any,
-) -> Any:
+    warmstart: Sequence[Any] | None = None,
+    **kwargs: Unpack[Taken],
+) -> Costs | tuple[Costs, Log]:
     """POT's `ot.sinkhorn2`: what the entropic plan costs, `<P, M>`, without its entropy.
 
     Args:
@@ -118,7 +156,7 @@ sinkhorn_knopp = partial(sinkhorn, method="sinkhorn")
 greenkhorn = partial(sinkhorn, method="greenkhorn")
 
 
-def _sweeps(method: str, most: int, options: dict[str, Any]) -> int:
+def _sweeps(method: str, most: int, options: Taken) -> int:
     """Return how many sweeps a method may take; require that there are such a method and options.
 
     Scaling of epsilon counts its rounds, and the iterations of each.

@@ -1,6 +1,6 @@
 """POT's `ot.lp`: exact plans, of costs and on a line."""
 
-from typing import Any
+from typing import TYPE_CHECKING, NoReturn
 
 from sinkhorn_ot.compat.pot.answers import absent
 
@@ -11,5 +11,7 @@ from .simplex import emd, emd2
 __all__ = ["emd", "emd2", "emd2_1d", "emd_1d", "wasserstein_1d"]
 
 
-def __getattr__(name: str) -> Any:
-    raise absent(__name__, name)
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> NoReturn:
+        raise absent(__name__, name)

@@ -1,13 +1,13 @@
 """POT's calls for points on a line: `emd_1d`, `emd2_1d` and `wasserstein_1d`."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.compat.pot.answers import their
-from sinkhorn_ot.compat.pot.arrays import Form, taken
+from sinkhorn_ot.compat.pot.arrays import Costs, Form, Kind, Log, Numbers, Weights, taken
 from sinkhorn_ot.derived import LineTransport, solve_1d
 from sinkhorn_ot.problem import checks, shown
 
@@ -15,7 +15,13 @@ from .simplex import evened
 
 
 # what a metric's distance is raised to; that of the last is told
-_POWERS = {"sqeuclidean": 2.0, "cityblock": 1.0, "euclidean": 1.0, "minkowski": None}
+Metric = Literal["sqeuclidean", "cityblock", "euclidean", "minkowski"]
+_POWERS: dict[Metric, float | None] = {
+    "sqeuclidean": 2.0,
+    "cityblock": 1.0,
+    "euclidean": 1.0,
+    "minkowski": None,
+}
 WORDS = {"x": "x_a", "y": "x_b"}
 
 
@@ -28,17 +34,27 @@ class PlanTuple(NamedTuple):
     cols: Any
 
 
+@overload
+def emd_1d(
+    x_a: Kind, x_b: Kind, a: Weights = ..., b: Weights = ..., metric: Metric = ...,
+    p: float = ..., dense: bool = ..., log: Literal[False] = ..., check_marginals: bool = ...,
+) -> Kind: ...  # fmt: skip
+@overload
+def emd_1d(
+    x_a: Kind, x_b: Kind, a: Weights = ..., b: Weights = ..., metric: Metric = ...,
+    p: float = ..., dense: bool = ..., *, log: Literal[True], check_marginals: bool = ...,
+) -> tuple[Kind, Log]: ...  # fmt: skip
 def emd_1d(  # noqa: PLR0913
-    x_a: Any,
-    x_b: Any,
-    a: Any = None,
-    b: Any = None,
-    metric: str = "sqeuclidean",
+    x_a: Numbers,
+    x_b: Numbers,
+    a: Weights = None,
+    b: Weights = None,
+    metric: Metric = "sqeuclidean",
     p: float = 1.0,
     dense: bool = True,
     log: bool = False,
     check_marginals: bool = True,
-) -> Any:
+) -> Numbers | tuple[Numbers, Log]:
     """POT's `ot.emd_1d`: an exact plan between points on a line.
 
     Args:
@@ -74,16 +90,26 @@ def emd_1d(  # noqa: PLR0913
     return G, {"cost": form.out(r.value), "perms_x_a": perms[0], "perms_x_b": perms[1]}
 
 
+@overload
+def emd2_1d(
+    x_a: Numbers, x_b: Numbers, a: Weights = ..., b: Weights = ..., metric: Metric = ...,
+    p: float = ..., dense: bool = ..., log: Literal[False] = ...,
+) -> Costs: ...  # fmt: skip
+@overload
+def emd2_1d(
+    x_a: Numbers, x_b: Numbers, a: Weights = ..., b: Weights = ..., metric: Metric = ...,
+    p: float = ..., dense: bool = ..., *, log: Literal[True],
+) -> tuple[Costs, Log]: ...  # fmt: skip
 def emd2_1d(  # noqa: PLR0913
-    x_a: Any,
-    x_b: Any,
-    a: Any = None,
-    b: Any = None,
-    metric: str = "sqeuclidean",
+    x_a: Numbers,
+    x_b: Numbers,
+    a: Weights = None,
+    b: Weights = None,
+    metric: Metric = "sqeuclidean",
     p: float = 1.0,
     dense: bool = True,
     log: bool = False,
-) -> Any:
+) -> Costs | tuple[Costs, Log]:
     """POT's `ot.emd2_1d`: what an exact plan between points on a line costs.
 
     Args:
@@ -106,18 +132,31 @@ def emd2_1d(  # noqa: PLR0913
     """
     form, r = _found(x_a, x_b, a, b, metric, p, True)
     cost = form.out(r.value)
-    return (cost, {"G": emd_1d(x_a, x_b, a, b, metric, p, dense)}) if log else cost
+    if not log:
+        return cost
+    moved: Any = emd_1d
+    return cost, {"G": moved(x_a, x_b, a, b, metric, p, dense)}
 
 
+@overload
+def wasserstein_1d(
+    u_values: Numbers, v_values: Numbers, u_weights: Weights = ..., v_weights: Weights = ...,
+    p: float = ..., require_sort: bool = ..., return_plans: Literal[False] = ...,
+) -> Costs: ...  # fmt: skip
+@overload
+def wasserstein_1d(
+    u_values: Numbers, v_values: Numbers, u_weights: Weights = ..., v_weights: Weights = ...,
+    p: float = ..., require_sort: bool = ..., *, return_plans: Literal[True, "coo_tuple"],
+) -> tuple[Costs, list[Any]]: ...  # fmt: skip
 def wasserstein_1d(  # noqa: PLR0913
-    u_values: Any,
-    v_values: Any,
-    u_weights: Any = None,
-    v_weights: Any = None,
+    u_values: Numbers,
+    v_values: Numbers,
+    u_weights: Weights = None,
+    v_weights: Weights = None,
     p: float = 1,
     require_sort: bool = True,
-    return_plans: bool | str = False,
-) -> Any:
+    return_plans: bool | Literal["coo_tuple"] = False,
+) -> Costs | tuple[Costs, list[Any]]:
     """POT's `ot.wasserstein_1d`: the p-th power of the distance along one line or several.
 
     Args:
@@ -140,7 +179,8 @@ def wasserstein_1d(  # noqa: PLR0913
     """
     checks.one_of("return_plans", str(return_plans), ("True", "False", "coo_tuple"))
     form, u, (v, a, b) = taken(u_values, v_values, u_weights, v_weights)
-    u, v, a, b = (t if t is None else t.T if t.ndim > 1 else t for t in (u, v, a, b))
+    u, v = (t.T if t.ndim > 1 else t for t in (u, v))
+    a, b = (t.T if t is not None and t.ndim > 1 else t for t in (a, b))
     with their({"x": "u_values", "y": "v_values", "a": "u_weights", "b": "v_weights"}):
         r = solve_1d(u, v, a, b, p=p)
     cost = form.out(r.value)

@@ -2,14 +2,14 @@
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.compat.pot.answers import their
-from sinkhorn_ot.compat.pot.arrays import Form, float64, taken
+from sinkhorn_ot.compat.pot.arrays import Costs, Form, Kind, Log, Numbers, Weights, float64, taken
 from sinkhorn_ot.exact import solve_exact, unproved_plan
 from sinkhorn_ot.problem import checks, make_plain
 from sinkhorn_ot.results import ConvergenceWarning, Status, Transport
@@ -22,17 +22,29 @@ _FREE, _APART = 100_000, 1.5e-6
 _WHOLE = 1 << 21
 
 
+@overload
+def emd(
+    a: Weights, b: Weights, M: Kind, numItermax: int = ..., log: Literal[False] = ...,
+    center_dual: bool = ..., numThreads: object = ..., check_marginals: bool = ...,
+    potentials_init: object = ...,
+) -> Kind: ...  # fmt: skip
+@overload
+def emd(
+    a: Weights, b: Weights, M: Kind, numItermax: int = ..., *, log: Literal[True],
+    center_dual: bool = ..., numThreads: object = ..., check_marginals: bool = ...,
+    potentials_init: object = ...,
+) -> tuple[Kind, Log]: ...  # fmt: skip
 def emd(  # noqa: PLR0913
-    a: Any,
-    b: Any,
-    M: Any,
+    a: Weights,
+    b: Weights,
+    M: Numbers,
     numItermax: int = 100000,
     log: bool = False,
     center_dual: bool = True,
-    numThreads: Any = 1,
+    numThreads: object = 1,
     check_marginals: bool = True,
-    potentials_init: Any = None,
-) -> Any:
+    potentials_init: object = None,
+) -> Numbers | tuple[Numbers, Log]:
     """POT's `ot.emd`: an exact plan, in the dtype of the weights.
 
     Args:
@@ -66,19 +78,37 @@ def emd(  # noqa: PLR0913
     return form.out(r.plan), _written(form, r, center_dual)
 
 
+@overload
+def emd2(
+    a: Weights, b: Weights, M: Numbers, processes: object = ..., numItermax: int = ...,
+    log: Literal[False] = ..., return_matrix: Literal[False] = ..., center_dual: bool = ...,
+    numThreads: object = ..., check_marginals: bool = ..., potentials_init: object = ...,
+) -> Costs: ...  # fmt: skip
+@overload
+def emd2(
+    a: Weights, b: Weights, M: Numbers, processes: object = ..., numItermax: int = ..., *,
+    log: Literal[True], return_matrix: bool = ..., center_dual: bool = ...,
+    numThreads: object = ..., check_marginals: bool = ..., potentials_init: object = ...,
+) -> list[Any]: ...  # fmt: skip
+@overload
+def emd2(
+    a: Weights, b: Weights, M: Numbers, processes: object = ..., numItermax: int = ...,
+    log: bool = ..., *, return_matrix: Literal[True], center_dual: bool = ...,
+    numThreads: object = ..., check_marginals: bool = ..., potentials_init: object = ...,
+) -> list[Any]: ...  # fmt: skip
 def emd2(  # noqa: PLR0913
-    a: Any,
-    b: Any,
-    M: Any,
-    processes: Any = 1,
+    a: Weights,
+    b: Weights,
+    M: Numbers,
+    processes: object = 1,
     numItermax: int = 100000,
     log: bool = False,
     return_matrix: bool = False,
     center_dual: bool = True,
-    numThreads: Any = 1,
+    numThreads: object = 1,
     check_marginals: bool = True,
-    potentials_init: Any = None,
-) -> Any:
+    potentials_init: object = None,
+) -> Costs | list[Any]:
     """POT's `ot.emd2`: what exact plans cost.
 
     Args:
@@ -103,20 +133,21 @@ def emd2(  # noqa: PLR0913
 
     Source: as for `emd`.
     """
-    form, M, (a, b) = _read(a, b, M, check_marginals)
+    form, M, (w, targets) = _read(a, b, M, check_marginals)
     written, found = log or return_matrix, []
-    for one in [b] if b is None or b.ndim == 1 else _columns(b):
-        P = None if written else _plainly(M, a, one, numItermax)
+    alone = targets is None or targets.ndim == 1
+    for one in [targets] if alone else _columns(targets):
+        P = None if written else _plainly(M, w, one, numItermax)
         if P is not None:
             found.append(form.out(torch.from_numpy(np.array(np.vdot(P, M)))))
             continue
-        r = _proved(M, a, one, numItermax)
+        r = _proved(M, w, one, numItermax)
         cost = form.out(r.value_linear)
         more = _written(form, r, center_dual) if written else {}
         if return_matrix:
             more["G"] = form.out(r.plan)
         found.append([cost, {**more, "cost": cost}] if written else cost)
-    return found[0] if b is None or b.ndim == 1 else found
+    return found[0] if alone else found
 
 
 def _read(a: Any, b: Any, M: Any, check: bool) -> tuple[Form, Any, list[Any]]:
