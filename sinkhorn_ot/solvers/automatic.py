@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import Problem
 from sinkhorn_ot.results import Solution, Status, judged
-from sinkhorn_ot.sweeps import Sweep, Whole, choose
+from sinkhorn_ot.sweeps import Sweep, Whole, choose, narrow
 
 from .acceleration import Plain
 from .newton import Newton, Switch
@@ -315,12 +315,13 @@ def suitable(problem: Problem) -> Sinkhorn:
     """Return the solver for a problem that is not solved whole.
 
     Newton's steps win from the start where plain sweeps need many and a Hessian costs no more than
-    a few of them: sharp plans of small problems. Elsewhere sweeps are accelerated until they crawl.
+    a few of them: sharp plans of small problems, and narrow ones of points in a plane. Elsewhere
+    sweeps are accelerated until they crawl.
     """
     sharp = (problem.bounds.high - problem.bounds.low) / problem.least_reg
     if not problem.exact or problem.a.device.type != "cpu" or problem.beside is not None:
         return SWEEPS
-    return NEWTON if sharp > _sharp_enough(problem) else SWITCH
+    return NEWTON if sharp > _sharp_enough(problem) or narrow(problem) else SWITCH
 
 
 def _sharp_enough(problem: Problem) -> float:

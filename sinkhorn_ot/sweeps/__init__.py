@@ -1,6 +1,6 @@
 """The one primitive: what a sweep is, who makes it for which cost and device, and over ranks."""
 
-from .choice import choose, in_single, one_kernel, passes, placed
+from .choice import choose, in_single, narrow, one_kernel, passes, placed
 from .over_ranks import OverRanks
 from .portable import BySize, Group, blocks, column_sums, empty, exp_, exponent, groups, least_rows
 from .protocol import (
@@ -12,6 +12,7 @@ from .protocol import (
     Remembers,
     Repeats,
     Rules,
+    Sparse,
     Sweep,
     Thins,
     Whole,
@@ -37,6 +38,7 @@ __all__ = [
     "Remembers",
     "Repeats",
     "Rules",
+    "Sparse",
     "Sweep",
     "Thins",
     "Whole",
@@ -50,6 +52,7 @@ __all__ = [
     "groups",
     "in_single",
     "least_rows",
+    "narrow",
     "one_kernel",
     "passes",
     "placed",

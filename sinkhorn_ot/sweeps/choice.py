@@ -22,6 +22,9 @@ _PAIRS, _FLAT, _DIMENSIONS = 1 << 25, 3, 8
 _VERY_SHARP, _SHARP = 500.0, 100.0
 _LOST = math.log(1e-2)
 _ROUNDING = math.log(1e-17)
+# dimensions of a plane, points at which one looks around, cost over reg up to which others count,
+# and what a pair that counts takes, twice, in bytes
+_PLANE, _LOOKS, _COUNTS, _BYTES = 2, 32, 14.0, 16
 
 
 def choose(problem: Problem, tol: float) -> Sweep:
@@ -95,6 +98,19 @@ def near(problem: Problem) -> bool:
     if held and (n * m < _PAIRS or cost.x.shape[-1] > _FLAT):
         return False
     return problem.bounds.high > (_VERY_SHARP if held else _SHARP) * problem.least_reg
+
+
+def narrow(problem: Problem) -> bool:
+    """Say whether points of a plane have a plan of which what counts can be held."""
+    if problem.spread is not None or not near(problem):
+        return False
+    assert isinstance(problem.cost, PointCloud)
+    points, far = problem.cost.placed[1][0], _COUNTS * problem.least_reg
+    if points.shape[1] > _PLANE:
+        return False
+    looks = points[:: math.ceil(len(points) / _LOOKS)]
+    around = sum(int(((points - y).square().sum(1) <= far).sum()) for y in looks)
+    return problem.shape[1] * around / len(looks) * _BYTES <= problem.cost.memory
 
 
 def placed(problem: Problem) -> PointCloud | None:

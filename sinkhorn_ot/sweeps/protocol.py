@@ -123,6 +123,18 @@ class Gathers(Protocol):
 
 
 @runtime_checkable
+class Sparse(Protocol):
+    """A sweep of whose pairs so few may count that a factorisation is cheap."""
+
+    def sparse_curve(self, u: Tensor, v: Tensor) -> tuple[Any, Tensor] | None:
+        """Return P^T diag(1 / P 1) P as a SciPy array, and the column of each of its rows, (m,).
+
+        None where its factors would take too much.
+        """
+        ...
+
+
+@runtime_checkable
 class Bare(Protocol):
     """A sweep that holds nothing of the size of the cost, but what was made of it once."""
 

@@ -1,13 +1,16 @@
 """The linear algebra of Newton's steps, beside dense solutions; how they go on; when they begin."""
 
+import math
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from scipy import sparse
 
 import sinkhorn_ot as so
 from sinkhorn_ot.problem import make
 from sinkhorn_ot.solvers import NEWTON, Iterate, by_diagonal, conjugate_gradients
+from sinkhorn_ot.solvers.newton import factorised, solve_laplacian, solve_sparse
 from sinkhorn_ot.sweeps.reference import Reference
 
 
@@ -27,6 +30,39 @@ def test_conjugate_gradients_of_a_batch_stop_each_by_itself():
     assert arrived.all()
     assert (x[0] == 0).all()
     torch.testing.assert_close(x, torch.linalg.solve(M, right), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["joined", "in parts", "without weight"])
+def test_a_sparse_system_is_solved_as_a_dense_one(kind):
+    """Whatever holds its parts together."""
+    P = sparse.random_array((60, 40), density=0.1, rng=0)
+    if kind == "joined":
+        P = P + sparse.eye_array(60, 40) + sparse.eye_array(60, 40, k=1)
+    else:
+        # three columns are alone, and each half
+        P = sparse.block_diag([P, P, sparse.eye_array(3)])
+    W, b = (P.T @ P).tocsc(), torch.rand(P.shape[1], dtype=torch.float64) + 0.1
+    lone = torch.from_numpy(W.sum(0) == W.diagonal())
+    right = torch.rand(P.shape[1], dtype=torch.float64)
+    if kind == "without weight":
+        b[lone] = right[lone] = 0
+    right -= b * (right.sum() / b.sum())
+    joined = 1e-3 * b
+    factor = factorised(torch.from_numpy(W.toarray())[None], joined[None])
+    want = solve_laplacian(factor, right[None], b[None])[0]
+    torch.testing.assert_close(solve_sparse(W, joined, right, b), want, rtol=1e-10, atol=1e-10)
+    assert bool(lone.any()) == (kind != "joined")
+
+
+def test_a_sparse_system_without_a_solution_has_none():
+    W = sparse.csc_array([[0.0, math.nan], [math.nan, 0.0]])
+    one = torch.ones(2, dtype=torch.float64)
+    assert solve_sparse(W, 0 * one, one, one).isnan().all()
+    # what rounding makes of a joint may be none
+    W = sparse.csc_array([[0.0, 1.0], [1.0, 0.0]])
+    assert not torch.isfinite(
+        solve_sparse(W, 0 * one, torch.tensor([1.0, -1.0]).double(), one)
+    ).any()
 
 
 def city_block(side, reg):

@@ -139,6 +139,25 @@ def test_products_with_the_curve():
     torch.testing.assert_close(sums[0], want, rtol=0, atol=2e-5 * float(want.max()))
 
 
+def sparse_curve(p: Problem):
+    v = settled(p)
+    u, _ = Reference(p).sweep(None, v)
+    return Near(p, LOST).sparse_curve(u, v), Reference(p).curve(u, v)[0]
+
+
+def test_a_curve_is_sparse_where_few_points_are_near(monkeypatch):
+    (W, order), want = sparse_curve(problem(300, 200, reg=1e-5))
+    want = want[order][:, order]
+    torch.testing.assert_close(torch.from_numpy(W.toarray()), want, rtol=1e-5, atol=1e-13)
+    assert W.nnz < 0.1 * want.numel()
+    # many neighbours, or neighbours in all directions, fill what is factorised
+    assert sparse_curve(problem(300, 200, reg=1e-2))[0] is None
+    solid = problem(300, 200, d=3, reg=1e-5)
+    assert sparse_curve(solid)[0] is not None
+    monkeypatch.setattr("sinkhorn_ot.sweeps.portable.near.near._FEW", 100)
+    assert sparse_curve(solid)[0] is None
+
+
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_no_pair_carries_more_than_its_blocks_may(d):
     x, y = torch.rand(200, d).double(), torch.rand(150, d).double()

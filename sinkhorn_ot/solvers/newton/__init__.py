@@ -1,6 +1,13 @@
 """Newton's steps, and the linear systems that they solve."""
 
-from .laplacian import JOINED, by_diagonal, conjugate_gradients, factorised, solve_laplacian
+from .laplacian import (
+    JOINED,
+    by_diagonal,
+    conjugate_gradients,
+    factorised,
+    solve_laplacian,
+    solve_sparse,
+)
 from .levels import Levels
 from .newton import Newton, Switch
 
@@ -14,4 +21,5 @@ __all__ = [
     "conjugate_gradients",
     "factorised",
     "solve_laplacian",
+    "solve_sparse",
 ]

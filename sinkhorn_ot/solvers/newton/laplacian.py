@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,32 @@ def factorised(W: Tensor, joined: Tensor) -> Tensor:
     info = torch.empty(len(M), dtype=torch.int32, device=M.device)
     torch.linalg.cholesky_ex(M, out=(M, info))
     return M.masked_fill_((info != 0)[:, None, None], math.nan)
+
+
+def solve_sparse(W: Any, joined: Tensor, right: Tensor, b: Tensor) -> Tensor:
+    """Return x with (diag(W 1 + joined) - W) x = right and <b, x> = 0, (m,); NaN if there is none.
+
+    W is a symmetric SciPy array of few entries, whose diagonal is not read; `right` sums to zero.
+    """
+    # imported here: a solve without sharp plans never pays for it
+    from scipy.sparse import diags_array
+    from scipy.sparse.linalg import splu
+
+    links = W - diags_array(W.diagonal())
+    degree = links.sum(0) + joined.numpy()
+    degree[degree <= 0] = 1.0
+    try:
+        # what is diagonally dominant needs no pivots, and neighbours' graph fills little
+        factor = splu(
+            (diags_array(degree) - links).tocsc(),
+            permc_spec="MMD_AT_PLUS_A",
+            diag_pivot_thresh=0.0,
+            options={"SymmetricMode": True},
+        )
+    except RuntimeError:
+        return torch.full_like(right, math.nan)
+    x = torch.from_numpy(factor.solve(right.numpy()))
+    return x - (b * x).sum() / b.sum()
 
 
 def solve_laplacian(factor: Tensor, right: Tensor, b: Tensor) -> Tensor:

@@ -20,9 +20,16 @@ from torch import Tensor
 from sinkhorn_ot.problem import checks, shown
 from sinkhorn_ot.solvers.acceleration import Acceleration, Anderson, Iterate, Steps, needs_exact
 from sinkhorn_ot.solvers.state import State, holdable, pick
-from sinkhorn_ot.sweeps import Gathers, Sweep, Thins
+from sinkhorn_ot.sweeps import Gathers, Sparse, Sweep, Thins
 
-from .laplacian import JOINED, by_diagonal, conjugate_gradients, factorised, solve_laplacian
+from .laplacian import (
+    JOINED,
+    by_diagonal,
+    conjugate_gradients,
+    factorised,
+    solve_laplacian,
+    solve_sparse,
+)
 from .levels import Levels
 
 
@@ -167,7 +174,10 @@ class _NewtonSteps(State):
         # a column that lacks nearly all of its mass would go far without it
         damping = self._damping[:, None] * torch.maximum(mass, self._b)
         step, arrived = torch.zeros_like(gradient), torch.zeros_like(self._stepped)
-        if not self._fits or self._b.shape[1] > self._options.direct:
+        large = not self._fits or self._b.shape[1] > self._options.direct
+        if large and (found := self._sparsely(sweep, at, damping, gradient)) is not None:
+            step, arrived = found, torch.ones_like(arrived)
+        elif large:
             share = sweep.share(v) if isinstance(sweep, Thins) else 1.0
             held = self._held & (share > _CHEAP)
             times = sweep.curve_product(at.u, v)
@@ -188,6 +198,20 @@ class _NewtonSteps(State):
             self._factor = factor
         hoped = 0.5 * ((damping * step.square()).sum(-1) - (gradient * step).sum(-1))
         return step, hoped
+
+    def _sparsely(
+        self, sweep: Sweep, at: _Origin, damping: Tensor, gradient: Tensor
+    ) -> Tensor | None:
+        """Return the step where the Hessian is sparse, (1, m)."""
+        v = at.psi + self._b.log()
+        found = sweep.sparse_curve(at.u, v) if isinstance(sweep, Sparse) else None
+        if found is None:
+            return None
+        W, order = found
+        ends = (JOINED * self._b + damping, -gradient, self._b)
+        step = torch.zeros_like(gradient)
+        step[0, order] = solve_sparse(W, *(x[0, order] for x in ends))
+        return step
 
     def _grouped(
         self, sweep: Sweep, u: Tensor, v: Tensor, mass: Tensor, damping: Tensor

@@ -63,6 +63,21 @@ class Curve:
                 rows = Rows()
         return Curve([*held, rows.held(m)] if rows.count else held, gathered)
 
+    def sparse(self, most: int) -> Any | None:
+        """Return the matrix in compressed columns; None where that takes more than it may.
+
+        Args:
+            most: Multiplications that it may take.
+        """
+        from scipy.sparse import diags_array
+
+        lengths = [np.diff(kernel.indptr) for kernel, _ in self._held]
+        taken = sum(np.square(length, dtype=float).sum() for length in lengths)
+        if taken > most or not self._held:
+            return None
+        halves = (diags_array(np.sqrt(share)) @ kernel for kernel, share in self._held)
+        return sum((half.T @ half).tocsc() for half in (h.astype(float) for h in halves))
+
     def product(self, x: Tensor) -> Tensor:
         """Return the product with x (m,)."""
         out, given = np.zeros(len(x)), x.numpy()

@@ -33,6 +33,9 @@ _LED = 3e-4
 # beside its row's sum, the logarithm of an entry that a product with the curve can miss, where
 # memory is short
 _FAINT = -14.0
+# pairs of a row that count up to which the curve is factorised, in dimensions up to which that
+# fills little, and of columns up to which it does in any
+_SHORT, _PLANAR, _FEW = 16, 2, 1 << 13
 
 
 class Near(OnTheFly):
@@ -168,6 +171,16 @@ class Near(OnTheFly):
         if self._led or (curve := self._curve_at(u, v)) is None:
             return None
         return curve.gathered[None], self._columns.block[self._columns.place]
+
+    def sparse_curve(self, u: Tensor, v: Tensor) -> tuple[Any, Tensor] | None:
+        """Return P^T diag(1 / P 1) P, where rows are so short that it is easily factorised."""
+        m = self.problem.shape[2]
+        # in more dimensions factors of many columns fill
+        if m > _FEW and self._cost.x.shape[-1] > _PLANAR:
+            return None
+        curve = self._curve_at(u, v)
+        W = None if curve is None else curve.sparse(_SHORT**2 * m)
+        return None if W is None else (W, self._columns.order)
 
     def _curve_at(self, u: Tensor, v: Tensor) -> Curve | None:
         """Return the curve, which is held until another is asked for."""
