@@ -20,6 +20,9 @@ _PICTURE = re.compile(
 )
 _ENTRY = re.compile(r"^(#+) `([\w.]+)`\n\n(::: \S+)\n(    options:\n)?", re.MULTILINE)
 _FENCE = re.compile(r"^( *)(`{3,})[^`\n]*\n.*?^\1\2$", re.MULTILINE | re.DOTALL)
+# code and tags, between which a number with an exponent or a unit stays on one line
+_KEPT = re.compile(r"(<(pre|code)\b.*?</\2>|<[^>]*>)", re.DOTALL)
+_NUMBER = re.compile(r"(?<![\w.])\d[\d.]*(?:e[-+]?\d+|\s(?:µs|ms|s|kB|MB|GB|GiB))(?!\w)")
 _LINK = re.compile(r"(\]\()([^):#\s]+)(?=[)#])")
 
 
@@ -70,6 +73,16 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         made += prose(markdown[end : fence.start()]) + fence[0]
         end = fence.end()
     return made + prose(markdown[end:])
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Return the text of a page with numbers that no line breaks."""
+    made, end = "", 0
+    for kept in [*_KEPT.finditer(html), None]:
+        start = kept.start() if kept else len(html)
+        made += _NUMBER.sub(r'<span class="number">\g<0></span>', html[end:start])
+        made, end = (made + kept[0], kept.end()) if kept else (made, start)
+    return made
 
 
 def _twins(m: re.Match[str]) -> str:

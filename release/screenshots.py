@@ -2,6 +2,7 @@
 
 python release/screenshots.py FOLDER                     eight pages
 python release/screenshots.py FOLDER maths/ api/codes/   these
+python release/screenshots.py FOLDER --dark              by night
 """
 
 import argparse
@@ -42,10 +43,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Take pictures of the site.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("pages", nargs="*", default=PAGES)
+    parser.add_argument("--dark", action="store_true")
     options = parser.parse_args()
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("needs chromium or google-chrome")
+    command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    command += [f"--blink-settings=preferredColorScheme={0 if options.dark else 1}"]
     options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as site:
         build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", site]
@@ -55,17 +59,18 @@ def main() -> None:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             for page in options.pages:
                 for window in WINDOWS:
-                    _picture(browser, server.server_port, page, window, options.folder)
+                    _picture(command, server.server_port, page, window, options.folder)
             server.shutdown()
 
 
-def _picture(browser: str, port: int, page: str, window: tuple[int, int], folder: Path) -> None:
+def _picture(
+    browser: list[str], port: int, page: str, window: tuple[int, int], folder: Path
+) -> None:
     """Write one picture."""
     width, height = window
     name = page.strip("/").replace("/", "-") or "index"
     out = folder / f"{name}-{width}.png"
-    command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-    command += ["--virtual-time-budget=4000", f"--window-size={width},{height}"]
+    command = [*browser, "--virtual-time-budget=4000", f"--window-size={width},{height}"]
     command += [f"--screenshot={out}", f"http://127.0.0.1:{port}/{page}"]
     subprocess.run(command, check=True, capture_output=True)
     print(out)

@@ -47,7 +47,7 @@ from .solve import Checkpoint, solve
 from .solvers import Anderson, Anneal, Nesterov, Newton, Plain, Progress, Sinkhorn, Switch
 
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Anderson",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
+import near
 import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -125,7 +126,7 @@ def cost(theme: Theme, axes: Axes) -> None:
     for weights, truth, colour in zip(told.T, learn_a_cost.TRUTH, theme.series, strict=True):
         axes.axhline(float(truth), color=theme.soft, linestyle=DASHES[2], linewidth=0.8)
         axes.plot(weights, color=colour, linewidth=1.4)
-    axes.set_ylim(-0.06, 1.45)
+    axes.set_ylim(-0.06, 1.06 * float(told.max()))
 
 
 def swav(theme: Theme, axes: Axes) -> None:
@@ -176,6 +177,12 @@ def barycentre(theme: Theme, axes: Axes) -> None:
     ).histogram.view(1, 32, 32)
     shown = torch.cat([images[:3], common])
     _tiles(theme, axes, (shown / shown.amax((1, 2), keepdim=True)).view(2, 2, 32, 32))
+
+
+def many(theme: Theme, axes: Axes) -> None:
+    """The tiles of a matrix between clouds that can count at a small reg."""
+    live, _ = near.tiles(2, 1e-4)
+    axes.imshow(live.double(), aspect="auto", cmap=theme.mass, vmin=0, vmax=2)
 
 
 def ranks(theme: Theme, axes: Axes) -> None:

@@ -14,7 +14,7 @@ from style import MARKS, Theme, table
 
 RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results"
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "half": torch.float16}
-METRICS = ("sqeuclidean", "dot", "cosine", "euclidean")
+METRICS = ("sqeuclidean", "dot", "cosine", "euclidean", "manhattan", "chebyshev")
 
 
 def tables() -> None:

@@ -133,6 +133,13 @@ CODES = (
 )
 SIZES = (
     Entry(
+        "many",
+        "ten_to_the_five",
+        "The few tiles of a matrix that can count",
+        "A hundred thousand points",
+        "Of the pairs of two clouds in the plane a few are ever looked at: [near](near.md)",
+    ),
+    Entry(
         "ranks",
         "solve_over_ranks",
         "A plan whose rows lie on two ranks",

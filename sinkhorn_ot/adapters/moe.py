@@ -1,6 +1,5 @@
 """A router for mixtures of experts: which experts a token is sent to when all are used evenly."""
 
-import importlib.util
 import math
 import warnings
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.problem import ArrayLike, checks, shown
+from sinkhorn_ot.problem import ArrayLike, checks, has_triton, shown
 from sinkhorn_ot.results import ConvergenceWarning, uncompiled
 from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
@@ -192,7 +191,7 @@ def _open(L: Tensor, mask: Tensor | None, ranks: Ranks) -> None:
 
 def _has_kernel(L: Tensor, fixed: bool, ranks: Ranks) -> bool:
     """Say whether one launch routes these logits, on this process alone."""
-    if L.device.type != "cuda" or not ranks.alone or importlib.util.find_spec("triton") is None:
+    if L.device.type != "cuda" or not ranks.alone or not has_triton():
         return False
     # imported here: a CPU never pays for triton
     from sinkhorn_ot.kernels import router

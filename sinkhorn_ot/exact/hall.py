@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sinkhorn_ot.problem import needs
 from sinkhorn_ot.results import Stranded
 
 
@@ -27,8 +28,9 @@ def stranded(allowed: Mask, a: Array, b: Array) -> Stranded | None:
         b: Target weights, (m,), of the same total.
     """
     # imported here: a problem without forbidden pairs never pays for it
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+    with needs("scipy"):
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
     n, m = allowed.shape
     left, right = _whole(a), _whole(b)

@@ -20,9 +20,9 @@ from .costs import (
     survey,
     within,
 )
-from .habits import CALLS, Names
 from .making import make, make_plain, make_share, served, without_unserved
 from .marginals import Mask, There, masked, mass_rtol
+from .others import CALLS, Names, has_triton, needs
 from .penalties import KL, L2, TV, Between, Penalty
 from .problem import Beside, Holders, Problem, Spread
 from .regularisation import Unresolved
@@ -75,12 +75,14 @@ __all__ = [
     "entries",
     "filled",
     "flatten",
+    "has_triton",
     "in_short",
     "make",
     "make_plain",
     "make_share",
     "masked",
     "mass_rtol",
+    "needs",
     "number",
     "pose_share",
     "served",

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
+from sinkhorn_ot.problem import needs
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -44,7 +46,8 @@ def watch(
 @contextmanager
 def _bar(callback: Callback | None, tol: float, max_iter: int) -> Iterator[Callback]:
     # imported here: who shows no bar does not pay for it
-    from tqdm.auto import tqdm
+    with needs("tqdm"):
+        from tqdm.auto import tqdm
 
     digits = max(1.0, -math.log10(tol))
     with tqdm(total=round(digits, 1), bar_format=_FORMAT, desc="sinkhorn", miniters=0) as bar:
@@ -73,7 +76,8 @@ def passing(rows: int) -> Iterator[Callable[[int], object]]:
     Args:
         rows: How many a pass reads.
     """
-    from tqdm.auto import tqdm
+    with needs("tqdm"):
+        from tqdm.auto import tqdm
 
     with tqdm(total=rows, desc="pass", unit=" rows", unit_scale=True, leave=False) as bar:
 

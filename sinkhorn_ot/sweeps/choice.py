@@ -1,11 +1,10 @@
 """Which implementation of the sweep serves which cost, batch and device."""
 
-import importlib.util
 import math
 
 import torch
 
-from sinkhorn_ot.problem import GridCost, PointCloud, Problem, Spread
+from sinkhorn_ot.problem import GridCost, PointCloud, Problem, Spread, has_triton
 
 from .over_columns import OverColumns
 from .over_ranks import OverRanks
@@ -131,7 +130,7 @@ def _squares(problem: Problem) -> PointCloud | None:
 
 
 def _kernels(problem: Problem, tol: float) -> Sweep | None:
-    if problem.a.device.type != "cuda" or importlib.util.find_spec("triton") is None:
+    if problem.a.device.type != "cuda" or not has_triton():
         return None
     # imported here: a CPU never pays for triton
     from . import gpu

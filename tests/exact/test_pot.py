@@ -34,7 +34,7 @@ def test_what_cannot_be_loaded_alone_is_imported(monkeypatch):
 
     monkeypatch.delitem(sys.modules, "ot.lp.emd_wrap")
     monkeypatch.setattr(pot, "_path", lambda: "/no/such/file")
-    assert pot.simplex.__wrapped__() is not None
+    assert pot.compiled.__wrapped__() is not None
     assert ot.lp.emd_wrap.emd_c is not None
 
 
@@ -42,7 +42,7 @@ def test_who_has_no_pot_is_told_what_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "ot"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "ot", None)
-    pot.simplex.cache_clear()
+    pot.compiled.cache_clear()
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "ot" else found(name)
@@ -51,4 +51,4 @@ def test_who_has_no_pot_is_told_what_to_install(monkeypatch):
         with pytest.raises(ImportError, match="pip install 'POT"):
             so.solve_exact([[0.0, 2.0], [1.0, 0.5], [3.0, 1.0]], engine="network simplex")
     finally:
-        pot.simplex.cache_clear()
+        pot.compiled.cache_clear()

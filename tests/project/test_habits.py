@@ -16,6 +16,7 @@ import torch
 import yaml
 
 import sinkhorn_ot as so
+from sinkhorn_ot.problem.others.packages import INSTALLED_AS
 
 
 if sys.version_info >= (3, 11):
@@ -168,6 +169,10 @@ def test_hooks_run_what_make_check_runs():
 def test_the_version_is_the_same_everywhere():
     assert PROJECT["version"] == so.__version__
     assert _load(CITATION)["version"] == so.__version__
+
+
+def test_what_pip_is_told_where_a_package_is_missing_is_what_this_one_asks_for():
+    assert set(INSTALLED_AS.values()) <= set(PROJECT["dependencies"])
 
 
 def test_the_changelog_begins_with_this_version():

@@ -72,7 +72,51 @@ def test_solving_needs_torch_and_numpy_alone():
         assert r.converged
         r.certificate(), r.round(), r.value
         so.solve(so.PointCloud(torch.rand(5, 2), torch.rand(4, 2)), reg=0.1)
+        so.swav_codes(torch.rand(5, 4)), so.sela_labels(torch.rand(6, 4).log_softmax(-1))
+        so.normalize(torch.rand(5, 4), 3), so.solve_1d(torch.rand(5), torch.rand(4))
     """)
+
+
+def test_other_calls_say_what_they_need_and_how_it_is_installed():
+    """An installation that is broken, whatever it raises, is as good as none."""
+    said = _run("""
+        import sys
+        from importlib.abc import MetaPathFinder
+
+        class Broken(MetaPathFinder):
+            raised = {"ot": ValueError("size changed"), "scipy": AttributeError("no _lib")}
+
+            def find_spec(self, name, path, target=None):
+                if name in self.raised:
+                    raise self.raised[name]
+
+        sys.meta_path.insert(0, Broken())
+        sys.modules["tqdm"] = sys.modules["sklearn"] = None
+        import torch
+        import sinkhorn_ot as so
+        import sinkhorn_ot.compat.pot as ot
+        from sinkhorn_ot.command import main
+
+        C = torch.rand(5, 4)
+        calls = (
+            lambda: so.solve_exact(C),
+            lambda: ot.unif(5),
+            lambda: so.solve_exact(torch.rand(4, 4), engine="assignment"),
+            lambda: so.solve(C, reg=0.1, progress=True),
+            lambda: main(["demo"]),
+        )
+        for call in calls:
+            try:
+                call()
+            except (ImportError, SystemExit) as error:
+                print(error)
+    """)
+    simplex, helper, assignment, bar, demo = said.splitlines()
+    broken = "this call needs POT, which cannot be imported here: pip install 'POT>=0.9.7' "
+    assert simplex == helper == broken + "(ValueError: size changed)"
+    assert assignment.endswith("pip install 'scipy>=1.10' (AttributeError: no _lib)")
+    assert bar.startswith("this call needs tqdm, which cannot be imported here: pip install 'tqdm")
+    assert "pip install 'sinkhorn-ot[demo]'" in demo
 
 
 @pytest.mark.slow(2)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.problem import needs
 from sinkhorn_ot.solve import solve
 from sinkhorn_ot.solvers import SWITCH
 from sinkhorn_ot.sweeps import ALONE, Ranks
@@ -108,7 +109,8 @@ def _near_labels(S: Tensor, reg: float, prices: Tensor, ranks: Ranks = ALONE) ->
     Where many are near, a smaller reg says better which ones are taken.
     """
     # imported here: small problems never pay for it
-    from scipy.sparse import csr_array
+    with needs("scipy"):
+        from scipy.sparse import csr_array
 
     entries, columns, sizes = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(1, np.int64)]
     for _, block in blocks(S):

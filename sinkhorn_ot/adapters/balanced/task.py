@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.problem import checks, needs, shown
 from sinkhorn_ot.sweeps import Ranks
 
 from .directly import send_directly
@@ -232,7 +232,8 @@ def _bar(show: bool, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda left: None
         return
     # imported here: who shows no bar does not pay for it
-    from tqdm.auto import tqdm
+    with needs("tqdm"):
+        from tqdm.auto import tqdm
 
     with tqdm(total=total, desc="repair") as bar:
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters.arguments import alike, samples
 from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.problem import ArrayLike, checks, shown
+from sinkhorn_ot.problem import ArrayLike, checks, needs, shown
 from sinkhorn_ot.results import uncompiled
 from sinkhorn_ot.sweeps import ALONE, ProcessGroup, Ranks
 
@@ -88,7 +88,8 @@ class DeepClusterLabels:
             previous: Earlier labels of the same samples, (N,), in 0..K - 1.
             group: The process group that the clusters were found with.
         """
-        from scipy.optimize import linear_sum_assignment
+        with needs("scipy"):
+            from scipy.optimize import linear_sum_assignment
 
         K, ranks = len(self.counts), Ranks(group)
         ranks.agree(lambda: self._fits(previous))

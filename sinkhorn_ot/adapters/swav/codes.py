@@ -6,7 +6,6 @@ where no value may be looked at, `by_logs` takes the same steps one softmax at a
 shown the operator on either.
 """
 
-import importlib.util
 from typing import TypedDict
 
 import torch
@@ -16,14 +15,10 @@ from sinkhorn_ot.adapters.arguments import Asked, agreed, at_least_single
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.adapters.softmaxes import by_logs, by_products, cleared, codes_at
 from sinkhorn_ot.adapters.transport import potentials
-from sinkhorn_ot.problem import ArrayLike, checks
+from sinkhorn_ot.problem import ArrayLike, checks, has_triton
 from sinkhorn_ot.sweeps import ProcessGroup
 
 from .arrays import by_arrays
-
-
-# looked up here: tracing cannot look into the file system
-_TRITON = importlib.util.find_spec("triton") is not None
 
 
 class Options(TypedDict, total=False):
@@ -130,7 +125,7 @@ def by_host(p: Asked, n_iter: int) -> Tensor:
 
 def has_kernels(S: Tensor) -> bool:
     """Say whether kernels take numbers of this dtype on this device."""
-    return _TRITON and S.device.type == "cuda" and S.dtype != torch.float64
+    return S.device.type == "cuda" and S.dtype != torch.float64 and has_triton()
 
 
 def _by_operator(p: Asked, n_iter: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from sinkhorn_ot.problem import needs
+
 from . import batch, bregman, lp, partial, sliced, unbalanced
 from .answers import absent
 from .batch import solve_batch, solve_sample_batch
@@ -56,7 +58,8 @@ else:
         """Return what only makes problems from POT; say of everything else that it is there."""
         if name in _HELPERS:
             # imported here: who asks for none needs no POT
-            import ot
+            with needs("ot"):
+                import ot
 
             return getattr(ot, name)
         raise absent(__name__, name)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import checks, needs
 from sinkhorn_ot.results import ConvergenceWarning, Status, Transport
 from sinkhorn_ot.solve import solve
 
@@ -150,7 +150,7 @@ def absent(module: str, name: str) -> AttributeError:
     where = ""
     # Python looks for names of its own, which need no POT
     if not name.startswith("_"):
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(ImportError), needs("ot"):
             theirs = importlib.import_module("ot" + module.partition(".compat.pot")[2])
             where = ": it is in POT itself" if hasattr(theirs, name) else ""
     return AttributeError(f"{module} has no {name!r}{where}")

@@ -6,7 +6,7 @@ from typing import Any, Generic
 import numpy as np
 from torch import Tensor
 
-from sinkhorn_ot.problem import shown
+from sinkhorn_ot.problem import needs, shown
 from sinkhorn_ot.results import Status, Transport
 
 from .arrays import Costs, Form, Kind
@@ -79,7 +79,8 @@ class OTResult(Generic[Kind]):
         if P is None or isinstance(P, Tensor):
             return None if P is None else P.to_sparse()
         # imported here: few ask
-        from scipy.sparse import csr_matrix
+        with needs("scipy"):
+            from scipy.sparse import csr_matrix
 
         return csr_matrix(P)
 

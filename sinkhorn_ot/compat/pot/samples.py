@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sinkhorn_ot.exact import solve_exact
 from sinkhorn_ot.problem import MetricName as Ours
-from sinkhorn_ot.problem import PointCloud, checks
+from sinkhorn_ot.problem import PointCloud, checks, needs
 
 from .answers import How, answered, their
 from .arrays import Form, Kind, Penalties, Seed, Weights, taken
@@ -66,7 +66,8 @@ def costs(form: Form, x: Any, y: Any, metric: Any) -> Any:
     if form.tensors:
         known = ", ".join(map(repr, METRICS))
         raise ValueError(f"metric must be one of {known} for tensors, got {metric!r}")
-    from scipy.spatial.distance import cdist
+    with needs("scipy"):
+        from scipy.spatial.distance import cdist
 
     return np.asarray(cdist(x, y, metric=metric), form.dtype)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.derived import sliced_distance
+from sinkhorn_ot.problem import needs
 
 from .answers import absent, their
 from .arrays import Costs, Log, Numbers, Seed, Weights
@@ -85,8 +86,9 @@ def sliced_wasserstein_distance(  # noqa: PLR0913
 def _drawn(x: Any, count: int, seed: Any) -> Any:
     """Return POT's lines of a seed, (d, k)."""
     # imported here: it is what only POT can tell
-    from ot.backend import get_backend
-    from ot.sliced import get_random_projections
+    with needs("ot"):
+        from ot.backend import get_backend
+        from ot.sliced import get_random_projections
 
     like = x.detach() if isinstance(x, Tensor) else x
     return get_random_projections(x.shape[1], count, seed, get_backend(like), like)

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sinkhorn_ot.exact.engines import along_forest
-from sinkhorn_ot.problem import shown
+from sinkhorn_ot.exact.engines import along_forest, compiled
+from sinkhorn_ot.problem import needs, shown
 
 from .entries import Array, Places
 
@@ -86,10 +86,8 @@ def simplex(  # noqa: PLR0913
         limit: Pivots at most.
         start: Potentials to begin with, (n,) and (m,), or none.
     """
-    from ot.lp.emd_wrap import emd_c_sparse
-
     ends = pairs.i.astype(np.uint64), pairs.j.astype(np.uint64)
-    i, j, mass, _, f, g, code = emd_c_sparse(a, b, *ends, cost, limit, *start)
+    i, j, mass, _, f, g, code = compiled().emd_c_sparse(a, b, *ends, cost, limit, *start)
     level = float(f.mean())
     return Flow(i.astype(np.intp), j.astype(np.intp), mass, f - level, g + level, code == 1)
 
@@ -108,8 +106,9 @@ def sharpened(pairs: Pairs, used: Any, f: Array, g: Array, lost: float) -> tuple
         g: Target potentials, (m,).
         lost: What they may have lost.
     """
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import minimum_spanning_tree
+    with needs("scipy"):
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import minimum_spanning_tree
 
     n = len(f)
     rest = np.abs(pairs.cost - f[pairs.i] - g[pairs.j])

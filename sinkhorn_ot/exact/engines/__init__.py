@@ -4,6 +4,7 @@ from .batched import Flows, along_forest, assignments, matched, pivots, simplex_
 from .candidates import MANY
 from .choice import EQUAL, as_matching
 from .forest import climbed
+from .pot import compiled
 from .table import BATCHED, ENGINES, EngineName, Flow, network_simplex
 
 
@@ -19,6 +20,7 @@ __all__ = [
     "as_matching",
     "assignments",
     "climbed",
+    "compiled",
     "matched",
     "network_simplex",
     "pivots",

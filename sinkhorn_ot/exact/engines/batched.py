@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sinkhorn_ot.exact.proof import used
-from sinkhorn_ot.problem import shown
+from sinkhorn_ot.problem import needs, shown
 
 from .candidates import MANY, solved_on_few
-from .pot import simplex
+from .pot import compiled
 
 
 Array = npt.NDArray[np.float64]
@@ -80,7 +80,7 @@ def simplex_of(
             P[rows[found.source], columns[found.target]] = found.mass
             f[rows], g[columns] = found.f, found.g
             return P, f, g, True
-    P, _, f, g, code = simplex().emd_c(a, b, C, limit, 1)[:5]
+    P, _, f, g, code = compiled().emd_c(a, b, C, limit, 1)[:5]
     return P, f, g, code == 1
 
 
@@ -102,7 +102,8 @@ def assignments(C: Array, a: Array, b: Array, max_iter: int | None) -> Flows:
 
 def matched(C: Array, a: Array) -> Array:
     """Return the plan of a matching, (n, n), whose points have the weights `a`."""
-    from scipy.optimize import linear_sum_assignment
+    with needs("scipy"):
+        from scipy.optimize import linear_sum_assignment
 
     P = np.zeros(C.shape)
     rows, columns = linear_sum_assignment(C)
@@ -153,8 +154,9 @@ def _sharpened(C: Array, P: Array, f: Array, g: Array) -> tuple[Array, Array]:
 
 def along_forest(source: Index, target: Index, c: Array, potential: Array) -> Array:
     """Return potentials that sum to c along edges; the first node of each tree keeps its own."""
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import breadth_first_order, connected_components
+    with needs("scipy"):
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import breadth_first_order, connected_components
 
     N = len(potential)
     ends, starts = np.r_[source, target], np.r_[target, source]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sinkhorn_ot.problem import shown
 
-from .pot import simplex
+from .pot import compiled
 
 
 Array = npt.NDArray[np.float64]
@@ -76,7 +76,7 @@ def solved_on_few(C: Array, a: Array, b: Array, limit: int) -> Found | None:
     for _ in range(_ROUNDS):
         pairs = np.flatnonzero(chosen)
         ends = (t.astype(np.uint64) for t in np.divmod(pairs, m))
-        i, j, mass, _, f, g, code = simplex().emd_c_sparse(
+        i, j, mass, _, f, g, code = compiled().emd_c_sparse(
             a, b, *ends, C.ravel()[pairs], limit, *potentials
         )
         if code != 1:

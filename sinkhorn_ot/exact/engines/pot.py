@@ -14,29 +14,26 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from sinkhorn_ot.problem import needs
+
 
 # where POT keeps it, and the package that it is loaded in here
 _NAME, _APART = "ot.lp.emd_wrap", f"{__name__}.apart"
 
 
 @functools.cache
-def simplex() -> ModuleType:
+def compiled() -> ModuleType:
     """Return POT's module of compiled solvers: `emd_c`, `emd_c_sparse`.
 
     Raises:
-        ImportError: If POT is not installed.
+        ImportError: If POT cannot be imported.
     """
     if _NAME in sys.modules:
         return sys.modules[_NAME]
-    try:
-        with contextlib.suppress(ImportError):
-            return _loaded()
+    with contextlib.suppress(Exception):
+        return _loaded()
+    with needs("ot"):
         return importlib.import_module(_NAME)
-    except ImportError as error:
-        raise ImportError(
-            "the network simplex is POT's, which cannot be imported: pip install 'POT>=0.9.7' "
-            f"({error})"
-        ) from error
 
 
 def _loaded() -> ModuleType:

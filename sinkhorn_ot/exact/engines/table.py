@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sinkhorn_ot.problem import shown
+from sinkhorn_ot.problem import needs, shown
 
 from .batched import Flows, assignments, simplexes
 
@@ -43,8 +43,9 @@ def network_simplex(C: Array, a: Array, b: Array, max_iter: int | None) -> Flow:
 
 def highs(C: Array, a: Array, b: Array, max_iter: int | None) -> Flow:
     """Solve by HiGHS; a forbidden pair is no variable."""
-    from scipy.optimize import linprog
-    from scipy.sparse import coo_array
+    with needs("scipy"):
+        from scipy.optimize import linprog
+        from scipy.sparse import coo_array
 
     n, m = C.shape
     i, j = np.nonzero(np.isfinite(C))

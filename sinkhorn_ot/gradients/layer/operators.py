@@ -4,18 +4,17 @@ An operator's autograd knows neither forward mode nor `torch.func`; `functions.p
 Weights are both given, or both None, which costs no launch.
 """
 
-import importlib.util
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.problem import has_triton
+
 from . import definition, portable
 from .definition import given, working
 
 
-# looked up here: tracing cannot look into the file system
-_TRITON = importlib.util.find_spec("triton") is not None
 # the fields of `How` in the words of PyTorch
 _HOW = "float scale, SymInt n_iter, bool log"
 _AT = "Tensor x, Tensor? a, Tensor? b"
@@ -43,7 +42,7 @@ def derivatives(G: Tensor, x: Tensor, a: Weight, b: Weight, *how: Any) -> tuple[
 
 def has_kernels(x: Tensor) -> bool:
     """Say whether kernels take matrices (B, n, m) like these."""
-    if not _TRITON or x.device.type != "cuda":
+    if x.device.type != "cuda" or not has_triton():
         return False
     # imported here: a CPU never pays for triton
     from sinkhorn_ot.kernels import normalize as kernels

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import checks
 from sinkhorn_ot.problem.costs import Cost
+from sinkhorn_ot.problem.others import needs
 
 
 Array = npt.NDArray[np.float64]
@@ -156,8 +157,9 @@ def even(a: Tensor, b: Tensor, allowed: Tensor, rtol: float) -> Tensor:
     if bool((columns | (b == 0)).all()) and bool((rows | (a == 0)).all()):
         return b
     # imported here: whoever forbids nothing never pays for it
-    from scipy.sparse import block_array, csr_array
-    from scipy.sparse.csgraph import connected_components
+    with needs("scipy"):
+        from scipy.sparse import block_array, csr_array
+        from scipy.sparse.csgraph import connected_components
 
     pairs = csr_array(used.numpy())
     _, names = connected_components(block_array([[None, pairs], [pairs.T, None]]), directed=False)

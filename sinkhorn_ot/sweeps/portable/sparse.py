@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Block, Problem
+from sinkhorn_ot.problem import Block, Problem, needs
 from sinkhorn_ot.sweeps.protocol import move_rows
 
 
@@ -87,7 +87,8 @@ class SparseKernel:
     def focus(self, v: Tensor) -> None:
         """Exponentiate around v what counts close to it."""
         # imported here: a solve without sharp plans never pays for it
-        from scipy.sparse import csr_array
+        with needs("scipy"):
+            from scipy.sparse import csr_array
 
         n, m = self._problem.shape[1:]
         values, columns, starts = self._kept
@@ -128,7 +129,8 @@ class SparseKernel:
 
     def curve(self, u: Tensor, v: Tensor) -> Tensor:
         """Return P^T diag(1 / P 1) P."""
-        from scipy.sparse import diags_array
+        with needs("scipy"):
+            from scipy.sparse import diags_array
 
         factor, beta = self._scaled(u, v)
         half = diags_array(np.sqrt(factor)) @ self._kernel @ diags_array(beta)

@@ -18,6 +18,7 @@ from sinkhorn_ot import adapters
 from sinkhorn_ot.adapters import softmaxes
 from sinkhorn_ot.adapters.arguments import checked
 from sinkhorn_ot.adapters.swav import assign, codes
+from sinkhorn_ot.problem import has_triton
 from sinkhorn_ot.sweeps.ranks import ALONE
 
 
@@ -224,7 +225,7 @@ def test_scores_go_through_the_operator_where_kernels_serve(shape, monkeypatch):
         assert seen(S.half()).dtype == torch.float16
 
 
-@pytest.mark.skipif(not codes._TRITON, reason="triton is not installed")
+@pytest.mark.skipif(not has_triton(), reason="triton is not installed")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 def test_all_but_double_precision_is_served_by_kernels_on_cuda(dtype):
     with FakeTensorMode():

@@ -9,7 +9,7 @@ from torch import Tensor
 from sinkhorn_ot.compat.pot.answers import their
 from sinkhorn_ot.compat.pot.arrays import Costs, Form, Kind, Log, Numbers, Weights, taken
 from sinkhorn_ot.derived import LineTransport, solve_1d
-from sinkhorn_ot.problem import checks, shown
+from sinkhorn_ot.problem import checks, needs, shown
 
 from .simplex import evened
 
@@ -217,7 +217,8 @@ def _matrix(form: Form, i: Tensor, j: Tensor, mass: Tensor, n: int, m: int) -> A
         index = torch.stack([i, j])
         return torch.sparse_coo_tensor(index, mass.to(form.dtype), (n, m), check_invariants=False)
     # imported here: few ask
-    from scipy.sparse import coo_matrix
+    with needs("scipy"):
+        from scipy.sparse import coo_matrix
 
     entries = np.asarray(mass.numpy(), form.dtype)
     return coo_matrix((entries, (i.numpy(), j.numpy())), shape=(n, m))

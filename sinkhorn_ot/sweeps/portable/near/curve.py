@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import shown
+from sinkhorn_ot.problem import needs, shown
 
 from .live import Part
 from .tree import Blocks
@@ -111,7 +111,8 @@ class Rows:
     def held(self, m: int) -> Held:
         """Return the rows, of m columns."""
         # imported here: a solve without products with the curve never pays for it
-        from scipy.sparse import csr_array
+        with needs("scipy"):
+            from scipy.sparse import csr_array
 
         starts = np.concatenate(([0], *self._lengths)).cumsum(dtype=np.int32)
         parts = np.concatenate(self._values), np.concatenate(self._places), starts
