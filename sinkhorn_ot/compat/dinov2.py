@@ -1,7 +1,5 @@
 """DINOv2's teacher targets, for a training loop that already has them: change the import."""
 
-from typing import Any
-
 from torch import Tensor
 
 from sinkhorn_ot.adapters.swav import codes_of_named
@@ -15,7 +13,7 @@ _NAMES = ("teacher_output", "teacher_temp")
 
 
 def sinkhorn_knopp_teacher(
-    teacher_output: Tensor, teacher_temp: Any, n_iterations: int = 3
+    teacher_output: Tensor, teacher_temp: float | Tensor, n_iterations: int = 3
 ) -> Tensor:
     """Return the teacher's targets for class tokens, balanced over the samples of all ranks.
 
@@ -43,8 +41,8 @@ def sinkhorn_knopp_teacher(
 
 def patches_sinkhorn_knopp_teacher(
     teacher_output: Tensor,
-    teacher_temp: Any,
-    n_masked_patches_tensor: Any = None,
+    teacher_temp: float | Tensor,
+    n_masked_patches_tensor: object = None,
     n_iterations: int = 3,
 ) -> Tensor:
     """Return the teacher's targets for masked patches: the method of `iBOTPatchLoss`.

@@ -1,7 +1,7 @@
 """GeomLoss's call, for a training loop that already has it: change the import."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -14,7 +14,7 @@ from sinkhorn_ot.solve import solve
 # a function of clouds (B, N, D) and (B, M, D) that returns what their points cost, (B, N, M)
 Cost = Callable[[Tensor, Tensor], Tensor]
 
-_BACKENDS = ("auto", "tensorized", "online", "multiscale")
+Backend = Literal["auto", "tensorized", "online", "multiscale"]
 _OTHERS = ("hausdorff", "energy", "gaussian", "laplacian")
 
 
@@ -31,20 +31,20 @@ class SamplesLoss(nn.Module):
 
     def __init__(  # noqa: PLR0913
         self,
-        loss: str = "sinkhorn",
-        p: int = 2,
+        loss: Literal["sinkhorn"] = "sinkhorn",
+        p: Literal[1, 2] = 2,
         blur: float = 0.05,
         reach: float | None = None,
         diameter: float | None = None,
         scaling: float = 0.5,
         truncate: float | None = 5,
         cost: Cost | None = None,
-        kernel: Any = None,
-        cluster_scale: float | None = None,
+        kernel: None = None,
+        cluster_scale: None = None,
         debias: bool = True,
         potentials: bool = False,
         verbose: bool = False,
-        backend: str = "auto",
+        backend: Backend = "auto",
         tol: float | None = None,
     ) -> None:
         """Set the loss.
@@ -83,7 +83,7 @@ class SamplesLoss(nn.Module):
             raise ValueError(
                 f"cost must be a function of two clouds, got {cost!r}: formulas are geomloss's own"
             )
-        checks.one_of("backend", backend, _BACKENDS)
+        checks.one_of("backend", backend, get_args(Backend))
         self.loss, self.p, self.backend, self.cost = loss, p, backend, cost
         self.blur = checks.positive("blur", blur)
         self.reach = None if reach is None else checks.positive("reach", reach)

@@ -42,7 +42,7 @@ def optimize_L_sk(self: Any, nh: int = 0) -> None:
 
 
 def optimize_L_sk_gpu(
-    args: Any, PS: Tensor, hc: int = 0, logger: Any = None
+    args: Any, PS: Tensor, hc: int = 0, logger: object = None
 ) -> tuple[float, Tensor]:
     """Label a data set anew, as SeLaVi's function does.
 

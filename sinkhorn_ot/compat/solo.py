@@ -1,7 +1,5 @@
 """solo-learn's `SinkhornKnopp`, for a method that already has it: change the import."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from sinkhorn_ot.adapters.swav import codes_of_named
@@ -18,7 +16,7 @@ class SinkhornKnopp(nn.Module):
     assignments, NeurIPS 2020; solo.utils.sinkhorn_knopp.
     """
 
-    def __init__(self, num_iters: int = 3, epsilon: float = 0.05, world_size: Any = 1) -> None:
+    def __init__(self, num_iters: int = 3, epsilon: float = 0.05, world_size: object = 1) -> None:
         """Set how codes are made.
 
         Args:

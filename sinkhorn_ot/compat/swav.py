@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters.swav import codes_of_named
 from sinkhorn_ot.problem import checks
+from sinkhorn_ot.sweeps import ProcessGroup
 
 from .ranks import everyone
 from .scores import matrix
@@ -18,7 +19,7 @@ def distributed_sinkhorn(
     epsilon: float = 0.05,
     sinkhorn_iterations: int = 3,
     world_size: int | None = None,
-    group: Any = None,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     """Return the codes of this rank's samples, balanced over the samples of all ranks.
 

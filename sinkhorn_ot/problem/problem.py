@@ -170,7 +170,7 @@ class Problem:
         return self.penalties != (None, None)
 
     @property
-    def unbalanced(self) -> tuple[Any, Any]:
+    def unbalanced(self) -> tuple[float | Penalty, float | Penalty]:
         """What is asked of each marginal: a number, or a penalty of another kind."""
         first, second = zip(self.relax, self.penalties, strict=True)
         return first[1] or first[0], second[1] or second[0]

@@ -89,7 +89,11 @@ def swav_codes(
 
 @constant
 def codes_of_named(
-    names: tuple[str, str], scores: Tensor, eps: float, n_iter: int, group: ProcessGroup | None
+    names: tuple[str, str],
+    scores: Tensor,
+    eps: float | Tensor,
+    n_iter: int,
+    group: ProcessGroup | None,
 ) -> Tensor:
     """Return codes in single precision at least; messages give scores and eps these names."""
     kind = at_least_single(scores.dtype) if scores.is_floating_point() else None

@@ -62,6 +62,9 @@ class KL(_Divergence):
             per point (..., n); 0 makes a point a free slack, inf an exact one.
     """
 
+    def __init__(self, rho: float | ArrayLike) -> None:
+        super().__init__(rho)
+
     def answer(self, log_sum: Tensor, weight: Tensor, reg: Tensor) -> Tensor:
         """Return -rho / (rho + reg) log_sum."""
         kappa = 1 / (1 + reg / self.rho)
@@ -105,6 +108,9 @@ class TV(_Divergence):
             inf keeps it exact.
     """
 
+    def __init__(self, rho: float | ArrayLike) -> None:
+        super().__init__(rho)
+
     def answer(self, log_sum: Tensor, weight: Tensor, reg: Tensor) -> Tensor:
         """Return -log_sum held within the price."""
         most = self.rho / reg
@@ -140,6 +146,9 @@ class L2(_Divergence):
         rho: Strength in units of cost per mass: a number, or one per point (..., n); 0 leaves a
             point free, inf keeps it exact.
     """
+
+    def __init__(self, rho: float | ArrayLike) -> None:
+        super().__init__(rho)
 
     def answer(self, log_sum: Tensor, weight: Tensor, reg: Tensor) -> Tensor:
         """Return f / reg with w exp(f / reg + log_sum) = w - f / rho."""

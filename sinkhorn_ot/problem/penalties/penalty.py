@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem.rows import Index
 
 
 P = TypeVar("P", bound="Penalty")
@@ -102,7 +103,7 @@ class Penalty:
         """Return what None stands for."""
         raise ValueError(f"{name} of {type(self).__name__} must be given, got None")
 
-    def select(self: P, at: Any) -> P:
+    def select(self: P, at: Index | tuple[Index, ...]) -> P:
         """Return the penalty of some problems of the flat batch."""
         return replace(
             self, **{field.name: getattr(self, field.name)[at] for field in fields(self)}
