@@ -22,7 +22,7 @@ Found = set[tuple[str, int]]
 
 @pytest.fixture(scope="module", params=["wheel", "editable"])
 def python(request, tmp_path_factory) -> Path:
-    """Install the package as one kind of wheel beside what this Python has; return the other."""
+    """Install the package as one kind of wheel beside what this Python has; return the new one."""
     pytest.importorskip("setuptools", minversion="77")
     tmp = tmp_path_factory.mktemp(request.param)
     copy(tmp / "source")
@@ -33,6 +33,8 @@ def python(request, tmp_path_factory) -> Path:
         archive.extractall(packages)
     # its own .pth files are not followed, nor is an editable install there
     (packages / "beside.pth").write_text(sysconfig.get_path("purelib"))
+    # where no configuration of the repository's is found
+    shutil.copytree(SCRIPTS, tmp / "venv" / "scripts")
     return tmp / "venv" / "bin" / "python"
 
 
@@ -43,12 +45,12 @@ def _refused() -> Found:
 
 def _mypy(python: Path) -> Found:
     how = ["--strict", "--output=json", f"--cache-dir={CACHE}", f"--python-executable={python}"]
-    errors = [json.loads(line) for line in _run("mypy", *how, ".").splitlines()]
+    errors = [json.loads(line) for line in _run(python, "mypy", *how, ".").splitlines()]
     return {(e["file"], e["line"]) for e in errors if e["severity"] == "error"}
 
 
 def _pyright(python: Path) -> Found:
-    errors = json.loads(_run("pyright", "--outputjson", f"--pythonpath={python}", "."))
+    errors = json.loads(_run(python, "pyright", "--outputjson", f"--pythonpath={python}", "."))
     return {
         (Path(e["file"]).name, e["range"]["start"]["line"] + 1)
         for e in errors["generalDiagnostics"]
@@ -56,14 +58,15 @@ def _pyright(python: Path) -> Found:
     }
 
 
-def _run(tool: str, *options: str) -> str:
+def _run(python: Path, tool: str, *options: str) -> str:
     """Run a type checker on the scripts, which sees the package only where it is installed."""
     path = shutil.which(tool, path=Path(sys.executable).parent)
     if path is None:
         pytest.skip(f"{tool} is not installed")
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    folder = python.parents[1] / "scripts"
     done = subprocess.run(
-        [path, *options], cwd=SCRIPTS, env=env, capture_output=True, text=True, check=False
+        [path, *options], cwd=folder, env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1, done.stdout + done.stderr
     return done.stdout
