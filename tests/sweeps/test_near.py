@@ -9,6 +9,7 @@ import torch
 import sinkhorn_ot as so
 from sinkhorn_ot import PointCloud
 from sinkhorn_ot.problem import Problem, make
+from sinkhorn_ot.solvers import NEWTON, suitable
 from sinkhorn_ot.sweeps import choice, choose, least_rows
 from sinkhorn_ot.sweeps.portable import OnTheFly
 from sinkhorn_ot.sweeps.portable.near import Near
@@ -256,6 +257,43 @@ def test_where_all_fits_all_is_held():
     assert choice.near(many)
     assert not choice.near(replace(many, reg=torch.tensor([1e-2]).double(), one_reg=1e-2))
     assert not choice.near(problem(8200, 8200, d=5))
+
+
+def test_a_plan_is_narrow_where_few_are_around_a_point():
+    """However far others are: where many are, what counts would not fit."""
+    p = problem(7000, 6000, reg=1e-4, zeros=False)
+    assert choice.narrow(p)
+    assert suitable(p) is NEWTON
+    x, y = p.cost.x[0].clone(), p.cost.y[0].clone()
+    x[:3000] += 1e3
+    y[:3000] += 1e3
+    apart = make(PointCloud(x, y, memory=1 << 25), None, None, 1e-1)
+    assert choice.near(apart)
+    assert not choice.narrow(apart)
+    assert choice.narrow(apart.at(torch.tensor([1e-4]).double()))
+    assert not choice.narrow(problem(7000, 6000, d=3, reg=1e-4, zeros=False))
+    # what all hold is looked at by all
+    assert not choice.narrow(problem(700, 600, reg=1e-4, zeros=False))
+
+
+def test_points_further_apart_than_a_kernel_is_wide(monkeypatch):
+    """Conjugate gradients would not arrive, and many points have no room for a matrix."""
+    own = Near.curve_product
+
+    def product(self, u, v):
+        assert self.problem.least_reg > 1e-6
+        return own(self, u, v)
+
+    monkeypatch.setattr(Near, "curve_product", product)
+    p = problem(900, 700, reg=1e-6, memory=1 << 20)
+    assert choice.narrow(p)
+    r = so.solve(p.cost, p.a, p.b, 1e-6, tol=1e-9)
+    assert r.converged
+    assert int(r.n_iter) < 300
+    rows, columns = r.apply(torch.ones_like(p.b)), r.apply_transpose(torch.ones_like(p.a))
+    assert float((rows - p.a).abs().sum() + (columns - p.b).abs().sum()) < 1e-9
+    exact = so.solve_exact(p.cost.rows(0, 900), p.a, p.b)
+    assert float(exact.value) <= float(r.value_linear) <= float(exact.value) + 1e-6
 
 
 @pytest.mark.parametrize("far", [30.0, 1000.0])
