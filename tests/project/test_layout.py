@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 import sinkhorn_ot
+from sinkhorn_ot.problem.others.packages import INSTALLED_AS
 
 
 ROOT = Path(sinkhorn_ot.__file__).parent
@@ -96,6 +97,20 @@ def test_few_launch_kernels_and_none_imports_triton(path: Path) -> None:
     assert not [m for m in _imports(path) if m.split(".")[0] == "triton"]
     launches = any(name[0] == "kernels" for name in _ours(path) if name)
     assert launches == (_name(path) in LAUNCHES)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if _room(p) != "command"], ids=_name)
+def test_what_only_some_calls_need_is_told_where_it_is_missing(path: Path) -> None:
+    """Its import stands in a call, and inside of what says how it is installed."""
+    tree = ast.parse(path.read_text())
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.With)]
+    guards = [node for node in blocks if "needs(" in ast.unparse(node.items[0])]
+    assert not set(guards) & set(tree.body)
+    safe = {statement for node in guards for statement in node.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and node not in safe:
+            names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+            assert not {name.split(".")[0] for name in names} & set(INSTALLED_AS), names
 
 
 def test_kernels_are_a_leaf() -> None:

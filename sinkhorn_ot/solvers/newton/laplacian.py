@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.problem import needs
+
 
 # what is added to the diagonal of a Hessian, relative to b
 JOINED = 1e-12
@@ -36,8 +38,9 @@ def solve_sparse(W: Any, joined: Tensor, right: Tensor, b: Tensor) -> Tensor:
     W is a symmetric SciPy array of few entries, whose diagonal is not read; `right` sums to zero.
     """
     # imported here: a solve without sharp plans never pays for it
-    from scipy.sparse import diags_array
-    from scipy.sparse.linalg import splu
+    with needs("scipy"):
+        from scipy.sparse import diags_array
+        from scipy.sparse.linalg import splu
 
     links = W - diags_array(W.diagonal())
     degree = links.sum(0) + joined.numpy()

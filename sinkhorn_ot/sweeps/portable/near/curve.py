@@ -69,7 +69,8 @@ class Curve:
         Args:
             most: Multiplications that it may take.
         """
-        from scipy.sparse import diags_array
+        with needs("scipy"):
+            from scipy.sparse import diags_array
 
         lengths = [np.diff(kernel.indptr) for kernel, _ in self._held]
         taken = sum(np.square(length, dtype=float).sum() for length in lengths)
