@@ -1,5 +1,6 @@
 """What is known afterwards: how it ended, the plan, its values, its bounds."""
 
+from .base import Result, from_state_dict, picked
 from .certificate import (
     Certificate,
     below,
@@ -8,7 +9,18 @@ from .certificate import (
     transform_columns,
     transform_rows,
 )
-from .coupling import Coupling, Entropic, Stored, levelled, marginal_error, masses, plan, relative
+from .coupling import (
+    Coupling,
+    Entropic,
+    Scaled,
+    Sparse,
+    Stored,
+    levelled,
+    marginal_error,
+    masses,
+    plan,
+    relative,
+)
 from .graph import (
     Copied,
     Derivatives,
@@ -22,10 +34,8 @@ from .graph import (
 )
 from .last_look import judged
 from .rounding import feasible
-from .scaled import Scaled
 from .solution import Solution
-from .sparse import Sparse
-from .status import ConvergenceError, ConvergenceWarning, Status, Stranded, told
+from .status import ConvergenceError, ConvergenceWarning, Status, Stranded, in_words, told, worst
 from .transport import Transport
 
 
@@ -39,6 +49,7 @@ __all__ = [
     "Entropic",
     "Leaves",
     "Parts",
+    "Result",
     "Scaled",
     "Solution",
     "Sparse",
@@ -52,10 +63,13 @@ __all__ = [
     "feasible",
     "feasible_duals",
     "final",
+    "from_state_dict",
+    "in_words",
     "judged",
     "levelled",
     "marginal_error",
     "masses",
+    "picked",
     "plan",
     "relative",
     "told",
@@ -64,4 +78,5 @@ __all__ = [
     "transformable",
     "uncompiled",
     "waiting",
+    "worst",
 ]

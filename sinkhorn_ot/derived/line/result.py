@@ -8,15 +8,16 @@ from torch import Tensor
 
 from sinkhorn_ot.exact.line import Numbers, Power, tensor
 from sinkhorn_ot.problem import shown
-from sinkhorn_ot.results import uncompiled
+from sinkhorn_ot.results import Result, picked, uncompiled
 
+from .circle import Circle, OnCircle
 from .measures import Measures
-from .ways import Pairs, Way
+from .ways import OnLine, Pairs, Way
 
 
 @shown
 @dataclass(frozen=True, eq=False)
-class LineTransport:
+class LineTransport(Result, parts=(Measures, OnLine, OnCircle, Circle)):
     """An optimal plan between points on a line or a circle, or a batch of them.
 
     Tensors have the leading dimensions of the batch, the caller's device, and float64 or float32.
@@ -33,6 +34,8 @@ class LineTransport:
     way: Way
     p: float
     period: float | None
+
+    _tells = ("value", "distance", "f", "g", "source", "target", "mass")
 
     @property
     @uncompiled
@@ -104,6 +107,14 @@ class LineTransport:
     def plan(self) -> Tensor:
         """The plan in full, (..., n, m), of n * m numbers."""
         return self.sparse_plan.to_dense()
+
+    @property
+    def _batch(self) -> torch.Size:
+        return self.given.batch_shape
+
+    def _picked(self, at: Tensor) -> "LineTransport":
+        found: LineTransport = picked(self, at, self._batch)
+        return found
 
     def _shown(self) -> dict[str, object]:
         """Return what is shown of it: nothing that has to be computed."""
