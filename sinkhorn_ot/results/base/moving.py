@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Absent, Beside, Problem, Spread, in_short
+from sinkhorn_ot.problem import Beside, Problem, Spread, in_short
 from sinkhorn_ot.results.coupling import Entropic
 from sinkhorn_ot.results.graph import Through
 from sinkhorn_ot.sweeps import afresh, passes
@@ -66,7 +66,8 @@ def moved(result: Any, device: torch.device) -> Any:
                 "are: move what it tells, such as f and g"
             )
         if hasattr(part, "link"):
-            return Through(part, lambda t: t.to(source, old), lambda t: t.to(device, new))
+            whole: Any = part
+            return Through(whole, lambda t: t.to(source, old), lambda t: t.to(device, new))
         return _cost(part, device) if hasattr(part, "tiles") else INSIDE
 
     return again(result, act)
@@ -99,7 +100,7 @@ def told_in(result: Any, dtype: torch.dtype) -> Any:
         if isinstance(part, Entropic):
             sweep = passes(inner(part.problem), part.sweep)
             return Entropic(sweep, part.u, part.v, part.scaled)
-        if isinstance(part, Absent) or hasattr(part, "tiles"):
+        if hasattr(part, "tiles"):
             return part
         return dtype if isinstance(part, torch.dtype) else INSIDE
 

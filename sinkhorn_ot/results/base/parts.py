@@ -31,13 +31,12 @@ def again(x: Any, act: Act) -> Any:
 
 
 def _inside(x: Any, inner: Callable[[Any], Any]) -> Any:
-    if is_dataclass(x) and not isinstance(x, type):
+    kind: Any = type(x)
+    if is_dataclass(kind) or hasattr(kind, "_fields"):
         return made(type(x), {name: inner(part) for name, part in parts(x).items()})
-    if isinstance(x, tuple) and hasattr(x, "_fields"):
-        return type(x)(*map(inner, x))
-    if type(x) in (tuple, list):
-        return type(x)(map(inner, x))
-    if type(x) is dict:
+    if kind in (tuple, list):
+        return kind(map(inner, x))
+    if kind is dict:
         return {key: inner(part) for key, part in x.items()}
     return x
 
