@@ -17,12 +17,17 @@ from sinkhorn_ot.results.base.moving import moved
 from sinkhorn_ot.results.base.parts import held
 
 
-X, Y = torch.rand(3, 7, 2, dtype=torch.float64), torch.rand(3, 6, 2, dtype=torch.float64)
-C = torch.rand(3, 7, 6, dtype=torch.float64)
-A = torch.rand(3, 7, dtype=torch.float64).softmax(-1)
-G = torch.rand(2, 3, 20, dtype=torch.float64).softmax(-1)
-S = torch.randn(3, 12, 4)
-TV = so.TV(torch.rand(3, 7))
+SEED = torch.Generator().manual_seed(0)
+
+
+def drawn(*shape: int) -> Tensor:
+    return torch.rand(*shape, dtype=torch.float64, generator=SEED)
+
+
+X, Y, C = drawn(3, 7, 2), drawn(3, 6, 2), drawn(3, 7, 6)
+A, G = drawn(3, 7).softmax(-1), drawn(2, 3, 20).softmax(-1)
+S = drawn(3, 12, 4).float()
+TV = so.TV(drawn(3, 7))
 REGS = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
 
 BATCHES = {
@@ -55,7 +60,7 @@ ALONE = {
     "two clouds": lambda: so.solve(so.PointCloud(X[0], Y[0]), reg=0.1),
     "beyond": lambda: so.solve_exact(so.PointCloud(X[0], Y[0])),
     "one line": lambda: so.solve_1d(X[0, :, 0], Y[0, :, 0]),
-    "free": lambda: so.free_barycenter(X, reg=0.1),
+    "free": lambda: so.free_barycenter(X, reg=0.1, on_fail="ignore"),
     "clusters": lambda: adapters.deepcluster_labels(X[0], X[1, :3]),
     "two levels": lambda: adapters.deepercluster_labels(torch.randn(20, 3), 2, 2),
 }
