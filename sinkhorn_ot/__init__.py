@@ -49,6 +49,7 @@ from .results import (
     Status,
     Transport,
     from_state_dict,
+    plot,
 )
 from .solve import Checkpoint, solve
 from .solvers import Anderson, Anneal, Nesterov, Newton, Plain, Progress, Sinkhorn, Switch
@@ -103,6 +104,7 @@ __all__ = [
     "mean_log_probs",
     "normalize",
     "normalize_prototypes_",
+    "plot",
     "sela_labels",
     "sela_labels_from_features",
     "sinkhorn_distance",

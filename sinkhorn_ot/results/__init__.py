@@ -1,6 +1,6 @@
 """What is known afterwards: how it ended, the plan, its values, its bounds."""
 
-from .base import Result, from_state_dict, picked
+from .base import Result, Sketch, from_state_dict, of_matrix, of_plan, picked, plot
 from .certificate import (
     Certificate,
     below,
@@ -51,6 +51,7 @@ __all__ = [
     "Parts",
     "Result",
     "Scaled",
+    "Sketch",
     "Solution",
     "Sparse",
     "Status",
@@ -69,8 +70,11 @@ __all__ = [
     "levelled",
     "marginal_error",
     "masses",
+    "of_matrix",
+    "of_plan",
     "picked",
     "plan",
+    "plot",
     "relative",
     "told",
     "transform_columns",

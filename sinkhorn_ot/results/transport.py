@@ -10,7 +10,7 @@ from torch import Tensor
 from sinkhorn_ot.problem import Problem, checks, shown, within
 from sinkhorn_ot.sweeps import Drops
 
-from .base import Result, picked
+from .base import Result, Sketch, of_plan, of_transport, picked
 from .certificate import Certificate, dual_value, feasible_duals
 from .coupling import Coupling, Entropic, Stored, levelled, marginal_error
 from .coupling import log_plan as form_log_plan
@@ -355,6 +355,12 @@ class Transport(Copied, Maps, Result):
     def _picked(self, at: Tensor) -> "Transport":
         found: Transport = picked(self, at, self._batch)
         return found
+
+    def _sketch(self) -> Sketch:
+        if self.problem.spread is not None:
+            raise ValueError("plot needs the rows of all ranks, got those of one")
+        held = self.coupling
+        return of_plan(held.P[0], self.problem) if isinstance(held, Stored) else of_transport(self)
 
     def _shown(self) -> dict[str, object]:
         """Return what is shown of it: what is known without a pass over the cost."""

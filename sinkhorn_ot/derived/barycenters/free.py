@@ -47,6 +47,7 @@ class FreeBarycenter(Result):
     status: Status
 
     _tells = ("points", "weights", "values", "value", "moved", "n_iter", "converged", "status")
+    _instead = ": plot one of its transports, which are in r.transports"
 
     def _told_in(self, dtype: torch.dtype) -> "FreeBarycenter":
         told = {k: getattr(self, k).to(dtype) for k in ("points", "weights", "values", "value")}

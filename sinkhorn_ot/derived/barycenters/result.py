@@ -90,6 +90,7 @@ class Barycenter(Result, parts=(Asked,)):
         *("histogram", "value", "values", "f", "g", "marginal_error", "converged", "n_iter"),
         *("statuses", "status"),
     )
+    _instead = ": plot one of its transports, r.transport[k]"
 
     def __getstate__(self) -> dict[str, Any]:
         # copies hold constants, as those of transports do

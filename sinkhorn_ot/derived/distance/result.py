@@ -14,9 +14,11 @@ from sinkhorn_ot.results import (
     Derivatives,
     Entropic,
     Result,
+    Sketch,
     Status,
     Transport,
     in_words,
+    of_plan,
     picked,
     worst,
 )
@@ -244,6 +246,9 @@ class SinkhornDistance(Copied, Result, parts=(Found,)):
     def _picked(self, at: Tensor) -> "SinkhornDistance":
         found: SinkhornDistance = picked(self, at, self._batch)
         return found
+
+    def _sketch(self) -> Sketch:
+        return of_plan(self.plan, self.problem)
 
     def _shown(self) -> dict[str, object]:
         """Return what is shown of it; half-built it has no value."""

@@ -39,6 +39,7 @@ class Divergence(Result):
     bounded: bool
 
     _tells = ("value", "f", "g", "converged", "statuses", "status")
+    _instead = ": plot one of its transports, r.between or those in r.within"
 
     def __getstate__(self) -> dict[str, Any]:
         # copies hold constants, as those of transports do

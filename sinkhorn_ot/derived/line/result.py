@@ -1,5 +1,6 @@
 """What transport on a line or a circle tells: its value, its sparse plan, its potentials."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from sinkhorn_ot.exact.line import Numbers, Power, tensor
 from sinkhorn_ot.problem import shown
-from sinkhorn_ot.results import Result, picked, uncompiled
+from sinkhorn_ot.results import Result, Sketch, of_matrix, picked, uncompiled
 
 from .circle import Circle, OnCircle
 from .measures import Measures
@@ -116,6 +117,15 @@ class LineTransport(Result, parts=(Measures, OnLine, OnCircle, Circle)):
         found: LineTransport = picked(self, at, self._batch)
         return found
 
+    def _sketch(self) -> Sketch:
+        p = self.given
+        x, y, a, b = (tensor(t)[0] for t in (p.x, p.y, p.a, p.b))
+        clouds = x[:, None], y[:, None]
+        if self.period is not None:
+            # sources outside, targets inside
+            clouds = _around(x / self.period, 1.0), _around(y / self.period, 0.8)
+        return of_matrix(self.sparse_plan.double(), (a, b), clouds)
+
     def _shown(self) -> dict[str, object]:
         """Return what is shown of it: nothing that has to be computed."""
         p = self.given
@@ -132,6 +142,12 @@ class LineTransport(Result, parts=(Measures, OnLine, OnCircle, Circle)):
         f, g = self.way.potentials(Power(self.p), p.x, p.y)
         level = ((p.b * g).sum(-1) / p.b.sum(-1))[:, None]
         return f + level, g - level
+
+
+def _around(turns: Tensor, radius: float) -> Tensor:
+    """Return where points of a circle are on a page."""
+    angle = 2 * math.pi * turns
+    return radius * torch.stack([angle.cos(), angle.sin()], -1)
 
 
 def root(value: Tensor, p: float) -> Tensor:

@@ -1,7 +1,7 @@
 """What every result can do: move, be read as arrays, be picked from, and be kept as plain data."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,13 @@ from sinkhorn_ot.results.status import Status
 
 from .moving import moved, target, told_in
 from .picking import picked_shaped, places
+from .picture import drawn
+from .sketch import Sketch
 from .state import KINDS, packed, unpacked
+
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 R = TypeVar("R", bound="Result")
@@ -25,6 +31,8 @@ class Result:
     _tells: ClassVar[tuple[str, ...]] = ()
     _common: ClassVar[tuple[str, ...]] = ()
     _precise: ClassVar[str] = ""
+    # where a plan is that may be plotted
+    _instead: ClassVar[str] = ""
 
     def __init_subclass__(cls, parts: tuple[type, ...] = ()) -> None:
         KINDS.update({kind.__name__: kind for kind in (cls, *parts)})
@@ -66,6 +74,37 @@ class Result:
         """
         there = [name for name in self._tells if getattr(self, name) is not None]
         return {name: self._array(name) for name in names or there}
+
+    def plot(self, ax: Any = None, *, kind: str | None = None, points: Any = None) -> "Axes":
+        """Draw the plan of one problem, with matplotlib, which is imported then.
+
+        A matrix has the plan's marginals at its sides, beside the weights as lines, and the mass of
+        neighbours together where points are many. Lines lead between clouds where the most mass
+        moves, a thousand at most; a point's area is what it holds. Points of one dimension stand in
+        two rows, those of three are shown on the plane in which they differ most.
+
+        Args:
+            ax: The `Axes` to draw on; None makes new ones.
+            kind: "matrix" or "lines"; None means lines where points are given, the cost is a
+                `PointCloud` of at most three dimensions or the points are on a line, else a matrix.
+            points: Where the points of both sides are, (n, d) and (m, d), d at most 3; None means
+                where those of the cost are, if it has some.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ImportError: If there is no matplotlib.
+            TypeError: If such a result has no plan.
+            ValueError: If it is of a batch, which `r[k]` picks from, or an argument breaks a rule.
+        """
+        if self._batch:
+            raise ValueError(
+                f"plot shows one problem, got a batch of {tuple(self._batch)}: plot r[k]"
+            )
+        with torch.no_grad():
+            found: Axes = drawn(self._sketch(), ax, kind, points)
+            return found
 
     def state_dict(self, *, cost: bool = True) -> dict[str, Any]:
         """Return the result as plain data, which `torch.save` writes and `torch.load` reads safely.
@@ -114,6 +153,10 @@ class Result:
     def __iter__(self: R) -> Iterator[R]:
         """Return the results along the first dimension of a batch, one by one."""
         return (self[k] for k in range(len(self)))
+
+    def _sketch(self) -> Sketch:
+        """Return what a picture needs."""
+        raise TypeError(f"a {type(self).__name__} has no plan to plot{self._instead}")
 
     @property
     def _batch(self) -> torch.Size:
@@ -164,3 +207,27 @@ def from_state_dict(state: Any, cost: Any = None) -> Any:
         ValueError: If it is no such state, or the cost is not the one that was solved.
     """
     return unpacked(state, cost)
+
+
+def plot(result: Any, ax: Any = None, *, kind: str | None = None, points: Any = None) -> "Axes":
+    """Draw the plan of a result of one problem, as its method `plot` does.
+
+    Args:
+        result: A result that has a plan: of `solve`, `solve_exact`, `sinkhorn_distance` or
+            `solve_1d`.
+        ax: The `Axes` of matplotlib to draw on; None makes new ones.
+        kind: "matrix" or "lines"; None means lines where there are points to draw them between.
+        points: Where the points of both sides are, (n, d) and (m, d), d at most 3; None means where
+            those of the cost are, if it has some.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ImportError: If there is no matplotlib.
+        TypeError: If it is no result, or one without a plan.
+        ValueError: If it is of a batch, which `r[k]` picks from, or an argument breaks a rule.
+    """
+    if not isinstance(result, Result):
+        raise TypeError(f"plot shows a result, as solve returns it, got a {type(result).__name__}")
+    return result.plot(ax, kind=kind, points=points)
