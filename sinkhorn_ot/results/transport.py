@@ -296,18 +296,18 @@ class Transport(Copied, Maps, Result):
 
     @uncompiled
     def _applied(self, kind: str, x: Tensor, size: int) -> Tensor:
-        p = self.problem
+        p, name = self.problem, "y" if kind == "barycentric" else "x"
         if checks.transforming() and checks.transformed(x):
             self._constant_only(f"{kind}() of what is inside a transform")
             return outside(lambda one: (self._applied(kind, one, size),), x)[0]
-        x = checks.tensor("x", x, graph=True)
-        checks.same_device("x", x, p.a.device, "the cost")
+        x = checks.tensor(name, x, graph=True)
+        checks.same_device(name, x, p.a.device, "the cost")
         vector = x.ndim == 1 or x.shape == (*p.batch_shape, size)
         columns = x[..., None] if vector else x
         if x.ndim == 0 or columns.shape[-2] != size:
             shape = f"(..., {size}) or (..., {size}, k)"
-            raise ValueError(f"x must have shape {shape}, got {tuple(x.shape)}")
-        within("x", columns.shape[:-2], p.batch_shape)
+            raise ValueError(f"{name} must have shape {shape}, got {tuple(x.shape)}")
+        within(name, columns.shape[:-2], p.batch_shape)
         side = 0 if kind == "apply_transpose" else 1
         wide = columns.to(p.work).expand(*p.batch_shape, *columns.shape[-2:])
         flat = p.blank(wide, side).reshape(p.shape[0], *columns.shape[-2:])

@@ -120,11 +120,11 @@ def test_what_cannot_be_drawn_is_told(ax):
     with pytest.raises(ValueError, match=r"plot shows one problem, got a batch of \(2,\): plot r"):
         so.solve(torch.stack([C, C]), reg=0.1).plot(ax)
     for wrong in (C, r.plan, None, so.PointCloud(X, Y)):
-        with pytest.raises(TypeError, match="plot shows a result, as solve returns it, got a"):
+        with pytest.raises(ValueError, match="result must be one, as solve returns it, got a"):
             so.plot(wrong)
-    with pytest.raises(TypeError, match="a Divergence has no plan to plot: plot one of its trans"):
+    with pytest.raises(ValueError, match="a Divergence has no plan to plot: plot one of its trans"):
         so.plot(so.sinkhorn_divergence(X, Y, reg=0.1))
-    with pytest.raises(TypeError, match="a SlicedDistance has no plan to plot$"):
+    with pytest.raises(ValueError, match="a SlicedDistance has no plan to plot$"):
         so.plot(so.sliced_distance(X, Y))
     with pytest.raises(ValueError, match="kind must be one of 'matrix', 'lines', got 'heat'"):
         r.plot(ax, kind="heat")

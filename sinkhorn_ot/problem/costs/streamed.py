@@ -58,7 +58,7 @@ class Streamed:
         self,
         source: RowsLike | Rows,
         *,
-        name: str = "cost",
+        name: str = "source",
         sign: Literal[1, -1] = 1,
         facts: Facts | None = None,
     ) -> None:

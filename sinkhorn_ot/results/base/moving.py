@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import Beside, Problem, Spread, in_short
+from sinkhorn_ot.problem import Beside, Problem, Spread, checks
 from sinkhorn_ot.results.coupling import Entropic
 from sinkhorn_ot.results.graph import Through
 from sinkhorn_ot.sweeps import afresh, passes
@@ -26,22 +26,10 @@ def target(device: Any, dtype: Any) -> tuple[torch.device | None, torch.dtype | 
         device, dtype = dtype, device
     if device is None and dtype is None:
         raise ValueError("to() needs a device, a dtype or both")
-    if dtype not in (None, torch.float64, torch.float32):
+    wide = isinstance(dtype, torch.dtype) and dtype in (torch.float64, torch.float32)
+    if dtype is not None and not wide:
         raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype!r:.60}")
-    return None if device is None else _there(device), dtype
-
-
-def _there(device: Any) -> torch.device:
-    try:
-        found = torch.empty(0, device=device).device
-    except (AssertionError, RuntimeError, TypeError, NotImplementedError) as error:
-        why = str(error).splitlines()[0]
-        raise ValueError(
-            f"device must be one that is there, got {in_short(device)}: {why}"
-        ) from error
-    if found.type == "meta":
-        raise ValueError("device must hold numbers, got meta")
-    return found
+    return None if device is None else checks.device("device", device), dtype
 
 
 def moved(result: Any, device: torch.device) -> Any:

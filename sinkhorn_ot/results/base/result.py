@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sinkhorn_ot.problem import checks
 from sinkhorn_ot.results.status import Status
 
 from .moving import moved, target, told_in
@@ -95,8 +96,8 @@ class Result:
 
         Raises:
             ImportError: If there is no matplotlib.
-            TypeError: If such a result has no plan.
-            ValueError: If it is of a batch, which `r[k]` picks from, or an argument breaks a rule.
+            ValueError: If such a result has no plan or is of a batch, which `r[k]` picks from, or
+                an argument breaks a rule.
         """
         if self._batch:
             raise ValueError(
@@ -118,7 +119,7 @@ class Result:
         Raises:
             ValueError: If the cost is one that no file keeps, as a stream or a function of points.
         """
-        if not cost and not hasattr(self, "problem"):
+        if not checks.flag("cost", cost) and not hasattr(self, "problem"):
             raise ValueError(
                 f"cost must be True for a {type(self).__name__}: only a Transport and a "
                 "SinkhornDistance can do without"
@@ -156,7 +157,7 @@ class Result:
 
     def _sketch(self) -> Sketch:
         """Return what a picture needs."""
-        raise TypeError(f"a {type(self).__name__} has no plan to plot{self._instead}")
+        raise ValueError(f"a {type(self).__name__} has no plan to plot{self._instead}")
 
     @property
     def _batch(self) -> torch.Size:
@@ -225,9 +226,9 @@ def plot(result: Any, ax: Any = None, *, kind: str | None = None, points: Any = 
 
     Raises:
         ImportError: If there is no matplotlib.
-        TypeError: If it is no result, or one without a plan.
-        ValueError: If it is of a batch, which `r[k]` picks from, or an argument breaks a rule.
+        ValueError: If it is no result, one without a plan, or of a batch, which `r[k]` picks from,
+            or an argument breaks a rule.
     """
     if not isinstance(result, Result):
-        raise TypeError(f"plot shows a result, as solve returns it, got a {type(result).__name__}")
+        raise ValueError(f"result must be one, as solve returns it, got a {type(result).__name__}")
     return result.plot(ax, kind=kind, points=points)
