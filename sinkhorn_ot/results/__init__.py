@@ -35,7 +35,16 @@ from .graph import (
 from .last_look import judged
 from .rounding import feasible
 from .solution import Solution
-from .status import ConvergenceError, ConvergenceWarning, Status, Stranded, in_words, told, worst
+from .status import (
+    ConvergenceError,
+    ConvergenceWarning,
+    Status,
+    Stranded,
+    after,
+    in_words,
+    told,
+    worst,
+)
 from .transport import Transport
 
 
@@ -58,6 +67,7 @@ __all__ = [
     "Stored",
     "Stranded",
     "Transport",
+    "after",
     "attached",
     "below",
     "dual_value",

@@ -73,6 +73,12 @@ def in_words(
     return " ".join(filter(None, (first, why, reached and f"{who} {reached}.")))
 
 
+def after(error: float, sweeps: int) -> str:
+    """Return what was reached and when, as a message goes on to say."""
+    when = f" after {sweeps} iteration{'s' * (sweeps != 1)}" if sweeps else ""
+    return f"marginal_error {error:.3g}{when}"
+
+
 def _tallied(failed: list[Status]) -> str:
     """Return how many ended how, where they ended differently."""
     times = [f"{count} {s.name}" for s in reversed(_ORDER) if (count := failed.count(s))]

@@ -18,7 +18,7 @@ from .coupling import plan as form_plan
 from .graph import Copied, Derivatives, attached, outside, uncompiled
 from .maps import Maps
 from .rounding import feasible
-from .status import ConvergenceError, Status, Stranded, in_words, worst
+from .status import ConvergenceError, Status, Stranded, after, in_words, worst
 from .values import allowed, conjugates, penalties, slack, stays
 
 
@@ -161,8 +161,7 @@ class Transport(Copied, Maps, Result):
         reached = ""
         if (measured := self.measured) is not None and bad:
             k = max(bad, key=lambda k: float(measured[k]))
-            reached = f"marginal_error {float(measured[k]):.3g}"
-            reached += f" after {sweeps} iterations" if (sweeps := int(self.sweeps[k])) else ""
+            reached = after(float(measured[k]), int(self.sweeps[k]))
         text = in_words(self.statuses, "".join(why[:1]), reached)
         if self._rounded_apart(bad):
             text += (

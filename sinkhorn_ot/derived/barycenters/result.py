@@ -15,6 +15,7 @@ from sinkhorn_ot.results import (
     Result,
     Status,
     Transport,
+    after,
     attached,
     final,
     in_words,
@@ -199,8 +200,7 @@ class Barycenter(Result, parts=(Asked,)):
         bad, reached = [k for k, s in enumerate(self.statuses) if s is self.status], ""
         if bad:
             k = max(bad, key=lambda k: float(self.measured[k]))
-            reached = f"marginal_error {float(self.measured[k]):.3g}"
-            reached += f" after {int(self.sweeps[k])} iterations"
+            reached = after(float(self.measured[k]), int(self.sweeps[k]))
         return in_words(self.statuses, reached=reached, kind="barycentres")
 
     def check(self) -> "Barycenter":
