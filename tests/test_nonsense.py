@@ -151,7 +151,9 @@ _NO_NAMES = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 @pytest.mark.slow(60)
 @pytest.mark.filterwarnings("ignore::sinkhorn_ot.ConvergenceWarning")
 @pytest.mark.parametrize("name", CALLS)
-def test_nonsense_is_told(name):
+def test_nonsense_is_told(name, tmp_path, monkeypatch):
+    # a word is a path too
+    monkeypatch.chdir(tmp_path)
     act, given = CALLS[name]
     parameters = inspect.signature(act).parameters.values()
     wrong = []
