@@ -42,7 +42,15 @@ from .exact import solve_exact
 from .gradients import normalize
 from .problem import CALLS as _CALLS
 from .problem import KL, L2, TV, Between, Dense, GridCost, PointCloud, Streamed
-from .results import Certificate, ConvergenceError, ConvergenceWarning, Status, Transport
+from .results import (
+    Certificate,
+    ConvergenceError,
+    ConvergenceWarning,
+    Status,
+    Transport,
+    from_state_dict,
+    plot,
+)
 from .solve import Checkpoint, solve
 from .solvers import Anderson, Anneal, Nesterov, Newton, Plain, Progress, Sinkhorn, Switch
 
@@ -90,11 +98,13 @@ __all__ = [
     "balanced_labels",
     "barycenter",
     "free_barycenter",
+    "from_state_dict",
     "gaussian_marginal",
     "linear_heads",
     "mean_log_probs",
     "normalize",
     "normalize_prototypes_",
+    "plot",
     "sela_labels",
     "sela_labels_from_features",
     "sinkhorn_distance",

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from matplotlib.figure import Figure
 
 import sinkhorn_ot as so
 from sinkhorn_ot import adapters
@@ -55,22 +57,53 @@ def nonsense() -> list[Any]:
     return [*numbers, *things, *kinds, *lists, *arrays, *tensors]
 
 
-def _penalised(kl: Any = 1.0, tv: Any = 1.0, l2: Any = 1.0, low: Any = 0.1, high: Any = 1) -> None:
-    for pair in ((so.KL(kl), so.TV(tv)), (so.L2(l2), so.Between(low, high))):
-        so.solve(C, reg=0.1, unbalanced=pair)
+def _penalised(kind: type) -> Callable[..., Any]:
+    def strong(rho: Any) -> so.Transport:
+        return so.solve(C, reg=0.1, unbalanced=kind(rho))
+
+    return strong
 
 
+def _between(low: Any = 0.1, high: Any = 1) -> so.Transport:
+    return so.solve(C, reg=0.1, unbalanced=so.Between(low, high))
+
+
+CLOUDS = so.solve(so.PointCloud(X, X), reg=1.0)
 CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "solve": (so.solve, {"cost": C, "reg": 0.1}),
-    "penalties": (_penalised, {}),
+    "KL": (_penalised(so.KL), {"rho": 1.0}),
+    "TV": (_penalised(so.TV), {"rho": 1.0}),
+    "L2": (_penalised(so.L2), {"rho": 1.0}),
+    "Between": (_between, {}),
+    "sinkhorn_distance": (so.sinkhorn_distance, {"cost": C, "alpha": 0.3}),
+    "sinkhorn_divergence": (so.sinkhorn_divergence, {"x": X, "y": X, "reg": 0.1}),
+    "SinkhornDivergence": (so.SinkhornDivergence, {"reg": 0.1}),
+    "barycenter": (
+        so.barycenter,
+        {"histograms": torch.rand(3, 6).softmax(-1), "cost": torch.rand(6, 6), "reg": 0.5},
+    ),
+    "free_barycenter": (so.free_barycenter, {"clouds": torch.rand(2, 5, 2)}),
+    "normalize": (so.normalize, {"logits": C}),
+    "GridCost": (so.GridCost, {"axes": [3, 4]}),
+    "Checkpoint": (so.Checkpoint, {"path": "solve.checkpoint"}),
     "solve_exact": (so.solve_exact, {"cost": C}),
     "PointCloud": (so.PointCloud, {"x": X, "y": X}),
     "Streamed": (so.Streamed, {"source": C}),
     "Dense": (so.Dense, {"C": C}),
     "solve_1d": (so.solve_1d, {"x": S[:, 0], "y": S[:4, 1]}),
     "sliced_distance": (so.sliced_distance, {"x": X, "y": X}),
-    "Transport.potential": (so.solve(so.PointCloud(X, X), reg=1.0).potential, {"x": X}),
-    "Transport.map": (so.solve(so.PointCloud(X, X), reg=1.0).map, {"x": X}),
+    "Transport.potential": (CLOUDS.potential, {"x": X}),
+    "Transport.map": (CLOUDS.map, {"x": X}),
+    "Transport.apply": (CLOUDS.apply, {"x": X}),
+    "Transport.apply_transpose": (CLOUDS.apply_transpose, {"x": X}),
+    "Transport.barycentric": (CLOUDS.barycentric, {"y": X}),
+    "Transport.to": (CLOUDS.to, {"device": "cpu"}),
+    "Transport.state_dict": (CLOUDS.state_dict, {}),
+    "Transport.plot": (CLOUDS.plot, {"ax": Figure().add_subplot()}),
+    "plot": (so.plot, {"result": CLOUDS, "ax": Figure().add_subplot()}),
+    "from_state_dict": (so.from_state_dict, {"state": CLOUDS.state_dict(cost=False)}),
+    "DeepClusterLabels.centroids": (adapters.deepcluster_labels(X, X[:4]).centroids, {}),
+    "Routing.top_k": (adapters.moe_router(S).top_k, {"k": 2}),
     "balanced_labels": (so.balanced_labels, {"scores": S}),
     "BalancedLabels.of": (so.balanced_labels(S).of, {"scores": S}),
     "SelaLabels.of": (so.sela_labels(S).of, {"log_probs": S}),
@@ -118,7 +151,9 @@ _NO_NAMES = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 @pytest.mark.slow(60)
 @pytest.mark.filterwarnings("ignore::sinkhorn_ot.ConvergenceWarning")
 @pytest.mark.parametrize("name", CALLS)
-def test_nonsense_is_told(name):
+def test_nonsense_is_told(name, tmp_path, monkeypatch):
+    # a word is a path too
+    monkeypatch.chdir(tmp_path)
     act, given = CALLS[name]
     parameters = inspect.signature(act).parameters.values()
     wrong = []
@@ -129,9 +164,30 @@ def test_nonsense_is_told(name):
                 continue
             try:
                 act(**{**given, parameter: x})
-            except ValueError:
-                pass
+            except ValueError as error:
+                # the name is that of the argument, whatever it is inside
+                names = f"{parameter}|unbalanced" if name == "Between" else parameter
+                if not re.search(rf"\b({names})\b", str(error)):
+                    wrong.append(f"{parameter}={type(x).__name__} is not named: {error}"[:200])
             except Exception as error:  # noqa: BLE001
                 kind = type(error).__name__
                 wrong.append(f"{parameter}={type(x).__name__}: {kind} {error}"[:200])
     assert not wrong, "\n".join(wrong)
+
+
+# what takes nothing that could be wrong, or is told by the call that it is given to
+PLAIN = {
+    *("Barycenter", "Certificate", "ConvergenceError", "ConvergenceWarning", "Divergence"),
+    *("FreeBarycenter", "LineTransport", "Plain", "Progress", "SelaLabels", "SinkhornDistance"),
+    *("SlicedDistance", "Status", "Transport", "BalancedLabels", "SelaSchedule", "adapters"),
+    *("mean_log_probs", "swapped_prediction_loss"),
+}
+
+
+def test_every_public_call_is_among_them():
+    assert set(so.__all__) - PLAIN <= set(CALLS)
+    for kind in (so.Transport, so.SelaLabels, so.BalancedLabels):
+        public = {name for name in vars(kind) if name[0] != "_"}
+        methods = {name for name in public if inspect.isfunction(vars(kind)[name])}
+        asks = {name for name in methods if len(inspect.signature(vars(kind)[name]).parameters) > 1}
+        assert {f"{kind.__name__}.{name}" for name in asks} <= set(CALLS)

@@ -17,6 +17,7 @@ import torch
 FIGURES = (
     "plans",
     "clouds",
+    "drawn",
     "maps",
     "metrics",
     "unbalanced",

@@ -137,7 +137,7 @@ def checked(  # noqa: PLR0913
         mask,
         start,
         None if mask is None else mask[..., start:],
-        S.dtype if out_dtype is None else _floating(out_dtype),
+        S.dtype if out_dtype is None else checks.floating("out_dtype", out_dtype),
         checks.flag("hard", hard),
         name,
         eps_name,
@@ -270,9 +270,3 @@ def _last(last: Any, N: int) -> int:
     if value > N:
         raise ValueError(f"last must be at most the number of samples, {N}, got {value}")
     return value
-
-
-def _floating(dtype: torch.dtype) -> torch.dtype:
-    if dtype not in checks.FLOATS:
-        raise ValueError(f"out_dtype must be a floating-point dtype, got {dtype!r}")
-    return dtype

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import ArrayLike, checks, has_triton, shown
-from sinkhorn_ot.results import ConvergenceWarning, uncompiled
+from sinkhorn_ot.results import ConvergenceWarning, Result, uncompiled
 from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .arguments import alike, at_least_single, rows_that_count, samples
@@ -22,7 +22,7 @@ ON_FAIL = ("warn", "ignore")
 
 @shown
 @dataclass(frozen=True, eq=False)
-class Routing:
+class Routing(Result):
     """A transport plan from tokens to experts, for choosing, not for mixing.
 
     Its columns are exact, 1 / E each; its rows are 1 / T up to what is left of the iterations. It
@@ -39,6 +39,13 @@ class Routing:
     log_plan: Tensor
     n_iter: Tensor
     converged: Tensor
+
+    _tells = ("log_plan", "n_iter", "converged")
+    _precise = "what is labelled hangs on the last digit of its numbers"
+
+    @property
+    def _batch(self) -> torch.Size:
+        return self.converged.shape
 
     @property
     def plan(self) -> Tensor:

@@ -121,7 +121,7 @@ def solve_exact(  # noqa: PLR0913
     if mask is not None:
         cost, a, b, there = masked(cost, a, b, mask)
     leaves, (cost, a, b, *_) = waiting(cost, a, b)
-    if there is not None and (unbalanced, mass) != (None, None):
+    if there is not None and not (unbalanced is None and mass is None):
         raise ValueError(
             "mask must not be given with unbalanced or mass: give what is padded a weight of zero"
         )
@@ -140,7 +140,7 @@ def _solved(  # noqa: PLR0913
     budget: Budget,
 ) -> Transport:
     plain = engine == "auto" and max_iter is None
-    if plain and relaxed == (None, None):
+    if plain and all(side is None for side in relaxed):
         small = make_plain(cost, a, b, SMALL)
         if small is not None and (answer := solved_plain(small)) is not None:
             return answer

@@ -3,6 +3,7 @@
 from . import checks
 from .costs import (
     METRICS,
+    Absent,
     Bounds,
     Cost,
     Dense,
@@ -10,6 +11,7 @@ from .costs import (
     Function,
     GridCost,
     MetricName,
+    Padded,
     PointCloud,
     Streamed,
     as_cost,
@@ -23,7 +25,7 @@ from .costs import (
 from .making import make, make_plain, make_share, served, without_unserved
 from .marginals import Mask, There, masked, mass_rtol
 from .others import CALLS, Names, has_triton, needs
-from .penalties import KL, L2, TV, Between, Penalty
+from .penalties import KL, L2, TV, Between, Moved, Penalty
 from .problem import Beside, Holders, Problem, Spread
 from .regularisation import Unresolved
 from .relaxation import Unbalanced, asked
@@ -33,6 +35,7 @@ from .show import in_short, shown
 
 
 __all__ = [
+    "Absent",
     "ArrayLike",
     "Beside",
     "Between",
@@ -51,7 +54,9 @@ __all__ = [
     "METRICS",
     "Mask",
     "MetricName",
+    "Moved",
     "Names",
+    "Padded",
     "Penalty",
     "PointCloud",
     "Problem",

@@ -227,6 +227,25 @@ def count(name: str, value: Any, at_least: int = 1) -> int:
     return int(value)
 
 
+def floating(name: str, value: Any) -> torch.dtype:
+    """Require a floating-point dtype of torch."""
+    if not isinstance(value, torch.dtype) or value not in FLOATS:
+        raise ValueError(f"{name} must be a floating-point dtype of torch, got {value!r:.60}")
+    return value
+
+
+def device(name: str, value: Any) -> torch.device:
+    """Require a device that is there and holds numbers; return it with its number."""
+    try:
+        found = torch.empty(0, device=value).device
+    except (AssertionError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        why = str(error).splitlines()[0]
+        raise ValueError(f"{name} must be one that is there, got {value!r:.60}: {why}") from error
+    if found.type == "meta":
+        raise ValueError(f"{name} must hold numbers, got meta")
+    return found
+
+
 def flag(name: str, value: Any) -> bool:
     """Require True or False: of a tensor nobody knows whether it is asked for its truth."""
     if not isinstance(value, (bool, np.bool_)):
@@ -236,7 +255,7 @@ def flag(name: str, value: Any) -> bool:
 
 def callback(name: str, value: Any) -> Any:
     """Require None or something that is called with a `Progress`."""
-    if value is not None and not callable(value):
+    if value is not None and (not callable(value) or isinstance(value, type)):
         raise ValueError(f"{name} must be a function of a Progress, got {value!r}")
     return value
 

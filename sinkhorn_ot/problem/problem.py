@@ -248,7 +248,9 @@ class Problem:
 
     def select(self, index: Tensor) -> "Problem":
         """Return the problems at `index` of the flat batch."""
-        cost = self.cost if self.shared else self.cost.select(index)
+        # of no problem at all some cost is there, for costs are never empty
+        some = index if index.numel() else index.new_zeros(1)
+        cost = self.cost if self.shared else self.cost.select(some)
         at = entries(index)
         held = {field.name: getattr(self, field.name) for field in fields(self)}
         few: dict[str, Any] = {k: t[at] for k, t in held.items() if isinstance(t, Tensor)}

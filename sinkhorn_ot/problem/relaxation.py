@@ -28,8 +28,13 @@ def asked(unbalanced: Any) -> Any:
     """Return `unbalanced` with KL penalties of one number as that number."""
     if isinstance(unbalanced, (tuple, list)):
         return type(unbalanced)(map(asked, unbalanced))
-    plain = isinstance(unbalanced, KL) and np.ndim(unbalanced.rho) == 0
-    return unbalanced.rho if plain else unbalanced
+    if not isinstance(unbalanced, KL) or isinstance(rho := unbalanced.rho, (tuple, list)):
+        return unbalanced
+    if isinstance(rho, Tensor) and rho.ndim == 0 and rho.is_floating_point():
+        return rho
+    if isinstance(rho, Tensor):
+        return unbalanced if rho.ndim else _strength("rho of KL", rho.item())
+    return unbalanced if np.ndim(rho) else _strength("rho of KL", rho)
 
 
 def relaxation(unbalanced: Any, mass: Any = None) -> tuple[Relax, Penalties]:
@@ -69,9 +74,13 @@ def _number(rho: Any) -> float:
             f"unbalanced must be penalties, got the class {kind}: give it numbers, such as "
             f"{kind}(0.1)"
         )
-    found = math.inf if rho is None else checks.number("unbalanced", rho)
+    return math.inf if rho is None else _strength("unbalanced", rho, ", or None for exact")
+
+
+def _strength(name: str, rho: Any, more: str = "") -> float:
+    found = checks.number(name, rho)
     if not found >= 0:
-        raise ValueError(f"unbalanced must be at least zero, or None for exact, got {found!r}")
+        raise ValueError(f"{name} must be at least zero{more}, got {found!r}")
     return found
 
 

@@ -1,5 +1,6 @@
 """What is known afterwards: how it ended, the plan, its values, its bounds."""
 
+from .base import Result, Sketch, from_state_dict, of_matrix, of_plan, picked, plot
 from .certificate import (
     Certificate,
     below,
@@ -8,7 +9,18 @@ from .certificate import (
     transform_columns,
     transform_rows,
 )
-from .coupling import Coupling, Entropic, Stored, levelled, marginal_error, masses, plan, relative
+from .coupling import (
+    Coupling,
+    Entropic,
+    Scaled,
+    Sparse,
+    Stored,
+    levelled,
+    marginal_error,
+    masses,
+    plan,
+    relative,
+)
 from .graph import (
     Copied,
     Derivatives,
@@ -22,10 +34,17 @@ from .graph import (
 )
 from .last_look import judged
 from .rounding import feasible
-from .scaled import Scaled
 from .solution import Solution
-from .sparse import Sparse
-from .status import ConvergenceError, ConvergenceWarning, Status, Stranded, told
+from .status import (
+    ConvergenceError,
+    ConvergenceWarning,
+    Status,
+    Stranded,
+    after,
+    in_words,
+    told,
+    worst,
+)
 from .transport import Transport
 
 
@@ -39,24 +58,33 @@ __all__ = [
     "Entropic",
     "Leaves",
     "Parts",
+    "Result",
     "Scaled",
+    "Sketch",
     "Solution",
     "Sparse",
     "Status",
     "Stored",
     "Stranded",
     "Transport",
+    "after",
     "attached",
     "below",
     "dual_value",
     "feasible",
     "feasible_duals",
     "final",
+    "from_state_dict",
+    "in_words",
     "judged",
     "levelled",
     "marginal_error",
     "masses",
+    "of_matrix",
+    "of_plan",
+    "picked",
     "plan",
+    "plot",
     "relative",
     "told",
     "transform_columns",
@@ -64,4 +92,5 @@ __all__ = [
     "transformable",
     "uncompiled",
     "waiting",
+    "worst",
 ]

@@ -15,10 +15,12 @@ from torch import Tensor
 from sinkhorn_ot.problem import Problem, blocks, shown
 from sinkhorn_ot.sweeps import least_rows, placed
 
+from .base import Result
+
 
 @shown
 @dataclass(frozen=True, eq=False)
-class Certificate:
+class Certificate(Result):
     """Bounds on the unregularised optimum that anyone can check, up to the rounding of their sums.
 
     Attributes:
@@ -33,6 +35,13 @@ class Certificate:
     upper: Tensor
     f: Tensor
     g: Tensor
+
+    _tells = ("lower", "upper", "gap", "f", "g")
+    _precise = "bounds that are rounded prove nothing"
+
+    @property
+    def _batch(self) -> torch.Size:
+        return self.lower.shape
 
     @property
     def gap(self) -> Tensor:

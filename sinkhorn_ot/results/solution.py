@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, entries, shown
 
-from .scaled import Scaled
+from .coupling import Scaled
 from .status import Status, Stranded
 
 

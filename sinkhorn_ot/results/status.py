@@ -2,6 +2,7 @@
 
 import enum
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -32,6 +33,56 @@ class Status(enum.Enum):
         "Potentials or masses left the range of floating-point numbers: check the scale of the "
         "cost against reg, and against unbalanced if it is given."
     )
+
+
+_ORDER = list(Status)
+# those that solved a problem, and what is said of a batch of which all did
+_GOOD = {
+    Status.OPTIMAL: "have exact plans, proved optimal by their dual potentials",
+    Status.CONVERGED: "converged: their marginals match to within tol",
+}
+
+
+def worst(statuses: Sequence[Status]) -> Status:
+    """Return the worst of some statuses; of none, that nothing is wrong."""
+    return max(statuses, key=_ORDER.index, default=_ORDER[0])
+
+
+def in_words(
+    statuses: Sequence[Status], why: str = "", reached: str = "", kind: str = "problems"
+) -> str:
+    """Return how a batch ended, in sentences: how many did, what the worst status means, and more.
+
+    Args:
+        statuses: How each ended.
+        why: A sentence on why, if more is known.
+        reached: What the worst of the worst status reached, after that word.
+        kind: What they are.
+    """
+    if not statuses:
+        return f"There are no {kind}."
+    many, ended = len(statuses), worst(statuses)
+    failed = [s for s in statuses if s not in (*_GOOD, Status.FIXED)]
+    who, first = "Reached", ended.value
+    if many > 1:
+        who = "It reached" if len(failed) == 1 else "The worst reached"
+        if failed:
+            first = f"{len(failed)} of {many} {kind} did not converge{_tallied(failed)}. {first}"
+        elif ended in _GOOD:
+            first = f"{'Both' if many == 2 else f'All {many}'} {kind} {_GOOD[ended]}."
+    return " ".join(filter(None, (first, why, reached and f"{who} {reached}.")))
+
+
+def after(error: float, sweeps: int) -> str:
+    """Return what was reached and when, as a message goes on to say."""
+    when = f" after {sweeps} iteration{'s' * (sweeps != 1)}" if sweeps else ""
+    return f"marginal_error {error:.3g}{when}"
+
+
+def _tallied(failed: list[Status]) -> str:
+    """Return how many ended how, where they ended differently."""
+    times = [f"{count} {s.name}" for s in reversed(_ORDER) if (count := failed.count(s))]
+    return "" if len(times) == 1 else f": {', '.join(times)}"
 
 
 @shown

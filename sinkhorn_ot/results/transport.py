@@ -10,6 +10,7 @@ from torch import Tensor
 from sinkhorn_ot.problem import Problem, checks, shown, within
 from sinkhorn_ot.sweeps import Drops
 
+from .base import Result, Sketch, of_plan, of_transport, picked
 from .certificate import Certificate, dual_value, feasible_duals
 from .coupling import Coupling, Entropic, Stored, levelled, marginal_error
 from .coupling import log_plan as form_log_plan
@@ -17,13 +18,13 @@ from .coupling import plan as form_plan
 from .graph import Copied, Derivatives, attached, outside, uncompiled
 from .maps import Maps
 from .rounding import feasible
-from .status import ConvergenceError, Status, Stranded
+from .status import ConvergenceError, Status, Stranded, after, in_words, worst
 from .values import allowed, conjugates, penalties, slack, stays
 
 
 @shown
 @dataclass(frozen=True, eq=False)
-class Transport(Copied, Maps):
+class Transport(Copied, Maps, Result):
     """The answer to a transport problem, for one problem or a batch of them.
 
     Everything that costs a pass over the cost is computed when first asked for. Tensors have the
@@ -49,6 +50,11 @@ class Transport(Copied, Maps):
     measured: Tensor | None = None
     notes: dict[int, Stranded] = field(default_factory=dict)
     derivatives: Derivatives | None = None
+
+    _tells = (
+        *("f", "g", "value", "value_linear", "dual_value", "gap", "marginal_error", "converged"),
+        *("n_iter", "statuses", "status", "method"),
+    )
 
     @property
     @uncompiled
@@ -125,13 +131,12 @@ class Transport(Copied, Maps):
     def converged(self) -> Tensor:
         """Whether each problem was measured to be within its tolerance, (...), bool."""
         good = [s in (Status.CONVERGED, Status.OPTIMAL) for s in self.statuses]
-        return self._out(torch.tensor(good, device=self.problem.a.device))
+        return self._out(torch.tensor(good, dtype=torch.bool, device=self.problem.a.device))
 
     @property
     def status(self) -> Status:
         """How the solve ended; of a batch, the worst."""
-        order = list(Status)
-        return max(self.statuses, key=order.index)
+        return worst(self.statuses)
 
     @property
     def dropped(self) -> float:
@@ -150,15 +155,14 @@ class Transport(Copied, Maps):
 
     @property
     def message(self) -> str:
-        """One sentence on how the solve ended, with the error it reached."""
+        """How the solve ended, with the error it reached; of a batch, how many, and the worst."""
         bad = [k for k, s in enumerate(self.statuses) if s is self.status]
-        text = self.status.value
-        if why := [self.notes[k] for k in bad if k in self.notes]:
-            text += f" {str(why[0]).capitalize()}."
-        if self.measured is not None:
-            worst = max(bad, key=lambda k: float(self.measured[k]))  # type: ignore[index]
-            text += f" Reached marginal_error {float(self.measured[worst]):.3g}"
-            text += f" after {sweeps} iterations." if (sweeps := int(self.sweeps[worst])) else "."
+        why = [f"{str(self.notes[k]).capitalize()}." for k in bad if k in self.notes]
+        reached = ""
+        if (measured := self.measured) is not None and bad:
+            k = max(bad, key=lambda k: float(measured[k]))
+            reached = after(float(measured[k]), int(self.sweeps[k]))
+        text = in_words(self.statuses, "".join(why[:1]), reached)
         if self._rounded_apart(bad):
             text += (
                 " So much may be the rounding of weights that were given in less than float64: "
@@ -166,8 +170,7 @@ class Transport(Copied, Maps):
             )
         if self.problem.far < math.inf:
             text += f" Pairs that cost more than {self.problem.far:.3g} counted as forbidden."
-        many = len(self.statuses)
-        return text if many == 1 else f"{len(bad)} of {many} problems: {text}"
+        return text
 
     def _rounded_apart(self, bad: list[int]) -> bool:
         """Say whether what problems miss may be what their weights were rounded by."""
@@ -292,18 +295,18 @@ class Transport(Copied, Maps):
 
     @uncompiled
     def _applied(self, kind: str, x: Tensor, size: int) -> Tensor:
-        p = self.problem
+        p, name = self.problem, "y" if kind == "barycentric" else "x"
         if checks.transforming() and checks.transformed(x):
             self._constant_only(f"{kind}() of what is inside a transform")
             return outside(lambda one: (self._applied(kind, one, size),), x)[0]
-        x = checks.tensor("x", x, graph=True)
-        checks.same_device("x", x, p.a.device, "the cost")
+        x = checks.tensor(name, x, graph=True)
+        checks.same_device(name, x, p.a.device, "the cost")
         vector = x.ndim == 1 or x.shape == (*p.batch_shape, size)
         columns = x[..., None] if vector else x
         if x.ndim == 0 or columns.shape[-2] != size:
             shape = f"(..., {size}) or (..., {size}, k)"
-            raise ValueError(f"x must have shape {shape}, got {tuple(x.shape)}")
-        within("x", columns.shape[:-2], p.batch_shape)
+            raise ValueError(f"{name} must have shape {shape}, got {tuple(x.shape)}")
+        within(name, columns.shape[:-2], p.batch_shape)
         side = 0 if kind == "apply_transpose" else 1
         wide = columns.to(p.work).expand(*p.batch_shape, *columns.shape[-2:])
         flat = p.blank(wide, side).reshape(p.shape[0], *columns.shape[-2:])
@@ -343,6 +346,20 @@ class Transport(Copied, Maps):
     def _exact_only(self, what: str) -> None:
         if not self.problem.exact:
             raise ValueError(f"{what} needs exact marginals, got {self.problem.asked}")
+
+    @property
+    def _batch(self) -> torch.Size:
+        return self.problem.batch_shape
+
+    def _picked(self, at: Tensor) -> "Transport":
+        found: Transport = picked(self, at, self._batch)
+        return found
+
+    def _sketch(self) -> Sketch:
+        if self.problem.spread is not None:
+            raise ValueError("plot needs the rows of all ranks, got those of one")
+        held = self.coupling
+        return of_plan(held.P[0], self.problem) if isinstance(held, Stored) else of_transport(self)
 
     def _shown(self) -> dict[str, object]:
         """Return what is shown of it: what is known without a pass over the cost."""

@@ -49,19 +49,22 @@ def _bar(callback: Callback | None, tol: float, max_iter: int) -> Iterator[Callb
     with needs("tqdm"):
         from tqdm.auto import tqdm
 
-    digits = max(1.0, -math.log10(tol))
-    with tqdm(total=round(digits, 1), bar_format=_FORMAT, desc="sinkhorn", miniters=0) as bar:
+    digits, many = max(1.0, -math.log10(tol)), 1
+    how = {"initial": 0.0, "miniters": 0}
+    with tqdm(total=round(digits, 1), bar_format=_FORMAT, desc="sinkhorn", **how) as bar:
 
         def told(progress: Progress) -> bool:
             if progress.reg_factor == 1 and progress.marginal_error > 0:
                 bar.n = round(min(digits, max(bar.n, -math.log10(progress.marginal_error))), 1)
-            bar.set_postfix(
-                error=f"{progress.marginal_error:.1e}",
-                sweep=f"{progress.n_iter}/{max_iter}",
-                running=progress.running,
-                reg=f"x{progress.reg_factor:g}",
-                refresh=False,
-            )
+            nonlocal many
+            many = max(many, progress.running)
+            said = {"sweep": f"{progress.n_iter}/{max_iter}"}
+            if progress.reg_factor != 1:
+                said["reg"] = f"x{progress.reg_factor:g}"
+            if many > 1:
+                said["running"] = str(progress.running)
+            # in this order, which keywords would not keep
+            bar.set_postfix({"error": f"{progress.marginal_error:.1e}"} | said, refresh=False)
             # draws at most every tenth of a second
             bar.update(0)
             return bool(callback and callback(progress))

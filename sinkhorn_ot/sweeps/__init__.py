@@ -1,6 +1,6 @@
 """The one primitive: what a sweep is, who makes it for which cost and device, and over ranks."""
 
-from .choice import choose, in_single, narrow, one_kernel, passes, placed
+from .choice import afresh, choose, in_single, narrow, one_kernel, passes, placed
 from .over_ranks import OverRanks
 from .portable import BySize, Group, blocks, column_sums, empty, exp_, exponent, groups, least_rows
 from .protocol import (
@@ -42,6 +42,7 @@ __all__ = [
     "Sweep",
     "Thins",
     "Whole",
+    "afresh",
     "blocks",
     "choose",
     "column_sums",

@@ -24,6 +24,8 @@ _ROUNDING = math.log(1e-17)
 # dimensions of a plane, points at which one looks around, cost over reg up to which others count,
 # and what a pair that counts takes, twice, in bytes
 _PLANE, _LOOKS, _COUNTS, _BYTES = 2, 32, 14.0, 16
+# what passes of a result are good to that nobody solves
+_TOL = 1e-9
 
 
 def choose(problem: Problem, tol: float) -> Sweep:
@@ -46,6 +48,12 @@ def _over_ranks(problem: Problem, local: Sweep, spread: Spread) -> OverRanks:
 def _of_own(problem: Problem, tol: float, *, alone: bool = True) -> Sweep:
     if problem.shape[1] == 0:
         return OnTheFly(problem)
+    bare = _bare(problem, tol, alone=alone)
+    return _storing(problem, tol) if bare is None else bare
+
+
+def _bare(problem: Problem, tol: float, *, alone: bool = True) -> Sweep | None:
+    """Return what serves a problem without a kernel that is held; None where that had better be."""
     # what a rank leaves out the others do not know of: let it be rounding
     lost = math.log(tol) + _LOST if alone else _ROUNDING
     if (kernels := _kernels(problem, math.exp(lost - _LOST))) is not None:
@@ -54,6 +62,11 @@ def _of_own(problem: Problem, tol: float, *, alone: bool = True) -> Sweep:
         return Separable(problem)
     if near(problem):
         return Near(problem, lost, roughly=alone)
+    return None
+
+
+def _storing(problem: Problem, tol: float) -> Sweep:
+    """Return what holds a kernel, where there is room for one."""
     store = torch.float32 if in_single(problem, tol) else torch.float64
     batch, n, m = problem.shape
     for dtype in (store, torch.float64):
@@ -77,6 +90,11 @@ def passes(problem: Problem, sweep: Sweep | None) -> Sweep:
         local = local.local if isinstance(local, OverColumns) else local
         return _over_ranks(problem, _passes(problem.block, local), problem.spread)
     return _passes(problem, sweep)
+
+
+def afresh(problem: Problem) -> Sweep:
+    """Return what makes these passes for a result that nothing here has swept."""
+    return passes(problem, _bare(problem, _TOL) if problem.a.numel() else None)
 
 
 def _passes(problem: Problem, sweep: Sweep | None) -> Sweep:

@@ -394,7 +394,7 @@ def test_what_is_not_reached_is_told():
     with pytest.raises(so.ConvergenceError) as caught:
         distance(C, a, b, alpha=[alpha, 0.0], max_iter=9, on_fail="raise")
     assert isinstance(caught.value.result, so.SinkhornDistance)
-    assert str(caught.value).startswith("1 of 2 problems: Ran out")
+    assert str(caught.value).startswith("1 of 2 problems did not converge. Ran out")
     assert not distance(C, a, b, alpha=alpha, max_iter=9, on_fail="ignore").converged
 
 

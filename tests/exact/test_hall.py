@@ -77,7 +77,9 @@ def test_who_is_named_is_who_the_caller_knows():
 
 def test_in_a_batch_the_others_are_solved():
     C = torch.stack([blocked(), blocked().nan_to_num(posinf=1.0)])
-    with pytest.warns(so.ConvergenceWarning, match="1 of 2 problems: No plan exists"):
+    with pytest.warns(
+        so.ConvergenceWarning, match="1 of 2 problems did not converge. No plan exists"
+    ):
         r = so.solve(C, reg=0.1)
     assert r.statuses == [so.Status.INFEASIBLE, so.Status.CONVERGED]
 

@@ -131,7 +131,7 @@ LATER = {
 @pytest.mark.parametrize("name", LATER)
 def test_a_stream_that_changes_is_told(name):
     C = so.Streamed(Changing(list(cost().split(10)), LATER[name]()))
-    with pytest.raises(ValueError, match="cost must give the same rows at every pass"):
+    with pytest.raises(ValueError, match="source must give the same rows at every pass"):
         so.solve(C, reg=0.05)
 
 

@@ -136,7 +136,7 @@ def test_a_block_may_forbid_all_its_pairs():
     for a_given, options in ((a / a.sum(), {}), (None, {"unbalanced": 1.0})):
         r, want = (so.solve(c, a_given, reg=0.1, **options) for c in (source, C))
         torch.testing.assert_close(r.plan, want.plan, rtol=0, atol=1e-8)
-    with pytest.raises(ValueError, match="cost must allow some pair, got inf everywhere"):
+    with pytest.raises(ValueError, match="source must allow some pair, got inf everywhere"):
         so.Streamed([torch.full((2, 3), math.inf)] * 2)
 
 
@@ -221,11 +221,11 @@ def spoiled(value: float) -> list[Tensor]:
 BAD = {
     "generator": (
         lambda: so.Streamed(part for part in cost().split(9)),
-        "cost must be read several times, and a generator can be only once",
+        "source must be read several times, and a generator can be only once",
     ),
     "nan": (lambda: so.Streamed(spoiled(math.nan)), r"above -inf, got nan at index \(23, 5\)"),
     "-inf": (lambda: so.Streamed(spoiled(-math.inf)), r"got -inf at index \(23, 5\)"),
-    "nothing": (lambda: so.Streamed([]), "cost must hold rows, got no block"),
+    "nothing": (lambda: so.Streamed([]), "source must hold rows, got no block"),
     "no rows": (
         lambda: so.solve(so.Streamed([cost()[:0]]), reg=0.1),
         r"cost must not be empty, got shape \(0, 17\)",
@@ -254,7 +254,7 @@ BAD = {
     ),
     "other rows": (
         lambda: so.solve(so.Streamed(Fading()), reg=0.1),
-        "cost must give the same rows at every pass: the first had 65 .* a later one has 52",
+        "source must give the same rows at every pass: the first had 65 .* a later one has 52",
     ),
     "transposed": (lambda: so.Streamed([cost()]).transposed(), "cannot be transposed"),
 }

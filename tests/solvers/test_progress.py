@@ -1,5 +1,7 @@
 """What a user sees and decides while a solve runs."""
 
+import re
+
 import pytest
 import torch
 
@@ -44,6 +46,19 @@ def test_progress_is_shown_on_stderr_alone(capfd):
     assert out == ""
     assert "sinkhorn" in err
     assert "error=" in err
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_bar_counts_nothing_twice(capfd, batch):
+    cost = testing.random(20, 15, 0.05).cost.expand(batch, -1, -1)
+    r = so.solve(cost, reg=0.05, progress=True)
+    last = capfd.readouterr().err.strip().splitlines()[-1].split("\r")[-1]
+    digits, sweeps = re.findall(r"[\d.]+/[\d.]+", last)
+    assert digits == "9.0/9.0"
+    assert sweeps == f"{int(r.n_iter.max())}/10000"
+    # what is the same all the time is not told
+    assert ("running=" in last) == (batch > 1)
+    assert "reg=" not in last
 
 
 def test_silence_is_the_default(capfd):

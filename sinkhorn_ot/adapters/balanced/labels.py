@@ -15,7 +15,7 @@ from torch import Tensor
 from sinkhorn_ot.adapters.arguments import best_labels
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import ArrayLike, shown
-from sinkhorn_ot.results import uncompiled
+from sinkhorn_ot.results import Result, uncompiled
 from sinkhorn_ot.sweeps import ProcessGroup, Ranks, same
 
 from .arguments import Asked, Mode, Priced, asked_for, counted, require_room, started
@@ -24,7 +24,7 @@ from .task import Task
 
 @shown
 @dataclass(frozen=True, eq=False)
-class BalancedLabels:
+class BalancedLabels(Result):
     """Labels in exact counts, and how far they can be from the best ones.
 
     Attributes:
@@ -44,6 +44,13 @@ class BalancedLabels:
     value: Tensor
     gap: Tensor
     potentials: Tensor
+
+    _tells = ("labels", "counts", "value", "gap", "potentials")
+    _precise = "what is labelled hangs on the last digit of its numbers"
+
+    @property
+    def _batch(self) -> torch.Size:
+        return self.value.shape
 
     @property
     def bound(self) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from sinkhorn_ot.adapters.arguments import at_least_single
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import ArrayLike, checks, shown
-from sinkhorn_ot.results import uncompiled
+from sinkhorn_ot.results import Result, uncompiled
 from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .labels import DeepClusterLabels, finite, matrix
@@ -27,7 +27,7 @@ ROTATIONS = 4
 
 @shown
 @dataclass(frozen=True, eq=False)
-class DeeperClusterLabels:
+class DeeperClusterLabels(Result):
     """Labels of two levels.
 
     Attributes:
@@ -41,6 +41,9 @@ class DeeperClusterLabels:
     clusters: DeepClusterLabels
     sub: Tensor
     sub_counts: Tensor
+
+    _tells = ("sub", "sub_counts")
+    _precise = "what is labelled hangs on the last digit of its numbers"
 
     def super_classes(self, rotation: Tensor) -> Tensor:
         """Return the super-class of each image turned `rotation` quarters, 4 * cluster + rotation.

@@ -16,7 +16,7 @@ from torch import Tensor
 from sinkhorn_ot.adapters.arguments import alike, samples
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import ArrayLike, checks, needs, shown
-from sinkhorn_ot.results import uncompiled
+from sinkhorn_ot.results import Result, uncompiled
 from sinkhorn_ot.sweeps import ALONE, ProcessGroup, Ranks
 
 from .metrics import METRICS, MetricName
@@ -36,7 +36,7 @@ _SWEEPS = 1000
 
 @shown
 @dataclass(frozen=True, eq=False)
-class DeepClusterLabels:
+class DeepClusterLabels(Result):
     """Labels, and what the next centroids and the next batches need.
 
     Attributes:
@@ -57,6 +57,9 @@ class DeepClusterLabels:
     cost: Tensor
     origin: Tensor
     metric: MetricName
+
+    _tells = ("labels", "counts", "sums", "cost", "origin", "metric")
+    _precise = "what is labelled hangs on the last digit of its numbers"
 
     def centroids(self, empty: Empty = "keep") -> Tensor:
         """Return the means of the clusters, (K, d), float64; unit vectors for "cosine".

@@ -134,7 +134,7 @@ class Scores:
             rows = rows if mask is None else counting(rows, truths(mask))
             facts = survey(rows, -1)
             if mask is None or facts is None:
-                return rows, filled(name, facts) if ranks.alone else facts, None
+                return rows, filled(rows.name, facts) if ranks.alone else facts, None
             shape = torch.Size((*facts.batch_shape, *facts.shape))
             return rows, facts, rows_that_count(mask, shape, facts.device)
 
@@ -147,7 +147,7 @@ class Scores:
         same([None if other is None else _terms(name, other) for other, _, _ in said])
         N = sum(f.shape[0] for f in some)
         shape = (N, some[0].shape[1]) if some else (0, 0)
-        every = filled(name, replace(some[0], shape=shape) if some else None)
+        every = filled(rows.name, replace(some[0], shape=shape) if some else None)
         # a rank that has no block learns from the others what one would be
         facts = facts or replace(every, shape=(0, shape[1]))
         # who has no rows has seen no bounds

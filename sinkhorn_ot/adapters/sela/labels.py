@@ -21,7 +21,7 @@ from sinkhorn_ot.adapters.arguments import best_labels
 from sinkhorn_ot.adapters.balanced import balanced_labels
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import ArrayLike, Rows, RowsLike, checks, shown
-from sinkhorn_ot.results import Status, uncompiled
+from sinkhorn_ot.results import Result, Status, uncompiled
 from sinkhorn_ot.solve import Checkpoint
 from sinkhorn_ot.solve.checkpoints import checked
 from sinkhorn_ot.solvers import Callback, passing, watch
@@ -38,7 +38,7 @@ Rounding = Literal["argmax", "balanced"]
 
 @shown
 @dataclass(frozen=True, eq=False)
-class SelaLabels:
+class SelaLabels(Result):
     """Labels, the K numbers behind them, and how far to trust them.
 
     Attributes:
@@ -65,6 +65,13 @@ class SelaLabels:
     n_iter: Tensor
     marginal_error: Tensor
     soft: Tensor | None = None
+
+    _tells = (*("labels", "potentials", "counts", "converged", "n_iter", "marginal_error", "soft"),)
+    _precise = "what is labelled hangs on the last digit of its numbers"
+
+    @property
+    def _batch(self) -> torch.Size:
+        return self.converged.shape
 
     @constant
     def of(self, log_probs: ArrayLike) -> Tensor:

@@ -10,6 +10,7 @@ from sinkhorn_ot.adapters.arguments import Asked, checked, others, per_label, so
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.adapters.softmaxes import closed, codes_at, softmax, stepped
 from sinkhorn_ot.problem import ArrayLike, checks, shown
+from sinkhorn_ot.results import Result
 from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .codes import converged, read_out
@@ -17,7 +18,7 @@ from .codes import converged, read_out
 
 @shown
 @dataclass(frozen=True, eq=False)
-class SwAVCodes:
+class SwAVCodes(Result):
     """Codes, and what they give each prototype.
 
     Attributes:
@@ -39,6 +40,13 @@ class SwAVCodes:
     marginal_error: Tensor
     potentials: Tensor
     eps: float
+
+    _tells = ("codes", "labels", "prototype_mass", "marginal_error", "potentials")
+    _precise = "what is labelled hangs on the last digit of its numbers"
+
+    @property
+    def _batch(self) -> torch.Size:
+        return self.marginal_error.shape
 
     @constant
     def of(self, scores: ArrayLike) -> Tensor:

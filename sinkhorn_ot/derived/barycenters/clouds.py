@@ -139,6 +139,10 @@ def shares(weights: Any, given: Clouds) -> Tensor:
     return t / t.sum()
 
 
+def _there(name: str, x: Any) -> Tensor:
+    return checks.present(name, checks.tensor(name, x, whole=True))
+
+
 def first_points(given: Clouds, w: Tensor, n: Any, b: Any, init: Any) -> tuple[Tensor, Tensor]:
     """Return where points begin, (n, d), and what they weigh, (n,)."""
     like = given.middle
@@ -147,13 +151,13 @@ def first_points(given: Clouds, w: Tensor, n: Any, b: Any, init: Any) -> tuple[T
     if n is not None:
         sizes["n"] = checks.count("n", n)
     if b is not None:
-        b = checks.at_least_dims("b", checks.tensor("b", b, whole=True), 1, "(n,)")
+        b = checks.at_least_dims("b", _there("b", b), 1, "(n,)")
         checks.same_device("b", checks.weights("b", b), like.device, "clouds")
         if b.ndim > 1:
             raise ValueError(f"b must have shape (n,), got {tuple(b.shape)}")
         sizes["b"] = len(b)
     if init is not None:
-        x = checks.at_least_dims("init", checks.tensor("init", init, whole=True), 2, "(n, d)")
+        x = checks.at_least_dims("init", _there("init", init), 2, "(n, d)")
         checks.same_device("init", checks.finite("init", x), like.device, "clouds")
         if x.ndim > 2 or x.shape[1] != like.shape[1]:
             raise ValueError(f"init must have shape (n, {like.shape[1]}), got {tuple(x.shape)}")

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.exact import solve_exact, unproved_plan
 from sinkhorn_ot.problem import ArrayLike, PointCloud, checks, make_plain, shown
-from sinkhorn_ot.results import ConvergenceError, Status, Transport, told, uncompiled
+from sinkhorn_ot.results import ConvergenceError, Result, Status, Transport, told, uncompiled, worst
 from sinkhorn_ot.solve import ON_FAIL, OnFail, solve
 
 from .clouds import Clouds, as_clouds, first_points, shares
@@ -23,7 +23,7 @@ _PLAIN = 1 << 24
 
 @shown
 @dataclass(frozen=True, eq=False)
-class FreeBarycenter:
+class FreeBarycenter(Result):
     """A cloud that is near to several, with the transports to each.
 
     Attributes:
@@ -46,6 +46,13 @@ class FreeBarycenter:
     n_iter: int
     status: Status
 
+    _tells = ("points", "weights", "values", "value", "moved", "n_iter", "converged", "status")
+    _instead = ": plot one of its transports, which are in r.transports"
+
+    def _told_in(self, dtype: torch.dtype) -> "FreeBarycenter":
+        told = {k: getattr(self, k).to(dtype) for k in ("points", "weights", "values", "value")}
+        return replace(self, **told, transports=[r.to(dtype) for r in self.transports])
+
     @property
     def converged(self) -> bool:
         """Whether points stay, and all transports are solved to tolerance."""
@@ -54,10 +61,11 @@ class FreeBarycenter:
     @property
     def message(self) -> str:
         """One sentence on how it ended."""
-        worst = max(self.transports, key=lambda r: list(Status).index(r.status))
+        ended = worst([r.status for r in self.transports])
+        last = next(r for r in self.transports if r.status is ended)
         left = f"The last of {self.n_iter} steps moved the points by {self.moved:.3g}."
-        if worst.status not in (Status.OPTIMAL, Status.CONVERGED):
-            return f"{left} {worst.message}"
+        if last.status not in (Status.OPTIMAL, Status.CONVERGED):
+            return f"{left} {last.message}"
         return left if self.converged else f"{left} Raise max_iter or tol."
 
     def check(self) -> "FreeBarycenter":
@@ -182,9 +190,7 @@ def _transports(
 
 
 def _ended(found: Sequence[Transport], moved: float, tol: float) -> Status:
-    order = list(Status)
-    worst = max((r.status for r in found), key=order.index)
     points = Status.CONVERGED if moved <= tol else Status.MAX_ITER
     if not math.isfinite(moved):
         points = Status.NOT_FINITE
-    return max(worst, points, key=order.index)
+    return worst([points, *(r.status for r in found)])

@@ -12,11 +12,15 @@ from sinkhorn_ot.problem import Cost, Dense, PointCloud, shown
 from sinkhorn_ot.results import (
     ConvergenceError,
     Leaves,
+    Result,
     Status,
     Transport,
+    after,
     attached,
     final,
+    in_words,
     uncompiled,
+    worst,
 )
 from sinkhorn_ot.solve import solve
 
@@ -63,7 +67,7 @@ class Asked:
 
 @shown
 @dataclass(frozen=True, eq=False)
-class Barycenter:
+class Barycenter(Result, parts=(Asked,)):
     """The histogram that is nearest to several, or a batch of such.
 
     Tensors have the batch's leading dimensions, the caller's device, and float64 or float32.
@@ -82,6 +86,12 @@ class Barycenter:
     statuses: list[Status]
     sweeps: Tensor
     measured: Tensor
+
+    _tells = (
+        *("histogram", "value", "values", "f", "g", "marginal_error", "converged", "n_iter"),
+        *("statuses", "status"),
+    )
+    _instead = ": plot one of its transports, r.transport[k]"
 
     def __getstate__(self) -> dict[str, Any]:
         # copies hold constants, as those of transports do
@@ -123,7 +133,7 @@ class Barycenter:
         """
         asked, told = self._live
         between = differentiable(self.transport, asked.leaves).value if asked.leaves else told
-        return between + self._own(asked)
+        return (between + self._own(asked)).to(self.transport.problem.dtype)
 
     @property
     def _live(self) -> tuple[Asked, Tensor]:
@@ -133,7 +143,7 @@ class Barycenter:
     def _own(self, asked: Asked) -> Tensor:
         """Return what is added to the transports of all histograms, (..., k)."""
         p = self.transport.problem
-        q = self._q.view(*p.batch_shape[:-1], 1, -1)
+        q = self._q.view(*p.batch_shape[:-1], 1, p.shape[2])
         if not asked.debiased:
             mass = q.sum(-1)
             reg = torch.as_tensor(asked.reg, dtype=q.dtype, device=q.device)
@@ -172,12 +182,12 @@ class Barycenter:
     def converged(self) -> Tensor:
         """Whether each barycentre was measured to be within its tolerance, (...), bool."""
         good = [s is Status.CONVERGED for s in self.statuses]
-        return self._out(torch.tensor(good, device=self.measured.device))
+        return self._out(torch.tensor(good, dtype=torch.bool, device=self.measured.device))
 
     @property
     def status(self) -> Status:
         """How it ended; of a batch, the worst."""
-        return max(self.statuses, key=list(Status).index)
+        return worst(self.statuses)
 
     @property
     def n_iter(self) -> Tensor:
@@ -186,15 +196,12 @@ class Barycenter:
 
     @property
     def message(self) -> str:
-        """One sentence on how it ended, with the error it reached."""
-        bad = [k for k, s in enumerate(self.statuses) if s is self.status]
-        worst = max(bad, key=lambda k: float(self.measured[k]))
-        text = (
-            f"{self.status.value} Reached marginal_error {float(self.measured[worst]):.3g} "
-            f"after {int(self.sweeps[worst])} iterations."
-        )
-        many = len(self.statuses)
-        return text if many == 1 else f"{len(bad)} of {many} barycentres: {text}"
+        """How it ended, with the error it reached; of a batch, how many did and the worst."""
+        bad, reached = [k for k, s in enumerate(self.statuses) if s is self.status], ""
+        if bad:
+            k = max(bad, key=lambda k: float(self.measured[k]))
+            reached = after(float(self.measured[k]), int(self.sweeps[k]))
+        return in_words(self.statuses, reached=reached, kind="barycentres")
 
     def check(self) -> "Barycenter":
         """Return self, or raise `ConvergenceError` if one was not found to tolerance."""
@@ -205,6 +212,34 @@ class Barycenter:
     def detach(self) -> "Barycenter":
         """Return the same result with all its numbers constants."""
         return replace(self, asked=self.asked.detach())
+
+    @property
+    def _batch(self) -> torch.Size:
+        return self.transport.problem.batch_shape[:-1]
+
+    def _picked(self, at: Tensor) -> "Barycenter":
+        asked, lead, k = self.asked, self._batch, self.asked.w.shape[-1]
+        if asked.waits and torch.is_grad_enabled():
+            raise ValueError(
+                "k must not pick from a barycentre where an argument requires grad: pick from "
+                ".detach(), or from the numbers themselves"
+            )
+        still, index = asked.detach(), at.to(asked.a.device)
+
+        def own(t: Any, behind: int) -> Any:
+            if not isinstance(t, Tensor) or t.ndim <= behind:
+                return t
+            whole = t.expand(*lead, *t.shape[t.ndim - behind :])
+            return whole.flatten(0, len(lead) - 1)[index]
+
+        each = torch.arange(lead.numel() * k).view(-1, k)
+        return Barycenter(
+            self.transport._picked(each[at]),
+            replace(still, a=own(still.a, 2), w=own(still.w, 1), reg=own(still.reg, 1)),
+            [self.statuses[i] for i in at.flatten().tolist()],
+            self.sweeps[index.flatten()],
+            self.measured[index.flatten()],
+        )
 
     @cached_property
     def _q(self) -> Tensor:

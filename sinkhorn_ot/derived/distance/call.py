@@ -84,11 +84,12 @@ def _posed(cost: Any, a: Any, b: Any, alpha: Any) -> tuple[Problem, Tensor]:
 def _divergence(alpha: Any) -> Tensor:
     """Return alpha as a float64 tensor, once it is known to be a bound."""
     if isinstance(alpha, Tensor):
-        alpha = checks.constant("alpha", alpha)
+        alpha = checks.present("alpha", checks.constant("alpha", alpha))
     if not isinstance(alpha, (list, tuple)) and getattr(alpha, "ndim", 0) == 0:
         t = torch.tensor(checks.number("alpha", alpha), dtype=torch.float64)
     else:
-        t = checks.tensor("alpha", alpha).double()
+        t = checks.present("alpha", checks.tensor("alpha", alpha)).double()
+        checks.at_least_dims("alpha", t, 0, "(...)")
     if not bool((t >= 0).all()):
         if t.ndim == 0:
             raise ValueError(f"alpha must be at least zero, got {float(t):.4g}")

@@ -8,7 +8,20 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, shown
-from sinkhorn_ot.results import ConvergenceError, Copied, Derivatives, Entropic, Status, Transport
+from sinkhorn_ot.results import (
+    ConvergenceError,
+    Copied,
+    Derivatives,
+    Entropic,
+    Result,
+    Sketch,
+    Status,
+    Transport,
+    in_words,
+    of_plan,
+    picked,
+    worst,
+)
 from sinkhorn_ot.sweeps import passes
 
 
@@ -52,7 +65,7 @@ class Found:
 
 @shown
 @dataclass(frozen=True, eq=False)
-class SinkhornDistance(Copied):
+class SinkhornDistance(Copied, Result, parts=(Found,)):
     """Cuturi's distance for one problem or a batch, with the plan that has it.
 
     Tensors have the batch's leading dimensions, the caller's device, and float64 or float32. The
@@ -69,6 +82,11 @@ class SinkhornDistance(Copied):
     alpha: Tensor
     found: list[Found]
     derivatives: Derivatives | None = None
+
+    _tells = (
+        *("value", "value_linear", "gap", "reg", "kl", "active", "marginal_error", "converged"),
+        *("n_iter", "statuses", "status"),
+    )
 
     @property
     def value(self) -> Tensor:
@@ -99,7 +117,10 @@ class SinkhornDistance(Copied):
     def coupling(self) -> Entropic:
         """The plans by their potentials, where reg is above zero and finite."""
         p = self.problem
-        u, v = (torch.stack([getattr(x, side) for x in self.found]) for side in ("u", "v"))
+        u, v = (
+            torch.stack([getattr(x, name) for x in self.found]) if self.found else none
+            for name, none in (("u", p.a), ("v", p.b))
+        )
         return Entropic(passes(p, None), u + p.a.sum(-1, keepdim=True).log(), v)
 
     @cached_property
@@ -137,7 +158,9 @@ class SinkhornDistance(Copied):
     @property
     def active(self) -> Tensor:
         """Whether the constraint binds, (...), bool; where not, `value` is the exact optimum."""
-        return self._out(torch.tensor([x.active for x in self.found], device=self.alpha.device))
+        return self._out(
+            torch.tensor([x.active for x in self.found], dtype=torch.bool, device=self.alpha.device)
+        )
 
     @property
     def marginal_error(self) -> Tensor:
@@ -158,24 +181,22 @@ class SinkhornDistance(Copied):
     def converged(self) -> Tensor:
         """Whether plan and value are within tolerance, (...), bool."""
         good = [s in (Status.CONVERGED, Status.OPTIMAL) for s in self.statuses]
-        return self._out(torch.tensor(good, device=self.alpha.device))
+        return self._out(torch.tensor(good, dtype=torch.bool, device=self.alpha.device))
 
     @property
     def status(self) -> Status:
         """How it ended; of a batch, the worst."""
-        return max(self.statuses, key=list(Status).index)
+        return worst(self.statuses)
 
     @property
     def message(self) -> str:
-        """One sentence on how it ended, with the gap it reached."""
-        bad = [x for x in self.found if x.status is self.status]
-        worst = max(bad, key=lambda x: x.unit * (x.upper - x.lower))
-        gap = float(self.gap.reshape(-1)[self.found.index(worst)])
-        text = (
-            f"{self.status.value} Reached a gap of {gap:.3g} and a "
-            f"marginal_error of {worst.error:.3g}."
-        )
-        return text if len(self.found) == 1 else f"{len(bad)} of {len(self.found)} problems: {text}"
+        """How it ended, with the gap it reached; of a batch, how many did and the worst."""
+        bad, reached = [x for x in self.found if x.status is self.status], ""
+        if bad:
+            widest = max(bad, key=lambda x: x.unit * (x.upper - x.lower))
+            gap = float(self.gap.reshape(-1)[self.found.index(widest)])
+            reached = f"a gap of {gap:.3g} and a marginal_error of {widest.error:.3g}"
+        return in_words(self.statuses, reached=reached)
 
     def check(self) -> "SinkhornDistance":
         """Return self, or raise `ConvergenceError` if some problem missed its tolerance."""
@@ -217,6 +238,17 @@ class SinkhornDistance(Copied):
     def _out(self, t: Tensor) -> Tensor:
         t = t.reshape(self.problem.batch_shape)
         return t.to(self.problem.dtype) if t.is_floating_point() else t
+
+    @property
+    def _batch(self) -> torch.Size:
+        return self.problem.batch_shape
+
+    def _picked(self, at: Tensor) -> "SinkhornDistance":
+        found: SinkhornDistance = picked(self, at, self._batch)
+        return found
+
+    def _sketch(self) -> Sketch:
+        return of_plan(self.plan, self.problem)
 
     def _shown(self) -> dict[str, object]:
         """Return what is shown of it; half-built it has no value."""

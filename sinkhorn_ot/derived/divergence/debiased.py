@@ -98,7 +98,8 @@ def sinkhorn_divergence(  # noqa: PLR0913
             checks.own(name, t)
     if reg is None:
         raise ValueError("reg must be given: a number above zero, in units of the cost")
-    if not callable(metric):
+    # a type is called to make something else
+    if not callable(metric) or isinstance(metric, type):
         checks.one_of("metric", metric, tuple(METRICS))
     _one_penalty(unbalanced)
     if not isinstance(init, Divergence | None):
@@ -168,8 +169,9 @@ def _one_penalty(unbalanced: Any) -> None:
     sides = unbalanced if isinstance(unbalanced, (tuple, list)) else [unbalanced]
     if any(isinstance(asked(side), Penalty) for side in sides):
         raise ValueError(f"unbalanced must be one KL number for both sides, got {unbalanced!r}")
-    if unbalanced is None or np.ndim(unbalanced) == 0:
+    array = isinstance(unbalanced, (Tensor, np.ndarray))
+    if not (isinstance(unbalanced, (tuple, list)) or array and unbalanced.ndim):
         return
-    pair = list(unbalanced)
+    pair = [] if array and unbalanced.ndim > 1 else list(unbalanced)
     if len(pair) != 2 or pair[0] is not pair[1] and not pair[0] == pair[1]:
-        raise ValueError(f"unbalanced must be one penalty for both sides, got {unbalanced!r}")
+        raise ValueError(f"unbalanced must be one penalty for both sides, got {unbalanced!r:.60}")

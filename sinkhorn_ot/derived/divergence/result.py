@@ -4,11 +4,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import shown
-from sinkhorn_ot.results import ConvergenceError, Status, Transport, uncompiled
+from sinkhorn_ot.results import ConvergenceError, Result, Status, Transport, uncompiled, worst
 
 
 # what the three problems are called
@@ -17,7 +18,7 @@ _NAMES = ("OT(a, b)", "OT(a, a)", "OT(b, b)")
 
 @shown
 @dataclass(frozen=True, eq=False)
-class Divergence:
+class Divergence(Result):
     """The Sinkhorn divergence of two measures, or of a batch of pairs.
 
     Tensors have the leading dimensions of the pairs, the caller's device, and float64 or float32.
@@ -36,6 +37,9 @@ class Divergence:
     weights: tuple[Any, Any]
     reg: Any
     bounded: bool
+
+    _tells = ("value", "f", "g", "converged", "statuses", "status")
+    _instead = ": plot one of its transports, r.between or those in r.within"
 
     def __getstate__(self) -> dict[str, Any]:
         # copies hold constants, as those of transports do
@@ -137,7 +141,7 @@ class Divergence:
     @property
     def status(self) -> Status:
         """How it ended: the worst of all."""
-        return max(self.statuses, key=list(Status).index)
+        return worst(self.statuses)
 
     @property
     def message(self) -> str:
@@ -145,6 +149,31 @@ class Divergence:
         told = zip(_NAMES, (self.between, *self.within), strict=True)
         bad = [f"{name}: {t.message}" for name, t in told if t.status is self.status]
         return self.between.message if self.status is Status.CONVERGED else " ".join(bad)
+
+    @property
+    def _batch(self) -> torch.Size:
+        return self.between.problem.batch_shape
+
+    def _picked(self, at: Tensor) -> "Divergence":
+        """Return some pairs; what a measure costs by itself is there once for all who share it."""
+
+        def own(shape: torch.Size) -> Tensor:
+            numbers = torch.arange(shape.numel()).view(shape)
+            return numbers.expand(self._batch).reshape(-1)[at]
+
+        def one(x: Any, behind: int) -> Any:
+            if x is None or (lead := np.ndim(x) - behind) == 0:
+                return x
+            t = torch.as_tensor(x)
+            return t.flatten(0, lead - 1)[own(t.shape[:lead]).to(t.device)]
+
+        return replace(
+            self,
+            between=self.between._picked(at),
+            within=tuple(t._picked(own(t.problem.batch_shape)) for t in self.within),
+            weights=(one(self.weights[0], 1), one(self.weights[1], 1)),
+            reg=one(self.reg, 0),
+        )
 
     def check(self) -> "Divergence":
         """Return self, or raise `ConvergenceError` if some problem was not solved to tolerance."""

@@ -1,5 +1,6 @@
 """What transport on a line or a circle tells: its value, its sparse plan, its potentials."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,15 +9,16 @@ from torch import Tensor
 
 from sinkhorn_ot.exact.line import Numbers, Power, tensor
 from sinkhorn_ot.problem import shown
-from sinkhorn_ot.results import uncompiled
+from sinkhorn_ot.results import Result, Sketch, of_matrix, picked, uncompiled
 
+from .circle import Circle, OnCircle
 from .measures import Measures
-from .ways import Pairs, Way
+from .ways import OnLine, Pairs, Way
 
 
 @shown
 @dataclass(frozen=True, eq=False)
-class LineTransport:
+class LineTransport(Result, parts=(Measures, OnLine, OnCircle, Circle)):
     """An optimal plan between points on a line or a circle, or a batch of them.
 
     Tensors have the leading dimensions of the batch, the caller's device, and float64 or float32.
@@ -33,6 +35,8 @@ class LineTransport:
     way: Way
     p: float
     period: float | None
+
+    _tells = ("value", "distance", "f", "g", "source", "target", "mass")
 
     @property
     @uncompiled
@@ -105,6 +109,23 @@ class LineTransport:
         """The plan in full, (..., n, m), of n * m numbers."""
         return self.sparse_plan.to_dense()
 
+    @property
+    def _batch(self) -> torch.Size:
+        return self.given.batch_shape
+
+    def _picked(self, at: Tensor) -> "LineTransport":
+        found: LineTransport = picked(self, at, self._batch)
+        return found
+
+    def _sketch(self) -> Sketch:
+        p = self.given
+        x, y, a, b = (tensor(t)[0] for t in (p.x, p.y, p.a, p.b))
+        clouds = x[:, None], y[:, None]
+        if self.period is not None:
+            # sources outside, targets inside
+            clouds = _around(x / self.period, 1.0), _around(y / self.period, 0.8)
+        return of_matrix(self.sparse_plan.double(), (a, b), clouds)
+
     def _shown(self) -> dict[str, object]:
         """Return what is shown of it: nothing that has to be computed."""
         p = self.given
@@ -121,6 +142,12 @@ class LineTransport:
         f, g = self.way.potentials(Power(self.p), p.x, p.y)
         level = ((p.b * g).sum(-1) / p.b.sum(-1))[:, None]
         return f + level, g - level
+
+
+def _around(turns: Tensor, radius: float) -> Tensor:
+    """Return where points of a circle are on a page."""
+    angle = 2 * math.pi * turns
+    return radius * torch.stack([angle.cos(), angle.sin()], -1)
 
 
 def root(value: Tensor, p: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sinkhorn_ot.exact.line import constants
 from sinkhorn_ot.problem import ArrayLike, broadcast, checks, mass_rtol, shown
-from sinkhorn_ot.results import uncompiled
+from sinkhorn_ot.results import Result, uncompiled
 
 from .call import affordable, power
 from .measures import Measures, points, same_mass, weights
@@ -25,7 +25,7 @@ _TOGETHER, _ELSEWHERE = 1 << 18, 1 << 26
 
 @shown
 @dataclass(frozen=True, eq=False)
-class SlicedDistance:
+class SlicedDistance(Result):
     """What two clouds are apart along some lines, for one pair of clouds or a batch of them.
 
     Numbers are functions of points and weights where these require grad.
@@ -39,6 +39,16 @@ class SlicedDistance:
     each: Tensor
     directions: Tensor
     p: float
+
+    _tells = ("value", "distance", "largest", "error", "each", "directions")
+    _common = ("directions",)
+
+    @property
+    def _batch(self) -> torch.Size:
+        return self.each.shape[:-1]
+
+    def _told_in(self, dtype: torch.dtype) -> "SlicedDistance":
+        return replace(self, each=self.each.to(dtype), directions=self.directions.to(dtype))
 
     @property
     def value(self) -> Tensor:
@@ -59,7 +69,8 @@ class SlicedDistance:
     def error(self) -> Tensor:
         """The standard error of `value` as a mean over random lines, (...); nan for one line."""
         each, k = self.each.detach(), self.each.shape[-1]
-        return each.std(-1) / math.sqrt(k) if k > 1 else torch.full_like(each[..., 0], math.nan)
+        several = k > 1 and each.numel() > 0
+        return each.std(-1) / math.sqrt(k) if several else torch.full_like(each[..., 0], math.nan)
 
 
 @uncompiled

@@ -158,7 +158,7 @@ def _scale(reg: Any) -> float:
 
 def _taken(name: str, x: Any) -> Tensor:
     t = x if isinstance(x, Tensor) else torch.from_numpy(checks.array(name, x))
-    t = checks.strided(name, t)
+    t = checks.present(name, checks.strided(name, t))
     if t.dtype not in checks.FLOATS:
         kind = str(t.dtype).removeprefix("torch.")
         raise ValueError(f"{name} must be floating point, got {kind}: convert it, e.g. .float()")

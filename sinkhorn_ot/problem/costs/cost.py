@@ -130,7 +130,7 @@ def blocks(cost: Cost, batch: int, dtype: torch.dtype) -> Iterator[tuple[Index, 
         dtype: Dtype of the blocks.
     """
     entries = at_once(cost.device, _BLOCK)
-    for rows, C in cost.tiles(max(1, entries // (cost.shape[1] * batch))):
+    for rows, C in cost.tiles(max(1, entries // (cost.shape[1] * max(1, batch)))):
         yield rows, C.to(dtype)
 
 

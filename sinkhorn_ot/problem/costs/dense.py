@@ -26,13 +26,7 @@ class Dense:
     C: Tensor
 
     def __init__(self, C: ArrayLike) -> None:
-        C = checks.tensor("cost", C, graph=True)
-        if C.ndim == 1:
-            raise ValueError(
-                f"cost must have shape (..., n, m), got {tuple(C.shape)}: the cost comes first, as "
-                "in solve(cost, a, b, reg)"
-            )
-        object.__setattr__(self, "C", checks.at_least_dims("cost", C, 2, "(..., n, m)"))
+        object.__setattr__(self, "C", _matrices("C", C))
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -110,10 +104,21 @@ class Dense:
         return Bounds(*checks.cost_entries("cost", checks.constant("cost", self.C)))
 
 
+def _matrices(name: str, given: ArrayLike) -> Tensor:
+    """Return costs (..., n, m) as a tensor."""
+    C = checks.tensor(name, given, graph=True)
+    if C.ndim == 1:
+        raise ValueError(
+            f"{name} must have shape (..., n, m), got {tuple(C.shape)}: the cost comes first, as "
+            "in solve(cost, a, b, reg)"
+        )
+    return checks.at_least_dims(name, C, 2, "(..., n, m)")
+
+
 def as_cost(cost: ArrayLike | Cost) -> Cost:
     """Return a cost object, of some rows: a tensor or an array becomes `Dense`."""
     if not _is_cost(cost):
-        return Dense(cost)
+        return Dense(_matrices("cost", cost))
     # where others hold rows, these may be none
     if cost.shape[0] == 0:
         points = getattr(cost, "x", None)

@@ -57,7 +57,9 @@ class GridCost:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        like = torch.zeros((), dtype=dtype or torch.float64, device=device)
+        dtype = torch.float64 if dtype is None else checks.floating("dtype", dtype)
+        device = None if device is None else checks.device("device", device)
+        like = torch.zeros((), dtype=dtype, device=device)
         sources = [_axis("axes", k, axis, like) for k, axis in enumerate(_listed("axes", axes))]
         others: list[Tensor | None] = [None] * len(sources)
         if targets is not None:
@@ -155,16 +157,19 @@ class GridCost:
 
 def _listed(name: str, axes: Any) -> list[Any]:
     """Return the entries of a list of axes."""
-    if isinstance(axes, (int, np.integer, str)) or not hasattr(axes, "__len__"):
-        raise ValueError(f"{name} must be a list with an entry per axis, got {axes!r}")
-    if len(axes) == 0:
+    several = np.iterable(axes) and hasattr(axes, "__len__") and not hasattr(axes, "toarray")
+    if isinstance(axes, str) or not several:
+        raise ValueError(f"{name} must be a list with an entry per axis, got {axes!r:.60}")
+    if not (found := list(axes)):
         raise ValueError(f"{name} must have at least one axis, got none")
-    return list(axes)
+    return found
 
 
 def _axis(name: str, k: int, axis: Any, like: Tensor) -> Tensor:
     """Return coordinates (n,) or costs (n, m) of one axis."""
     name = f"{name}[{k}]"
+    if isinstance(axis, Tensor):
+        checks.present(name, axis)
     if isinstance(axis, (int, np.integer)) or isinstance(axis, Tensor) and axis.ndim == 0:
         n = checks.count(name, int(axis) if isinstance(axis, Tensor) else axis)
         return torch.linspace(0, 1, n, dtype=torch.float64, device=like.device).to(like.dtype)
@@ -175,7 +180,8 @@ def _axis(name: str, k: int, axis: Any, like: Tensor) -> Tensor:
 
 
 def _powers(p: Any, count: int) -> list[float]:
-    powers = list(p) if isinstance(p, (tuple, list, Tensor, np.ndarray)) and np.ndim(p) else [p]
+    many = isinstance(p, (tuple, list)) or isinstance(p, (Tensor, np.ndarray)) and p.ndim
+    powers = list(p) if many else [p]
     powers = [checks.number("p", power) for power in powers]
     if len(powers) not in (1, count):
         raise ValueError(f"p must be one power or one per axis, {count}, got {len(powers)}")

@@ -58,7 +58,7 @@ class Streamed:
         self,
         source: RowsLike | Rows,
         *,
-        name: str = "cost",
+        name: str = "source",
         sign: Literal[1, -1] = 1,
         facts: Facts | None = None,
     ) -> None:
@@ -117,6 +117,11 @@ class Streamed:
 
     def _with(self, rows: Rows, facts: Facts) -> "Streamed":
         return Streamed(rows, sign=self._sign, facts=facts)
+
+    def to(self, device: torch.device) -> "Streamed":
+        """Return the same costs, whose blocks are brought to a device as they are read."""
+        rows = self._rows.map(lambda C: C.to(device))
+        return self._with(rows, replace(self.facts, device=device))
 
     def watched(self, told: Callable[[int], object]) -> "Streamed":
         """Return the same costs, and tell how many rows have been read after every block."""

@@ -1,7 +1,7 @@
 """What makes the numbers of a result functions of its arguments, for autograd and compilers."""
 
 from .compiler import uncompiled
-from .functions import Copied, Derivatives, attached, final
+from .functions import Copied, Derivatives, Through, attached, final
 from .leaves import Leaves, Parts, waiting
 from .transforms import outside, transformable
 
@@ -11,6 +11,7 @@ __all__ = [
     "Derivatives",
     "Leaves",
     "Parts",
+    "Through",
     "attached",
     "final",
     "outside",

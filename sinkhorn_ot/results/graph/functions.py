@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from sinkhorn_ot.problem import checks
 
 from .transforms import outside
 
+
+C = TypeVar("C", bound="Copied")
 
 # from the derivative of a loss by some numbers to those by what they were made of
 Pull = Callable[[Tensor], tuple[Tensor | None, ...]]
@@ -30,6 +32,29 @@ class Derivatives(Protocol):
         ...
 
 
+class Through:
+    """Derivatives of numbers that were picked from others, or brought to another device.
+
+    Args:
+        whole: Derivatives of the others.
+        put: Makes numbers of the others from some of these, zeros where there are none.
+        take: Makes these of the others.
+    """
+
+    def __init__(
+        self,
+        whole: Derivatives,
+        put: Callable[[Tensor], Tensor],
+        take: Callable[[Tensor], Tensor],
+    ) -> None:
+        self._whole, self._put, self._take = whole, put, take
+
+    def link(self, kind: str, flat: Tensor, *given: Tensor) -> Tensor:
+        """Return numbers with the derivatives that they have among the others."""
+        others = self._whole.link(kind, *map(self._put, (torch.zeros_like(flat), *given)))
+        return flat + self._take(others)
+
+
 class Copied:
     """A result whose copies hold constants, but for shallow ones, which are the same result.
 
@@ -41,7 +66,7 @@ class Copied:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "derivatives": None}
 
-    def __copy__(self) -> Self:
+    def __copy__(self: C) -> C:
         return replace(self)  # type: ignore[type-var]
 
 

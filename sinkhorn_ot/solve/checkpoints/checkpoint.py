@@ -38,19 +38,23 @@ class Checkpoint:
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, (str, os.PathLike)) or not os.fspath(self.path):
-            raise ValueError(f"checkpoint must be a path or a Checkpoint, got {self.path!r}")
+            raise ValueError(f"path of a checkpoint must be text or a Path, got {self.path!r:.60}")
         checks.count("every", self.every)
         if not checks.number("seconds", self.seconds) >= 0:
             raise ValueError(f"seconds must be zero or more, got {self.seconds!r}")
         folder = Path(self.path).parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise ValueError(f"checkpoint must be in a folder that can be written to, got {folder}")
+            raise ValueError(
+                f"path of a checkpoint must be in a folder that can be written to, got {folder}"
+            )
 
 
 def checked(checkpoint: Any) -> Checkpoint | None:
     """Return what a caller gives, a path or more, as a `Checkpoint`."""
     if checkpoint is None or isinstance(checkpoint, Checkpoint):
         return checkpoint
+    if not isinstance(checkpoint, (str, os.PathLike)) or not os.fspath(checkpoint):
+        raise ValueError(f"checkpoint must be a path or a Checkpoint, got {checkpoint!r:.60}")
     return Checkpoint(checkpoint)
 
 

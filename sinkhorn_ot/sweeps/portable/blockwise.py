@@ -41,7 +41,7 @@ class Blockwise:
     def _tiles(self, entries: int = TILE) -> Iterator[Block]:
         batch, _, m = self.problem.shape
         entries = at_once(self.problem.a.device, entries)
-        return self.problem.cost.tiles(max(1, entries // (m * batch)))
+        return self.problem.cost.tiles(max(1, entries // (m * max(1, batch))))
 
     def _exponent(self, C: Tensor, u: Tensor | None, v: Tensor) -> Tensor:
         """Return u_i + v_j - C_ij / reg for a block of rows, (B, rows, m), with u (B, rows)."""

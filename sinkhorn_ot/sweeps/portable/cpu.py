@@ -35,7 +35,7 @@ def exp_(s: Tensor, least: float | None = None) -> Tensor:
         least: An exponent; None means the smallest whose exp is normal.
     """
     least = _LEAST[s.dtype] if least is None else least
-    if s.device.type != "cpu":
+    if s.device.type != "cpu" or not s.numel():
         return torch.threshold_(s, least, -math.inf).exp_()
     normal = float(s.amin()) > least
     normal_exp_(s if normal else s.clamp_(min=least))

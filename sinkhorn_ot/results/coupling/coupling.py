@@ -94,7 +94,7 @@ class Entropic:
         p = self.problem
         log_a = p.a.log()
         phi = self.u - log_a
-        if log_a.numel() and float(log_a.amin()) == -math.inf:
+        if _weightless(log_a):
             phi = torch.where(p.a > 0, phi, self._answer(0))
         return self._in_units(phi) + p.shifts[0]
 
@@ -103,7 +103,7 @@ class Entropic:
         p = self.problem
         log_b = p.b.log()
         psi = self.v - log_b
-        if float(log_b.amin()) == -math.inf:
+        if _weightless(log_b):
             psi = torch.where(p.b > 0, psi, self._answer(1))
         return self._in_units(psi) + p.shifts[1]
 
@@ -187,6 +187,11 @@ class Stored:
     def linear(self) -> Tensor:
         """Return `<P, C>`."""
         return inner(self.problem, self.block)
+
+
+def _weightless(log_weight: Tensor) -> bool:
+    """Say whether some point has no weight; there may be none at all."""
+    return log_weight.numel() > 0 and float(log_weight.amin()) == -math.inf
 
 
 def plan(coupling: Coupling) -> Tensor:
