@@ -25,7 +25,16 @@ from .rounding import feasible
 from .scaled import Scaled
 from .solution import Solution
 from .sparse import Sparse
-from .status import ConvergenceError, ConvergenceWarning, Status, Stranded, told
+from .status import (
+    ON_FAIL,
+    ConvergenceError,
+    ConvergenceWarning,
+    OnFail,
+    Status,
+    Stranded,
+    missed,
+    told,
+)
 from .transport import Transport
 
 
@@ -38,6 +47,8 @@ __all__ = [
     "Derivatives",
     "Entropic",
     "Leaves",
+    "ON_FAIL",
+    "OnFail",
     "Parts",
     "Scaled",
     "Solution",
@@ -56,6 +67,7 @@ __all__ = [
     "levelled",
     "marginal_error",
     "masses",
+    "missed",
     "plan",
     "relative",
     "told",
