@@ -33,6 +33,7 @@ TABLE = {
     "exact_scale": Entry("cpu.exact_scale", "3 minutes"),
     "grid": Entry("cpu.grid.run", "22 minutes a call"),
     "annealed": Entry("cpu.annealed", "half a minute"),
+    "busy": Entry("cpu.busy", "half a minute"),
     "ranks": Entry("cpu.ranks", "a minute"),
     "vs_batches": Entry("cpu.vs.batches", "10 minutes"),
     "ratios": Entry("ratios.run", "45 min to measure"),

@@ -129,7 +129,7 @@ def _write_plan(
 
 @triton.jit(do_not_specialize=["n", "m", "programs", "begin", "until", "write", "tol", "fixed"])
 def _route(  # noqa: C901
-    L, keep, tokens, f, part, taken, ended, met, log_plan,
+    L, keep, tokens, f, part, taken, change, met, log_plan,
     n, m, programs, begin, until, write, tol, fixed, strides,
     AXIS: tl.constexpr, DIV: tl.constexpr, MASKED: tl.constexpr, MEET: tl.constexpr,
     ACC: tl.constexpr, BM: tl.constexpr, W: tl.constexpr, BP: tl.constexpr, BN: tl.constexpr,
@@ -170,9 +170,8 @@ def _route(  # noqa: C901
                 tl.debug_barrier()
     if write != 0:
         made = tl.where(made == 0, now // 2, made)
-        last = _change(f, made, m, W) <= tol
         if program == 0:
-            tl.store(ended + problem, last.to(tl.int8))
+            tl.store(change + problem, _change(f, made, m, W))
         _write_plan(
             L, f, keep, log_plan, made, count, problem, program, programs, n, m, strides,
             AXIS, DIV, MASKED, ACC, BM, W,
@@ -189,7 +188,7 @@ def serves(L: Tensor, fixed: bool) -> bool:
 def route(
     L: Tensor, keep: Tensor | None, n_iter: int, tol: float, fixed: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the log-plan (B, T, E), iterations (B,), and whether the last one changed little (B,).
+    """Return the log-plan (B, T, E), iterations (B,), and how much the last one changed (B,).
 
     Args:
         L: Logits (B, T, E), any strides and floating dtype; those that are served.
@@ -206,7 +205,7 @@ def route(
     log_plan = torch.empty(B, n, m, device=L.device, dtype=work)
     f = torch.empty(B, _KEPT.value, m, device=L.device, dtype=torch.float64)
     part = torch.empty(2, B, programs, m, device=L.device, dtype=torch.float64)
-    ended = torch.empty(B, device=L.device, dtype=torch.int8)
+    change = torch.empty(B, device=L.device, dtype=torch.float64)
     taken, met = torch.zeros(2, B, device=L.device, dtype=torch.int64)
     keep = None if keep is None else keep.contiguous()
     tokens = None if keep is None else keep.sum(-1)
@@ -222,7 +221,7 @@ def route(
         # a pointer that a constant switch leaves unread still has to be one
         launch(
             _route, B * programs, L, f if keep is None else keep, f if tokens is None else tokens,
-            f, part, taken, ended, met, log_plan, *how.sizes, programs, begin, until, int(write),
+            f, part, taken, change, met, log_plan, *how.sizes, programs, begin, until, int(write),
             tol, int(fixed), how.strides, AXIS=how.axis, DIV=how.div, MASKED=keep is not None,
             MEET=together, ACC=tl.float64 if work == torch.float64 else tl.float32, BM=BM, W=W,
             BP=16, BN=32, num_warps=warps, **options,
@@ -235,4 +234,4 @@ def route(
         for begin in range(end):
             steps(begin, begin + 1)
         steps(end, end, write=True)
-    return log_plan, taken, ended.view(torch.bool)
+    return log_plan, taken, change

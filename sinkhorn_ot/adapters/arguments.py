@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import at_once, checks, shown
+from sinkhorn_ot.results import ON_FAIL
 from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 
@@ -39,6 +40,8 @@ class Asked:
         hard: Whether each is one at its largest entry and zero elsewhere.
         name: What the caller calls the scores.
         eps_name: What the caller calls their temperature.
+        call: What the caller is called.
+        on_fail: What to do where convergence is asked for and not reached.
         shares: What each prototype is to hold, 1 being N / K samples, (..., K), float64; None for 1
             each.
         back: Takes what has the shape of S to the caller's.
@@ -55,6 +58,8 @@ class Asked:
     hard: bool
     name: str
     eps_name: str = "eps"
+    call: str = "swav_codes"
+    on_fail: str = "warn"
     shares: Tensor | None = None
     back: Callable[[Tensor], Tensor] = lambda x: x
 
@@ -122,6 +127,8 @@ def checked(  # noqa: PLR0913
     hard: bool = False,
     name: str = "scores",
     eps_name: str = "eps",
+    call: str = "swav_codes",
+    on_fail: Any = "warn",
 ) -> Asked:
     """Check the arguments of `swav_codes`."""
     S = checks.present(name, samples(name, scores, "(..., N, K)", ranks))
@@ -141,6 +148,8 @@ def checked(  # noqa: PLR0913
         checks.flag("hard", hard),
         name,
         eps_name,
+        call,
+        checks.one_of("on_fail", on_fail, ON_FAIL),
     )
 
 

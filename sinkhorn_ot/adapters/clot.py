@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import ArrayLike, checks
-from sinkhorn_ot.results import uncompiled
+from sinkhorn_ot.results import ON_FAIL, OnFail, missed, uncompiled
 from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .arguments import (
@@ -44,6 +44,7 @@ def clot_labels(
     lamb: float = 5.0,
     tol: float = 1e-6,
     max_iter: int = 1_000,
+    on_fail: OnFail = "warn",
     mask: ArrayLike | None = None,
     group: ProcessGroup | None = None,
 ) -> Tensor:
@@ -54,7 +55,9 @@ def clot_labels(
             changes nothing, so logits do as well.
         lamb: The paper's lambda, one over the entropic regularisation.
         tol: Relative L1 error of the clusters' shares at which the solve ends.
-        max_iter: Sweeps allowed. A solve that ends above tol warns.
+        max_iter: Sweeps allowed.
+        on_fail: What to do where tol is not reached: "warn", "raise" `ConvergenceError`, whose
+            `.result` is the labels as they are, "ignore".
         mask: Samples that count, (..., N) or (N,), bool; None for all. The others may hold
             anything, and get labels of zeros.
         group: Process group of torch.distributed over which the batch is spread: each rank passes
@@ -66,10 +69,12 @@ def clot_labels(
 
     Raises:
         ValueError: If an argument breaks a rule; for a value, with the first bad index.
+        ConvergenceError: With on_fail="raise", on all ranks.
     """
     ranks = Ranks(group)
 
     def look() -> tuple[Tensor, Tensor | None, float]:
+        checks.one_of("on_fail", on_fail, ON_FAIL)
         S = samples("log_probs", log_probs, "(..., N, K)", ranks)
         checks.present("log_probs", S)
         keep = None if mask is None else rows_that_count(mask, S.shape, S.device)
@@ -84,6 +89,7 @@ def clot_labels(
 
     def terms(it: tuple[Tensor, Tensor | None, float]) -> dict[str, object]:
         said: dict[str, object] = {"lamb": it[2], "tol": tol, "max_iter": max_iter}
+        said["on_fail"] = on_fail
         # ranks solve the problems of a mask one by one
         return {**said, "whether there is a mask": it[1] is not None}
 
@@ -93,10 +99,13 @@ def clot_labels(
     with torch.autocast(S.device.type, enabled=False):
         work = S.to(at_least_single(S.dtype))
         limits: dict[str, Any] = {"tol": tol, "max_iter": max_iter}
-        g = potentials("log_probs", work, lamb, ranks, _UNRESOLVED, mask=keep, **limits)
+        g, ended = potentials("log_probs", work, lamb, ranks, _UNRESOLVED, mask=keep, **limits)
         # one more step on the samples, which makes their rows exact
         q = torch.softmax(lamb * (work + g.to(work.dtype)[..., None, :]), -1)
-        return cleared(q, keep).to(S.dtype)
+        q = cleared(q, keep).to(S.dtype)
+    if not ended.good:
+        missed(ended.said("clot_labels", "lower lamb", "raise max_iter or tol, or "), q, on_fail)
+    return q
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.5) -> Tensor:
@@ -136,6 +145,7 @@ class CLOTLoss(nn.Module):
         weight: Weight of the contrastive term.
         temperature: Temperature of the contrastive term.
         tol: Error of the clusters' shares at which a labelling ends.
+        on_fail: What to do where tol is not reached: "warn", "raise", "ignore".
         group: Process group over which the batch is spread. Labels are those of the whole batch;
             the loss is the mean over this rank's samples, zero where it has none, and the
             contrastive term is among them.
@@ -147,6 +157,7 @@ class CLOTLoss(nn.Module):
         weight: float = 1.0,
         temperature: float = 0.5,
         tol: float = 1e-3,
+        on_fail: OnFail = "warn",
         group: ProcessGroup | None = None,
     ) -> None:
         super().__init__()
@@ -154,6 +165,7 @@ class CLOTLoss(nn.Module):
         self.weight = checks.number("weight", weight)
         self.temperature = checks.positive("temperature", temperature)
         self.tol = checks.positive("tol", tol)
+        self.on_fail = checks.one_of("on_fail", on_fail, ON_FAIL)
         self.group = group
 
     def forward(self, logits1: Tensor, logits2: Tensor, z1: Tensor, z2: Tensor) -> Tensor:
@@ -185,7 +197,8 @@ class CLOTLoss(nn.Module):
 
     def _swapped(self, logits1: Tensor, logits2: Tensor) -> Tensor:
         log_p = [F.log_softmax(t, 1, dtype=at_least_single(t.dtype)) for t in (logits1, logits2)]
-        q = [clot_labels(t.detach(), lamb=self.lamb, tol=self.tol, group=self.group) for t in log_p]
+        how: dict[str, Any] = {k: getattr(self, k) for k in ("lamb", "tol", "on_fail", "group")}
+        q = [clot_labels(t.detach(), **how) for t in log_p]
         loss = -((q[0] * log_p[1]).sum(1) + (q[1] * log_p[0]).sum(1))
         return mean_of_rows(loss) / 2
 

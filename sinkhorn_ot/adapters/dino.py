@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import ArrayLike, checks
+from sinkhorn_ot.results import OnFail
 from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .arguments import Asked, at_least_single, checked, rows_that_count
@@ -28,6 +29,7 @@ def dino_codes(
     mask: ArrayLike | None = None,
     queue: SwAVQueue | None = None,
     prototypes: ArrayLike | None = None,
+    on_fail: OnFail = "warn",
     group: ProcessGroup | None = None,
 ) -> Tensor:
     """Return the teacher's codes for class tokens (DINOv2, DINOv3) or masked patches (iBOT).
@@ -48,6 +50,7 @@ def dino_codes(
         queue: Earlier features that the teacher's last layer scored, normalised as it takes them.
         prototypes: Weight of that layer, (K, dim), whose products with features are logits. Needed
             with a queue.
+        on_fail: What to do where n_iter=None does not reach its tolerance, as in `swav_codes`.
         group: Process group whose ranks share the problem; see `swav_codes`. Their numbers of
             samples may differ, and each has its own queue.
 
@@ -68,7 +71,8 @@ def dino_codes(
         keep = None if mask is None else rows_that_count(mask, x.shape, x.device).reshape(-1)
         flat = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
         kind = at_least_single(x.dtype)
-        p = checked(ranks, flat, temperature, n_iter, keep, None, kind, False, *NAMES)
+        told = *NAMES, "dino_codes", on_fail
+        p = checked(ranks, flat, temperature, n_iter, keep, None, kind, False, *told)
         p = replace(p, back=lambda Q: Q.reshape(x.shape))
         earlier = _earlier(queue, prototypes, x)
         return p if earlier is None else _behind(earlier, p)
@@ -82,6 +86,7 @@ def capi_codes(
     temperature: float = 0.06,
     *,
     n_iter: int | None = 3,
+    on_fail: OnFail = "warn",
     group: ProcessGroup | None = None,
 ) -> Tensor:
     """Return CAPI's codes: every patch position is a problem of its own, over the images.
@@ -90,6 +95,7 @@ def capi_codes(
         logits: The teacher's outputs for each image and patch position, (..., N, P, K).
         temperature: Of the teacher.
         n_iter: Iterations; None iterates to a tolerance.
+        on_fail: What to do where n_iter=None does not reach its tolerance, as in `swav_codes`.
         group: Process group whose ranks share the problems; see `swav_codes`.
 
     Returns:
@@ -107,7 +113,8 @@ def capi_codes(
     def check() -> Asked:
         x = _logits(logits, 3, "(..., N, P, K)")
         S, kind = x.transpose(-3, -2), at_least_single(x.dtype)
-        p = checked(ranks, S, temperature, n_iter, None, None, kind, False, *NAMES)
+        told = *NAMES, "capi_codes", on_fail
+        p = checked(ranks, S, temperature, n_iter, None, None, kind, False, *told)
         return replace(p, back=lambda Q: Q.transpose(-3, -2))
 
     return codes_of(ranks.agree(check, Asked.terms, lasting=True))

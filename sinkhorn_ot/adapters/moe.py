@@ -1,23 +1,26 @@
 """A router for mixtures of experts: which experts a token is sent to when all are used evenly."""
 
 import math
-import warnings
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import ArrayLike, checks, has_triton, shown
-from sinkhorn_ot.results import ConvergenceWarning, Result, uncompiled
+from sinkhorn_ot.results import (
+    ON_FAIL,
+    ConvergenceError,
+    OnFail,
+    Result,
+    missed,
+    uncompiled,
+)
 from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .arguments import alike, at_least_single, rows_that_count, samples
 from .softmaxes import first_step, masses
-
-
-ON_FAIL = ("warn", "ignore")
 
 
 @shown
@@ -33,15 +36,47 @@ class Routing(Result):
         log_plan: Log of the plan, (..., T, E); float32, or float64 for float64 logits. -inf where
             a token may not use an expert, or does not count.
         n_iter: Iterations taken, (...), int64.
-        converged: Whether the last iteration changed the experts' scalings by `tol` or less, (...).
+        change: By how much the last iteration changed the experts' scalings, in the mean, (...),
+            float64; nan or inf where they left the range of numbers.
+        tol: The change at which to stop.
     """
 
     log_plan: Tensor
     n_iter: Tensor
-    converged: Tensor
+    change: Tensor
+    tol: float
 
-    _tells = ("log_plan", "n_iter", "converged")
+    _tells = ("log_plan", "n_iter", "change", "converged")
     _precise = "what is labelled hangs on the last digit of its numbers"
+
+    @property
+    def converged(self) -> Tensor:
+        """Whether the last iteration changed the scalings by `tol` or less, (...), bool."""
+        return self.change <= self.tol
+
+    @property
+    def message(self) -> str:
+        """One sentence on how it ended; read on the host, which waits for the device."""
+        change, many = self.change.reshape(-1).cpu().nan_to_num(nan=math.inf), self.change.numel()
+        missed = int((change > self.tol).sum())
+        if not missed:
+            return f"moe_router: the experts' scalings changed by no more than tol = {self.tol:.3g}"
+        worst = int(change.argmax())
+        which = "" if many == 1 else f"{missed} of {many} problems: "
+        return (
+            f"moe_router: {which}the experts' scalings still changed by {float(change[worst]):.3g},"
+            f" above tol = {self.tol:.3g}, after {int(self.n_iter.reshape(-1)[worst])} iterations: "
+            "raise max_iter or tol, or scale the logits down"
+        )
+
+    def check(self) -> "Routing":
+        """Return self, or raise `ConvergenceError` if some problem is above `tol`.
+
+        It waits for the device: on CUDA, where nothing is said by itself, call it now and then.
+        """
+        if not bool(self.converged.all()):
+            raise ConvergenceError(self.message, self)
+        return self
 
     @property
     def _batch(self) -> torch.Size:
@@ -76,7 +111,7 @@ def moe_router(
     n_iter: int | None = None,
     tol: float = 1e-4,
     max_iter: int = 1_000,
-    on_fail: Literal["warn", "ignore"] = "warn",
+    on_fail: OnFail = "warn",
     mask: ArrayLike | None = None,
     group: ProcessGroup | None = None,
 ) -> Routing:
@@ -92,10 +127,12 @@ def moe_router(
             waits for the device. With a group, more than 4096 experts or no Triton they are PyTorch
             operations, and `tol` waits each time.
         tol: Mean change of the experts' scalings at which to stop.
-        max_iter: Iterations allowed on the way to `tol`; read `converged`. Logits so far apart that
-            a scaling leaves the range of float64 come here.
-        on_fail: "warn" or "ignore" where `tol` was not reached, which with a fixed `n_iter` is not
-            asked for. On CUDA nothing is said: it would wait for the device. Read `converged`.
+        max_iter: Iterations allowed on the way to `tol`. Logits so far apart that a scaling leaves
+            the range of float64 come here.
+        on_fail: What to do where `tol` is not reached: "warn", "raise" `ConvergenceError`,
+            "ignore". A fixed `n_iter` asks for no `tol`. On CUDA one launch knows it and the host
+            does not: nothing is said unless "raise" waits for the device; call `check` of the
+            result where you wait anyway.
         mask: Tokens that count, (..., T) or (T,), bool; None for all. The others, such as padding,
             may hold anything: they have no share, no expert, and no say.
         group: Process group over whose ranks the tokens are spread, in any numbers; see
@@ -109,35 +146,23 @@ def moe_router(
             the index of the first one, for a token that -inf leaves without an expert, and without
             a group for an expert that it leaves without a token. Elsewhere the plan holds NaN.
         RuntimeError: If a rank of the group cannot be reached.
+        ConvergenceError: With on_fail="raise", on all ranks.
 
     Source: A. Clark et al., Unified scaling laws for routed language models, ICML 2022.
     """
     ranks = Ranks(group)
 
     def check() -> _Asked:
-        checks.one_of("on_fail", on_fail, ON_FAIL)
-        return _asked(logits, mask, n_iter, tol, max_iter, ranks)
+        return _asked(logits, mask, n_iter, tol, max_iter, on_fail, ranks)
 
     asked = ranks.agree(check, _Asked.terms, lasting=True)
     with torch.autocast(asked.logits.device.type, enabled=False):
         found = _route(asked, ranks)
-    if on_fail == "warn" and n_iter is None and found.converged.device.type == "cpu":
-        _tell(found, asked)
+    # one launch ends by itself, and the host goes on
+    known = on_fail == "raise" or not _has_kernel(asked.logits, n_iter is not None, ranks)
+    if n_iter is None and on_fail != "ignore" and known and not bool(found.converged.all()):
+        missed(found.message, found, on_fail)
     return found
-
-
-def _tell(found: Routing, asked: "_Asked") -> None:
-    """Warn where a routing ended above its tolerance."""
-    missed = int((~found.converged).sum())
-    if missed:
-        many = (
-            "" if found.converged.ndim == 0 else f"{missed} of {found.converged.numel()} problems: "
-        )
-        said = (
-            f"{many}the experts' scalings still changed by more than tol = {asked.tol:.3g} after "
-            f"{asked.max_iter} iterations: raise max_iter or tol, or scale the logits down"
-        )
-        warnings.warn(said, ConvergenceWarning, stacklevel=4)
 
 
 @shown
@@ -150,6 +175,7 @@ class _Asked:
     n_iter: int | None
     tol: float
     max_iter: int
+    on_fail: str
 
     def terms(self) -> dict[str, object]:
         """Return what ranks must agree on."""
@@ -162,7 +188,7 @@ class _Asked:
 
 
 def _asked(  # noqa: PLR0913
-    logits: Any, mask: Any, n_iter: Any, tol: Any, max_iter: Any, ranks: Ranks
+    logits: Any, mask: Any, n_iter: Any, tol: Any, max_iter: Any, on_fail: Any, ranks: Ranks
 ) -> _Asked:
     L = checks.present("logits", samples("logits", logits, "(..., T, E)", ranks))
     keep = None if mask is None else rows_that_count(mask, L.shape, L.device)
@@ -176,7 +202,8 @@ def _asked(  # noqa: PLR0913
     ):
         _open(L, keep, ranks)
     fixed = None if n_iter is None else checks.count("n_iter", n_iter)
-    return _Asked(L, keep, fixed, checks.positive("tol", tol), checks.count("max_iter", max_iter))
+    limits = checks.positive("tol", tol), checks.count("max_iter", max_iter)
+    return _Asked(L, keep, fixed, *limits, checks.one_of("on_fail", on_fail, ON_FAIL))
 
 
 def _open(L: Tensor, mask: Tensor | None, ranks: Ranks) -> None:
@@ -236,8 +263,8 @@ def _route(asked: _Asked, ranks: Ranks) -> Routing:
     log_plan = torch.log_softmax(L.double() + old, -1) + (new - old - T.log())
     if mask is not None:
         log_plan.masked_fill_(~mask[..., None], -math.inf)
-    ended = (change <= asked.tol)[..., 0, 0]
-    return Routing(log_plan.to(at_least_single(L.dtype)), taken[..., 0, 0], ended)
+    log_plan = log_plan.to(at_least_single(L.dtype))
+    return Routing(log_plan, taken[..., 0, 0], change[..., 0, 0], asked.tol)
 
 
 def _by_kernel(asked: _Asked) -> Routing:
@@ -249,8 +276,8 @@ def _by_kernel(asked: _Asked) -> Routing:
     keep = None if asked.mask is None else asked.mask.reshape(-1, T)
     fixed = asked.n_iter is not None
     log_plan, *rest = router.route(L, keep, asked.n_iter or asked.max_iter, asked.tol, fixed)
-    taken, ended = (t.reshape(batch) for t in rest)
-    return Routing(log_plan.reshape(*batch, T, E), taken, ended)
+    taken, change = (t.reshape(batch) for t in rest)
+    return Routing(log_plan.reshape(*batch, T, E), taken, change, asked.tol)
 
 
 def _tokens(L: Tensor, mask: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import ArrayLike
+from sinkhorn_ot.results import OnFail
 from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .arguments import Asked, at_least_single, checked, temperature
@@ -25,6 +26,7 @@ def msn_codes(
     sharpening: float = 0.25,
     n_iter: int | None = 3,
     mask: ArrayLike | None = None,
+    on_fail: OnFail = "warn",
     group: ProcessGroup | None = None,
 ) -> Tensor:
     """Return MSN's targets: SwAV's iterations at eps 1, from sharpened predictions.
@@ -38,6 +40,7 @@ def msn_codes(
         sharpening: Temperature of their sharpening, the paper's T.
         n_iter: Iterations; None iterates to a tolerance.
         mask: Samples that count, (..., N) or (N,), bool; None for all. The others get zeros.
+        on_fail: What to do where n_iter=None does not reach its tolerance, as in `swav_codes`.
         group: Process group whose ranks share the problem; see `swav_codes`.
 
     Returns:
@@ -53,7 +56,8 @@ def msn_codes(
 
     def check() -> Asked:
         slope = temperature("tau", tau) * temperature("sharpening", sharpening)
-        p = checked(ranks, scores, slope, n_iter, mask, None, None, False, *NAMES)
+        told = *NAMES, "msn_codes", on_fail
+        p = checked(ranks, scores, slope, n_iter, mask, None, None, False, *told)
         if p.S.device.type == "cpu":
             p.require_sound()
         # exponents may be large: what float32 leaves of them would show in the codes

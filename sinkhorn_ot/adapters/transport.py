@@ -4,19 +4,19 @@ Its answer is one potential per label, with which softmax(lamb (S + g)) gives ev
 """
 
 import math
-import warnings
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Unresolved
-from sinkhorn_ot.results import ConvergenceWarning, Entropic, Status
+from sinkhorn_ot.results import Entropic, Status
 from sinkhorn_ot.solve import MAX_ITER, solve
 from sinkhorn_ot.sweeps import Ranks
 
 from .arguments import levelled
-from .sela import Asked, Scores, asked_for, solved
+from .sela import Asked, Ending, Scores, asked_for, joined, solved
 
 
 def potentials(  # noqa: PLR0913
@@ -30,8 +30,8 @@ def potentials(  # noqa: PLR0913
     marginal: Tensor | None = None,
     tol: float | None = None,
     max_iter: int = MAX_ITER,
-) -> Tensor:
-    """Return the labels' potentials g, (..., K), float64; warn where they are not within `tol`.
+) -> tuple[Tensor, Ending]:
+    """Return the labels' potentials g, (..., K), float64, and how the solve for them ended.
 
     Args:
         name: What the caller calls the scores.
@@ -52,18 +52,22 @@ def potentials(  # noqa: PLR0913
             weights = (mask | ~mask.any(-1, keepdim=True)).double()
             weights /= weights.sum(-1, keepdim=True)
         try:
-            found = solve(-S, weights, marginal, 1.0 / lamb, tol=tol, max_iter=max_iter).coupling
+            limits: dict[str, Any] = {"tol": tol, "max_iter": max_iter}
+            r = solve(-S, weights, marginal, 1.0 / lamb, on_fail="ignore", **limits)
         except Unresolved as error:
             raise error.worded(unresolved) from None
-        assert isinstance(found, Entropic)
+        assert isinstance(r.coupling, Entropic)
         # with the weights, as the solver's plan has them; those of equal shares change nothing
-        return (found.v.double() / lamb).reshape(*batch, K)
+        g = (r.coupling.v.double() / lamb).reshape(*batch, K)
+        return g, Ending(r.statuses, r.marginal_error, r.n_iter)
     if tol is None:
         tol = 1e-9 if S.dtype == torch.float64 else 1e-6
 
-    def over_ranks(S: Tensor, r: Tensor | None) -> Tensor:
+    def over_ranks(S: Tensor, r: Tensor | None) -> tuple[Tensor, Ending]:
         if ranks.total(S.shape[-2]) == 0:
-            return torch.zeros(*S.shape[:-2], K, dtype=torch.float64, device=S.device)
+            none = torch.zeros(*S.shape[:-2], K, dtype=torch.float64, device=S.device)
+            zeros = none.new_zeros(math.prod(S.shape[:-2]))
+            return none, Ending([Status.CONVERGED] * len(zeros), zeros, zeros)
         scores = Scores.read(S, ranks, name)
         asked = replace(asked_for(scores, lamb, tol, max_iter, r), unresolved=unresolved)
         return _over_ranks(scores, asked)
@@ -74,16 +78,13 @@ def potentials(  # noqa: PLR0913
     flat = math.prod(batch)
     shares = [None] * flat if marginal is None else [*marginal.reshape(flat, K)]
     problems = zip(S.reshape(flat, N, K), mask.reshape(flat, N), shares, strict=True)
-    return torch.stack([over_ranks(s[keep], r) for s, keep, r in problems]).reshape(*batch, K)
+    found = [over_ranks(s[keep], r) for s, keep, r in problems]
+    return torch.stack([g for g, _ in found]).reshape(*batch, K), joined([one for _, one in found])
 
 
-def _over_ranks(scores: Scores, asked: Asked) -> Tensor:
+def _over_ranks(scores: Scores, asked: Asked) -> tuple[Tensor, Ending]:
     """Return the labels' potentials as SeLa finds them, from rows that many hold."""
     found = solved(scores, asked)
-    if any(status is not Status.CONVERGED for status in found.status):
-        assert found.error is not None
-        worst = int(found.error.argmax())
-        reached = f"Reached marginal_error {float(found.error[worst]):.3g}"
-        said = f"{found.status[worst].value} {reached} after {int(found.n_iter[worst])} iterations."
-        warnings.warn(said, ConvergenceWarning, stacklevel=6)
-    return (found.v.double() / asked.lamb).reshape(asked.marginal.shape)
+    assert found.error is not None
+    g = (found.v.double() / asked.lamb).reshape(asked.marginal.shape)
+    return g, Ending(found.status, found.error, found.n_iter)

@@ -50,13 +50,12 @@ def _sela(S: Array, options: argparse.Namespace, group: Any) -> tuple[dict[str, 
         progress=options.progress,
         checkpoint=options.checkpoint,
         group=group,
+        on_fail="ignore",
         **{name: limit for name, limit in limits.items() if limit is not None},
     )
-    met = found.converged.view(-1).tolist()
-    status = [so.Status.CONVERGED if one else so.Status.MAX_ITER for one in met]
     said = {"marginal_error": found.marginal_error, "n_iter": found.n_iter, "counts": found.counts}
     written = {"labels": found.labels, "potentials": found.potentials, "counts": found.counts}
-    return written, {"status": status, **said}
+    return written, {"status": found.statuses, **said}
 
 
 def _swav(S: Array, options: argparse.Namespace, group: Any) -> tuple[dict[str, Any], Any]:
@@ -76,9 +75,11 @@ def _counted(S: Array, options: argparse.Namespace, group: Any) -> tuple[dict[st
     else:
         counts = files.vector("--counts", Path(options.counts), S.shape[-1])
     scores = files.held(S, options.dtype, options.device)
-    found = so.balanced_labels(scores, counts, progress=options.progress)
+    found = so.balanced_labels(scores, counts, on_fail="ignore", progress=options.progress)
+    proved = found.proved.reshape(-1).tolist()
+    status = [so.Status.OPTIMAL if good else so.Status.STALLED for good in proved]
     said = {"value": found.value, "gap": found.gap, "counts": found.counts}
-    return {"labels": found.labels, "counts": found.counts}, {"status": [so.Status.OPTIMAL], **said}
+    return {"labels": found.labels, "counts": found.counts}, {"status": status, **said}
 
 
 _BY = {"sela": _sela, "swav": _swav}

@@ -2,7 +2,6 @@
 
 import argparse
 import time
-import warnings
 from typing import Any
 
 from torch import Tensor
@@ -28,10 +27,8 @@ def act(options: argparse.Namespace) -> int:
         weights = [w if w is None else w.to(options.device) for w in (a, b)]
         if options.exact:
             limits = {"max_iter": options.max_iter, "seconds": options.seconds}
-            with warnings.catch_warnings():
-                # the code that it ends with says so
-                warnings.simplefilter("ignore", so.ConvergenceWarning)
-                found = so.solve_exact(cost, *weights, **limits)
+            # the code that it ends with says how it ended
+            found = so.solve_exact(cost, *weights, on_fail="ignore", **limits)
         else:
             found = so.solve(cost, *weights, **_asked(options, group))
         f = many.joined(found.f, group)

@@ -4,14 +4,13 @@ Both hold probabilities, of which powers and products underflow, and iterate the
 logarithms are solved.
 """
 
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.adapters import SelaLabels, sela_labels
-from sinkhorn_ot.results import ConvergenceWarning
+from sinkhorn_ot.results import missed
 
 
 # their rule is a sum over samples
@@ -83,12 +82,9 @@ def _log(name: str, p: Tensor) -> Tensor:
 
 
 def _labelled(log_p: Tensor, lamb: float) -> SelaLabels:
-    found = sela_labels(log_p, lamb=float(lamb), tol=_SUM / len(log_p))
+    found = sela_labels(log_p, lamb=float(lamb), tol=_SUM / len(log_p), on_fail="ignore")
     if not bool(found.converged):
-        warnings.warn(
-            f"labels have their shares to {float(found.marginal_error):.3g} only, after "
-            f"{int(found.n_iter)} sweeps",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
+        off, sweeps = float(found.marginal_error), int(found.n_iter)
+        said = f"labels have their shares to {off:.3g} only, after {sweeps} sweeps"
+        missed(said, found, "warn")
     return found

@@ -1,6 +1,5 @@
 """Exact transport: an engine finds the plan, and dual potentials prove it to the last digits."""
 
-import warnings
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -22,10 +21,12 @@ from sinkhorn_ot.problem import (
     masked,
 )
 from sinkhorn_ot.results import (
-    ConvergenceWarning,
+    ON_FAIL,
+    OnFail,
     Status,
     Stored,
     Transport,
+    missed,
     transformable,
     uncompiled,
     waiting,
@@ -60,6 +61,7 @@ def solve_exact(  # noqa: PLR0913
     max_iter: int | None = None,
     memory: int | None = None,
     seconds: float | None = None,
+    on_fail: OnFail = "warn",
 ) -> Transport:
     """Find an optimal plan of min `<P, C>`, P 1 = a, P^T 1 = b, and potentials that prove it.
 
@@ -106,6 +108,8 @@ def solve_exact(  # noqa: PLR0913
             is less than 64 pairs a point.
         seconds: How long columns may take. It is looked at in between, not within a run of the
             simplex. What is known then, a plan and bounds, is returned with the status `BUDGET`.
+        on_fail: What to do where a plan is not proved optimal: "warn", "raise" `ConvergenceError`,
+            "ignore".
 
     Returns:
         A `Transport`. Where an argument requires grad, its values have derivatives by the plan and
@@ -113,7 +117,9 @@ def solve_exact(  # noqa: PLR0913
 
     Raises:
         ValueError: If an argument breaks a rule, or the forbidden pairs leave no plan.
+        ConvergenceError: With on_fail="raise".
     """
+    checks.one_of("on_fail", on_fail, ON_FAIL)
     checks.one_of("engine", engine, get_args(Chosen))
     max_iter = None if max_iter is None else checks.count("max_iter", max_iter)
     budget = _budget(engine, memory, seconds)
@@ -126,6 +132,7 @@ def solve_exact(  # noqa: PLR0913
             "mask must not be given with unbalanced or mass: give what is padded a weight of zero"
         )
     result = _solved(cost, a, b, (unbalanced, mass), engine, max_iter, there, budget)
+    _say(result, on_fail)
     return result if leaves is None else differentiable(result, leaves)
 
 
@@ -150,7 +157,7 @@ def _solved(  # noqa: PLR0913
     if not given.exact and engine in ("assignment", "columns"):
         raise ValueError(f"engine {engine!r} must move all weights: use engine='network simplex'")
     if engine == "columns" or (engine == "auto" and on_demand(given)):
-        return _by_columns(given, budget, max_iter)
+        return solved_on_demand(given, budget, max_iter)
     p = _in_float64(given)
     slack = None if p.exact else slack_of(p)
     asked = p if slack is None else slack.widened()
@@ -173,17 +180,10 @@ def _solved(  # noqa: PLR0913
     )
 
 
-def _by_columns(p: Problem, budget: Budget, max_iter: int | None) -> Transport:
-    """Return the answer by few pairs, and more on demand."""
-    told = solved_on_demand(p, budget, max_iter)
-    _warn(told)
-    return told
-
-
 def _proved(p: Problem, engine: str, max_iter: int | None) -> Transport:
     """Return the answer to problems in float64 on the CPU."""
     p, found = _answered(p, engine, max_iter)
-    told = Transport(
+    return Transport(
         problem=p,
         coupling=Stored(p, *map(torch.from_numpy, (found.P, found.f, found.g))),
         method="exact: " + " and ".join(sorted(set(found.engine))),
@@ -191,8 +191,6 @@ def _proved(p: Problem, engine: str, max_iter: int | None) -> Transport:
         sweeps=torch.from_numpy(np.asarray(found.n_iter)),
         measured=torch.from_numpy(found.measured.marginal_error),
     )
-    _warn(told)
-    return told
 
 
 def _budget(engine: str, memory: Any, seconds: Any) -> Budget:
@@ -279,17 +277,16 @@ def _matchable(p: Problem, where: str) -> None:
         )
 
 
-def _warn(x: Transport) -> None:
-    """Warn if some problem is not proved optimal, and say by how much."""
+def _say(x: Transport, on_fail: str) -> None:
+    """Raise or warn if some problem is not proved optimal, and say by how much."""
     bad = [k for k, status in enumerate(x.statuses) if status is not Status.OPTIMAL]
     if bad:
         gap, off = x.gap.reshape(-1), x.marginal_error.reshape(-1)
         k = max(bad, key=lambda k: float(gap[k]))
         hints = {Status.MAX_ITER: ": raise max_iter", Status.BUDGET: ": raise seconds"}
-        warnings.warn(
+        said = (
             f"solve_exact: {len(bad)} of {len(x.statuses)} problems are not proved optimal, at "
             f"worst a gap of {float(gap[k]):.3g} and a marginal_error of {float(off[k]):.3g} by "
-            f"{x.method.removeprefix('exact: ')}{hints.get(x.statuses[k], '')}",
-            ConvergenceWarning,
-            stacklevel=7,
+            f"{x.method.removeprefix('exact: ')}{hints.get(x.statuses[k], '')}"
         )
+        missed(said, x, on_fail)

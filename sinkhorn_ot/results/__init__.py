@@ -36,12 +36,15 @@ from .last_look import judged
 from .rounding import feasible
 from .solution import Solution
 from .status import (
+    ON_FAIL,
     ConvergenceError,
     ConvergenceWarning,
+    OnFail,
     Status,
     Stranded,
     after,
     in_words,
+    missed,
     told,
     worst,
 )
@@ -57,6 +60,8 @@ __all__ = [
     "Derivatives",
     "Entropic",
     "Leaves",
+    "ON_FAIL",
+    "OnFail",
     "Parts",
     "Result",
     "Scaled",
@@ -80,6 +85,7 @@ __all__ = [
     "levelled",
     "marginal_error",
     "masses",
+    "missed",
     "of_matrix",
     "of_plan",
     "picked",

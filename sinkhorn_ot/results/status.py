@@ -1,17 +1,27 @@
 """How a solve ended; the value of a status is the message shown to the user."""
 
 import enum
+import inspect
+import os
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from sinkhorn_ot.problem import checks, shown
 
 
 Index = npt.NDArray[np.intp]
+
+# what to do where a tolerance is not reached
+OnFail = Literal["warn", "raise", "ignore"]
+ON_FAIL: tuple[OnFail, ...] = get_args(OnFail)
+# files whose lines no warning names: they are not the user's
+_INSIDE = tuple(f"{at}{os.sep}" for at in (Path(__file__).parents[1], *torch.__path__))
 
 
 class Status(enum.Enum):
@@ -146,16 +156,37 @@ class Checked(Protocol):
         ...
 
 
-def told(result: Checked, good: bool, on_fail: str, depth: int = 4) -> None:
+def told(result: Checked, good: bool, on_fail: str) -> None:
     """Raise or warn of a result that is not good, as its caller asked.
 
     Args:
         result: The result.
         good: Whether nobody has to be warned of it.
         on_fail: "warn", "raise" `ConvergenceError`, "ignore".
-        depth: Calls from here to the line of the user whom a warning is to name.
     """
     if on_fail == "raise":
         result.check()
-    elif on_fail == "warn" and not good:
-        warnings.warn(result.message, ConvergenceWarning, stacklevel=depth)
+    elif not good:
+        missed(result.message, result, on_fail)
+
+
+def missed(message: str, result: object, on_fail: str) -> None:
+    """Raise or warn of what ended above its tolerance, as its caller asked.
+
+    Args:
+        message: What ended, how far it came, and what to do.
+        result: What it reached.
+        on_fail: "warn", "raise" `ConvergenceError`, "ignore".
+    """
+    if on_fail == "raise":
+        raise ConvergenceError(message, result)
+    if on_fail == "warn":
+        warnings.warn(message, ConvergenceWarning, stacklevel=_depth())
+
+
+def _depth() -> int:
+    """Return how many calls the line of the user is from the one that called this."""
+    frame, depth = inspect.currentframe(), 0
+    while frame is not None and frame.f_code.co_filename.startswith(_INSIDE):
+        frame, depth = frame.f_back, depth + 1
+    return depth

@@ -2,7 +2,7 @@
 
 from .call import solve
 from .checkpoints import Checkpoint
-from .options import MAX_ITER, ON_FAIL, OnFail
+from .options import MAX_ITER
 
 
-__all__ = ["Checkpoint", "MAX_ITER", "ON_FAIL", "OnFail", "solve"]
+__all__ = ["Checkpoint", "MAX_ITER", "solve"]

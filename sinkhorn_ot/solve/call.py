@@ -25,6 +25,7 @@ from sinkhorn_ot.problem import (
 from sinkhorn_ot.results import (
     Entropic,
     Leaves,
+    OnFail,
     Solution,
     Status,
     Transport,
@@ -49,7 +50,7 @@ from sinkhorn_ot.sweeps import ProcessGroup, Sweep, choose, passes
 
 from .checkpoints import Checkpoint
 from .graph import graphed
-from .options import MAX_ITER, OnFail, Options
+from .options import MAX_ITER, Options
 from .over_ranks import Groups, are_spread, posed_over_ranks, settled
 from .ragged import SOLVE, SWEEP, Answer, Solve, by_size
 from .start import Start, warm
@@ -158,7 +159,7 @@ def solve(  # noqa: PLR0913
         result = _solved(problem, u, v, options)
         # whoever stopped it knows
         good = (Status.CONVERGED, Status.STOPPED)
-        told(result, all(s in good for s in result.statuses), on_fail, depth=6)
+        told(result, all(s in good for s in result.statuses), on_fail)
         return result if leaves is None else differentiable(result, leaves)
 
 

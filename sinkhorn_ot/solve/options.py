@@ -2,20 +2,19 @@
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import Problem, checks, shown
+from sinkhorn_ot.results import ON_FAIL, OnFail
 from sinkhorn_ot.solvers import METHODS, Callback, Keeper, MethodName, Sinkhorn
 from sinkhorn_ot.sweeps import ALONE, Ranks
 
 from .checkpoints import checked, fingerprint, opened
 
 
-OnFail = Literal["warn", "raise", "ignore"]
-ON_FAIL: tuple[OnFail, ...] = get_args(OnFail)
 MAX_ITER = 10_000
 
 

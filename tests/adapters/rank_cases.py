@@ -126,6 +126,21 @@ def refusals(rank: int, world: int) -> dict[str, str]:
     return {name: _heard(call) for name, call in calls.items()}
 
 
+def cut_short(rank: int, world: int) -> dict[str, str]:
+    """Calls that end above their tolerance on all ranks, of which every rank must hear alike."""
+    group, part = dist.group.WORLD, mine(scores(3.0), rank, world)
+    mask, few = mine(MASK, rank, world), {"max_iter": 1, "on_fail": "raise", "group": group}
+    how = "raise" if rank else "warn"
+    calls: dict[str, Callable[[], Any]] = {
+        "sela_labels": lambda: so.sela_labels(part, **few),
+        "clot_labels": lambda: clot_labels(part, **few),
+        "clot_labels, masked": lambda: clot_labels(part, mask=mask, **few),
+        "moe_router": lambda: moe_router(part, **few),
+    }
+    said = {f"{name} cut short": _heard(call, so.ConvergenceError) for name, call in calls.items()}
+    return said | {"on_fail": _heard(lambda: clot_labels(part, on_fail=how, group=group))}
+
+
 def _heard(call: Callable[[], Any], error: type[Exception] = ValueError) -> str:
     try:
         call()
@@ -175,7 +190,7 @@ def run(rank: int, world: int, folder: str) -> None:
         timeout=datetime.timedelta(seconds=20),
     )
     found: dict[str, Any] = {}
-    for part in (answers, compiled, refusals, subgroups, silence):
+    for part in (answers, compiled, refusals, cut_short, subgroups, silence):
         found |= part(rank, world)
         torch.save(found, Path(folder) / f"{rank}.pt")
     # a group that has lost a rank cannot be taken down in order

@@ -7,7 +7,7 @@ import torch
 from adapters import oracles
 from torch import Tensor
 
-from sinkhorn_ot import ConvergenceWarning
+from sinkhorn_ot import ConvergenceError, ConvergenceWarning
 from sinkhorn_ot.adapters import moe_router
 
 
@@ -176,7 +176,8 @@ def test_more_experts_chosen_than_there_are():
 
 def test_a_routing_that_misses_its_tolerance_says_so():
     x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
-    with pytest.warns(ConvergenceWarning, match=r"tol = 1e-12 after 2 iterations"):
+    said = r"moe_router: .* by 0\.00897, above tol = 1e-12, after 2 iterations: raise max_iter"
+    with pytest.warns(ConvergenceWarning, match=said):
         assert not moe_router(x, tol=1e-12, max_iter=2).converged
     with pytest.warns(ConvergenceWarning, match=r"3 of 3 problems"):
         moe_router(x.expand(3, -1, -1), tol=1e-12, max_iter=2)
@@ -184,7 +185,15 @@ def test_a_routing_that_misses_its_tolerance_says_so():
     moe_router(x, n_iter=2)
     moe_router(x, tol=1e-12, max_iter=2, on_fail="ignore")
     with pytest.raises(ValueError, match="on_fail must be one of"):
-        moe_router(x, on_fail="raise")
+        moe_router(x, on_fail="print")
+    with pytest.raises(ConvergenceError, match=said) as caught:
+        moe_router(x, tol=1e-12, max_iter=2, on_fail="raise")
+    assert torch.equal(caught.value.result.n_iter, torch.tensor(2))
+    arrived = moe_router(x, on_fail="raise")
+    assert arrived.check() is arrived
+    assert "changed by no more than tol" in arrived.message
+    with pytest.raises(ConvergenceError, match=r"moe_router: 1 of 2 problems: .* by 0.122, above"):
+        moe_router(torch.stack([x, x * 1e5]), n_iter=3, tol=0.1).check()
 
 
 def test_experts_that_a_token_may_not_use():

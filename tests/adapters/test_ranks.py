@@ -150,6 +150,20 @@ def test_a_group_survives_mistakes(ranks):
     assert [answers["none"] for answers in ranks] == [""] * len(ranks)
 
 
+@pytest.mark.parametrize(
+    "name", ["sela_labels", "clot_labels", "clot_labels, masked", "moe_router"]
+)
+def test_what_ends_above_its_tolerance_raises_on_all_ranks(ranks, name):
+    said = {answers[f"{name} cut short"] for answers in ranks}
+    assert len(said) == 1
+    assert said.pop().startswith(f"{name.partition(',')[0]}: ")
+
+
+def test_what_to_do_then_is_the_same_on_all_ranks(ranks):
+    for answers in ranks:
+        assert "on_fail must be the same on every rank of the group" in answers["on_fail"]
+
+
 def test_a_group_of_some_ranks(ranks):
     sizes = SIZES[len(ranks)][:2]
     oracle = oracles.swav_codes(scores()[: sum(sizes)], 0.05, 3)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters.arguments import best_labels
 from sinkhorn_ot.adapters.constants import constant
-from sinkhorn_ot.problem import ArrayLike, shown
-from sinkhorn_ot.results import Result, uncompiled
+from sinkhorn_ot.problem import ArrayLike, checks, shown
+from sinkhorn_ot.results import ON_FAIL, ConvergenceError, OnFail, Result, missed, uncompiled
 from sinkhorn_ot.sweeps import ProcessGroup, Ranks, same
 
 from .arguments import Asked, Mode, Priced, asked_for, counted, require_room, started
@@ -37,6 +37,8 @@ class BalancedLabels(Result):
         potentials: Prices that prove the gap, (..., K), float64; -inf for a label that stays empty.
             In mode "exact" each sample has a largest entry of scores + potentials; where only k of
             them are labelled, it is at least zero for those, and at most zero for the others.
+        proved: Whether the gap is rounding, so that no labelling in such counts is better, (...),
+            bool.
     """
 
     labels: Tensor
@@ -44,8 +46,9 @@ class BalancedLabels(Result):
     value: Tensor
     gap: Tensor
     potentials: Tensor
+    proved: Tensor
 
-    _tells = ("labels", "counts", "value", "gap", "potentials")
+    _tells = ("labels", "counts", "value", "gap", "potentials", "proved")
     _precise = "what is labelled hangs on the last digit of its numbers"
 
     @property
@@ -56,6 +59,25 @@ class BalancedLabels(Result):
     def bound(self) -> Tensor:
         """What the value of no labelling in such counts exceeds, (...)."""
         return self.value + self.gap
+
+    @property
+    def message(self) -> str:
+        """One sentence on what is proved of the labels."""
+        bad = ~self.proved.reshape(-1)
+        if not bool(bad.any()):
+            return "balanced_labels: no labels in such counts are better, but for rounding"
+        many, worst = len(bad), float(self.gap.reshape(-1)[bad].max())
+        which = "labels" if many == 1 else f"{int(bad.sum())} of {many} problems"
+        return (
+            f"balanced_labels: {which} are not proved best, others may be better by {worst:.3g}: "
+            "take mode='exact', and subtract from each sample's scores the largest of them"
+        )
+
+    def check(self) -> "BalancedLabels":
+        """Return self, or raise `ConvergenceError` if labels are not proved to be the best."""
+        if not bool(self.proved.all()):
+            raise ConvergenceError(self.message, self)
+        return self
 
     @constant
     def of(self, scores: ArrayLike) -> Tensor:
@@ -85,6 +107,7 @@ def balanced_labels(  # noqa: PLR0913
     k: int | None = None,
     mode: Mode = "exact",
     init: Priced | ArrayLike | None = None,
+    on_fail: OnFail = "warn",
     mask: ArrayLike | None = None,
     progress: bool = False,
     group: ProcessGroup | None = None,
@@ -105,6 +128,8 @@ def balanced_labels(  # noqa: PLR0913
         mode: "exact", or "fast": rougher prices and a greedy repair. What that loses at most is the
             answer's `gap`.
         init: Warm start: an earlier answer, also one of `sela_labels`, or its potentials.
+        on_fail: What to do where mode "exact" ends without its proof: "warn", "raise"
+            `ConvergenceError`, "ignore". Mode "fast" promises none; `check` asks for it.
         mask: Samples that count, (..., N) or (N,), bool; None for all. The others may hold
             anything, get the label -1 and are not among the N that counts sum to.
         progress: Show progress bars, on the first rank.
@@ -119,14 +144,17 @@ def balanced_labels(  # noqa: PLR0913
         ValueError: If an argument breaks a rule, the forbidden pairs leave no labelling, or float64
             cannot hold a sum of N such scores; on all ranks if it does on one.
         RuntimeError: If another rank failed meanwhile.
+        ConvergenceError: With on_fail="raise", on all ranks.
     """
     ranks = Ranks(group)
 
     def look() -> Asked:
+        checks.one_of("on_fail", on_fail, ON_FAIL)
         return asked_for(ranks, scores, counts, k, mode, init, mask, progress)
 
     def tell(asked: Asked) -> tuple[Any, list[int], int]:
-        return None if ranks.alone else asked.terms(), asked.samples(), asked.S.shape[-2]
+        terms = None if ranks.alone else asked.terms() | {"on_fail": on_fail}
+        return terms, asked.samples(), asked.S.shape[-2]
 
     asked, said = ranks.everywhere(look, tell)
     same([terms for terms, _, _ in said])
@@ -144,5 +172,9 @@ def balanced_labels(  # noqa: PLR0913
         begin = None if start is None else start[at]
         labels, *known = task.labelled(n if asked.k is None else asked.k, begin)
         answers.append((asked.placed(labels, at), *known))
-    fields = (torch.stack(t).reshape((*batch, *t[0].shape)) for t in zip(*answers, strict=True))
-    return BalancedLabels(*(t.to(asked.S.device) for t in fields))
+    fields = [torch.stack(t).reshape((*batch, *t[0].shape)) for t in zip(*answers, strict=True)]
+    found = BalancedLabels(*(t.to(asked.S.device) for t in fields))
+    # as it was on the CPU: a device is not waited for
+    if asked.exact and not bool(fields[-1].all()):
+        missed(found.message, found, on_fail)
+    return found

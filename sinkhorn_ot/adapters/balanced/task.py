@@ -17,8 +17,10 @@ from .exchange import Exchange
 from .prices import blocks, dual, near, typical_loss
 
 
-# labels, counts, value, gap and prices, as in `BalancedLabels`
-Answer = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+# labels, counts, value, gap, prices and whether they prove it, as in `BalancedLabels`
+Answer = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+# a gap, relative to the scores and prices that it is a difference of, that is rounding
+_ROUNDING = 64 * torch.finfo(torch.float64).eps
 
 # samples per label, and share of all samples, that the first prices are found with
 _SAMPLED = 20
@@ -69,7 +71,7 @@ class Task:
         """Return the answer where k samples are to have a label."""
         if self.N == 0:
             zero = torch.zeros((), dtype=torch.float64, device="cpu")
-            return self.low.new_empty(0), self.low, zero, zero, zero.expand(self.K)
+            return self.low.new_empty(0), self.low, zero, zero, zero.expand(self.K), zero == 0
         return self.solved(start) if k == self.N else _some(self, k, start)
 
     def solved(self, start: Tensor | None) -> Answer:
@@ -103,10 +105,12 @@ class Task:
     def _widened(self, used: Tensor, start: Tensor | None) -> Answer:
         """Solve without the labels that stay empty, then put them back."""
         part = replace(self, S=self.S[:, used], low=self.low[used], may=self.may[used])
-        labels, counts, value, gap, prices = part.solved(None if start is None else start[used])
+        labels, counts, *known = part.solved(None if start is None else start[used])
+        value, gap, prices, proved = known
         wide = torch.zeros_like(self.low).masked_scatter_(used, counts)
         shut = prices.new_full(used.shape, -math.inf)
-        return used.nonzero()[labels, 0], wide, value, gap, shut.masked_scatter_(used, prices)
+        shut.masked_scatter_(used, prices)
+        return used.nonzero()[labels, 0], wide, value, gap, shut, proved
 
     def _prices(self, start: Tensor | None) -> Tensor:
         """Return prices whose argmax has nearly the counts, (K,)."""
@@ -164,17 +168,19 @@ class Task:
     def _proved(self, labels: Tensor, prices: Tensor) -> Answer:
         """Return the answer; the gap is what samples and places lose."""
         counts = self._counts(labels)
-        value = gap = torch.zeros((), dtype=torch.float64, device="cpu")
+        value = gap = size = torch.zeros((), dtype=torch.float64, device="cpu")
         for rows, block in blocks(self.S):
             own = labels[rows, None]
-            value = value + block.gather(1, own).sum()
+            worth = block.gather(1, own)
+            value, size = value + worth.sum(), size + worth.abs().sum()
             block += prices
             gap = gap + (block.amax(1) - block.gather(1, own)[:, 0]).sum()
         if not self.ranks.alone:
-            value, gap = self.ranks.sum(torch.stack([value, gap]))
+            value, gap, size = self.ranks.sum(torch.stack([value, gap, size]))
         least = prices[self.may].sort().values[: self.left_over].sum()
         dealt = prices[counts > self.low].sum() - least
-        return labels, counts, value, gap + dealt, prices
+        proved = gap + dealt <= _ROUNDING * (size + self.N * prices.abs().max())
+        return labels, counts, value, gap + dealt, prices, proved
 
     def _counts(self, labels: Tensor) -> Tensor:
         """Return how many samples of all ranks have each label, (K,)."""
@@ -195,11 +201,11 @@ def _some(task: Task, k: int, start: Tensor | None) -> Answer:
         may=torch.cat([task.may, task.may.new_zeros(1)]),
     )
     begin = None if start is None else torch.cat([start, -worth[None].double()])
-    labels, counts, _, gap, prices = wide.solved(begin)
+    labels, counts, _, gap, prices, proved = wide.solved(begin)
     here = labels < K
     value = task.ranks.sum(S[here, labels[here]].double().sum())
     level = prices[K] + worth
-    return torch.where(here, labels, -1), counts[:K], value, gap, prices[:K] - level
+    return torch.where(here, labels, -1), counts[:K], value, gap, prices[:K] - level, proved
 
 
 def _worth(S: Tensor, k: int, ranks: Ranks) -> Tensor:

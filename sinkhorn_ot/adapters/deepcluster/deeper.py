@@ -74,7 +74,7 @@ def deepercluster_labels(
         clusters: Clusters of the first level, m; there are 4 m super-classes.
         sub_clusters: Clusters inside each, k.
         metric: "sqeuclidean" or "cosine".
-        max_iter: Labellings of one k-means at most.
+        max_iter: Labellings of one k-means at most, as in `k_means`.
         seed: Fixes where k-means starts.
         group: Process group of torch.distributed over which the samples are spread: each rank
             passes its own, in any number, none included, and everything else alike.

@@ -37,7 +37,8 @@ def k_means(  # noqa: PLR0913
         init: Centroids to start from, (K, d), or an earlier answer. None chooses samples far from
             each other, at random (k-means++).
         empty: What a cluster without samples becomes, "split" or "keep".
-        max_iter: Labellings at most; it ends earlier where no label changes.
+        max_iter: Labellings at most; it ends earlier where no label changes. That is what k-means
+            may take and no tolerance: nothing is said where labels would still change.
         seed: Fixes the samples chosen.
         group: Process group of torch.distributed over which the samples are spread: each rank
             passes its own, in any number, none included, and everything else alike.

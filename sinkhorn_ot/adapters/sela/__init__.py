@@ -2,6 +2,7 @@
 
 from .arguments import Asked, asked_for
 from .data import Scores, linear_heads, mean_log_probs
+from .ending import Ending, joined
 from .labels import SelaLabels, sela_labels, sela_labels_from_features
 from .schedule import LabelBank, SelaSchedule
 from .shares import align_marginal, gaussian_marginal, zipf_marginal
@@ -10,6 +11,7 @@ from .solving import solved
 
 __all__ = [
     "Asked",
+    "Ending",
     "LabelBank",
     "Scores",
     "SelaLabels",
@@ -17,6 +19,7 @@ __all__ = [
     "align_marginal",
     "asked_for",
     "gaussian_marginal",
+    "joined",
     "linear_heads",
     "mean_log_probs",
     "sela_labels",

@@ -21,7 +21,7 @@ from sinkhorn_ot.adapters.arguments import best_labels
 from sinkhorn_ot.adapters.balanced import balanced_labels
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import ArrayLike, Rows, RowsLike, checks, shown
-from sinkhorn_ot.results import Result, Status, uncompiled
+from sinkhorn_ot.results import ON_FAIL, ConvergenceError, OnFail, Result, Status, told, uncompiled
 from sinkhorn_ot.solve import Checkpoint
 from sinkhorn_ot.solve.checkpoints import checked
 from sinkhorn_ot.solvers import Callback, passing, watch
@@ -29,6 +29,7 @@ from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .arguments import Asked, asked_for
 from .data import Scores, linear_heads
+from .ending import Ending
 from .shares import align_marginal, whole_counts
 from .solving import solved
 
@@ -53,6 +54,7 @@ class SelaLabels(Result):
         converged: Whether the shares of the plan are within tol, (...), bool.
         n_iter: Sweeps over all data, (...), int64.
         marginal_error: Relative L1 distance of the plan's shares from those asked for, (...).
+        statuses: How the solve of each problem ended.
         soft: Rows of the plan, each scaled to a sum of one: the probability of each label given the
             sample, (..., N, K), float32, or float64 for float64 log-probabilities; zeros where the
             mask is false. None unless asked for.
@@ -64,14 +66,44 @@ class SelaLabels(Result):
     converged: Tensor
     n_iter: Tensor
     marginal_error: Tensor
+    statuses: list[Status]
     soft: Tensor | None = None
 
-    _tells = (*("labels", "potentials", "counts", "converged", "n_iter", "marginal_error", "soft"),)
+    _tells = (
+        "labels",
+        "potentials",
+        "counts",
+        "converged",
+        "n_iter",
+        "marginal_error",
+        "statuses",
+        "soft",
+    )
     _precise = "what is labelled hangs on the last digit of its numbers"
 
     @property
     def _batch(self) -> torch.Size:
         return self.converged.shape
+
+    @property
+    def status(self) -> Status:
+        """How the solve ended; of several heads, the worst."""
+        return self._ending.status
+
+    @property
+    def message(self) -> str:
+        """One sentence on how the solve ended, with the error it reached."""
+        return self._ending.said("sela_labels", "lower lamb", "raise max_iter or tol, or ")
+
+    @property
+    def _ending(self) -> Ending:
+        return Ending(self.statuses, self.marginal_error, self.n_iter)
+
+    def check(self) -> "SelaLabels":
+        """Return self, or raise `ConvergenceError` if some head was not solved to tolerance."""
+        if any(status is not Status.CONVERGED for status in self.statuses):
+            raise ConvergenceError(self.message, self)
+        return self
 
     @constant
     def of(self, log_probs: ArrayLike) -> Tensor:
@@ -102,6 +134,7 @@ class Options(TypedDict, total=False):
     tol: float
     max_iter: int
     init: SelaLabels | Tensor | None
+    on_fail: OnFail
     rounding: Rounding
     soft: bool
     mask: ArrayLike | None
@@ -127,6 +160,7 @@ def sela_labels(  # noqa: PLR0913
     tol: float = 1e-6,
     max_iter: int = 2_000,
     init: SelaLabels | Tensor | None = None,
+    on_fail: OnFail = "warn",
     rounding: Rounding = "argmax",
     soft: bool = False,
     mask: ArrayLike | None = None,
@@ -151,10 +185,10 @@ def sela_labels(  # noqa: PLR0913
             the largest share goes to the largest cluster. True takes those of argmax log_probs.
         tol: Relative L1 error of the labels' shares at which the solve ends; samples are exact.
             The paper's rule is a sum over samples, sum_i |c_i / c_i' - 1| <= 0.1, and means
-            tol = 0.1 / N; as a mean over samples it does not depend on N, and is tol. Nothing is
-            raised where max_iter ends the solve before: read `converged`.
+            tol = 0.1 / N; as a mean over samples it does not depend on N, and is tol.
         max_iter: Sweeps over the data allowed.
         init: Warm start: an earlier answer, or its potentials.
+        on_fail: What to do where tol is not reached: "warn", "raise" `ConvergenceError`, "ignore".
         rounding: "argmax" labels each sample by its largest entry of the plan, and counts have the
             shares only nearly; samples with equal rows get one label, however many they are.
             "balanced" makes the counts exact, by `balanced_labels`, for data in memory; where
@@ -183,6 +217,7 @@ def sela_labels(  # noqa: PLR0913
     Source: Y. M. Asano, C. Rupprecht, A. Vedaldi, Self-labelling via simultaneous clustering and
     representation learning, ICLR 2020.
     """
+    checks.one_of("on_fail", on_fail, ON_FAIL)
     checks.one_of("rounding", rounding, get_args(Rounding))
     checks.flag("progress", progress)
     checks.flag("soft", soft)
@@ -198,7 +233,7 @@ def sela_labels(  # noqa: PLR0913
         start = init.potentials if isinstance(init, SelaLabels) else init
         return asked_for(scores, lamb, tol, max_iter, marginal, align, start)
 
-    watched = {"callback": callback is not None, "checkpoint": kept is not None}
+    watched = {"callback": callback is not None, "checkpoint": kept is not None, "on_fail": on_fail}
     asked = ranks.agree(look, lambda it: it.terms() | watched)
     if align is True:
         even = torch.zeros_like(asked.marginal)
@@ -210,8 +245,8 @@ def sela_labels(  # noqa: PLR0913
         warnings.warn(said, UserWarning, stacklevel=4)
     scores.require_open(asked.marginal)
     show, stop = progress and ranks.rank == 0, ranks.any_of(callback)
-    with watch(show, stop, asked.tol, asked.max_iter) as told, _watched(scores, show) as read:
-        found = solved(read, asked, told, kept)
+    with watch(show, stop, asked.tol, asked.max_iter) as watcher, _watched(scores, show) as read:
+        found = solved(read, asked, watcher, kept)
     batch = scores.facts.batch_shape
     potentials = (found.v.double() / asked.lamb).reshape(asked.marginal.shape)
 
@@ -226,21 +261,26 @@ def sela_labels(  # noqa: PLR0913
             cast("ArrayLike", log_probs),
             counts,
             init=potentials,
+            on_fail=on_fail,
             mask=mask,
             progress=progress,
             group=group,
         ).labels
     met = torch.tensor([s is Status.CONVERGED for s in found.status], device=labels.device)
     assert found.error is not None
-    return SelaLabels(
+    answer = SelaLabels(
         labels,
         potentials,
         scores.counts(labels),
         met.reshape(batch),
         found.n_iter.reshape(batch),
         found.error.reshape(batch),
+        found.status,
         softly,
     )
+    # whoever stopped it knows
+    told(answer, answer.status in (Status.CONVERGED, Status.STOPPED), on_fail)
+    return answer
 
 
 @contextmanager

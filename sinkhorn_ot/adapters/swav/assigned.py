@@ -8,12 +8,13 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters.arguments import Asked, checked, others, per_label, sound
 from sinkhorn_ot.adapters.constants import constant
+from sinkhorn_ot.adapters.sela import Ending
 from sinkhorn_ot.adapters.softmaxes import closed, codes_at, softmax, stepped
 from sinkhorn_ot.problem import ArrayLike, checks, shown
-from sinkhorn_ot.results import Result
+from sinkhorn_ot.results import OnFail, Result
 from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
-from .codes import converged, read_out
+from .codes import converged, read_out, say
 
 
 @shown
@@ -80,6 +81,7 @@ def assign(  # noqa: PLR0913
     last: int | None = None,
     hard: bool = False,
     out_dtype: torch.dtype | None = None,
+    on_fail: OnFail = "warn",
     group: ProcessGroup | None = None,
 ) -> SwAVCodes:
     """Return `swav_codes` with what stands behind them, for looking at and for new samples.
@@ -97,6 +99,7 @@ def assign(  # noqa: PLR0913
         last: How many codes to return, those of the last samples; None for all.
         hard: Replace each code by the one-hot of its largest entry.
         out_dtype: Dtype of the codes; that of the scores by default.
+        on_fail: What to do where n_iter=None does not reach its tolerance, as in `swav_codes`.
         group: Process group over whose ranks the samples are spread.
 
     Returns:
@@ -112,12 +115,13 @@ def assign(  # noqa: PLR0913
     ranks = Ranks(group)
 
     def check() -> Asked:
-        p = checked(ranks, scores, eps, n_iter, mask, last, out_dtype, hard)
+        named = "scores", "eps", "swav.assign"
+        p = checked(ranks, scores, eps, n_iter, mask, last, out_dtype, hard, *named, on_fail)
         return p if marginal is None else replace(p, shares=_shares(marginal, p.S))
 
     p = ranks.agree(check, Asked.terms, lasting=True)
     with torch.autocast(p.S.device.type, enabled=False):
-        phi = _phi(p)
+        phi, ended = _phi(p)
         Q = closed(codes_at(replace(p, start=0, kept=p.mask), phi), phi)
     kept = Q[..., p.start :, :].clone()
     labels = kept.argmax(-1)
@@ -129,7 +133,10 @@ def assign(  # noqa: PLR0913
     error = (mass - (1.0 if p.shares is None else p.shares)).abs().mean(-1)
     # where no sample counts any potentials will do
     potentials = (p.eps * phi[..., 0, :]).masked_fill(phi[..., 0, :] == torch.inf, 0.0)
-    return SwAVCodes(read_out(kept, p), labels, mass, error, potentials, p.eps)
+    answer = SwAVCodes(read_out(kept, p), labels, mass, error, potentials, p.eps)
+    if ended is not None:
+        say(p, ended, answer)
+    return answer
 
 
 def _shares(marginal: Any, S: Tensor) -> Tensor:
@@ -140,10 +147,10 @@ def _shares(marginal: Any, S: Tensor) -> Tensor:
     return shares * (S.shape[-1] / shares.sum(-1, keepdim=True))
 
 
-def _phi(p: Asked) -> Tensor:
+def _phi(p: Asked) -> tuple[Tensor, Ending | None]:
     """Return what the codes of a call add to the exponents, (..., 1, K), float64."""
     if p.n_iter is None:
         return converged(p)
     if p.S.device.type == "cpu" and not torch.compiler.is_compiling():
         p.ranks.agree(p.require_sound)
-    return stepped(p, p.n_iter)
+    return stepped(p, p.n_iter), None

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from sinkhorn_ot.adapters.arguments import Asked, agreed, at_least_single
 from sinkhorn_ot.adapters.constants import constant
+from sinkhorn_ot.adapters.sela import Ending
 from sinkhorn_ot.adapters.softmaxes import by_logs, by_products, cleared, codes_at
 from sinkhorn_ot.adapters.transport import potentials
 from sinkhorn_ot.problem import ArrayLike, checks, has_triton
+from sinkhorn_ot.results import OnFail, missed
 from sinkhorn_ot.sweeps import ProcessGroup
 
 from .arrays import by_arrays
@@ -30,11 +32,12 @@ class Options(TypedDict, total=False):
     last: int | None
     hard: bool
     out_dtype: torch.dtype | None
+    on_fail: OnFail
     group: ProcessGroup | None
 
 
 @constant
-def swav_codes(
+def swav_codes(  # noqa: PLR0913
     scores: ArrayLike,
     *,
     eps: float = 0.05,
@@ -43,6 +46,7 @@ def swav_codes(
     last: int | None = None,
     hard: bool = False,
     out_dtype: torch.dtype | None = None,
+    on_fail: OnFail = "warn",
     group: ProcessGroup | None = None,
 ) -> Tensor:
     """Return SwAV's codes for a batch of scores: constants, whether or not the scores require grad.
@@ -69,6 +73,9 @@ def swav_codes(
             samples of the queue come first.
         hard: Replace each code by the one-hot of its largest entry.
         out_dtype: Dtype of the codes; that of the scores by default.
+        on_fail: What to do where n_iter=None does not reach its tolerance: "warn", "raise"
+            `ConvergenceError`, whose `.result` is the codes as they are, "ignore". Iterations in a
+            given number are all made, and nothing is said.
         group: Process group of torch.distributed over whose ranks the samples are spread, e.g.
             `torch.distributed.group.WORLD`. None is this process alone, whatever is initialised.
 
@@ -80,11 +87,14 @@ def swav_codes(
             the first one. Values are looked at on the CPU only: elsewhere a NaN in the scores makes
             every code of its problem NaN.
         RuntimeError: If a rank of the group cannot be reached.
+        ConvergenceError: With on_fail="raise", on all ranks.
 
     Source: M. Caron et al., Unsupervised learning of visual features by contrasting cluster
     assignments, NeurIPS 2020.
     """
-    return codes_of(agreed(group, scores, eps, n_iter, mask, last, out_dtype, hard))
+    named = "scores", "eps", "swav_codes"
+    how = eps, n_iter, mask, last, out_dtype, hard, *named, on_fail
+    return codes_of(agreed(group, scores, *how))
 
 
 @constant
@@ -114,7 +124,10 @@ def _solved(p: Asked) -> Tensor:
             return by_host(p, p.n_iter)
     with torch.autocast(p.S.device.type, enabled=False):
         if p.n_iter is None:
-            return read_out(codes_at(p, converged(p)), p)
+            phi, ended = converged(p)
+            Q = read_out(codes_at(p, phi), p)
+            say(p, ended, p.back(Q))
+            return Q
         if p.S.device.type == "cpu" and not torch.compiler.is_compiling():
             return read_out(by_products(p, p.n_iter), p)
         return read_out(by_logs(p, p.n_iter), p)
@@ -148,13 +161,20 @@ def _by_operator(p: Asked, n_iter: int) -> Tensor:
     return codes.reshape(*batch, N - p.start, K)
 
 
-def converged(p: Asked) -> Tensor:
+def converged(p: Asked) -> tuple[Tensor, Ending]:
     """Return phi of converged transport: from it, the last step of the samples is exact."""
     p.ranks.agree(p.require_sound)
     r = None if p.shares is None else p.shares / p.S.shape[-1]
-    g = potentials(p.name, p.S, 1.0 / p.eps, p.ranks, p.unresolved, mask=p.mask, marginal=r)
+    g, ended = potentials(p.name, p.S, 1.0 / p.eps, p.ranks, p.unresolved, mask=p.mask, marginal=r)
     g = g if p.shares is None else g.masked_fill(p.shares == 0, -torch.inf)
-    return g[..., None, :] * (1.0 / p.eps)
+    return g[..., None, :] * (1.0 / p.eps), ended
+
+
+def say(p: Asked, ended: Ending, answer: object) -> None:
+    """Raise or warn of what did not converge, as its caller asked."""
+    if not ended.good:
+        softer = f"raise {p.eps_name}, or give n_iter"
+        missed(ended.said(p.call, softer), answer, p.on_fail)
 
 
 def read_out(Q: Tensor, p: Asked) -> Tensor:

@@ -114,7 +114,7 @@ def swav_codes_from_features(
         prototypes: One per row, (K, D), of any length.
         queue: Features of earlier batches, of the same width.
         **options: Those of `swav_codes`: eps, n_iter, mask and last (both of the batch), hard,
-            out_dtype, group. Features that the mask leaves out may hold anything.
+            out_dtype, on_fail, group. Features that the mask leaves out may hold anything.
 
     Returns:
         Codes of the batch, (..., N, K); float32 for half-precision features.
@@ -206,12 +206,13 @@ def _without_scores(z: Tensor, C: Tensor, queue: SwAVQueue | None, **options: An
     return codes.reshape(*z.shape[:-2], last, len(C))
 
 
-def _options(
+def _options(  # noqa: PLR0913
     S: Tensor, eps: Any = 0.05, n_iter: Any = 3, mask: Any = None, last: Any = None,
-    hard: bool = False, out_dtype: Any = None, group: None = None,
+    hard: bool = False, out_dtype: Any = None, on_fail: Any = "warn", group: None = None,
 ) -> Asked:  # fmt: skip
     """Return the checked options of `swav_codes`, with scores `S` in place of those not made."""
-    return checked(ALONE, S, eps, n_iter, mask, last, out_dtype, hard)
+    named = "scores", "eps", "swav_codes_from_features"
+    return checked(ALONE, S, eps, n_iter, mask, last, out_dtype, hard, *named, on_fail)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sinkhorn_ot.adapters.arguments import at_least_single, mean_of_rows, sound
 from sinkhorn_ot.adapters.arguments import temperature as _temperature
 from sinkhorn_ot.problem import checks
+from sinkhorn_ot.results import ON_FAIL, OnFail
 from sinkhorn_ot.sweeps import ProcessGroup, Ranks
 
 from .codes import swav_codes
@@ -92,6 +93,7 @@ class SwAVLoss(nn.Module):
         n_iter: int | None = 3,
         assign: Sequence[int] = (0, 1),
         queues: Sequence[SwAVQueue] | None = (),
+        on_fail: OnFail = "warn",
         group: ProcessGroup | None = None,
     ) -> None:
         """Set the method's constants.
@@ -102,6 +104,7 @@ class SwAVLoss(nn.Module):
             n_iter: Sinkhorn iterations of the codes; None iterates to a tolerance.
             assign: Crops whose codes are predicted.
             queues: None, or one per assign crop.
+            on_fail: What to do where n_iter=None does not reach its tolerance; see `swav_codes`.
             group: Process group whose ranks share the codes; see `swav_codes`. The loss is the
                 mean over this rank's samples, as `DistributedDataParallel` expects it, and zero
                 where it has none.
@@ -110,6 +113,7 @@ class SwAVLoss(nn.Module):
         self.temperature = checks.positive("temperature", temperature)
         self.eps = _temperature("eps", eps)
         self.n_iter = None if n_iter is None else checks.count("n_iter", n_iter)
+        self.on_fail = checks.one_of("on_fail", on_fail, ON_FAIL)
         self.assign, self.group = _different(assign), group
         self.queues = nn.ModuleList(_one_each(queues, len(self.assign)))
 
@@ -176,10 +180,8 @@ class SwAVLoss(nn.Module):
             assert prototypes is not None
             S = torch.cat([queue.scores(prototypes.detach()), S])
         # targets are read in single precision, and so are not rounded to that of the scores
-        kind = at_least_single(S.dtype)
-        return swav_codes(
-            S, eps=self.eps, n_iter=self.n_iter, last=N, out_dtype=kind, group=self.group
-        )
+        how: dict[str, Any] = {k: getattr(self, k) for k in ("eps", "n_iter", "on_fail", "group")}
+        return swav_codes(S, last=N, out_dtype=at_least_single(S.dtype), **how)
 
     def extra_repr(self) -> str:
         """Say the method's constants."""

@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import checks, needs
-from sinkhorn_ot.results import ConvergenceWarning, Status, Transport
+from sinkhorn_ot.results import Status, Transport, missed
 from sinkhorn_ot.solve import solve
 
 from .arrays import Form
@@ -60,7 +59,7 @@ def answered(
             **more,
         )
     if how.warn and any(s is not Status.CONVERGED for s in r.statuses):
-        warnings.warn(f"Sinkhorn did not converge. {r.message}", ConvergenceWarning, stacklevel=4)
+        missed(f"Sinkhorn did not converge. {r.message}", r, "warn")
     return r
 
 

@@ -9,14 +9,16 @@ from torch import Tensor
 
 from sinkhorn_ot.problem import ArrayLike, Cost, GridCost, Problem, as_cost, checks, make
 from sinkhorn_ot.results import (
+    ON_FAIL,
     Entropic,
+    OnFail,
     Status,
     Transport,
     told,
     uncompiled,
     waiting,
 )
-from sinkhorn_ot.solve import MAX_ITER, ON_FAIL, OnFail
+from sinkhorn_ot.solve import MAX_ITER
 from sinkhorn_ot.sweeps import choose, passes
 
 from .arguments import as_histograms, as_weights

@@ -9,8 +9,18 @@ from torch import Tensor
 
 from sinkhorn_ot.exact import solve_exact, unproved_plan
 from sinkhorn_ot.problem import ArrayLike, PointCloud, checks, make_plain, shown
-from sinkhorn_ot.results import ConvergenceError, Result, Status, Transport, told, uncompiled, worst
-from sinkhorn_ot.solve import ON_FAIL, OnFail, solve
+from sinkhorn_ot.results import (
+    ON_FAIL,
+    ConvergenceError,
+    OnFail,
+    Result,
+    Status,
+    Transport,
+    told,
+    uncompiled,
+    worst,
+)
+from sinkhorn_ot.solve import solve
 
 from .clouds import Clouds, as_clouds, first_points, shares
 

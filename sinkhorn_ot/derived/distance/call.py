@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import ArrayLike, Cost, Problem, broadcast, checks, make
-from sinkhorn_ot.results import told, transformable, waiting
-from sinkhorn_ot.solve import ON_FAIL, OnFail
+from sinkhorn_ot.results import ON_FAIL, OnFail, told, transformable, waiting
 
 from .apart import found
 from .derivatives import differentiable

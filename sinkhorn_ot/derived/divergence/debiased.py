@@ -21,8 +21,8 @@ from sinkhorn_ot.problem import (
     checks,
     masked,
 )
-from sinkhorn_ot.results import Status, Transport, told, uncompiled
-from sinkhorn_ot.solve import MAX_ITER, ON_FAIL, OnFail, solve
+from sinkhorn_ot.results import ON_FAIL, OnFail, Status, Transport, told, uncompiled
+from sinkhorn_ot.solve import MAX_ITER, solve
 from sinkhorn_ot.solvers import Sinkhorn
 
 from .result import Divergence

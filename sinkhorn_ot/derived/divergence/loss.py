@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 
 from sinkhorn_ot.problem import KL, checks
-from sinkhorn_ot.solve import MAX_ITER, ON_FAIL, OnFail
+from sinkhorn_ot.results import ON_FAIL, OnFail
+from sinkhorn_ot.solve import MAX_ITER
 
 from .debiased import Metric, sinkhorn_divergence
 

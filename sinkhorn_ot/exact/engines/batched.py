@@ -13,6 +13,7 @@ from sinkhorn_ot.exact.proof import used
 from sinkhorn_ot.problem import needs, shown
 
 from .candidates import MANY, solved_on_few
+from .matcher import matcher
 from .pot import compiled
 
 
@@ -102,11 +103,8 @@ def assignments(C: Array, a: Array, b: Array, max_iter: int | None) -> Flows:
 
 def matched(C: Array, a: Array) -> Array:
     """Return the plan of a matching, (n, n), whose points have the weights `a`."""
-    with needs("scipy"):
-        from scipy.optimize import linear_sum_assignment
-
     P = np.zeros(C.shape)
-    rows, columns = linear_sum_assignment(C)
+    rows, columns = matcher()(C)
     P[rows, columns] = a
     return P
 

@@ -18,7 +18,8 @@ from sinkhorn_ot.problem import KL, Problem
 from sinkhorn_ot.results import Scaled
 from sinkhorn_ot.solvers.steps import shared
 
-from .scaling import NORMAL, Array
+from .scaling import NORMAL
+from .systems import Array, divided
 
 
 # the least exponent that a kernel holds, and how far from its middle potentials may be
@@ -161,8 +162,7 @@ class Proximal:
     def _direction(self, slopes: Array, residual: Array) -> Array:
         """Return Newton's step, no longer than what it may be trusted for."""
         held = slopes + self.ridge * np.eye(len(slopes))
-        step, _ = torch.linalg.solve_ex(torch.from_numpy(held), torch.from_numpy(residual))
-        d: Array = step.numpy()
+        d = divided(residual, held, positive=False)
         d *= min(1.0, _CAP / max(float(np.abs(d).max()), NORMAL))
         return d
 

@@ -8,13 +8,11 @@ problem plus the diagonal (1 - k) P^T 1 + t / R: it has no constant to fix.
 import math
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from sinkhorn_ot.solvers.newton import JOINED
 
+from .systems import Array, divided, squared
 
-Array = npt.NDArray[np.float64]
 
 # plain steps between two looks, and passes that a stage may take after its plain steps
 _STEPS, _PASSES = 4, 300
@@ -221,9 +219,7 @@ class Scaling:
         R *= np.sqrt(self.y / self.r)[:, None]
         # products of small entries would be subnormal, which is slow, and count for nothing
         R *= R > _NEGLIGIBLE
-        # by torch, whose threads are the caller's choice
-        root = torch.from_numpy(R)
-        H = torch.mm(root.t(), root).numpy()
+        H = squared(R)
         # `solve_laplacian` in fewer calls, which are most of what a small one costs
         diagonal = H.reshape(-1)[:: len(H) + 1]
         diagonal[:] = 0
@@ -234,9 +230,7 @@ class Scaling:
             k = self.elastic[0]
             H *= k
             diagonal += (1 - k) * self.x * self.s + self.t / self.R[1]
-        factor, _ = torch.linalg.cholesky_ex(torch.from_numpy(H))
-        right = torch.from_numpy(-self.gradient[:, None])
-        step: Array = torch.cholesky_solve(right, factor).numpy()[:, 0]
+        step = divided(-self.gradient, H, positive=True)
         return step - self.b @ step if self.exact else step
 
     @property

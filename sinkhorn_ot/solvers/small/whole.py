@@ -19,7 +19,8 @@ from sinkhorn_ot.solvers.steps import HELD
 from sinkhorn_ot.sweeps import in_single
 
 from .proximal import Proximal
-from .scaling import NORMAL, Array, Scaling
+from .scaling import NORMAL, Scaling
+from .systems import Array
 
 
 # so many times as many pairs are small if the cost spreads over so little of reg that plain steps

@@ -159,7 +159,7 @@ HEARD = {
     "clot K": "K must be the same on every rank of the group, got 8 on rank 0 and 7 on rank {last}",
     "clot nan": "log_probs must be finite, got nan at index (0, 2), on rank {last} of the group",
     "clot lamb": "lamb must be the same on every rank of the group, got 5.0 on rank 0 and 6.0 on",
-    "clot short": "Ran out of iterations: raise max_iter, or reg if there is one",
+    "clot short": "clot_labels: ran out of iterations, with a marginal_error of",
     "clot nobody": "log_probs must not be empty, got no sample on any rank of the group",
     "clot loss": "logits1 and logits2 must share shape and dtype",
     "nan": "features must be finite, got nan at index (0, 2), on rank {last} of the group",

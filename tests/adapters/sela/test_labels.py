@@ -172,9 +172,12 @@ def test_a_label_without_potential_starts_from_its_share():
 
 
 def test_a_solve_cut_short_says_so():
-    found = so.sela_labels(log_probs(500, 20, scale=8), tol=1e-12, max_iter=3)
+    found = so.sela_labels(log_probs(500, 20, scale=8), tol=1e-12, max_iter=3, on_fail="ignore")
     assert not bool(found.converged)
     assert float(found.marginal_error) > 1e-12
+    assert found.status is so.Status.MAX_ITER
+    with pytest.raises(so.ConvergenceError, match="sela_labels: ran out of iterations"):
+        found.check()
 
 
 def test_more_labels_than_samples_leaves_some_empty():

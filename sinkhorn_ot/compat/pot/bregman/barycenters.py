@@ -1,6 +1,5 @@
 """POT's `barycenter` and `barycenter_debiased` of histograms."""
 
-import warnings
 from typing import Any, Literal, TypedDict, get_args, overload
 
 from typing_extensions import Unpack
@@ -9,7 +8,7 @@ from sinkhorn_ot.compat.pot.answers import least, their
 from sinkhorn_ot.compat.pot.arrays import Kind, Log, Numbers, Weights, known, taken
 from sinkhorn_ot.derived import barycenter as solved
 from sinkhorn_ot.problem import checks
-from sinkhorn_ot.results import ConvergenceWarning
+from sinkhorn_ot.results import missed
 
 
 Debiased = Literal["sinkhorn", "sinkhorn_log"]
@@ -151,8 +150,7 @@ def _found(
     with their(WORDS):
         r = solved(A.T, M, reg, weights=weights, on_fail="ignore", **how)
     if warn and not bool(r.converged.all()):
-        said = f"Sinkhorn did not converge. {r.message}"
-        warnings.warn(said, ConvergenceWarning, stacklevel=3)
+        missed(f"Sinkhorn did not converge. {r.message}", r, "warn")
     q = form.out(r.histogram)
     if not log:
         return q

@@ -12,7 +12,7 @@ from sinkhorn_ot.compat.pot.answers import their
 from sinkhorn_ot.compat.pot.arrays import Costs, Form, Kind, Log, Numbers, Weights, float64, taken
 from sinkhorn_ot.exact import solve_exact, unproved_plan
 from sinkhorn_ot.problem import checks, make_plain
-from sinkhorn_ot.results import ConvergenceWarning, Status, Transport
+from sinkhorn_ot.results import Status, Transport, missed
 
 
 WORDS = {"cost": "M", "max_iter": "numItermax"}
@@ -219,12 +219,9 @@ def _proved(M: Any, a: Any, b: Any, limit: int) -> Transport:
     with their(WORDS):
         if limit >= _FREE:
             return solve_exact(M, a, b)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            r = solve_exact(M, a, b, max_iter=limit)
+        r = solve_exact(M, a, b, max_iter=limit, on_fail="ignore")
     if r.status is not Status.OPTIMAL:
-        said = f"numItermax was reached before the plan was optimal. {r.message}"
-        warnings.warn(said, ConvergenceWarning, stacklevel=3)
+        missed(f"numItermax was reached before the plan was optimal. {r.message}", r, "warn")
     return r
 
 
