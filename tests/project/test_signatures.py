@@ -33,6 +33,8 @@ ANYTHING = {
         f"sinkhorn_ot.compat.pot.result.OTResult.{name}": {"return"}
         for name in ("value", "value_linear", "sparse_plan")
     },
+    # a result of whatever kind was kept
+    "sinkhorn_ot.from_state_dict": {"return"},
     # kept as it was given, and made by no caller
     "sinkhorn_ot.Divergence.__init__": {"reg"},
 }

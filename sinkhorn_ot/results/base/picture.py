@@ -1,6 +1,6 @@
 """plot(): a plan as a matrix between its marginals, or as lines between clouds."""
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,7 +10,8 @@ from sinkhorn_ot.problem import checks, in_short
 from .sketch import Sketch
 
 
-KINDS = ("matrix", "lines")
+Kind = Literal["matrix", "lines"]
+KINDS = get_args(Kind)
 # lines that are drawn, the least of them relative to the largest, and how faint they get
 _LINES, _LEAST, _FAINT = 1000, 1e-3, 0.05
 # colours of matplotlib's cycle: the plan and targets, and sources

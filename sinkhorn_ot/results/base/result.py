@@ -1,6 +1,6 @@
 """What every result can do: move, be read as arrays, be picked from, and be kept as plain data."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -8,18 +8,25 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import checks
+from sinkhorn_ot.problem import ArrayLike, Cost, checks
 from sinkhorn_ot.results.status import Status
 
 from .moving import moved, target, told_in
 from .picking import picked_shaped, places
-from .picture import drawn
+from .picture import Kind, drawn
 from .sketch import Sketch
 from .state import KINDS, packed, unpacked
 
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+else:
+    # imported by who draws
+    Axes = object
+
+# a device or its name or number; where the points of both sides are
+Device = str | int | torch.device
+Points = tuple[ArrayLike, ArrayLike]
 
 
 R = TypeVar("R", bound="Result")
@@ -38,7 +45,9 @@ class Result:
     def __init_subclass__(cls, parts: tuple[type, ...] = ()) -> None:
         KINDS.update({kind.__name__: kind for kind in (cls, *parts)})
 
-    def to(self: R, device: Any = None, dtype: torch.dtype | None = None) -> R:
+    def to(
+        self: R, device: Device | torch.dtype | None = None, dtype: torch.dtype | None = None
+    ) -> R:
         """Return the same result on a device, in a dtype, or both, as `Tensor.to` does.
 
         All that it is made of goes along, so that it can tell and be solved on from there, and
@@ -76,7 +85,9 @@ class Result:
         there = [name for name in self._tells if getattr(self, name) is not None]
         return {name: self._array(name) for name in names or there}
 
-    def plot(self, ax: Any = None, *, kind: str | None = None, points: Any = None) -> "Axes":
+    def plot(
+        self, ax: Axes | None = None, *, kind: Kind | None = None, points: Points | None = None
+    ) -> Axes:
         """Draw the plan of one problem, with matplotlib, which is imported then.
 
         A matrix has the plan's marginals at its sides, beside the weights as lines, and the mass of
@@ -193,7 +204,7 @@ class Result:
         raise ValueError(f"names must be of its numbers, such as {numbers}, got {name!r}")
 
 
-def from_state_dict(state: Any, cost: Any = None) -> Any:
+def from_state_dict(state: Mapping[str, Any], cost: ArrayLike | Cost | None = None) -> Any:
     """Return the result of which `state_dict()` was made.
 
     Args:
@@ -210,7 +221,13 @@ def from_state_dict(state: Any, cost: Any = None) -> Any:
     return unpacked(state, cost)
 
 
-def plot(result: Any, ax: Any = None, *, kind: str | None = None, points: Any = None) -> "Axes":
+def plot(
+    result: Result,
+    ax: Axes | None = None,
+    *,
+    kind: Kind | None = None,
+    points: Points | None = None,
+) -> Axes:
     """Draw the plan of a result of one problem, as its method `plot` does.
 
     Args:
