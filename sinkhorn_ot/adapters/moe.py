@@ -14,6 +14,7 @@ from sinkhorn_ot.results import (
     ConvergenceError,
     OnFail,
     Result,
+    in_words,
     missed,
     uncompiled,
 )
@@ -58,6 +59,8 @@ class Routing(Result):
     def message(self) -> str:
         """One sentence on how it ended; read on the host, which waits for the device."""
         change, many = self.change.reshape(-1).cpu().nan_to_num(nan=math.inf), self.change.numel()
+        if not many:
+            return in_words([])
         missed = int((change > self.tol).sum())
         if not missed:
             return f"moe_router: the experts' scalings changed by no more than tol = {self.tol:.3g}"

@@ -15,7 +15,15 @@ from torch import Tensor
 from sinkhorn_ot.adapters.arguments import best_labels
 from sinkhorn_ot.adapters.constants import constant
 from sinkhorn_ot.problem import ArrayLike, checks, shown
-from sinkhorn_ot.results import ON_FAIL, ConvergenceError, OnFail, Result, missed, uncompiled
+from sinkhorn_ot.results import (
+    ON_FAIL,
+    ConvergenceError,
+    OnFail,
+    Result,
+    in_words,
+    missed,
+    uncompiled,
+)
 from sinkhorn_ot.sweeps import ProcessGroup, Ranks, same
 
 from .arguments import Asked, Mode, Priced, asked_for, counted, require_room, started
@@ -64,6 +72,8 @@ class BalancedLabels(Result):
     def message(self) -> str:
         """One sentence on what is proved of the labels."""
         bad = ~self.proved.reshape(-1)
+        if not len(bad):
+            return in_words([])
         if not bool(bad.any()):
             return "balanced_labels: no labels in such counts are better, but for rounding"
         many, worst = len(bad), float(self.gap.reshape(-1)[bad].max())

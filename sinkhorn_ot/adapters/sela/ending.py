@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sinkhorn_ot.problem import shown
-from sinkhorn_ot.results import Status
+from sinkhorn_ot.results import Status, in_words, worst
 
 
 # whoever stopped a solve knows
@@ -49,7 +49,7 @@ class Ending:
     @property
     def status(self) -> Status:
         """The worst of them."""
-        return max(self.statuses, key=list(Status).index)
+        return worst(self.statuses)
 
     def said(self, call: str, softer: str, limits: str = "") -> str:
         """Return a sentence on how it ended, of the worst problem.
@@ -59,15 +59,17 @@ class Ending:
             softer: What makes the plan less sharp, as "lower lamb".
             limits: What its caller may raise, as "raise max_iter, or ".
         """
+        if not self.statuses:
+            return in_words([])
         bad = [k for k, status in enumerate(self.statuses) if status is self.status]
         error, n_iter = self.error.reshape(-1), self.n_iter.reshape(-1)
-        worst = max(bad, key=lambda k: float(error[k]))
+        furthest = max(bad, key=lambda k: float(error[k]))
         many = len(self.statuses)
         which = "" if many == 1 else f"{len(bad)} of {many} problems: "
         why, what = _SAID.get(self.status, _STALLED)
         return (
-            f"{call}: {which}{why}, with a marginal_error of {float(error[worst]):.3g} after "
-            f"{int(n_iter[worst])} iterations{what.format(limits=limits, softer=softer)}"
+            f"{call}: {which}{why}, with a marginal_error of {float(error[furthest]):.3g} after "
+            f"{int(n_iter[furthest])} iterations{what.format(limits=limits, softer=softer)}"
         )
 
 

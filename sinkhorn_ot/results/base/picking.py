@@ -87,7 +87,7 @@ def _through(whole: Any, index: Tensor, size: int) -> Through:
 
 
 def picked_shaped(result: Any, at: Tensor, batch: torch.Size, common: tuple[str, ...]) -> Any:
-    """Return a result whose tensors lead with the batch, for some of its problems.
+    """Return a result whose tensors lead with the batch, lists flat, for some of its problems.
 
     Args:
         result: The result.
@@ -95,9 +95,11 @@ def picked_shaped(result: Any, at: Tensor, batch: torch.Size, common: tuple[str,
         batch: The leading dimensions.
         common: Names of fields that all problems share.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for name in (f.name for f in fields(result) if f.name not in common):
         part = getattr(result, name)
         if isinstance(part, Tensor):
             found[name] = part.flatten(0, len(batch) - 1)[at.to(part.device)]
+        elif isinstance(part, list):
+            found[name] = [part[k] for k in at.flatten().tolist()]
     return replace(result, **found)
