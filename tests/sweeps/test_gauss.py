@@ -8,6 +8,7 @@ import torch
 import sinkhorn_ot as so
 from sinkhorn_ot import PointCloud
 from sinkhorn_ot.problem import make
+from sinkhorn_ot.sweeps.portable.near import boxes as at_boxes
 from sinkhorn_ot.sweeps.portable.near import gauss
 from sinkhorn_ot.sweeps.portable.near import near as at_near
 from sinkhorn_ot.sweeps.portable.near.boxes import Boxes
@@ -18,7 +19,7 @@ from sinkhorn_ot.sweeps.reference import Reference
 
 
 # points, dimensions and reg of clouds that are dense beside the kernel
-DENSE = [(300, 1, 1e-3), (1500, 2, 6e-3), (1200, 3, 5e-2)]
+DENSE = [(300, 1, 1e-3), (1500, 2, 6e-3), (1200, 3, 5e-2), (400, 4, 0.4)]
 # what polynomials may be wrong by, in logarithms
 FIVE_DIGITS = 5e-5
 
@@ -60,6 +61,18 @@ def test_polynomials_tell_what_is_smooth_and_spread_as_they_gather(d):
     weight, values = torch.rand(1000).double(), torch.randn(*nodes.shape[:2]).double()
     spread, gathered = (boxes.spread(weight) * values).sum(), boxes.gather(values) @ weight
     torch.testing.assert_close(spread, gathered, rtol=1e-5, atol=1e-4)
+
+
+def test_a_box_of_many_points_comes_in_parts(monkeypatch):
+    x, weight = torch.rand(500, 2).double(), torch.rand(500).double()
+    x[100:400] = x[0]
+    whole = Boxes(x, 0.3, 8)
+    monkeypatch.setattr(at_boxes, "_TABLE", 8 * 64)
+    parts = Boxes(x, 0.3, 8)
+    assert len(parts._groups) > len(whole._groups)
+    torch.testing.assert_close(parts.spread(weight), whole.spread(weight), atol=1e-4, rtol=1e-5)
+    values = torch.randn(len(whole.which), 64).double()
+    torch.testing.assert_close(parts.gather(values), whole.gather(values))
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])

@@ -93,11 +93,12 @@ class Boxes:
     def spread(self, weight: Tensor) -> Tensor:
         """Return at the nodes of each box what stands for weights (n,) of points, (k, p^d)."""
         weight = torch.cat([weight, weight.new_zeros(1)]).float()
-        out = weight.new_empty(len(self.which), len(self.nodes))
+        out = weight.new_zeros(len(self.which), len(self.nodes), dtype=torch.float64)
         for boxes, points in self._groups:
             first, rest = self._factors(points)
-            out[boxes] = torch.bmm((first * weight[points][..., None]).mT, rest).flatten(1)
-        return out.double()
+            sums = torch.bmm((first * weight[points][..., None]).mT, rest).flatten(1)
+            out.index_add_(0, boxes, sums.double())
+        return out
 
     def gather(self, values: Tensor) -> Tensor:
         """Return at all points the polynomials with these values (k, p^d) at the nodes, (n,)."""
@@ -145,12 +146,17 @@ def basis(t: Tensor, p: int) -> Tensor:
 def _groups(block: Tensor, count: Tensor, most: int) -> list[tuple[Tensor, Tensor]]:
     """Return boxes with about as many points each, (g,), and these points, (g, c).
 
-    Where a box has fewer points than others of its group there is the number of all points.
+    Where a box has fewer points than others of its group there is the number of all points. One of
+    more than `most` points comes in parts.
     """
     order, starts = block.argsort(stable=True), count.cumsum(0) - count
     order = torch.cat([order, order.new_tensor([len(block)])])
-    by = count.argsort(stable=True)
-    sizes, out, start = count[by].tolist(), [], 0
+    parts = (count + (most - 1)) // most
+    which = torch.arange(len(count)).repeat_interleave(parts)
+    past = most * (torch.arange(len(which)) - (parts.cumsum(0) - parts)[which])
+    size = (count[which] - past).clamp(max=most)
+    by = size.argsort(stable=True)
+    sizes, out, start = size[by].tolist(), [], 0
     while start < len(sizes):
         stop, least = start + 1, sizes[start]
         while (
@@ -159,9 +165,9 @@ def _groups(block: Tensor, count: Tensor, most: int) -> list[tuple[Tensor, Tenso
             and (stop - start + 1) * sizes[stop] <= most
         ):
             stop += 1
-        boxes = by[start:stop]
+        some = by[start:stop]
         at = torch.arange(sizes[stop - 1])
-        places = torch.where(at < count[boxes, None], starts[boxes, None] + at, len(block))
-        out.append((boxes, order[places]))
+        first = (starts[which[some]] + past[some])[:, None]
+        out.append((which[some], order[torch.where(at < size[some, None], first + at, len(block))]))
         start = stop
     return out
