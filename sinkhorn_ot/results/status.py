@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +55,7 @@ _GOOD = {
 
 def worst(statuses: Sequence[Status]) -> Status:
     """Return the worst of some statuses; of none, that nothing is wrong."""
-    return max(statuses, key=_ORDER.index, default=_ORDER[0])
+    return max(statuses, key=_ORDER.index, default=Status.CONVERGED)
 
 
 def in_words(
@@ -138,7 +138,10 @@ class ConvergenceWarning(UserWarning):
 class ConvergenceError(RuntimeError):
     """A solve ended above its tolerance and was told to raise; `.result` holds what it reached."""
 
-    def __init__(self, message: str, result: object) -> None:
+    # of whatever call: its users know which
+    result: Any
+
+    def __init__(self, message: str, result: Any) -> None:
         super().__init__(message)
         self.result = result
 

@@ -365,7 +365,8 @@ class Transport(Copied, Maps, Result):
         """Return what is shown of it: what is known without a pass over the cost."""
         p, error = self.problem, self.measured
         # on an accelerator even to look would wait
-        worst = error.max() if error is not None and error.device.type == "cpu" else error
+        known = error is not None and error.device.type == "cpu" and error.numel()
+        worst = error.max() if error is not None and known else error
         return {
             "batch": p.batch_shape,
             "n": p.shape[1],

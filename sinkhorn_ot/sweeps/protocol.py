@@ -121,6 +121,10 @@ class Gathers(Protocol):
         """
         ...
 
+    def rough_product(self, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return what multiplies by P^T diag(1 / P 1) P, to some digits, as a step needs it."""
+        ...
+
 
 @runtime_checkable
 class Sparse(Protocol):

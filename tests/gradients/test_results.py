@@ -149,7 +149,7 @@ REFUSED = {
     ),
     "a stream": (
         lambda: so.Streamed(_leaf()),
-        "cost requires grad",
+        "source requires grad",
     ),
     "a wrong shape": (lambda: so.solve(_leaf(), _leaf(B), B, 0.3), "a must have shape (..., 5)"),
     "no number": (lambda: so.solve(_leaf(COST * torch.nan), reg=0.3), "cost"),

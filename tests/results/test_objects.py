@@ -266,13 +266,27 @@ def test_a_cost_may_be_left_out_and_given_back(name):
 def test_another_cost_than_the_one_that_was_solved_is_refused():
     r = BATCHES["stored"]()
     state = r.state_dict(cost=False)
-    for wrong in (C + 1, C.float(), C[:, :5], C[0], C[:2], so.PointCloud(X, Y), "C"):
+    # of the same numbers too, in other places
+    moved = C.flip(1), C[[1, 0, 2]]
+    for wrong in (C + 1, C.float(), C[:, :5], C[0], C[:2], so.PointCloud(X, Y), "C", *moved):
         with pytest.raises(ValueError, match="^cost "):
             so.from_state_dict(state, cost=wrong)
     with pytest.raises(ValueError, match="cost must be given only where the state was made with"):
         so.from_state_dict(r.state_dict(), cost=C)
     with pytest.raises(ValueError, match="cost must be True for a Divergence"):
         BATCHES["divergence"]().state_dict(cost=False)
+
+
+def test_no_problem_is_shown_and_claims_no_proof():
+    none = BATCHES["stored"]()[[]]
+    assert "n=" in repr(none)
+    assert none.status is so.Status.CONVERGED
+    assert repr(none.to(torch.float64))
+
+
+def test_bfloat16_becomes_single_precision():
+    codes = so.adapters.swav.assign(torch.rand(30, 5).bfloat16())
+    assert codes.numpy()["codes"].dtype == np.float32
 
 
 def test_what_no_file_keeps_is_said():
@@ -293,6 +307,7 @@ def test_what_no_file_keeps_is_said():
     [
         None, {}, [], 3, {"format": "sinkhorn_ot result 0", "result": {}},
         {"format": "sinkhorn_ot result 1"},
+        {"format": "sinkhorn_ot result 1", "result": 3},
         {"format": "sinkhorn_ot result 1", "result": {"type": "Transport"}},
         {"format": "sinkhorn_ot result 1", "result": {"type": "os.system", "command": "ls"}},
         {"format": "sinkhorn_ot result 1", "result": {"type": "Status", "name": "GOOD"}},

@@ -114,6 +114,15 @@ def test_points_may_be_given(ax):
             call()
 
 
+def test_points_of_a_matrix_and_of_no_mass(ax):
+    x, y = torch.rand(9, 2), torch.rand(8, 2)
+    r = so.solve(torch.cdist(x, y), reg=0.05)
+    lines = r.plot(ax, points=(x, y)).collections[0]
+    assert 0 < len(lines.get_segments()) <= 72
+    apart = so.solve(so.PointCloud(x, y + 100), reg=0.05, unbalanced=0.1)
+    assert len(apart.plot().collections) == 2
+
+
 @pytest.mark.filterwarnings("ignore::sinkhorn_ot.ConvergenceWarning")
 def test_what_cannot_be_drawn_is_told(ax):
     r = so.solve(C, reg=0.1)

@@ -81,6 +81,31 @@ def test_potentials_far_from_the_solution(far):
     check(p, [v, v + jumps[0], v, v - far, v + jumps[1], v + far])
 
 
+@pytest.mark.parametrize("scale", [1e60, 1e-100])
+def test_any_unit_of_length(scale):
+    """Single precision holds no such numbers, and does not have to."""
+    x, y = torch.rand(300, 2).double(), torch.rand(250, 2).double() ** 2
+    cost = PointCloud(scale * x, scale * y, memory=1 << 18)
+    r = so.solve(cost, reg=1e-3 * scale**2, tol=1e-6)
+    assert r.converged
+    assert r.method.startswith(("anderson", "newton"))
+
+
+@pytest.mark.parametrize("reg", [1e-3, 1e-4])
+@pytest.mark.parametrize("memory", [1 << 20, 1 << 17])
+def test_derivatives_are_those_of_the_matrix(reg, memory):
+    """What leads Newton's steps has too few digits for them."""
+    x, y = torch.rand(300, 2).double(), torch.rand(250, 2).double() ** 2
+
+    def grad(held):
+        at = x.clone().requires_grad_()
+        so.solve(PointCloud(at, y, memory=held), reg=reg, tol=1e-9).value_linear.backward()
+        return at.grad
+
+    want = grad(1 << 30)
+    assert (grad(memory) - want).abs().max() <= 1e-6 * want.abs().max()
+
+
 def test_what_is_no_number_is_told():
     p = problem(300, 200)
     near, v = Near(p, LOST), settled(p)

@@ -82,11 +82,14 @@ def _lines(ax: Any, sketch: Sketch, x: Tensor, y: Tensor) -> None:
     from matplotlib.collections import LineCollection
 
     i, j, mass = sketch.entries(_LINES)
-    few = mass > _LEAST * mass.max()
-    i, j, share = i[few], j[few], (mass[few] / mass.max()).clamp(min=_FAINT)
+    top = mass.amax() if len(mass) else 1.0
+    few = mass > _LEAST * top
+    i, j, share = i[few], j[few], (mass[few] / top).clamp(min=_FAINT)
     ends: Any = torch.stack([x[i], y[j]], 1).numpy(force=True)
     alpha = _shown(share**0.7)
-    ax.add_collection(LineCollection(ends, colors="0.5", alpha=alpha, linewidths=0.8))
+    # where no mass moves there are points alone
+    if len(ends):
+        ax.add_collection(LineCollection(ends, colors="0.5", alpha=alpha, linewidths=0.8))
     sides = (("source", x, 0, _SOURCES, "o"), ("target", y, 1, _TARGETS, "s"))
     for name, points, side, colour, marker in sides:
         held = sketch.masses[side]

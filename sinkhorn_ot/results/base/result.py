@@ -73,8 +73,8 @@ class Result:
     def numpy(self, *names: str) -> dict[str, npt.NDArray[Any]]:
         """Return what it tells as NumPy arrays, by the names of its attributes.
 
-        Statuses are their names, as text. What has a number per pair of points is left out unless
-        it is asked for: `r.numpy("plan", "f", "g")`.
+        Statuses are their names, as text; bfloat16 becomes float32. What has a number per pair of
+        points is left out unless it is asked for: `r.numpy("plan", "f", "g")`.
 
         Args:
             names: Attributes; none means all numbers but those of pairs.
@@ -193,7 +193,9 @@ class Result:
                     f"{name} requires grad, and arrays have no derivatives: call numpy() of "
                     ".detach(), or under torch.no_grad()"
                 )
-            array: npt.NDArray[Any] = x.numpy(force=True)
+            # NumPy has no such numbers
+            held = x.float() if x.dtype == torch.bfloat16 else x
+            array: npt.NDArray[Any] = held.numpy(force=True)
             return array
         if isinstance(x, list) and all(isinstance(s, Status) for s in x):
             each = np.array([s.name for s in x])

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sinkhorn_ot.problem import PointCloud, Problem, shown
+from sinkhorn_ot.problem import Cost, PointCloud, Problem, shown
 
 
 # where entries are and what they move
@@ -80,13 +80,17 @@ def of_transport(r: Any) -> Sketch:
         n, m = p.shape[1:]
         count = max(1, min(n, _LOOK // m))
         chosen = torch.linspace(0, n - 1, count, device=p.a.device).long()
-        assert isinstance(p.cost, PointCloud)
-        C = replace(p.cost, x=p.cost.x[:, chosen]).rows(0, count).to(p.work)
-        found = r.coupling.block(chosen, C)[0].flatten()
+        found = r.coupling.block(chosen, _rows(p.cost, chosen).to(p.work))[0].flatten()
         return _largest(found, most, lambda k: (chosen[k // m], k % m))
 
     masses = r.apply(torch.ones_like(p.b[0])), r.apply_transpose(torch.ones_like(p.a[0]))
     return Sketch(_weights(p), masses, r.apply, entries, _clouds(p))
+
+
+def _rows(cost: Cost, chosen: Tensor) -> Tensor:
+    if isinstance(cost, PointCloud):
+        return replace(cost, x=cost.x[:, chosen]).rows(0, len(chosen))
+    return cost.rows(0, cost.shape[0])[:, chosen]
 
 
 def _largest(mass: Tensor, most: int, place: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Entries:

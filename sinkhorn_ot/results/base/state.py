@@ -69,7 +69,14 @@ def packed(result: Any, cost: bool) -> dict[str, Any]:
     p = result.problem
     absent = Absent(p.cost.batch_shape, p.cost.shape, p.cost.dtype, p.reg)
     whole = again(result, lambda x, inner: inner(absent) if x is p.cost else _pack(x, inner))
-    return state | {"result": whole} | _told(result)
+    return state | {"result": whole, "sums": _sums(result)} | _told(result)
+
+
+def _sums(result: Any) -> list[Tensor]:
+    """Return row and column sums of a plan, by which a cost is known again."""
+    k = result.coupling
+    ones = (torch.ones_like(t)[..., None] for t in (k.problem.b, k.problem.a))
+    return [k.apply(one, side == 1)[..., 0].detach() for side, one in enumerate(ones)]
 
 
 def _pack(x: Any, inner: Callable[[Any], Any]) -> Any:
@@ -120,7 +127,8 @@ def unpacked(state: Any, cost: Any = None) -> Any:
     Raises:
         ValueError: If they are no such data, or the cost does not fit.
     """
-    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+    known = isinstance(state, dict) and state.get("format") == _FORMAT
+    if not known or not isinstance(state.get("result"), dict):
         raise ValueError(
             f"state must be what state_dict() of a result returned, in format {_FORMAT!r}, got "
             f"{state.get('format') if isinstance(state, dict) else type(state).__name__!r:.60}"
@@ -142,6 +150,8 @@ def unpacked(state: Any, cost: Any = None) -> Any:
         raise ValueError(f"state must be whole, got one with other parts: {error!r}") from error
     if cost is not None and not given:
         raise ValueError("cost must be given only where the state was made with cost=False")
+    if given and not all(map(_near, _sums(result), state["sums"])):
+        raise ValueError("cost must be what was solved, got one that makes another plan")
     vars(result).update(state.get("told", {}))
     if "potentials" in state:
         vars(result.coupling).update(state["potentials"])
@@ -191,6 +201,13 @@ def _with_cost(p: Problem, cost: Any) -> Problem:
             f"cost must be what was solved, whose entries lie in {p.bounds}, got {found}"
         )
     return replace(p, cost=found)
+
+
+def _near(here: Tensor, there: Tensor) -> bool:
+    """Say whether sums are the same but for rounding."""
+    there = there.to(here)
+    most = there.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).abs().amax() if len(there) else 0.0
+    return torch.allclose(here, there, 1e-3, 1e-4 * float(most), equal_nan=True)
 
 
 def _alike(here: Bounds, there: Bounds) -> bool:

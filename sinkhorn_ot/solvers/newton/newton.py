@@ -180,7 +180,9 @@ class _NewtonSteps(State):
         elif large:
             share = sweep.share(v) if isinstance(sweep, Thins) else 1.0
             held = self._held & (share > _CHEAP)
-            times = sweep.curve_product(at.u, v)
+            # a step needs few digits
+            rough = sweep.rough_product if isinstance(sweep, Gathers) else sweep.curve_product
+            times = rough(at.u, v)
             step, arrived = conjugate_gradients(
                 lambda x: (mass + damping) * x - times(x),
                 self._grouped(sweep, at.u, v, mass, damping) or self._inverse(mass + damping, held),

@@ -14,8 +14,8 @@ from .live import Part
 from .tree import Blocks
 
 
-# bytes of an entry that is held, and entries that are held together at least
-_BYTES, _MANY = 8, 1 << 22
+# bytes of the place of an entry that is held, and entries that are held together at least
+_BYTES, _MANY = 4, 1 << 22
 
 
 @shown
@@ -42,7 +42,7 @@ class Curve:
         """Hold what counts of exponentiated parts; None where that takes more than it may.
 
         Args:
-            parts: The plan, in single precision.
+            parts: The plan, in the precision in which it is to be held.
             columns: Columns in order.
             faint: Beside its row's sum, the logarithm of an entry that can be missed.
             most: Bytes that entries may take.
@@ -55,7 +55,9 @@ class Curve:
             mass = sums.sum(1, keepdims=True)
             share = np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
             gathered[near[:, None], near] += torch.from_numpy(sums.T @ (share * sums)).double()
-            size += _BYTES * rows.add(P, mass * math.exp(faint) < P, places.numpy(), share[:, 0])
+            size += (_BYTES + P.itemsize) * rows.add(
+                P, mass * math.exp(faint) < P, places.numpy(), share[:, 0]
+            )
             if size > most:
                 return None
             if rows.count >= _MANY:

@@ -219,7 +219,10 @@ class Live:
         """Yield s_i + t_j - C_ij / reg of pairs of blocks."""
         x, y = self._rows.points, self._columns.points
         right = torch.cat([y, (t - y.square().sum(1) / self._reg)[:, None]], 1)
-        left = torch.cat([2 / self._reg * x, torch.ones_like(x[:, :1])], 1)
+        # where single precision holds them, whatever the unit of points
+        width = math.sqrt(self._reg)
+        right[:, :-1] /= width
+        left = torch.cat([2 / width * x, torch.ones_like(x[:, :1])], 1)
         s = s - x.square().sum(1) / self._reg
         ends = self._rows.starts.tolist()
         for k, (start, stop) in enumerate(zip(ends[:-1], ends[1:], strict=True)):

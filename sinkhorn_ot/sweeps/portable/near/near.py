@@ -33,6 +33,8 @@ _LED = 3e-4
 # beside its row's sum, the logarithm of an entry that a product with the curve can miss, where
 # memory is short
 _FAINT = -14.0
+# that which no number in double precision holds beside its row's sum
+_NONE = -37.0
 # pairs of a row that count up to which the curve is factorised, in dimensions up to which that
 # fills little, and of columns up to which it does in any
 _SHORT, _PLANAR, _FEW = 16, 2, 1 << 13
@@ -156,13 +158,31 @@ class Near(OnTheFly):
 
     def curve_product(self, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
         """Return what multiplies by P^T diag(1 / P 1) P, of the pairs that count."""
+        order, place = self._columns.order, self._columns.place
+        curve = Curve.build(self._plan(u, v), self._columns, _NONE, self._cost.memory // 2)
+        if curve is not None:
+            return lambda x: curve.product(x[0][order])[place][None]
+
+        def product(x: Tensor) -> Tensor:
+            given = x[0][order]
+            out = torch.zeros_like(given)
+            for _, _, columns, P in self._plan(u, v):
+                mass = P.sum(1)
+                y = torch.where(mass > 0, P @ given[columns] / mass, 0.0)
+                out.index_add_(0, columns, P.T @ y)
+            return out[place][None]
+
+        return product
+
+    def rough_product(self, u: Tensor, v: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return what multiplies by P^T diag(1 / P 1) P, to the digits that lead a step."""
         if self._led:
             a = self.problem.a[0]
             share = torch.where(a > 0, 1 / a, 0.0)
             times = self._gauss.product(u[0], v[0], share)
             return lambda x: times(x[0])[None]
         if (curve := self._curve_at(u, v)) is None:
-            return super().curve_product(u, v)
+            return self.curve_product(u, v)
         order, place = self._columns.order, self._columns.place
         return lambda x: curve.product(x[0][order])[place][None]
 
