@@ -59,6 +59,8 @@ def _require(options: argparse.Namespace) -> None:
         raise ValueError(f"{given[0]} must not be given with --exact")
     if options.seconds is not None and not options.exact:
         raise ValueError("--seconds must be given with --exact")
+    if options.plan and options.out is None:
+        raise ValueError("--plan must be given with --out, to which it is written")
     files.writable(options.out, ".npz")
 
 

@@ -170,6 +170,7 @@ BAD = {
     "solve cost.npy": "give --reg, or --exact",
     "solve cost.npy --reg 1 --exact": "give --reg, or --exact",
     "solve cost.npy --exact --unbalanced 1": "--unbalanced must not be given with --exact",
+    "solve cost.npy --reg 1 --plan": "--plan must be given with --out",
     "solve none.npy --reg 1": "cost must be a file that is there, got none.npy",
     "solve objects.npy --reg 1": "cost objects.npy must be numbers as numpy.save writes them",
     "solve short.npy --reg 1": "cost short.npy must be numbers as numpy.save writes them",

@@ -176,7 +176,7 @@ class _NewtonSteps(State):
         step, arrived = torch.zeros_like(gradient), torch.zeros_like(self._stepped)
         large = not self._fits or self._b.shape[1] > self._options.direct
         if large and (found := self._sparsely(sweep, at, damping, gradient)) is not None:
-            step, arrived = found, torch.ones_like(arrived)
+            step, arrived = found, torch.isfinite(found).all(-1)
         elif large:
             share = sweep.share(v) if isinstance(sweep, Thins) else 1.0
             held = self._held & (share > _CHEAP)
