@@ -24,6 +24,7 @@ def lines() -> dict[str, list[dict[str, Any]]]:
         "entropic, matrix, reg 1e-2": [r for r in scale if r["case"] == "matrix"],
         "entropic, all pairs of clouds, reg .1": [r for r in scale if r["case"] == "clouds"],
         "entropic, near points, reg 1e-4": [r for r in near if (r["d"], r["reg"]) == (2, 1e-4)],
+        "entropic, near points of a cube, reg 1e-3": [r for r in near if r["d"] == 3],
         "exact, pairs on demand": [r for r in exact if r["solver"] == "columns"],
         "exact, POT on the matrix": [r for r in exact if r["solver"] == "POT"],
         "exact, POT lazy": [r for r in exact if r["solver"] == "POT lazy"],
