@@ -141,7 +141,7 @@ class ConvergenceError(RuntimeError):
     # of whatever call: its users know which
     result: Any
 
-    def __init__(self, message: str, result: Any) -> None:
+    def __init__(self, message: str, result: object) -> None:
         super().__init__(message)
         self.result = result
 
