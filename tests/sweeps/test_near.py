@@ -81,6 +81,16 @@ def test_potentials_far_from_the_solution(far):
     check(p, [v, v + jumps[0], v, v - far, v + jumps[1], v + far])
 
 
+def test_clusters_very_far_apart_keep_their_digits():
+    """Squares of distances from one middle, over reg, would round to more than the tolerance."""
+    far = torch.tensor([1e4, 0.0]).double()
+    x, y = (torch.cat([torch.rand(n, 2), torch.rand(n, 2) + far]).double() for n in (350, 325))
+    r = so.solve(PointCloud(x, y, memory=1 << 20), reg=1e-3, tol=1e-6, max_iter=150)
+    assert r.converged
+    rows, columns = r.plan.sum(1), r.plan.sum(0)
+    assert (rows * 700 - 1).abs().mean() + (columns * 650 - 1).abs().mean() <= 1e-5
+
+
 @pytest.mark.parametrize("scale", [1e60, 1e-100])
 def test_any_unit_of_length(scale):
     """Single precision holds no such numbers, and does not have to."""

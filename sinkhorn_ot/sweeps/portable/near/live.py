@@ -217,22 +217,18 @@ class Live:
 
     def _parts(self, judged: Judged, s: Tensor, t: Tensor, dtype: torch.dtype) -> Iterator[Part]:
         """Yield s_i + t_j - C_ij / reg of pairs of blocks."""
-        x, y = self._rows.points, self._columns.points
-        right = torch.cat([y, (t - y.square().sum(1) / self._reg)[:, None]], 1)
-        # where single precision holds them, whatever the unit of points
-        width = math.sqrt(self._reg)
-        right[:, :-1] /= width
-        left = torch.cat([2 / width * x, torch.ones_like(x[:, :1])], 1)
-        s = s - x.square().sum(1) / self._reg
+        # in widths of the kernel, whatever the unit of points
+        x, y = (at.points / math.sqrt(self._reg) for at in (self._rows, self._columns))
+        right = torch.cat([y, t[:, None]], 1)
         ends = self._rows.starts.tolist()
         for k, (start, stop) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
             near, columns = judged.near[k]
             if columns is None:
                 columns = self._columns.members(near)
-            some = left[start:stop], right[columns], s[start:stop]
-            if dtype == torch.float32:
-                some = _centred(*some) or some
-            rows_of, columns_of, base = some
+            single = dtype == torch.float32
+            rows_of, columns_of, base = _factors(
+                x[start:stop], right[columns], s[start:stop], single
+            )
             step = max(_ROWS, _TILE // len(columns))
             for row in range(start, stop, step):
                 rows = slice(row, min(stop, row + step))
@@ -241,22 +237,35 @@ class Live:
                 yield Part(rows, near, columns, block.to(dtype))
 
 
-def _centred(x: Tensor, y: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Return factors and what is added to their product, moved to where numbers are small.
+def _factors(x: Tensor, y: Tensor, s: Tensor, single: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return factors, and what is added to their product, for s_i + t_j - |x_i - y_j|^2.
 
-    Both have a row per point; the last number of a row of x is one, that of y any. None where they
-    are large even there, as of a block that spans the gap between two clusters.
+    They are around the middle of a block of rows, where squares are small, and in single precision
+    around that of the columns too, unless numbers are large even there, as of a block that spans
+    the gap between two clusters.
+
+    Args:
+        x: (r, d).
+        y: The columns and t beside them, (c, d + 1), which is written over.
+        s: (r,).
+        single: Whether single precision is asked for.
     """
-    middle = x.mean(0)
-    q, other = y @ middle, y.mean(0)
+    middle, ones = x.mean(0), x.new_ones(x.shape[1])
+    x, points, t = x - middle, y[:, :-1], y[:, -1]
+    points -= middle
+    t -= points.square() @ ones
+    s = s - x.square() @ ones
+    left = torch.cat([2 * x, torch.ones_like(x[:, :1])], 1)
+    other = points.mean(0)
+    # a product's largest terms, around both middles
+    reach = x.abs().amax(0) @ torch.maximum(points.amax(0) - other, other - points.amin(0))
+    if not single or 2 * float(reach) > _RESOLVED:
+        return left, y, s
     # what has no weight is -inf, which nothing is measured from
-    peak, other[-1] = q.amax(), 0.0
-    x, y = x - middle, y - other
-    if float(x[:, :-1].abs().amax(0) @ y[:, :-1].abs().amax(0)) > _RESOLVED:
-        return None
-    s = s + (x @ other).add_(peak)
-    x[:, -1], y[:, -1] = 1.0, q - peak
-    return x.float(), y.float(), s.float()
+    peak = t.amax()
+    points -= other
+    t -= peak
+    return left.float(), y.float(), (s + 2 * (x @ other) + peak).float()
 
 
 def _exponentiated(known: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
