@@ -61,11 +61,11 @@ class Routing(Result):
         change, many = self.change.reshape(-1).cpu().nan_to_num(nan=math.inf), self.change.numel()
         if not many:
             return in_words([])
-        missed = int((change > self.tol).sum())
-        if not missed:
+        late = int((change > self.tol).sum())
+        if not late:
             return f"moe_router: the experts' scalings changed by no more than tol = {self.tol:.3g}"
         worst = int(change.argmax())
-        which = "" if many == 1 else f"{missed} of {many} problems: "
+        which = "" if many == 1 else f"{late} of {many} problems: "
         return (
             f"moe_router: {which}the experts' scalings still changed by {float(change[worst]):.3g},"
             f" above tol = {self.tol:.3g}, after {int(self.n_iter.reshape(-1)[worst])} iterations: "

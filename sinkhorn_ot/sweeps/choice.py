@@ -9,17 +9,16 @@ from sinkhorn_ot.problem import GridCost, PointCloud, Problem, Spread, has_trito
 from .over_columns import OverColumns
 from .over_ranks import OverRanks
 from .portable import PASS, BySize, Near, OnTheFly, Separable, SharedKernel, StoredKernel, groups
-from .protocol import Bare, Sweep
+from .protocol import LEFT_OUT, Bare, Sweep
 
 
 # share of the mass from which a pair's rounding in single precision shows in marginals
 _ALONE = 1 / 16
 # pairs and dimensions from and to which it pays to look at near points only where a kernel could be
 # held, and dimensions where it could not; costs beside reg from which it does in either case; and
-# the logarithm of what may then be left out, beside the tolerance, and where ranks each do so
+# the logarithm of what may then be left out where ranks each do so
 _PAIRS, _FLAT, _DIMENSIONS = 1 << 25, 3, 8
 _VERY_SHARP, _SHARP = 500.0, 100.0
-_LOST = math.log(1e-2)
 _ROUNDING = math.log(1e-17)
 # dimensions of a plane, points at which one looks around, cost over reg up to which others count,
 # and what a pair that counts takes, twice, in bytes
@@ -55,8 +54,8 @@ def _of_own(problem: Problem, tol: float, *, alone: bool = True) -> Sweep:
 def _bare(problem: Problem, tol: float, *, alone: bool = True) -> Sweep | None:
     """Return what serves a problem without a kernel that is held; None where that had better be."""
     # what a rank leaves out the others do not know of: let it be rounding
-    lost = math.log(tol) + _LOST if alone else _ROUNDING
-    if (kernels := _kernels(problem, math.exp(lost - _LOST))) is not None:
+    lost = math.log(tol * LEFT_OUT) if alone else _ROUNDING
+    if (kernels := _kernels(problem, math.exp(lost) / LEFT_OUT)) is not None:
         return kernels
     if isinstance(problem.cost, GridCost):
         return Separable(problem)

@@ -99,6 +99,10 @@ class Thins(Protocol):
         ...
 
 
+# share of the error to reach that what leaves out pairs may leave out
+LEFT_OUT = 1e-2
+
+
 @runtime_checkable
 class Drops(Protocol):
     """A sweep that leaves out pairs which can carry next to nothing."""

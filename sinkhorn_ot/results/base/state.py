@@ -138,11 +138,11 @@ def unpacked(state: Any, cost: Any = None) -> Any:
     def act(x: Any, inner: Callable[[Any], Any]) -> Any:
         if not isinstance(x, dict):
             return INSIDE
-        made = _unpack(x, inner)
-        if cost is not None and isinstance(made, Problem) and isinstance(made.cost, Absent):
-            made = _with_cost(made, cost)
-            given.append(made)
-        return made
+        part = _unpack(x, inner)
+        if cost is not None and isinstance(part, Problem) and isinstance(part.cost, Absent):
+            part = _with_cost(part, cost)
+            given.append(part)
+        return part
 
     try:
         result = again(state["result"], act)

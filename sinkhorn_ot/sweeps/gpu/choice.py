@@ -4,6 +4,7 @@ import math
 
 from sinkhorn_ot.kernels.clouds import METRICS
 from sinkhorn_ot.problem import PointCloud, Problem
+from sinkhorn_ot.sweeps.protocol import LEFT_OUT
 
 from .clouds import CloudKernels, placed
 from .dense import DenseKernels, stored
@@ -11,10 +12,9 @@ from .near import SIZE, NearKernels
 from .shared import lengths
 
 
-# pairs and dimensions from and to which tiles that cannot count are left out, the share of tiles
-# up to which they are, and the logarithm of what is then left out beside the tolerance (predicted)
+# pairs and dimensions from and to which tiles that cannot count are left out, and the share of
+# tiles up to which they are (predicted)
 _PAIRS, _DIMENSIONS, _SHARE = 1 << 29, 8, 0.5
-_LOST = math.log(1e-2)
 # what an exponent may be below that of its row's sum and count, about
 _REACH = 25.0
 
@@ -32,7 +32,7 @@ def kernels(problem: Problem, tol: float = 1e-6) -> DenseKernels | CloudKernels 
     if stored(problem.cost) is not None:
         return DenseKernels.of_stored(problem)
     if near(problem):
-        return NearKernels.of_clouds(problem, math.log(tol) + _LOST)
+        return NearKernels.of_clouds(problem, math.log(tol * LEFT_OUT))
     return CloudKernels(problem, placed(problem.cost, problem.work).ended(lengths(problem)))
 
 

@@ -13,7 +13,7 @@ from sinkhorn_ot.problem import PointCloud, Problem
 from sinkhorn_ot.sweeps.portable.cpu import exp_
 from sinkhorn_ot.sweeps.portable.on_the_fly import OnTheFly
 from sinkhorn_ot.sweeps.portable.stored import StoredKernel
-from sinkhorn_ot.sweeps.protocol import Coarser, Sweep, move_rows, sweep_apart
+from sinkhorn_ot.sweeps.protocol import LEFT_OUT, Coarser, Sweep, move_rows, sweep_apart
 
 from .curve import Curve
 from .fewer import fewer, tree
@@ -37,7 +37,7 @@ _FAINT = -14.0
 _NONE = -37.0
 # pairs of a row that count up to which the curve is factorised, in dimensions up to which that
 # fills little, and of columns up to which it does in any
-_SHORT, _PLANAR, _FEW = 16, 2, 1 << 13
+_SHORT, _PLANAR, _COLUMNS = 16, 2, 1 << 13
 
 
 class Near(OnTheFly):
@@ -59,8 +59,8 @@ class Near(OnTheFly):
             lost: Logarithm of what may be left out of a row, relative to its sum.
             trees: Both clouds in order, where they are known.
             sums: Logarithms of row sums that are about right, (n,), in order.
-            roughly: Whether sweeps may be made in single precision while that does not show, far
-                from the solution.
+            roughly: Whether sweeps may be made by polynomials, and in single precision, while that
+                does not show, far from the solution.
         """
         super().__init__(problem)
         assert isinstance(problem.cost, PointCloud)
@@ -196,7 +196,7 @@ class Near(OnTheFly):
         """Return P^T diag(1 / P 1) P, where rows are so short that it is easily factorised."""
         m = self.problem.shape[2]
         # in more dimensions factors of many columns fill
-        if m > _FEW and self._cost.x.shape[-1] > _PLANAR:
+        if m > _COLUMNS and self._cost.x.shape[-1] > _PLANAR:
             return None
         curve = self._curve_at(u, v)
         W = None if curve is None else curve.sparse(_SHORT**2 * m)
@@ -264,8 +264,8 @@ class Near(OnTheFly):
 
     @property
     def _tol(self) -> float:
-        """The error to reach, of which a hundredth may be left out."""
-        return math.exp(self._lost) * 1e2
+        """The error to reach, of which a share may be left out."""
+        return math.exp(self._lost) / LEFT_OUT
 
     @property
     def _share(self) -> float:
