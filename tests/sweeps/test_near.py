@@ -191,7 +191,7 @@ def test_a_curve_is_sparse_where_few_points_are_near(monkeypatch):
     assert sparse_curve(problem(300, 200, reg=1e-2))[0] is None
     solid = problem(300, 200, d=3, reg=1e-5)
     assert sparse_curve(solid)[0] is not None
-    monkeypatch.setattr("sinkhorn_ot.sweeps.portable.near.near._FEW", 100)
+    monkeypatch.setattr("sinkhorn_ot.sweeps.portable.near.near._COLUMNS", 100)
     assert sparse_curve(solid)[0] is None
 
 
